@@ -1,0 +1,270 @@
+"""Every setting of a run: frozen groups of values with their defaults, bounds and meaning.
+
+The text below a field is its documentation.  `config.load_params` reads them from YAML.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _increasing(pair: tuple[float, float]) -> tuple[float, float]:
+    if not pair[0] < pair[1]:
+        raise ValueError("the first number must be smaller than the second")
+    return pair
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys and values of another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Range = Annotated[tuple[float, float], AfterValidator(_increasing)]
+
+
+class ObservationParams(Section):
+    """What makes the simulated APOGEE spectra look observed."""
+
+    snr_min: Positive = 200.0
+    """Lowest signal-to-noise ratio per pixel (the paper's cut)."""
+    snr_max: Positive = 2900.0
+    """Highest signal-to-noise ratio per pixel."""
+    snr_index: Positive = 2.2
+    """Power-law index: the number of stars above S falls as S**-index (median 273)."""
+    rv_residual: NotNegative = 0.3
+    """Standard deviation of the residual radial velocity, km/s."""
+    lsf_residual: NotNegative = 0.03
+    """Relative standard deviation of the width of the line-spread function."""
+    sky_residual: NotNegative = 0.01
+    """Standard deviation of the residual at the centre of each airglow line, relative to the continuum."""
+    telluric_residual: NotNegative = 0.005
+    """Standard deviation of the residual in the cores of the telluric CO2 and CH4 lines."""
+    bad_pixels: Fraction = 0.002
+    """Fraction of pixels without data, at random places."""
+
+
+class DataParams(Section):
+    """The data set (notebook 01)."""
+
+    n_stars: Annotated[int, Field(ge=40)] = 4000
+    """Stars in all; the paper has 19,001."""
+    split: tuple[Count, Count, Count] = (5, 1, 2)
+    """Proportions of train, validation and test stars."""
+    teff_range: Range = (4000.0, 5000.0)
+    """Cuts on the catalogue's Teff, K."""
+    logg_range: Range = (0.5, 2.0)
+    """Cuts on the catalogue's log g; the population is stretched over this range."""
+    feh_range: Range = (-1.8, 0.5)
+    """Cuts on the catalogue's [Fe/H]."""
+    error_spread: NotNegative = 0.2
+    """Star-to-star scatter (natural logarithm) of the ASPCAP uncertainties about their published means."""
+    apogee: ObservationParams = ObservationParams()
+
+
+class GapParams(Section):
+    """Detector gaps."""
+
+    model: Literal["detector", "independent"] = "detector"
+    """'detector': gap and red cut-off move together, as on the real detectors; 'independent': the paper's."""
+    width: Positive = 374.0
+    """Width of the gap between the detectors in G140H, Angstrom (model 'detector')."""
+    detector_length: Positive = 4810.0
+    """Stretch that each detector covers, before and after the gap, Angstrom (model 'detector')."""
+    blue_edge: Positive = 9700.0
+    """Nothing is seen below it, Angstrom: the filter F100LP begins there (model 'detector')."""
+
+
+class CorruptionParams(Section):
+    """The five corruptions (notebook 02; Table 2 of the paper)."""
+
+    paschen_radius: Positive = 10.0
+    """(i) Half-width of the substituted neighbourhoods, Angstrom."""
+    dead_fraction: Fraction = 0.001
+    """(ii) Fraction of pixels set to 1."""
+    continuum_amplitude: NotNegative = 0.01
+    """(iii) Largest continuum error, alpha in equation 4.5."""
+    continuum_degree: Annotated[int, Field(ge=1, le=20)] = 8
+    """(iii) Degree of the polynomial."""
+    snr_min: Positive = 30.0
+    """(iv) Lowest signal-to-noise ratio per pixel."""
+    snr_max: Positive = 300.0
+    """(iv) Highest signal-to-noise ratio per pixel."""
+    gaps: GapParams = GapParams()
+    """(v) Detector gaps."""
+    n_views: Count = 5
+    """Fixed corrupted copies of each spectrum: in evaluation always, in training if `fresh` is off."""
+    fresh: bool = True
+    """Draw new corruptions in every epoch; off: the paper's fixed copies."""
+
+
+class TrainParams(Section):
+    """One training: optimiser AdamW, mean loss over a batch, best epoch on the validation stars kept."""
+
+    epochs: Count = 20
+    """Passes over the training stars (over all their copies, where those are fixed)."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    learning_rate: Positive = 1e-3
+    """Base learning rate; the highest one for 'one_cycle'."""
+    weight_decay: NotNegative = 0.01
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
+    """'step' and 'cosine' change the rate after every epoch, 'one_cycle' (warm-up, cosine to zero) after every step."""
+    step_size: Count = 5
+    """Epochs between two steps of 'step'."""
+    step_factor: Positive = 0.1
+    """Factor on the rate at each step of 'step'."""
+    cosine_epochs: Count = 80
+    """Half period of 'cosine' (T_max)."""
+    cosine_floor: NotNegative = 5e-6
+    """Lowest rate of 'cosine' (eta_min)."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many epochs without improvement; 0: never."""
+    tolerance: NotNegative = 1e-3
+    """What counts as an improvement of the validation loss for `patience`."""
+
+
+class EncoderParams(Section):
+    """Architecture of an encoder."""
+
+    kind: Literal["residual_mlp", "starnet"] = "residual_mlp"
+    """'starnet': the paper's CNN (Table 1); 'residual_mlp': ours, which sees the whole spectrum at once."""
+    input_scaling: Literal["standard", "none"] = "standard"
+    """'standard': subtract the mean training spectrum and divide by the overall standard deviation, pixels without data
+    at 0; 'none': the flux as it is (the paper)."""
+    width: Count = 512
+    """Units of each hidden layer (residual_mlp)."""
+    depth: Count = 2
+    """Residual blocks (residual_mlp)."""
+    lift: NotNegative = 9.0
+    """Constant appended to the label vector before it is brought to unit length, so that the length of that vector
+    (metallicity, mostly) survives; the larger, the flatter the space.  0: the paper's plain 20 dimensions."""
+
+
+class PretrainParams(Section):
+    """Supervised pretraining of the two encoders (notebook 03)."""
+
+    encoder: EncoderParams = EncoderParams()
+    apogee: TrainParams = TrainParams()
+    nirspec: TrainParams = TrainParams()
+    nirspec_input: Literal["clean", "mock"] = "mock"
+    """What the NIRSpec encoder learns from: ab initio spectra as they are (the paper) or their mock observations."""
+    leak: bool = False
+    """Rebuild the published evaluation: pretrain on another random split than the one that judges, and scale the labels
+    with all stars.  Only to show what that is worth."""
+
+
+class SupervisedParams(Section):
+    """Supervised CNN baselines on mock and on extended mock spectra (notebooks 03 and 05)."""
+
+    encoder: EncoderParams = EncoderParams(kind="starnet")
+    mock: TrainParams = TrainParams(epochs=10, batch_size=64)
+    extended: TrainParams = TrainParams(batch_size=16, weight_decay=5e-4)
+    """Fine-tuning of the fully connected layers on the few extended-mock stars."""
+
+
+class AlignParams(Section):
+    """Contrastive alignment of two encoders."""
+
+    train: TrainParams = TrainParams(epochs=30, learning_rate=3e-4, weight_decay=0.05)
+    logit_scale: Positive = 50.0
+    """Similarities are multiplied by it (1 / temperature)."""
+    learn_scale: bool = True
+    """Let training change the scale, up to 100."""
+    same_star: Literal["masked", "negative"] = "masked"
+    """Other copies of the same star in a batch: left out of the loss, or treated as negatives (the paper)."""
+    label_weight: NotNegative = 1.0
+    """Weight of the labels' mean squared error beside the contrastive loss; 0: contrastive loss alone (the paper)."""
+
+
+class MockParams(Section):
+    """MockStarCLIP (notebook 05)."""
+
+    n_stars: Annotated[int, Field(ge=16)] = 250
+    """Stars to align with, spread evenly over [Fe/H] and divided by the split of the data set."""
+    feh_bins: Count = 30
+    """Bins of [Fe/H] for the even spread."""
+    n_test_extra: Annotated[int, Field(ge=0)] = 5000
+    """More test stars, chosen the same way; as many as the data set's test split has, if that is fewer."""
+    copies: Count = 1
+    """Fixed corrupted copies of each of these stars in training, if `corruption.fresh` is off."""
+    align: AlignParams = AlignParams(
+        train=TrainParams(epochs=60, batch_size=64, learning_rate=3e-4, weight_decay=0.0),
+        label_weight=0.0,
+    )
+
+
+class RetrievalParams(Section):
+    """Similarity search (notebook 06)."""
+
+    n_neighbours: Count = 5
+    """Neighbours shown with an example query."""
+
+
+class AtlasParams(Section):
+    """Maps of the embedding (notebook 07)."""
+
+    n_neighbours: Annotated[int, Field(ge=2)] = 15
+    """Neighbourhood size of UMAP."""
+    min_distance: Fraction = 0.1
+    """UMAP's min_dist."""
+    max_points: Annotated[int, Field(ge=100)] = 5000
+    """Points drawn (all are used for the PCA)."""
+
+
+class LimitParams(Section):
+    """Cramer-Rao bounds (notebook 08)."""
+
+    nirspec_snr: Positive = 100.0
+    """Signal-to-noise ratio per pixel for the NIRSpec bound."""
+    apogee_snr: Positive = 300.0
+    """Signal-to-noise ratio per pixel for the APOGEE bound."""
+    n_stars: Count = 50
+    """Test stars over which the median bound is taken."""
+
+
+class ObservedParams(Section):
+    """Observed NIRSpec spectra (notebook 10)."""
+
+    folder: str = ""
+    """Folder of PypeIt spec1d files; relative to the project's root.  Empty: none."""
+    wavelength_range: Range = (10400.0, 18000.0)
+    """Stretch that is used, Angstrom; outside, the pixels count as missing (reductions are poor at the blue end)."""
+    max_velocity: Positive = 400.0
+    """Radial velocities are sought between minus and plus this, km/s."""
+
+
+class Params(Section):
+    """Every setting of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "quick"
+    """Names the folders runs/NAME and reports/NAME; the parameter file's own name if it is not given."""
+    seed: Annotated[int, Field(ge=0)] = 7
+    """Everything random is a function of it."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """'auto' takes a CUDA GPU if there is one, else the CPU."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """'auto' computes encoders in bfloat16 on a CUDA GPU and in float32 elsewhere."""
+    data: DataParams = DataParams()
+    corruption: CorruptionParams = CorruptionParams()
+    pretrain: PretrainParams = PretrainParams()
+    supervised: SupervisedParams = SupervisedParams()
+    starclip: AlignParams = AlignParams()
+    mockstarclip: MockParams = MockParams()
+    retrieval: RetrievalParams = RetrievalParams()
+    atlas: AtlasParams = AtlasParams()
+    limits: LimitParams = LimitParams()
+    observed: ObservedParams = ObservedParams()
+
+    @model_validator(mode="after")
+    def _enough_stars(self) -> Params:
+        if self.mockstarclip.n_stars > self.data.n_stars:
+            raise ValueError(
+                f"mockstarclip.n_stars ({self.mockstarclip.n_stars}) must not exceed data.n_stars ({self.data.n_stars})"
+            )
+        return self
