@@ -1,0 +1,97 @@
+"""What a training loop is fed with: the device, the precision, and batches of spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from starclip_lib.config import ConfigError
+from starclip_lib.corruptions import Corruption, corrupted_views
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a setting; raises ConfigError if it is not there, instead of taking another one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device: {name} was asked for, but PyTorch {torch.__version__} sees no CUDA GPU; use cpu or auto"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device: {name} was asked for, but there are only {torch.cuda.device_count()} GPUs")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device: mps was asked for, but this is no Mac with Metal; use cpu or auto")
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The floating-point type encoders compute in."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+class SpectrumSource:
+    """Spectra of some stars as a training loop sees them: clean, freshly corrupted, or as fixed corrupted copies.
+
+    flux : (n, n_pix) float32 of all stars; rows : (m,) the stars to take
+    corruption : None for clean spectra
+    copies : 0 for a fresh corruption at every call, else the number of fixed copies of each star
+    The spectra are kept on the device if they take less than half of its free memory, else moved batch by batch.
+    """
+
+    def __init__(
+        self,
+        flux: np.ndarray,
+        rows: np.ndarray,
+        device: torch.device,
+        corruption: Corruption | None = None,
+        copies: int = 0,
+        seed: int = 0,
+    ):
+        self.device, self.corruption = device, corruption
+        self.copies = copies if corruption is not None else 0
+        if self.copies:
+            spectra = torch.empty((len(rows), copies, flux.shape[1]))
+            for place, view, batch in corrupted_views(flux, rows, corruption, copies, seed, device):
+                spectra[torch.from_numpy(place), view] = batch.cpu()
+        else:
+            spectra = torch.from_numpy(flux[rows])
+        self.flux = _place(spectra, device)
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def batch(self, star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
+        """Spectra (b, n_pix) on the device of the given rows; `view` picks among fixed copies and is ignored else."""
+        where = self.flux.device
+        star = star.to(where)
+        flux = self.flux[star, view.to(where)] if self.copies else self.flux[star]
+        flux = flux.to(self.device, non_blocking=True)
+        return flux if self.corruption is None or self.copies else self.corruption(flux, generator)
+
+
+def _place(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return tensor.to(device)
+    free, _ = torch.cuda.mem_get_info(device)
+    return tensor.to(device) if 2 * tensor.nbytes < free else tensor.pin_memory()
+
+
+def on_device(labels: np.ndarray, device: torch.device) -> Tensor:
+    """Labels (n, 20) as a float32 tensor on the device."""
+    return torch.from_numpy(np.ascontiguousarray(labels, np.float32)).to(device)
+
+
+def batches(
+    n_stars: int, copies: int, batch_size: int, device: torch.device, order: np.random.Generator | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Star and view numbers of all items, batch by batch, shuffled if `order` is given."""
+    views = max(1, copies)
+    items = np.arange(n_stars * views) if order is None else order.permutation(n_stars * views)
+    for batch in torch.from_numpy(items).to(device).split(batch_size):
+        yield batch // views, batch % views

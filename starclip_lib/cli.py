@@ -1,0 +1,86 @@
+"""The command `starclip`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from starclip_lib import __version__
+from starclip_lib.config import StarclipError, merge_assignments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0 fine, 1 an error the user can mend, 130 stopped by the user."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except StarclipError as error:
+        print(f"starclip: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstarclip: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="starclip", description="APOGEE and JWST/NIRSpec spectra of giant stars in one space."
+    )
+    parser.add_argument("--version", action="version", version=f"starclip {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the pipeline on a parameter file and write its report")
+    run.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/quick.yaml")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=1000"
+    )
+    run.add_argument("--observed", type=Path, metavar="FOLDER", help="folder of observed PypeIt spec1d files")
+    run.add_argument("--fresh", action="store_true", help="delete what this run made before and begin anew")
+    run.set_defaults(command=_run)
+
+    compare = commands.add_parser("compare", help="print the metrics of two runs side by side")
+    compare.add_argument("a", metavar="A", help="name of a run, its report folder or its metrics.json")
+    compare.add_argument("b", metavar="B", help="the run to compare with")
+    compare.set_defaults(command=_compare)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from starclip_lib.pipeline import run_pipeline  # imports Jupyter and torch, which `--help` need not wait for
+    from starclip_lib.report import headlines, read_metrics
+    from starclip_lib.run import Run
+
+    overrides = merge_assignments(arguments.set)
+    run = Run.open(arguments.params, overrides)
+    if arguments.observed is not None:
+        if not arguments.observed.is_dir():
+            raise StarclipError(f"--observed {arguments.observed}: no such folder")
+        folder = os.path.relpath(arguments.observed, run.root)
+        overrides = {**overrides, "observed": {**overrides.get("observed", {}), "folder": folder}}
+        run = Run.open(arguments.params, overrides)
+    print(f"starclip run {arguments.params}: notebooks into {os.path.relpath(run.report)}, then its index.html")
+    if arguments.fresh:
+        for folder in (run.folder, run.report):
+            shutil.rmtree(folder, ignore_errors=True)
+    index = run_pipeline(run, arguments.params.resolve(), overrides, lambda line: print(line, flush=True))
+    print("\n".join(headlines(read_metrics(run.report))))
+    print(f"\nOpen {os.path.relpath(index)}")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from starclip_lib.report import compare, read_metrics
+    from starclip_lib.run import project_root
+
+    def find(name: str) -> Path:
+        path = Path(name)
+        return path if path.exists() else project_root(Path.cwd()) / "reports" / name
+
+    print(compare(*(read_metrics(find(name)) for name in (arguments.a, arguments.b))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

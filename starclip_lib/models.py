@@ -1,0 +1,75 @@
+"""Model files: encoders with the label scaler, the settings and the history of their training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from starclip_lib.config import DataError
+from starclip_lib.encoders import Encoder, make_encoder
+from starclip_lib.files import load_tensors, save_tensors
+from starclip_lib.instruments import INSTRUMENTS
+from starclip_lib.labels import LABELS, LabelScaler
+from starclip_lib.settings import EncoderParams
+from starclip_lib.training import History
+
+_FORMAT = "starclip model 1"
+
+
+@dataclass
+class Model:
+    """One or two trained encoders and what is needed to use them.
+
+    encoders : by role, such as 'nirspec' and 'apogee', or 'mock' and 'extended'
+    scaler : of the labels the encoders predict, fitted on training stars
+    """
+
+    encoders: dict[str, Encoder]
+    scaler: LabelScaler
+    history: History
+    logit_scale: float | None = None
+
+    def save(self, path: str | Path) -> None:
+        """Write the model; loadable with `weights_only=True`."""
+        content: dict[str, Any] = {
+            "format": _FORMAT,
+            "labels": list(LABELS),
+            "encoders": {role: _state(encoder) for role, encoder in self.encoders.items()},
+            "scaler": self.scaler.state(),
+            "history": vars(self.history),
+            "logit_scale": self.logit_scale,
+        }
+        save_tensors(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Model:
+        """Read a model, ready for evaluation; raises DataError if the file is not one, or is for other labels."""
+        content = load_tensors(path)
+        if content.get("format") != _FORMAT:
+            raise DataError(f"{path} is no StarCLIP model (or one of another version); train it anew")
+        if content["labels"] != list(LABELS):
+            raise DataError(f"{path} predicts the labels {', '.join(content['labels'])}, not this version's")
+        return cls(
+            encoders={role: _from_state(state).to(device).eval() for role, state in content["encoders"].items()},
+            scaler=LabelScaler.from_state(content["scaler"]),
+            history=History(**content["history"]),
+            logit_scale=content["logit_scale"],
+        )
+
+
+def _state(encoder: Encoder) -> dict[str, Any]:
+    return {
+        "instrument": encoder.instrument.name,
+        "settings": encoder.settings.model_dump(mode="json"),
+        "weights": {key: value.detach().cpu().clone() for key, value in encoder.state_dict().items()},
+    }
+
+
+def _from_state(state: dict[str, Any]) -> Encoder:
+    settings = EncoderParams.model_validate(state["settings"], strict=False)
+    encoder = make_encoder(INSTRUMENTS[state["instrument"]], settings, seed=0)
+    encoder.load_state_dict(state["weights"])
+    return encoder

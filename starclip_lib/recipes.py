@@ -1,0 +1,316 @@
+"""The trainings of the paper: which spectra each one sees, where it starts from, and the file it leaves."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from starclip_lib.batches import SpectrumSource, pick_device, pick_precision
+from starclip_lib.config import DataError
+from starclip_lib.contrastive import StarCLIP
+from starclip_lib.corruptions import Corruption, corrupted_views, extended_mock, mock
+from starclip_lib.embeddings import Embeddings, as_embeddings, run_encoder, write_embeddings
+from starclip_lib.encoders import Encoder, make_encoder
+from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.labels import FE, LabelScaler
+from starclip_lib.models import Model
+from starclip_lib.settings import EncoderParams, Params, TrainParams
+from starclip_lib.spectra import SPLITS, PairedSpectra, SpectrumSet, split_by_star
+from starclip_lib.training import align, pretrain
+
+# Keys that make the random streams of the trainings independent of each other.
+_APOGEE, _NIRSPEC, _SUPERVISED, _EXTENDED, _STARCLIP, _MOCKSTARCLIP = range(1, 7)
+
+
+def view_seed(params: Params) -> int:
+    """Seed of the fixed corrupted copies on which every model is judged."""
+    return params.seed
+
+
+def reference_flux(data: PairedSpectra) -> torch.Tensor:
+    """The star whose Paschen lines every extended-mock spectrum gets: the first training star, (8192,)."""
+    return torch.from_numpy(data.nirspec.flux[data.rows("train")[0]])
+
+
+def extended_corruption(data: PairedSpectra, params: Params) -> Corruption:
+    """The extended mock of a run."""
+    return extended_mock(params.corruption, reference_flux(data))
+
+
+def pretraining_corruption(params: Params, instrument: str) -> Corruption | None:
+    """What the spectra go through on which the 'apogee' or 'nirspec' encoder is pretrained, and judged."""
+    corrupted = instrument == "nirspec" and params.pretrain.nirspec_input == "mock"
+    return mock(params.corruption) if corrupted else None
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What all trainings of a run share."""
+
+    params: Params
+    device: torch.device
+    precision: torch.dtype
+
+    @classmethod
+    def of(cls, params: Params) -> _Setup:
+        device = pick_device(params.device)
+        return cls(params, device, pick_precision(params.precision, device))
+
+    def sources(
+        self, spectra: SpectrumSet, rows: list[np.ndarray], corruption: Corruption | None = None, copies: int = 1
+    ) -> list[SpectrumSource]:
+        """Training and validation spectra.
+
+        Corruptions are fresh in training, if so set, one fixed copy in validation; else `copies` fixed ones in both.
+        """
+        numbers = [0, 1] if self.params.corruption.fresh else [copies] * 2
+        return [
+            SpectrumSource(spectra.flux, part, self.device, corruption, n, view_seed(self.params))
+            for part, n in zip(rows, numbers, strict=True)
+        ]
+
+    def supervised(
+        self,
+        path: Path,
+        encoder: Encoder,
+        spectra: SpectrumSet,
+        labels: np.ndarray,
+        rows: list[np.ndarray],
+        *,
+        scaler: LabelScaler,
+        corruption: Corruption | None,
+        copies: int,
+        train: TrainParams,
+        key: int,
+        title: str,
+    ) -> None:
+        """Pretrain an encoder on labels and save it as the only encoder of a model."""
+        train_source, val_source = self.sources(spectra, rows, corruption, copies)
+        history = pretrain(
+            encoder,
+            train_source,
+            val_source,
+            *(scaler.transform(labels[part]) for part in rows),
+            train,
+            seed=self.params.seed * 10 + key,
+            precision=self.precision,
+            resume=resume_file(path),
+            title=title,
+        )
+        Model({spectra.instrument.name: encoder}, scaler, history).save(path)
+        resume_file(path).unlink(missing_ok=True)
+
+
+def resume_file(path: Path) -> Path:
+    """Where a training that makes `path` keeps its checkpoint until it is done."""
+    return path.with_suffix(".resume")
+
+
+def _fresh_encoder(spectra: SpectrumSet, rows: np.ndarray, settings: EncoderParams, seed: int) -> Encoder:
+    encoder = make_encoder(spectra.instrument, settings, seed)
+    encoder.fit_scaling(torch.from_numpy(spectra.flux[rows]))
+    return encoder
+
+
+def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: str) -> None:
+    """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper)."""
+    spectra, settings = getattr(data, instrument), params.pretrain
+    split = data.split
+    if settings.leak:  # another split than the one that judges, as in the published evaluation
+        split = split_by_star(data.star_id, params.data.split, np.random.default_rng([params.seed, 1]))
+    rows = [np.flatnonzero(split == SPLITS.index(name)) for name in ("train", "val")]
+    scaler = LabelScaler.fit(data.labels if settings.leak else data.labels[rows[0]])
+    key = {"apogee": _APOGEE, "nirspec": _NIRSPEC}[instrument]
+    _Setup.of(params).supervised(
+        path,
+        _fresh_encoder(spectra, rows[0], settings.encoder, params.seed * 10 + key),
+        spectra,
+        data.labels,
+        rows,
+        scaler=scaler,
+        corruption=pretraining_corruption(params, instrument),
+        copies=params.corruption.n_views,
+        train=getattr(settings, instrument),
+        key=key,
+        title=f"{spectra.instrument.title} encoder",
+    )
+
+
+def train_supervised(path: Path, data: PairedSpectra, params: Params) -> None:
+    """The supervised baseline: the CNN trained from scratch on mock NIRSpec (section 5.2.3)."""
+    rows = [data.rows("train"), data.rows("val")]
+    _Setup.of(params).supervised(
+        path,
+        _fresh_encoder(data.nirspec, rows[0], params.supervised.encoder, params.seed * 10 + _SUPERVISED),
+        data.nirspec,
+        data.labels,
+        rows,
+        scaler=LabelScaler.fit(data.labels[rows[0]]),
+        corruption=mock(params.corruption),
+        copies=params.corruption.n_views,
+        train=params.supervised.mock,
+        key=_SUPERVISED,
+        title="supervised CNN",
+    )
+
+
+def train_supervised_extended(path: Path, data: PairedSpectra, params: Params, start: Path) -> None:
+    """The supervised baseline on extended mock: that CNN, its fully connected layers tuned on the few stars."""
+    model = Model.load(start)
+    encoder = model.encoders["nirspec"]
+    encoder.features.requires_grad_(False)
+    _Setup.of(params).supervised(
+        path,
+        encoder,
+        data.nirspec,
+        data.labels,
+        [mock_stars(data, params)[name] for name in ("train", "val")],
+        scaler=model.scaler,
+        corruption=extended_corruption(data, params),
+        copies=params.mockstarclip.copies,
+        train=params.supervised.extended,
+        key=_EXTENDED,
+        title="supervised CNN, extended mock",
+    )
+
+
+def train_starclip(path: Path, data: PairedSpectra, params: Params, nirspec: Path, apogee: Path) -> None:
+    """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2)."""
+    models = {"nirspec": Model.load(nirspec), "apogee": Model.load(apogee)}
+    setup, rows = _Setup.of(params), [data.rows("train"), data.rows("val")]
+    nirspec_sources = setup.sources(data.nirspec, rows, mock(params.corruption), params.corruption.n_views)
+    apogee_sources = setup.sources(data.apogee, rows)
+    scaler = models["nirspec"].scaler
+    model = StarCLIP(*(models[name].encoders[name] for name in ("nirspec", "apogee")), params.starclip)
+    history = align(
+        model,
+        *zip(nirspec_sources, apogee_sources, strict=True),
+        *(scaler.transform(data.labels[part]) for part in rows),
+        seed=params.seed * 10 + _STARCLIP,
+        precision=setup.precision,
+        resume=resume_file(path),
+        title="StarCLIP",
+    )
+    encoders = {"nirspec": model.encoder_a, "apogee": model.encoder_b}
+    Model(encoders, scaler, history, float(model.logit_scale.detach())).save(path)
+    resume_file(path).unlink(missing_ok=True)
+
+
+def train_mockstarclip(path: Path, data: PairedSpectra, params: Params, starclip: Path) -> None:
+    """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head."""
+    start = Model.load(starclip)
+    setup, stars = _Setup.of(params), mock_stars(data, params)
+    rows = [stars["train"], stars["val"]]
+    frozen, tuned = start.encoders["nirspec"], copy.deepcopy(start.encoders["nirspec"])
+    frozen.requires_grad_(False)
+    tuned.features.requires_grad_(False)
+    sources = [
+        setup.sources(data.nirspec, rows, corruption, params.mockstarclip.copies)
+        for corruption in (mock(params.corruption), extended_corruption(data, params))
+    ]
+    model = StarCLIP(frozen, tuned, params.mockstarclip.align)
+    history = align(
+        model,
+        *zip(*sources, strict=True),
+        *(start.scaler.transform(data.labels[part]) for part in rows),
+        seed=params.seed * 10 + _MOCKSTARCLIP,
+        precision=setup.precision,
+        resume=resume_file(path),
+        title="MockStarCLIP",
+    )
+    encoders = {"mock": model.encoder_a, "extended": model.encoder_b}
+    Model(encoders, start.scaler, history, float(model.logit_scale.detach())).save(path)
+    resume_file(path).unlink(missing_ok=True)
+
+
+def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose n entries whose values are spread as evenly over equal bins as the data allow.
+
+    values : (m,); returns (n,) sorted positions.  The number taken from each bin differs by at most one between bins
+    that are not used up.  Raises DataError if n > m.
+    """
+    if n > len(values):
+        raise DataError(f"{n} stars were asked for, but there are only {len(values)} to choose from")
+    edges = np.histogram_bin_edges(values, n_bins)
+    bins = np.digitize(values, edges[1:-1])
+    mixed = rng.permutation(len(values))
+    mixed = mixed[np.argsort(bins[mixed], kind="stable")]  # by bin, in random order within each
+    starts = np.searchsorted(bins[mixed], np.arange(n_bins))
+    turn = np.arange(len(values)) - starts[bins[mixed]]  # 0 for the first star of every bin, 1 for the second, ...
+    order = np.lexsort((rng.random(len(values)), turn))
+    return np.sort(mixed[order[:n]])
+
+
+def mock_stars(data: PairedSpectra, params: Params) -> dict[str, np.ndarray]:
+    """Rows of the stars of MockStarCLIP, by split: the few to align with, and the enriched test part.
+
+    The stars are spread evenly over [Fe/H] within each split of the data set, so that a test star of this model is a
+    test star of every other one too; the paper splits its 250 stars anew.
+    """
+    settings, parts = params.mockstarclip, np.array(params.data.split)
+    rng = np.random.default_rng([params.seed, 2])
+    edges = np.concatenate([[0], np.cumsum(parts) * settings.n_stars // parts.sum()])
+    counts = dict(zip(SPLITS, np.diff(edges), strict=True))
+    counts["test"] = min(counts["test"] + settings.n_test_extra, len(data.rows("test")))
+    chosen = {}
+    for name in SPLITS:
+        rows = data.rows(name)
+        if counts[name] > len(rows):
+            raise DataError(
+                f"mockstarclip.n_stars {settings.n_stars} takes {counts[name]} {name} stars, but there are "
+                f"{len(rows)}; lower it or raise data.n_stars"
+            )
+        chosen[name] = rows[select_evenly(data.labels[rows, FE], counts[name], settings.feh_bins, rng)]
+    return chosen
+
+
+def embed_all(path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path) -> None:
+    """Embed every star with both models and write the groups 'starclip/...' and 'mockstarclip/...' to one file.
+
+    StarCLIP: all stars, five mock views and the APOGEE spectrum; MockStarCLIP: its stars, five views of either kind.
+    """
+    device = pick_device(params.device)
+    groups, every = {}, np.arange(data.n_stars)
+    chosen = np.concatenate(list(mock_stars(data, params).values()))
+    views = {"mock": mock(params.corruption), "extended": extended_corruption(data, params)}
+    plan = [
+        (starclip, "starclip", "nirspec", data.nirspec, every, views["mock"]),
+        (starclip, "starclip", "apogee", data.apogee, every, None),
+        (mockstarclip, "mockstarclip", "mock", data.nirspec, chosen, views["mock"]),
+        (mockstarclip, "mockstarclip", "extended", data.nirspec, chosen, views["extended"]),
+    ]
+    for file, model, role, spectra, rows, corruption in plan:
+        encoder = Model.load(file, device).encoders[role]
+        n_views = 1 if corruption is None else params.corruption.n_views
+        z = run_encoder(encoder, spectra.flux, rows, corruption=corruption, n_views=n_views, seed=view_seed(params))
+        groups[f"{model}/{role}"] = as_embeddings(z, data.star_id[rows], data.split[rows])
+    write_embeddings(path, groups)
+
+
+def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
+    """The test spectra themselves as vectors, the baseline of Table 3: the same views as `embed_all` judges.
+
+    APOGEE is cropped to the 8,192 pixels from the first chip on, to have NIRSpec's length (footnote 11 of the paper).
+    """
+    test, extended = data.rows("test"), mock_stars(data, params)["test"]
+    start = APOGEE.chips[0][0]
+    wanted = {
+        "nirspec": (test, mock(params.corruption), params.corruption.n_views),
+        "mock": (extended, mock(params.corruption), 1),
+        "extended": (extended, extended_corruption(data, params), 1),
+    }
+    out = {}
+    for name, (rows, corruption, n_views) in wanted.items():
+        flux = np.empty((len(rows), n_views, NIRSPEC.n_pix), np.float32)
+        for place, view, batch in corrupted_views(
+            data.nirspec.flux, rows, corruption, n_views, view_seed(params), torch.device("cpu")
+        ):
+            flux[place, view] = batch.numpy()
+        out[name] = as_embeddings(flux, data.star_id[rows], data.split[rows])
+    cropped = data.apogee.flux[test, start : start + NIRSPEC.n_pix]
+    out["apogee"] = as_embeddings(cropped[:, None], data.star_id[test], data.split[test])
+    return out

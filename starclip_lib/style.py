@@ -1,0 +1,70 @@
+"""How our figures look: one style, colours that colour-blind readers can tell apart, names of spectral features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours; NIRSpec is blue and APOGEE red as in the paper.
+NIRSPEC_COLOUR, APOGEE_COLOUR = "#0072B2", "#D55E00"
+CYCLE = (NIRSPEC_COLOUR, APOGEE_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+LABEL_MAP = "viridis"
+_STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": mpl.cycler(color=CYCLE),
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "figure.constrained_layout.use": True,
+    "image.cmap": LABEL_MAP,
+}
+# Features worth a name (vacuum Angstrom) on each grid.
+NIRSPEC_FEATURES = {
+    "Pa δ": 10052, "CN": 10925, "Mg": 11831, "Pa β": 12822, "Al": 13140, "CN ": 14140, "Mg ": 15029, "CO": 15582,
+    "CO ": 16190, "Mg  ": 17113,
+}  # fmt: skip
+APOGEE_FEATURES = {
+    "Mn": 15162, "K": 15172, "S": 15482, "CO": 15582, "Cr": 15684, "CO ": 15782, "Si": 15893, "V": 15929, "Ca": 16160,
+    "Ni": 16315, "Ce": 16381, "Al": 16723, "Co": 16762,
+}  # fmt: skip
+
+P = ParamSpec("P")
+
+
+def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the house style without touching anybody else's."""
+
+    @wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(_STYLE):
+            return function(*args, **kwargs)
+
+    return inside
+
+
+def new_axes(n_rows: int, n_columns: int, size: tuple[float, float], **options: object) -> tuple[Figure, np.ndarray]:
+    """A figure of `size` inches and its axes as an array; `options` as for `Figure.subplots`."""
+    figure = Figure(figsize=size)  # not pyplot's: nothing is kept open, and no window appears
+    return figure, np.atleast_1d(figure.subplots(n_rows, n_columns, **options))
+
+
+def name_features(ax: Axes, features: Mapping[str, float]) -> None:
+    """Mark the spectral features (name to Angstrom) that lie inside the limits of an axis."""
+    low, high = ax.get_xlim()
+    for name, place in features.items():
+        if low < place < high:
+            ax.axvline(place, color="#999999", lw=0.5, zorder=0)
+            ax.text(place, 1.0, name.strip(), fontsize=7, color="#555555", ha="center", va="bottom",
+                    transform=ax.get_xaxis_transform())  # fmt: skip
