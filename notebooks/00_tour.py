@@ -1,0 +1,219 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · A tour: how two telescopes learn to speak about the same star
+#
+# **Purpose.** The whole idea in twenty minutes, for somebody who has never heard of contrastive learning. One figure for
+# each thought; no formula.
+#
+# **After this notebook you can** explain to a friend what StarCLIP does, and know which notebook to open next.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | nothing | figures only | 40 seconds | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from starclip_lib import figures, figures_spectra, recipes, retrieval
+from starclip_lib.contrastive import info_nce
+from starclip_lib.corruptions import extended_mock, mock, seeded
+from starclip_lib.embeddings import as_embeddings, run_encoder
+from starclip_lib.labels import FE
+from starclip_lib.models import Model
+from starclip_lib.probing import labels_of, linear_probe, score_labels
+from starclip_lib.run import Run
+from starclip_lib.simulate import simulate_survey
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"seed": 8}
+
+# %%
+run = Run.open(params_file, overrides)
+
+# %% [markdown]
+# ## 1 · A spectrum is a fingerprint
+#
+# Spread a star's light into its colours and dark lines appear, where atoms and molecules in its atmosphere swallow
+# particular wavelengths. Which lines there are, and how deep, tells the temperature of the star, the gravity at its
+# surface, and how much of each chemical element it holds: twenty numbers in this project, its *labels*.
+#
+# Let us make a few hundred red giants to play with. They are simulated, from a physical model of stellar atmospheres;
+# notebook [01](01_data.ipynb) says how.
+
+# %%
+data = simulate_survey(800, seed=run.params.seed)
+order = data.labels[:, FE].argsort()
+pair = order[[20, -20]]
+figures_spectra.example_pairs(data.apogee.flux[pair], data.nirspec.flux[pair], data.labels[pair])
+
+# %% [markdown]
+# ## 2 · Two instruments, two worlds
+#
+# Each row above is one star, seen twice. **APOGEE** (right) is a survey from the ground: sharp spectra of hundreds of
+# thousands of stars, each with its labels measured. **NIRSpec** (left), on the James Webb Space Telescope, sees stars in
+# other galaxies that APOGEE can never reach, but blurred, few, and without labels. The colours hardly overlap, the
+# sharpness differs by a factor of eight. A computer comparing the numbers finds nothing in common.
+#
+# We would like to hand over a NIRSpec spectrum and ask: *which APOGEE stars are like this one?* Since those have labels,
+# we would then know what we are looking at.
+#
+# ## 3 · The game of pairs
+#
+# Give every spectrum a seat at a round table. NIRSpec's are blue dots, APOGEE's red squares, a line joins the two spectra
+# of a star, and the number says which star it is. At first everybody sits at random. Now play a game: from each blue
+# dot, guess the red partner by closeness. Every doubtful guess moves the seats a little, the right partners towards each
+# other and the others apart.
+
+# %%
+points = torch.randn(2, 8, 2, generator=seeded("cpu", 5)).requires_grad_()
+moments = {}
+for step in range(201):
+    blue, red = torch.nn.functional.normalize(points, dim=-1)
+    if step in (0, 20, 200):
+        moments[f"after {step} rounds"] = (blue.detach().numpy().copy(), red.detach().numpy().copy())
+    points.grad = None
+    info_nce(blue, red, 8.0).backward()
+    points.data -= 0.3 * points.grad
+
+# %%
+figures.circles(moments)
+
+# %% [markdown]
+# After a few rounds partners sit together, and the pairs have spread around the circle so that nobody is mistaken for
+# somebody else. That is *contrastive learning*: nobody said where a star should sit, only who belongs together. Here the
+# points were moved directly. In earnest, a neural network (an *encoder*) looks at a spectrum and says where it sits, and
+# the network is what learns. Then a spectrum never seen before gets a sensible place too.
+#
+# ## 4 · The same with stars
+#
+# Two encoders, one for each instrument. Each is first taught to predict labels, so that it knows what lines are; then both
+# play the game of pairs. The circle becomes a sphere with more dimensions than one can draw. Training on five hundred
+# stars takes some seconds.
+
+# %%
+scratch = tempfile.TemporaryDirectory()
+folder = Path(scratch.name)
+for instrument in ("nirspec", "apogee"):
+    recipes.train_encoder(folder / f"{instrument}.ckpt", data, run.params, instrument)
+before = {name: Model.load(folder / f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee")}
+
+# %%
+recipes.train_starclip(folder / "starclip.ckpt", data, run.params, folder / "nirspec.ckpt", folder / "apogee.ckpt")
+after = Model.load(folder / "starclip.ckpt").encoders
+
+# %% [markdown]
+# To see the effect, take forty stars that were *not* used in training and compare each NIRSpec spectrum (rows) with each
+# APOGEE spectrum (columns). Bright means close. Ideally only the diagonal is bright, where a star meets itself.
+
+# %%
+test = data.rows("test")
+some = test[data.labels[test, FE].argsort()][::5][:40]
+noisy = {"corruption": mock(run.params.corruption), "seed": 1}
+places = {
+    name: (
+        run_encoder(e["nirspec"], data.nirspec.flux, some, **noisy)[:, 0],
+        run_encoder(e["apogee"], data.apogee.flux, some)[:, 0],
+    )
+    for name, e in {"before the game": before, "after the game": after}.items()
+}
+
+# %%
+figures.similarity_matrices({name: blue @ red.T for name, (blue, red) in places.items()})
+
+# %% [markdown]
+# Before the game, the encoders know labels, and all stars of similar metallicity look alike. After it, a star is closest to
+# itself.
+#
+# ## 5 · Finding the twin
+#
+# Now the question from above, for all test stars: given the NIRSpec spectrum, is the same star among the first k APOGEE
+# spectra found? The dotted line is guessing.
+
+# %%
+groups = {}
+for name, corruption in {"nirspec": noisy, "apogee": {}}.items():
+    z = run_encoder(after[name], getattr(data, name).flux, np.arange(data.n_stars), **corruption)
+    groups[name] = as_embeddings(z, data.star_id, data.split)
+ranks = retrieval.ranks_between(groups["nirspec"].take("test"), groups["apogee"].take("test"))
+
+# %%
+figures.success_curves({"StarCLIP in this tour": ranks}, lambda k: k / len(test), "NIRSpec finds APOGEE")
+
+# %% [markdown]
+# With a fifth of the default run's training stars, this is not the best one can do. Notebook
+# [06](06_retrieval.ipynb) has the full result, and shows that most wrong answers are twins in all but name.
+#
+# ## 6 · Reading labels
+#
+# The place of a star also tells its labels. The simplest tool there is, a linear regression from the coordinates to the
+# labels, learns from the training stars and is tried on the others.
+
+# %%
+train, held_out = groups["nirspec"].take("train", "val"), groups["nirspec"].take("test")
+probe = linear_probe(train, labels_of(train.star_id, data.star_id, data.labels), held_out)
+true = labels_of(probe.star_id, data.star_id, data.labels)
+scores = {"linear probe": score_labels(true, probe.labels)}
+figures.predicted_against_true(true, {"linear probe": probe.labels}, scores, names=("Teff", "logg", "Fe", "Mg"))
+
+# %% [markdown]
+# Each point is a star; on the black line the prediction is right. Temperature and metallicity come out well even from
+# this small training; gravity is harder, as it is for astronomers.
+#
+# ## 7 · Reality bites
+#
+# Real spectra are not perfect. There is noise, detectors have dead pixels and a gap between them, the continuum is known
+# only roughly. So the encoders are trained on *corrupted* spectra, other ones in every round. Here is one star
+# under all five corruptions.
+
+# %%
+chain = extended_mock(run.params.corruption, recipes.reference_flux(data))
+perfect = torch.from_numpy(data.nirspec.flux[test[:1]])
+corrupted = chain(perfect, seeded("cpu", 9))
+figures_spectra.corruption_steps(
+    {"as computed": perfect[0].numpy(), "as a telescope might deliver it": corrupted[0].numpy()}
+)
+
+# %% tags=["nbval-check-output"]
+print(f"{len(data.rows('train'))} training stars, {len(test)} test stars")
+print("better than guessing:", bool(np.median(ranks) < len(test) / 4))
+
+# %% [markdown]
+# ## Where to go from here
+#
+# | notebook | what it shows |
+# |---|---|
+# | [01 · Data](01_data.ipynb) | how the stars are made, and what is real |
+# | [02 · Corruptions](02_corruptions.ipynb) | what a spectrograph does to a spectrum |
+# | [03 · Encoders](03_encoders.ipynb) | networks that read labels |
+# | [04 · StarCLIP](04_starclip.ipynb) | the game of pairs, with its formula |
+# | [05 · MockStarCLIP](05_mockstarclip.ipynb) | the same with few stars and bad spectra |
+# | [06 · Retrieval](06_retrieval.ipynb) | finding stars, measured |
+# | [07 · Atlas](07_atlas.ipynb) | maps of the space |
+# | [08 · Probing](08_probing.ipynb) | labels, uncertainties and physical limits |
+# | [10 · Observed NIRSpec](10_observed_nirspec.ipynb) | real JWST spectra |
+#
+# ## Questions
+#
+# 1. In section 3, what happens with 30 stars on the circle instead of 8? Why is a sphere with twenty dimensions roomier?
+# 2. Why is it important that the forty stars in section 4 were not used in training?
+# 3. Think of another pair of instruments (a camera and a microphone?) that could play the game of pairs.

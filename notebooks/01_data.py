@@ -1,0 +1,188 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 · The data: four thousand red giants, seen twice
+#
+# **Purpose.** Make the data set that every other notebook uses, look at it, and know what in it is real.
+#
+# **After this notebook you can** say how the stars were drawn, why the two spectra of a star disagree a little, and
+# how stars are divided so that nothing leaks from the test into the training.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | nothing | `runs/NAME/data.h5` | 20 seconds | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+import numpy as np
+
+from starclip_lib import figures_spectra
+from starclip_lib.emulator import default_emulator
+from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.labels import FE
+from starclip_lib.run import Run
+from starclip_lib.simulate import simulate_survey
+
+# %% [markdown]
+# Every notebook opens with the same two variables. `params_file` names the file with all settings of the run, and
+# `overrides` changes a few of them without editing the file. A misspelt setting is refused, with the nearest valid name.
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"data": {"n_stars": 1000}}
+
+# %%
+run = Run.open(params_file, overrides)
+params = run.params
+
+# %% [markdown]
+# ## Drawing the stars
+#
+# The paper's 19,001 stars came by private communication, so nobody else can download them. We draw a population of red
+# giants that has the same shape instead: a disc poor in alpha elements, a disc rich in them, and a halo. Gravity
+# decides how far up the giant branch a star stands, and gravity and metallicity together decide its temperature. The
+# abundances follow trends with metallicity, with scatter from star to star.
+#
+# Three steps then make the data. **True labels** are drawn from the population. **Catalogue labels** are the truth plus
+# the errors that the APOGEE pipeline (ASPCAP) reports; they are all a user of the survey ever sees. The **APOGEE
+# spectrum** is computed at the true labels and then observed, with noise and other blemishes. The **NIRSpec spectrum**
+# is computed at the catalogue labels and is perfect. That is how the paper did it, and it has a consequence worth
+# keeping in mind: even an ideal method cannot match the two spectra better than the catalogue errors allow.
+#
+# `run.build` makes the file only if it is not there yet, or if settings or code that it depends on have changed.
+
+
+# %%
+path = run.build(
+    "data.h5",
+    lambda path: simulate_survey(params.data.n_stars, params.seed, params.data).write(path),
+)
+data = run.data()
+
+# %% [markdown]
+# The stars are divided once, by star, in the proportions 5 : 1 : 2, and every stage uses this one division. The paper
+# drew a new division for its second stage, so most of its test stars had been seen in training, with their labels.
+
+# %% tags=["nbval-check-output"]
+print(f"{data.n_stars} stars, {data.split_counts()}")
+print(f"APOGEE {data.apogee.flux.shape}, NIRSpec {data.nirspec.flux.shape}")
+
+# %% [markdown]
+# ## Where the stars are
+#
+# The Kiel diagram shows gravity against temperature, with both axes reversed so that a star climbs upwards and to the
+# right as it swells into a giant. Metal-poor stars (dark) are hotter than metal-rich ones at the same gravity. The sharp
+# edges are the paper's cuts: 4000 < Teff < 5000 K and 0.5 < log g < 2.
+
+# %%
+figure = figures_spectra.kiel_diagram(data.labels)
+run.save_figure("kiel", figure)
+figure
+
+# %% [markdown]
+# Does the population resemble the real one? The paper never prints the spread of its labels, but it can be worked out
+# from its tables, since an r² and an RMSE together give a standard deviation. Each point below is our spread divided by
+# the published one. The band is 15 per cent either way, which is what we ask of the simulation.
+
+# %%
+figure = figures_spectra.spread_check(data.labels)
+run.save_figure("spread", figure)
+figure
+
+# %% [markdown]
+# Spreads alone would be easy to fake. The patterns below are the astrophysics that a model can use: two sequences in
+# magnesium, the products of different ages of the Galaxy; carbon falling and nitrogen rising as a star climbs the giant
+# branch (colour) and mixes its burnt interior outwards; manganese following iron too eagerly.
+
+# %%
+figure = figures_spectra.abundance_patterns(data.labels)
+run.save_figure("abundances", figure)
+figure
+
+# %% [markdown]
+# The consequence for statistics: all abundances rise and fall together with metallicity. A model that knows nothing but
+# [Fe/H] already explains most of the variance of most labels, so a high r² for, say, vanadium does not mean that a
+# vanadium line was measured. Remember this when you read the tables of notebook 08.
+
+# %%
+figure = figures_spectra.label_correlations(data.labels)
+run.save_figure("correlations", figure)
+figure
+
+# %% [markdown]
+# ## The two spectra of a star
+#
+# Three stars, from metal-poor to metal-rich. On the left the whole near infrared at NIRSpec's resolution; on the right
+# the narrow H band through APOGEE's eyes, eight times sharper, with the two spaces between its three detectors.
+
+# %%
+order = np.argsort(data.labels[:, FE])
+stars = order[[len(order) // 50, len(order) // 2, -len(order) // 50]]
+figure = figures_spectra.example_pairs(data.apogee.flux[stars], data.nirspec.flux[stars], data.labels[stars])
+run.save_figure("pairs", figure)
+figure
+
+# %% [markdown]
+# ## What "observed" means here
+#
+# Subtract from each APOGEE spectrum the perfect one for the star's catalogue labels. For one star (above) what is left
+# looks like noise, with wiggles at its lines: the velocity was corrected imperfectly, the line-spread function was a few
+# per cent off, and the catalogue labels are not the truth. The scatter over five hundred stars (below) shows what is the
+# same for all: spikes where the night sky's OH lines were subtracted, a comb where carbon dioxide and methane absorb.
+# Every one of these blemishes is a setting under `data.apogee`.
+
+# %%
+some = order[:: max(1, len(order) // 500)]
+difference = data.apogee.flux[some] - default_emulator()(data.labels[some], APOGEE)
+difference[data.apogee.mask[some] & APOGEE.covered] = np.nan
+scatter = np.nanpercentile(difference, 84, axis=0) - np.nanpercentile(difference, 16, axis=0)
+
+# %%
+figure = figures_spectra.residuals(difference[len(some) // 2], scatter / 2, (15900, 16400))
+run.save_figure("observed_apogee", figure)
+figure
+
+# %% [markdown]
+# Pixels without data hold 0 in APOGEE and 1 in NIRSpec, as in the surveys. Since 0 and 1 can also be data, a mask says
+# which pixels are meant. How much of each spectrum is missing?
+
+# %% tags=["nbval-check-output"]
+print(f"APOGEE: {data.apogee.mask.mean():.1%} of the pixels hold no data")
+print(f"NIRSpec: {data.nirspec.mask.mean():.1%}, ab initio spectra have no gaps yet")
+print(f"NIRSpec pixels are {np.diff(NIRSPEC.wavelength)[0]:.2f} Angstrom wide")
+
+# %%
+counts = {f"n_{name}": count for name, count in data.split_counts().items()}
+run.save_metrics("data", {"source": data.source, "n_stars": data.n_stars, **counts})
+
+# %% [markdown]
+# ## What is real, what is simulated
+#
+# | real | simulated |
+# |---|---|
+# | wavelength grids, resolutions, chips, and the convention for missing pixels | every spectrum (LTE syntheses through an emulator, see `docs/emulator.md`) |
+# | the published uncertainties and spreads of the labels | the stars: a model population; its giant branch is fitted to DR12 giants, its spreads to the published ones |
+# | where NIRSpec's detectors leave gaps (notebook 02) | residuals of sky, tellurics, velocity and line-spread function |
+#
+# ## Questions
+#
+# 1. Set `overrides = {"data": {"apogee": {"snr_min": 20.0, "snr_max": 60.0}}}` and run again. Which blemish now
+#    dominates the difference plot?
+# 2. Why would splitting by *row* instead of by *star* be a mistake as soon as a star has several spectra?
+# 3. The catalogue error of [Fe/H] is 0.009 dex, its spread 0.32 dex. What r² would a perfect spectroscopist reach
+#    against the catalogue?
+#
+# **Next:** [02 · Corruptions](02_corruptions.ipynb), which turns perfect spectra into believable ones.

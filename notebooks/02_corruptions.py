@@ -1,0 +1,171 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 02 · Corruptions: what a spectrograph does to a perfect spectrum
+#
+# **Purpose.** Turn ab initio NIRSpec spectra into spectra that could have been observed, at random and reproducibly.
+#
+# **After this notebook you can** name the five corruptions of the paper, apply them to any batch of spectra on any
+# device, and explain why real detector gaps are not independent of each other.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | `data.h5` (notebook 01) | figures only | 15 seconds | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+import numpy as np
+import torch
+
+from starclip_lib import figures_spectra
+from starclip_lib.corruptions import extended_mock, mock, seeded
+from starclip_lib.gaps import GapModel, detect_gaps, read_gaps, read_trace_image
+from starclip_lib.recipes import reference_flux
+from starclip_lib.run import Run
+from starclip_lib.settings import GapParams
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"corruption": {"snr_max": 60.0}}
+
+# %%
+run = Run.open(params_file, overrides)
+data = run.data()
+
+# %% [markdown]
+# ## Five corruptions
+#
+# A corruption takes a batch of spectra and a random generator and returns a new batch. Nothing is changed in place, and
+# the same generator gives the same result. The paper's *extended mock* chains all five:
+#
+# 1. **Paschen substitution.** Hydrogen lines are hard to model, so the flux within 10 Å of four of them is replaced by
+#    that of one reference star, the same for everybody. A model cannot learn from what never changes.
+# 2. **Dead pixels.** One pixel in a thousand, anywhere, reads 1.
+# 3. **Denormalisation.** The continuum is never known perfectly: multiply by a wavy polynomial within 1 % of 1.
+# 4. **Gaussian noise** of a signal-to-noise ratio drawn between 30 and 300, one for each spectrum.
+# 5. **Detector gaps.** Two detectors stand side by side, and light that falls beside them is lost; those pixels read 1.
+#
+# The *mock* has only the last two.
+
+# %%
+extended = extended_mock(run.params.corruption, reference_flux(data))
+print(" → ".join(type(step).__name__ for step in extended.steps))
+
+# %% [markdown]
+# Let us send one star through the chain, one step at a time. Each row shows the spectrum after one more corruption (blue)
+# over the untouched one (grey). On the right, a close look at Paschen beta, whose neighbourhood is exchanged first.
+
+# %%
+flux = torch.from_numpy(data.nirspec.flux[data.rows("test")[:1]])
+generator = seeded("cpu", run.params.seed, 2)
+stages = {"ab initio": flux[0].numpy()}
+for name, step in zip(("Paschen substitution", "dead pixels", "denormalisation", "noise", "gaps"), extended.steps):
+    flux = step(flux, generator)
+    stages[f"+ {name}"] = flux[0].numpy()
+
+# %%
+figure = figures_spectra.corruption_steps(stages)
+run.save_figure("corruptions", figure)
+figure
+
+# %% [markdown]
+# ## Same seed, same spectra
+#
+# `seeded(device, a, b, ...)` makes a generator whose stream depends on all the numbers given. Training uses
+# `seeded(device, seed, epoch)`: fresh corruptions in every epoch, and yet the same ones if the run is repeated or
+# resumed after a crash. Evaluation keeps five fixed copies of every star, the *views*, so that all models are judged on
+# the very same spectra.
+
+# %% tags=["nbval-check-output"]
+batch = torch.from_numpy(data.nirspec.flux[:8])
+once, again = (extended(batch, seeded("cpu", 1)) for _ in range(2))
+other = extended(batch, seeded("cpu", 2))
+print("same seed, same spectra:", torch.equal(once, again))
+print("other seed, other spectra:", not torch.equal(once, other))
+
+# %% [markdown]
+# Is the noise what it claims to be? Turn the range of signal-to-noise ratios into a single value and measure the scatter
+# of the difference to the clean spectrum, away from the gaps. It should be one over the SNR.
+
+# %% tags=["nbval-check-output"]
+fixed = run.params.corruption.model_copy(update={"snr_min": 50.0, "snr_max": 50.0})
+noisy = mock(fixed)(batch, seeded("cpu", 3))
+seen = noisy != 1
+print(f"scatter {(noisy - batch)[seen].std():.3f}, expected {1 / 50:.3f}")
+
+# %% [markdown]
+# ## Measuring gaps in a picture
+#
+# The paper measured the gaps with OpenCV in a picture of spectral traces on the detectors. We do the same. The picture
+# below was drawn from our table of measured gaps (every trace is one spectrum, dark on a noisy background), and it comes
+# with the package. `detect_gaps` smooths it, separates dark from light with Otsu's threshold, finds the connected
+# pieces and groups them into rows. The orange and yellow bars are what it found.
+
+# %%
+image = read_trace_image()
+table, found = read_gaps(), detect_gaps(image)
+figure = figures_spectra.trace_image(image, found)
+run.save_figure("traces", figure)
+figure
+
+# %% [markdown]
+# How good is it? The picture has 10 Å a pixel, so the drawn edges are only right to half a pixel to begin with. Detected
+# and tabulated edges should agree within one.
+
+# %% tags=["nbval-check-output"]
+edges = [(gaps.start, gaps.start + gaps.width, 18000 - gaps.cutoff_width) for gaps in (table, found)]
+worst = np.abs(np.array(edges[0]) - np.array(edges[1])).max() / 10
+print(f"{len(found)} of {len(table)} traces found, worst edge off by {worst:.1f} pixel")
+
+# %% [markdown]
+# ## Two ways to draw new gaps
+#
+# The paper fits a kernel density estimate to each measured quantity and draws from the three independently.
+
+# %%
+independent, detector = (GapModel.measured(GapParams(model=name)) for name in ("independent", "detector"))
+figure = figures_spectra.gap_densities(table, independent.kde)
+run.save_figure("gap_densities", figure)
+figure
+
+# %% [markdown]
+# But the detectors are pieces of silicon of fixed length. A spectrum whose gap lies further to the red also ends further
+# to the red. Plotted against each other, the measurements fall on a line until the cut-off leaves the range at 18,000 Å.
+# Independent draws fill the whole plane with spectra that NIRSpec cannot produce. The model `detector` draws only where the
+# gap begins; its width and the lengths of the detectors are fixed, and nothing is seen blueward of the filter's edge at
+# 9,700 Å. It is our default; `params/paper.yaml` keeps the paper's.
+
+# %%
+models = {"independent": independent, "detector": detector}
+draws = {name: model.sample(800, seeded("cpu", 4)) for name, model in models.items()}
+figure = figures_spectra.gap_draws(
+    table, {name: (gaps.start.numpy(), gaps.cutoff.numpy()) for name, gaps in draws.items()}
+)
+run.save_figure("gap_models", figure)
+figure
+
+# %% [markdown]
+# Why care? With the independent model, training wastes effort on impossible spectra, and a test on such spectra
+# says little about the telescope.
+#
+# ## Questions
+#
+# 1. Dead pixels are set to 1 *before* noise is added, gaps *after*. Could a model tell them apart?
+# 2. The polynomial of step 3 has degree 8 but never wiggles eight times. Why? (Think of random coefficients of powers
+#    of x between 0 and 1.)
+# 3. Which element would you lose if the gap began at 15,500 Å? Compare with the features named in notebook 01.
+#
+# **Next:** [03 · Encoders](03_encoders.ipynb), the networks that learn to read these spectra.

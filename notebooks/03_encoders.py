@@ -1,0 +1,160 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · Encoders: reading labels off a spectrum
+#
+# **Purpose.** Train one network for each instrument to predict twenty stellar labels, and a plain CNN to compare with.
+#
+# **After this notebook you can** explain what the encoders look like inside, why the scaling of their input decides
+# whether they learn at all, and how good they are for each label.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | `data.h5` (notebook 01) | `apogee.ckpt`, `nirspec.ckpt`, `supervised.ckpt` | 80 seconds | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+from starclip_lib import figures, recipes
+from starclip_lib.corruptions import mock
+from starclip_lib.embeddings import predict_labels
+from starclip_lib.encoders import make_encoder
+from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.probing import score_labels, score_table
+from starclip_lib.run import Run
+from starclip_lib.settings import EncoderParams
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"pretrain": {"apogee": {"epochs": 30}}}
+
+# %%
+run = Run.open(params_file, overrides)
+data = run.data()
+
+# %% [markdown]
+# ## Two architectures
+#
+# **StarNet**, the paper's choice, slides small filters along the spectrum: two convolutions with a kernel of eight pixels,
+# an average over four, then three fully connected layers that end in the twenty labels. Nearly all of its parameters sit
+# in the first fully connected layer. The counts below are exactly the paper's.
+
+# %% tags=["nbval-check-output"]
+settings = EncoderParams(kind="starnet")
+for instrument in (APOGEE, NIRSPEC):
+    network = make_encoder(instrument, settings, seed=0)
+    print(f"StarNet for {instrument.title}: {sum(p.numel() for p in network.parameters()):,} parameters")
+
+# %% [markdown]
+# **ResidualMLP**, ours, drops the convolutions: one linear layer looks at the whole spectrum at once, and a few residual
+# blocks do the rest. A spectrum is not a photograph of a cat: a line is always at the same pixel, so a network need not
+# find it wherever it might be. On a CPU a pass over the stars takes a fraction of StarNet's time, for much the same
+# accuracy; the seconds and the table below let you judge.
+#
+# ## Scaling the input
+#
+# Continuum-normalised flux is close to 1 everywhere. What tells one star from another are differences of a few per cent,
+# and gradient descent hardly sees them beside the large constant. So the first layer of an encoder subtracts the mean
+# training spectrum and divides by the overall scatter. Pixels without data become 0: they say nothing. The paper feeds
+# the flux as it is, and with a few thousand stars this costs most of the accuracy in gravity. `input_scaling: none`
+# in a parameter file restores that; `params/paper.yaml` does.
+#
+# ## Training
+#
+# The loss is the mean squared error of the labels after each has been brought to zero mean and unit variance *over the
+# training stars*. The NIRSpec encoder and the CNN baseline see freshly corrupted spectra in every epoch, so they
+# cannot memorise noise. A checkpoint is written after every epoch: stop the kernel, run the cell again, and the
+# training goes on where it was, to the same result.
+
+# %%
+for instrument in ("apogee", "nirspec"):
+    run.build(f"{instrument}.ckpt", lambda path: recipes.train_encoder(path, data, run.params, instrument))
+
+# %%
+run.build("supervised.ckpt", lambda path: recipes.train_supervised(path, data, run.params))
+models = {name: run.model(f"{name}.ckpt") for name in ("apogee", "nirspec", "supervised")}
+
+# %%
+titles = {"apogee": "APOGEE encoder", "nirspec": "NIRSpec encoder", "supervised": "CNN on mock NIRSpec"}
+figure = figures.loss_curves({titles[name]: model.history for name, model in models.items()})
+run.save_figure("encoder_losses", figure)
+figure
+
+# %% [markdown]
+# The dot marks the epoch with the lowest validation loss, whose weights are kept. When the validation curve flattens
+# while the training curve still falls, the network has begun to learn its training stars by heart.
+#
+# How long did an epoch take, on this machine?
+
+# %%
+for name, model in models.items():
+    print(
+        f"{titles[name]}: {model.history.epochs} epochs, {sum(model.history.seconds) / model.history.epochs:.1f} s each"
+    )
+
+# %% [markdown]
+# ## How good are they?
+#
+# The test stars have been seen by nobody so far. Each encoder is judged on the kind of spectrum it was trained on: APOGEE
+# as it is, and for NIRSpec one mock observation of each star, with noise and gaps (perfect ones if `nirspec_input` is
+# `clean`). `predict_labels` undoes the scaling of the labels.
+
+# %%
+test = data.rows("test")
+true = data.labels[test]
+seen = {name: recipes.pretraining_corruption(run.params, name) for name in ("apogee", "nirspec")}
+seen["supervised"] = mock(run.params.corruption)
+
+# %%
+predicted = {}
+for name, model in models.items():
+    spectra = data.apogee if name == "apogee" else data.nirspec
+    views = predict_labels(model, spectra, test, corruption=seen[name], seed=recipes.view_seed(run.params))
+    predicted[titles[name]] = views[:, 0]
+
+# %%
+scores = {name: score_labels(true, labels) for name, labels in predicted.items()}
+run.save_metrics("encoders", dict(zip(("apogee", "nirspec", "supervised_mock"), scores.values(), strict=True)))
+score_table(scores)
+
+# %% [markdown]
+# Three numbers for each label: **r²**, the share of the star-to-star variance that is explained; **Δ**, the mean error;
+# and **RMSE**, the typical error in kelvin or dex. The first two models correspond to the paper's Table 4, though its
+# NIRSpec encoder was trained and judged on perfect spectra.
+
+# %%
+figure = figures.predicted_against_true(true, {name: predicted[name] for name in list(predicted)[:2]}, scores)
+run.save_figure("encoder_labels", figure)
+figure
+
+# %% [markdown]
+# Points should lie on the black line; the lower panels show what is left, with one standard deviation shaded. Look
+# at the ends of the ranges: low values come out too high and high values too low. This *regression to the mean* is what
+# an uncertain network should do when it minimises squared error, and it biases any science done with the tails.
+
+# %% tags=["nbval-check-output"]
+better = scores["APOGEE encoder"]["r2"]["Fe"] > scores["CNN on mock NIRSpec"]["r2"]["V"]
+print("iron from APOGEE is easier than vanadium from mock NIRSpec:", better)
+
+# %% [markdown]
+# ## Questions
+#
+# 1. Which labels are predicted worst, and do they have strong lines in NIRSpec's range? Compare with the limits in
+#    notebook 08.
+# 2. The NIRSpec encoder is trained with an SNR between 30 and 300. What would happen at an SNR of 10?
+# 3. Set `overrides = {"pretrain": {"encoder": {"kind": "starnet", "input_scaling": "none"}}}`, run again, and look at
+#    log g. (This takes longer.)
+#
+# **Next:** [04 · StarCLIP](04_starclip.ipynb) brings the two encoders into one space.

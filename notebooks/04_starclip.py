@@ -1,0 +1,146 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 · StarCLIP: one space for two instruments
+#
+# **Purpose.** Align the NIRSpec and the APOGEE encoder so that both put the same star in the same place.
+#
+# **After this notebook you can** write down the contrastive loss, say what the temperature does, and show with one
+# picture that two instruments agree.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | `data.h5`, `apogee.ckpt`, `nirspec.ckpt` (notebooks 01 and 03) | `starclip.ckpt` | 35 seconds | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+import math
+
+import torch
+
+from starclip_lib import figures, recipes
+from starclip_lib.contrastive import info_nce
+from starclip_lib.corruptions import mock
+from starclip_lib.embeddings import run_encoder
+from starclip_lib.labels import FE
+from starclip_lib.run import Run
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"starclip": {"train": {"epochs": 40}}}
+
+# %%
+run = Run.open(params_file, overrides)
+data = run.data()
+paths = [run.need(f"{name}.ckpt") for name in ("nirspec", "apogee")]
+
+# %% [markdown]
+# ## The idea in one paragraph
+#
+# Take a batch of stars. Each has a NIRSpec spectrum and an APOGEE spectrum, and each encoder turns its spectrum into a
+# point on a sphere. Now play a game of pairs: shown one NIRSpec point, pick its partner among all APOGEE points of the
+# batch by closeness (cosine similarity) alone. The loss is the cross-entropy of this game, played in both directions. To
+# win it, the encoders must keep what both instruments see of a star, its temperature, gravity and composition, and
+# forget what only one of them sees: noise, gaps, the sky.
+#
+# For n pairs with similarities $s_{ij}$ and a scale $\kappa = 1/\tau$ the loss is
+#
+# $$ \mathcal{L} = -\frac{1}{2n} \sum_i \left[ \log \frac{e^{\kappa s_{ii}}}{\sum_j e^{\kappa s_{ij}}}
+# + \log \frac{e^{\kappa s_{ii}}}{\sum_j e^{\kappa s_{ji}}} \right]. $$
+#
+# Two cases can be checked by hand. If all embeddings are equal, guessing among n is all there is: the loss is log n. If
+# the pairs are perfect and all others at right angles, it is log(1 + (n - 1) exp(-κ)).
+
+# %% tags=["nbval-check-output"]
+n, scale = 8, 10.0
+collapsed, perfect = torch.ones(n, 4) / 2, torch.eye(n)
+print(f"collapsed: {info_nce(collapsed, collapsed, scale):.4f}, log n = {math.log(n):.4f}")
+print(f"perfect: {info_nce(perfect, perfect, scale):.6f}, by hand {math.log1p((n - 1) * math.exp(-scale)):.6f}")
+
+# %% [markdown]
+# The **scale** decides how much near misses matter. A large scale (small temperature τ) punishes the one wrong star that
+# is almost as close as the right one, and spreads the stars evenly over the sphere. A small scale cares about all stars
+# alike and lets similar ones form groups. The paper fixes 15.5, which it calls the temperature although it
+# multiplies. We start at 50 and let training move it.
+#
+# Three details differ from the paper, and all are settings. Copies of the *same star* in one batch are left out of the
+# sums instead of counting as wrong answers (`same_star`). The error of the labels stays in the loss (`label_weight`), so
+# that the space remains one from which labels can be read. And before the twenty predicted labels are brought to unit
+# length, a constant is appended to them (`lift`). Without it, a star and one with half its label values would fall on the
+# same point, and with the length of the vector most of the metallicity would be lost.
+#
+# ## Before and after
+#
+# First the pretrained encoders as they are: 48 test stars, sorted by metallicity, NIRSpec against APOGEE. A perfect
+# model would show a sharp diagonal and nothing else.
+
+# %%
+test = data.rows("test")
+stars = test[data.labels[test, FE].argsort()][:: max(1, len(test) // 48)][:48]
+noisy = {"corruption": mock(run.params.corruption), "seed": recipes.view_seed(run.params)}
+
+# %%
+before = {name: run.model(f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee")}
+z_nirspec = run_encoder(before["nirspec"], data.nirspec.flux, stars, **noisy)[:, 0]
+z_apogee = run_encoder(before["apogee"], data.apogee.flux, stars)[:, 0]
+matrices = {"before alignment": z_nirspec @ z_apogee.T}
+
+# %% [markdown]
+# Now the alignment itself. Both encoders go on training from where notebook 03 left them.
+
+# %%
+path = run.build("starclip.ckpt", lambda path: recipes.train_starclip(path, data, run.params, *paths))
+model = run.model("starclip.ckpt")
+
+# %%
+figure = figures.loss_curves({"StarCLIP": model.history})
+run.save_figure("starclip_losses", figure)
+figure
+
+# %%
+z_nirspec = run_encoder(model.encoders["nirspec"], data.nirspec.flux, stars, **noisy)[:, 0]
+z_apogee = run_encoder(model.encoders["apogee"], data.apogee.flux, stars)[:, 0]
+matrices["after alignment"] = z_nirspec @ z_apogee.T
+
+# %%
+figure = figures.similarity_matrices(matrices)
+run.save_figure("similarity", figure)
+figure
+
+# %% [markdown]
+# Before, broad bright areas: stars of similar metallicity resemble each other, and no more. After, the diagonal stands
+# out: each star is closest to itself as seen by the other instrument, and the areas have darkened because the loss
+# pushes different stars apart even if they are alike. How often is the diagonal entry the largest in its row?
+
+# %%
+hits = {name: float((matrix.argmax(1) == range(len(stars))).mean()) for name, matrix in matrices.items()}
+print({name: f"{share:.0%}" for name, share in hits.items()})
+
+# %% tags=["nbval-check-output"]
+print("unit length:", bool(abs((z_nirspec**2).sum(1) - 1).max() < 1e-5))
+print("dimensions:", z_nirspec.shape[1])
+
+# %% [markdown]
+# This is a small game of pairs with 48 players. Notebook 06 plays it with all test stars.
+#
+# ## Questions
+#
+# 1. Why must the two encoders be *pretrained*? Try to think what random encoders would do in the first epoch.
+# 2. With a batch of two stars the loss is easy to bring to zero. What would the space look like then?
+# 3. Two different stars can have the same labels within the errors. The loss still pushes them apart. Is that
+#    desirable for finding a star? For reading its labels?
+#
+# **Next:** [05 · MockStarCLIP](05_mockstarclip.ipynb) teaches the NIRSpec encoder to live with bad reductions.

@@ -1,0 +1,141 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 05 · MockStarCLIP: few stars, bad spectra
+#
+# **Purpose.** Adapt StarCLIP's NIRSpec encoder to heavily corrupted spectra with only a few hundred stars.
+#
+# **After this notebook you can** fine-tune part of a network against a frozen copy of itself, and choose training
+# stars so that rare metallicities are not forgotten.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | `data.h5`, `starclip.ckpt`, `supervised.ckpt` | `mockstarclip.ckpt`, `supervised_extended.ckpt` | 25 seconds | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+from starclip_lib import figures, figures_spectra, recipes
+from starclip_lib.corruptions import mock
+from starclip_lib.embeddings import run_encoder
+from starclip_lib.labels import FE
+from starclip_lib.run import Run
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"mockstarclip": {"n_stars": 500}}
+
+# %%
+run = Run.open(params_file, overrides)
+data = run.data()
+starclip, supervised = run.need("starclip.ckpt"), run.need("supervised.ckpt")
+
+# %% [markdown]
+# ## The situation
+#
+# JWST will observe hundreds of red giants, not tens of thousands, and reductions will have faults that the mock spectra
+# of StarCLIP lack: wavy continua, dead pixels, hydrogen lines that no model reproduces. The paper's answer is a second,
+# small alignment. One copy of the NIRSpec encoder is frozen and sees the *mock* spectrum of a star (noise and gaps). A
+# second copy sees the *extended mock* (all five corruptions), and its fully connected layers learn to put the star where
+# the frozen copy puts it. The space itself stays StarCLIP's, so APOGEE stars and probes remain usable.
+#
+# ## Choosing the stars
+#
+# With 250 stars every one counts. Drawn at random, nearly all would sit at the peak of the metallicity distribution.
+# `mock_stars` fills thirty bins of [Fe/H] in turn until it has enough. It does so within each part of the split, so a
+# test star here was never trained on anywhere, and it enlarges the test part with all the test stars there are, up to
+# 5,000. (The paper's extra test stars came from its training stars too.)
+
+# %% tags=["nbval-check-output"]
+stars = recipes.mock_stars(data, run.params)
+print({name: len(rows) for name, rows in stars.items()})
+
+# %%
+groups = {"all training stars": data.rows("train"), "chosen for MockStarCLIP": stars["train"]}
+figure = figures_spectra.metallicity_histograms({name: data.labels[rows, FE] for name, rows in groups.items()})
+run.save_figure("mock_selection", figure)
+figure
+
+# %% [markdown]
+# ## Training
+#
+# The loss is the same game of pairs as in notebook 04, now between two versions of one instrument. Beside it, the
+# supervised baseline of notebook 03 gets the same chance: its fully connected layers are tuned on the labels of
+# the same few stars.
+
+# %%
+run.build("mockstarclip.ckpt", lambda path: recipes.train_mockstarclip(path, data, run.params, starclip))
+model = run.model("mockstarclip.ckpt")
+
+# %%
+run.build(
+    "supervised_extended.ckpt",
+    lambda path: recipes.train_supervised_extended(path, data, run.params, supervised),
+)
+baseline = run.model("supervised_extended.ckpt")
+
+# %%
+figure = figures.loss_curves({"MockStarCLIP": model.history, "CNN, extended mock": baseline.history})
+run.save_figure("mockstarclip_losses", figure)
+figure
+
+# %% [markdown]
+# Do not compare the two curves on the left with each other: a batch of training stars is larger than the whole
+# validation set, and picking the right one among more is harder.
+#
+# ## What has it learned?
+#
+# For each test star, compare where the frozen encoder puts its mock spectrum with where its extended mock lands: first
+# through the untuned encoder, then through the tuned one. Cosine 1 means the same place.
+
+# %%
+rows = stars["test"]
+seed = recipes.view_seed(run.params)
+kinds = {"mock": mock(run.params.corruption), "extended": recipes.extended_corruption(data, run.params)}
+
+
+# %%
+frozen = model.encoders["mock"]
+target = run_encoder(frozen, data.nirspec.flux, rows, corruption=kinds["mock"], seed=seed)[:, 0]
+shifted = {"same encoder for both": frozen, "after MockStarCLIP": model.encoders["extended"]}
+cosines = {
+    name: (target * run_encoder(encoder, data.nirspec.flux, rows, corruption=kinds["extended"], seed=seed)[:, 0]).sum(1)
+    for name, encoder in shifted.items()
+}
+
+# %%
+figure = figures.cosine_histograms(cosines)
+run.save_figure("mock_cosines", figure)
+figure
+
+# %% [markdown]
+# The closer the histogram lies to 1, the less the corruptions move a star. Alignment cannot reach 1: noise and gaps of the
+# two spectra are different draws, so each has lost different information.
+
+# %% tags=["nbval-check-output"]
+same = all(
+    (a == b).all() for a, b in zip(frozen.parameters(), run.model("starclip.ckpt").encoders["nirspec"].parameters())
+)
+print("the frozen encoder is StarCLIP's, unchanged:", bool(same))
+
+# %% [markdown]
+# ## Questions
+#
+# 1. Why are only the fully connected layers tuned, and not everything?
+# 2. Batches here hold 64 of about 156 stars. What would a batch of 8, as in the paper, change about the game of pairs?
+# 3. Which of the five corruptions hurts most? Build a chain with only one of them (notebook 02 shows the classes) and
+#    compare the cosines.
+#
+# **Next:** [06 · Retrieval](06_retrieval.ipynb) asks how often the right star is found.

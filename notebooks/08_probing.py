@@ -1,0 +1,182 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · Probing: labels from embeddings, and how good they could be
+#
+# **Purpose.** Read twenty labels off the embedding with nothing but a linear regression, and compare with a
+# dedicated network and with the physical limit.
+#
+# **After this notebook you can** probe a frozen embedding without fooling yourself, attach an uncertainty to each
+# label, and say what a Cramér-Rao bound is.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | `data.h5`, `embeddings.h5`, the two supervised models | tables and figures | 25 seconds | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+import numpy as np
+
+from starclip_lib import figures, recipes
+from starclip_lib.corruptions import mock
+from starclip_lib.embeddings import predict_labels, read_embeddings
+from starclip_lib.emulator import default_emulator
+from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.limits import median_bound
+from starclip_lib.probing import average_views, labels_of, linear_probe, score_labels, score_table
+from starclip_lib.run import Run
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"limits": {"nirspec_snr": 50.0}}
+
+# %%
+run = Run.open(params_file, overrides)
+data, path = run.data(), run.need("embeddings.h5")
+
+# %% [markdown]
+# ## The probe
+#
+# A *linear probe* is one linear regression from the embedding to all labels at once. It is deliberately weak: if it
+# succeeds, the information was there in plain sight. It is fitted on the training and validation stars and judged on test
+# stars. Each star's five views give five predictions; their mean is the star's label. Their spread s, together with the
+# intrinsic scatter of the survey's own labels, is the uncertainty (the paper's equation 5.1):
+#
+# $$ \sigma = \sqrt{s^2 + \sigma_{\rm int}^2}. $$
+
+# %%
+embeddings = {
+    "starclip": read_embeddings(path, "starclip/nirspec"),
+    "mockstarclip": read_embeddings(path, "mockstarclip/extended"),
+}
+known = {name: e.take("train", "val") for name, e in embeddings.items()}
+probes = {
+    name: linear_probe(e, labels_of(e.star_id, data.star_id, data.labels), embeddings[name].take("test"))
+    for name, e in known.items()
+}
+
+# %% [markdown]
+# ## The rival
+#
+# The supervised CNNs of notebooks 03 and 05 were trained for nothing but labels, on the same kind of spectra. They see
+# exactly the same five views of each test star.
+
+# %%
+seed, n_views = recipes.view_seed(run.params), run.params.corruption.n_views
+rows = {"supervised_cnn": data.rows("test"), "supervised_cnn_extended": recipes.mock_stars(data, run.params)["test"]}
+kinds = {
+    "supervised_cnn": ("supervised.ckpt", mock(run.params.corruption)),
+    "supervised_cnn_extended": ("supervised_extended.ckpt", recipes.extended_corruption(data, run.params)),
+}
+
+# %%
+for name, (file, corruption) in kinds.items():
+    views = predict_labels(run.model(file), data.nirspec, rows[name], corruption=corruption, n_views=n_views, seed=seed)
+    ids = np.repeat(data.star_id[rows[name]], n_views)
+    probes[name] = average_views(views.reshape(-1, views.shape[2]), ids)
+
+# %%
+truth = {name: labels_of(probe.star_id, data.star_id, data.labels) for name, probe in probes.items()}
+scores = {name: score_labels(truth[name], probe.labels) for name, probe in probes.items()}
+run.save_metrics("probing", scores)
+
+# %% [markdown]
+# ## How good could anybody be?
+#
+# Noise limits every method. Change one label a little and see by how much the spectrum changes, compared with the
+# noise: that is the Fisher information, and its inverse is the **Cramér-Rao bound**, the smallest error an unbiased
+# method can have. The emulator knows how each pixel responds to each label, so we can compute it. A polynomial
+# continuum and the radial velocity are fitted along, since no observer knows them. The bounds below hold for one
+# spectrum without gaps, and are medians over some test stars.
+
+# %%
+sample = data.labels[data.rows("test")[: run.params.limits.n_stars]].astype(float)
+signal = {NIRSPEC: run.params.limits.nirspec_snr, APOGEE: run.params.limits.apogee_snr}
+bounds = {
+    instrument.name: median_bound(default_emulator(), sample, instrument, snr) for instrument, snr in signal.items()
+}
+run.save_metrics("limits", bounds)
+
+# %%
+titles = {"starclip": "StarCLIP probe", "supervised_cnn": "CNN"}
+limit = {f"limit, NIRSpec SNR {run.params.limits.nirspec_snr:.0f}": bounds["nirspec"]}
+score_table({title: scores[name] for name, title in titles.items()}, limit)
+
+# %% [markdown]
+# This is the counterpart of the paper's Table 5. Two remarks on the last column. First, it is the bound for one view; the
+# mean of five independent ones can be better by √5. Second, a method that knows how stars usually are, as every trained
+# network does, may lean towards common stars and so beat the bound for elements without strong lines. What it returns
+# then is a good guess and not a measurement.
+
+# %%
+caption = {f"Cramér-Rao bound, {i.title}, SNR {snr:.0f}": bounds[i.name] for i, snr in signal.items()}
+figure = figures.errors_and_bounds({title: scores[name] for name, title in titles.items()}, caption)
+run.save_figure("limits", figure)
+figure
+
+# %%
+figure = figures.predicted_against_true(
+    truth["starclip"],
+    {title: probes[name] for name, title in titles.items()},
+    {title: scores[name] for name, title in titles.items()},
+)
+run.save_figure("probing", figure)
+figure
+
+# %% [markdown]
+# ## Extended mock
+#
+# The same for heavily corrupted spectra and a probe that learned from some two hundred stars: the counterpart of Table 6.
+
+# %%
+titles = {"mockstarclip": "MockStarCLIP probe", "supervised_cnn_extended": "CNN, extended mock"}
+score_table({title: scores[name] for name, title in titles.items()})
+
+# %%
+figure = figures.predicted_against_true(
+    truth["mockstarclip"],
+    {title: probes[name] for name, title in titles.items()},
+    {title: scores[name] for name, title in titles.items()},
+)
+run.save_figure("probing_mock", figure)
+figure
+
+# %% [markdown]
+# ## Abundances relative to iron
+#
+# All [X/H] rise and fall with [Fe/H], so their r² is mostly that of iron. What astronomers want is [X/Fe]. Here is the
+# scatter of predicted minus catalogue [X/Fe], beside the spread of [X/Fe] among the stars. Where the two are close,
+# the probe has learned nothing about that element beyond what iron tells.
+
+# %%
+figure = figures.over_iron(
+    truth["starclip"], {"StarCLIP probe": probes["starclip"].labels, "CNN": probes["supervised_cnn"].labels}
+)
+run.save_figure("over_iron", figure)
+figure
+
+# %% tags=["nbval-check-output"]
+print("stars judged:", scores["starclip"]["n"], "and", scores["mockstarclip"]["n"])
+print("[Fe/H] is recovered better than [V/H]:", scores["starclip"]["r2"]["Fe"] > scores["starclip"]["r2"]["V"])
+
+# %% [markdown]
+# ## Questions
+#
+# 1. The CNN beats the probe in most labels. What does the embedding offer that the CNN does not?
+# 2. Which elements lie at "knowing nothing but iron"? Do they have lines in NIRSpec's range?
+# 3. Are the uncertainties honest? Count how many stars lie within one σ of the truth; it should be 68 %.
+#
+# **Next:** [10 · Observed NIRSpec](10_observed_nirspec.ipynb) tries all this on real stars.
