@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from starclip_lib.config import DataError
+from starclip_lib.emulator import Emulator, default_emulator
+from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.labels import LABELS
+
+OVER_IRON = {
+    "C": 0.1,
+    "N": 0.3,
+    "O": 0.42,
+    "Na": 0.11,
+    "Mg": 0.35,
+    "Al": 0.34,
+    "Si": 0.3,
+    "S": 0.3,
+    "K": 0.2,
+    "Ca": 0.15,
+}
+ARCTURUS = np.array([4286.0, 1.66] + [-0.52 + OVER_IRON.get(name, 0.0) for name in LABELS[2:]])
+
+
+def formula(labels: np.ndarray, name: str) -> np.ndarray:
+    """The formula as the file's documentation states it, in float64, one star and one unit at a time."""
+    with (files("starclip_lib") / "data" / "emulator.npz").open("rb") as stream:
+        f = {key: value.astype(float) if value.dtype.kind == "f" else value for key, value in np.load(stream).items()}
+    h = (labels - f["label_center"]) / f["label_scale"]
+    for k in (1, 2):
+        h = np.array([sum(h * f[f"w{k}"][:, j]) + f[f"b{k}"][j] for j in range(f[f"w{k}"].shape[1])])
+        h = h / (1 + np.exp(-h))
+    c = h @ f["w3"] + f["b3"]
+    n_apogee = len(f["apogee_basis"])
+    part = c[:n_apogee] if name == "apogee" else c[n_apogee:]
+    return np.clip(f[f"{name}_mean"] + part @ f[f"{name}_basis"], 0, None)
+
+
+@pytest.mark.parametrize("instrument", [APOGEE, NIRSPEC], ids=lambda i: i.name)
+def test_spectra_follow_the_documented_formula(instrument) -> None:
+    flux = default_emulator()(np.stack([ARCTURUS, ARCTURUS + 0.01]), instrument)
+    assert flux.dtype == np.float32
+    np.testing.assert_allclose(flux[0], formula(ARCTURUS, instrument.name), atol=2e-6)
+    np.testing.assert_allclose(flux[1], formula(ARCTURUS + 0.01, instrument.name), atol=2e-6)
+
+
+@pytest.mark.parametrize("instrument", [APOGEE, NIRSPEC], ids=lambda i: i.name)
+def test_gradient_equals_central_differences(instrument) -> None:
+    gradient = default_emulator().gradient(ARCTURUS, instrument)
+    for i, step in enumerate(np.where(np.arange(20) == 0, 2.0, 5e-3)):
+        ahead, behind = ARCTURUS.copy(), ARCTURUS.copy()
+        ahead[i], behind[i] = ahead[i] + step, behind[i] - step
+        numeric = (formula(ahead, instrument.name) - formula(behind, instrument.name)) / (2 * step)
+        assert np.abs(gradient[i] - numeric).max() < 2e-3 * np.abs(numeric).max(), LABELS[i]
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "message"),
+    [
+        (
+            "Teff",
+            5400.0,
+            r"1 of 2 stars lie outside .*Teff must be between 3900 and 5100 K \(the first is star number 1\)",
+        ),
+        ("logg", 3.1, "logg must be between 0.3 and 2.6"),
+        ("Fe", -2.5, r"\[Fe/H\] must be between"),
+        ("Na", 0.5, r"\[Na/Fe\] must be between -0.6 and 0.6"),
+        ("C", -0.14, r"\[C/O\]"),
+        ("Mg", np.nan, r"\[Mg/Fe\]"),
+    ],
+)
+def test_labels_outside_the_domain_are_refused_by_name(label: str, value: float, message: str) -> None:
+    labels = np.stack([ARCTURUS, ARCTURUS])
+    labels[:, LABELS.index("O")] = -0.4  # so that [C/O] can be exceeded within the box of [C/Fe]
+    labels[1, LABELS.index(label)] = value
+    with pytest.raises(DataError, match=message):
+        default_emulator()(labels, NIRSPEC)
+    assert default_emulator().inside_domain(labels).tolist() == [True, False]
+
+
+def test_wrong_shape_and_wrong_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"labels must have shape \(n, 20\)"):
+        default_emulator()(ARCTURUS, NIRSPEC)
+    with pytest.raises(DataError, match=r"none.npz: the emulator file is missing"):
+        Emulator(tmp_path / "none.npz")
+    (tmp_path / "bad.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(DataError, match=r"bad.npz: not an emulator file"):
+        Emulator(tmp_path / "bad.npz")
+    np.savez(tmp_path / "other.npz", label_names=np.array(["Teff", "logg"]))
+    with pytest.raises(DataError, match="made for the labels"):
+        Emulator(tmp_path / "other.npz")

@@ -1,0 +1,130 @@
+"""The pipeline on two toy notebooks: order, failure, resume, skipping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from starclip_lib import pipeline
+from starclip_lib.config import StarclipError
+from starclip_lib.pipeline import Notebook
+from starclip_lib.run import Run
+
+HEAD = """# ---
+# jupyter:
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
+# ---
+# %% tags=["parameters"]
+params_file: str = ""
+overrides: dict = {}
+"""
+FIRST = (
+    HEAD
+    + """
+# %% [markdown]
+# See [the next one](02_second.ipynb).
+
+# %%
+import sys
+from pathlib import Path
+Path("../log").open("a").write("first ")
+sys.stderr.write("50%|#####\\r100%|##########\\r")
+print(params_file, overrides)
+"""
+)
+SECOND = (
+    HEAD
+    + """
+# %%
+from pathlib import Path
+Path("../log").open("a").write("second ")
+
+# %%
+if Path("../broken").exists():
+    raise ValueError("a star is missing")
+"""
+)
+
+
+@pytest.fixture
+def toy(run: Run, monkeypatch) -> Run:
+    for name, text in (("01_first", FIRST), ("02_second", SECOND)):
+        (run.root / "notebooks" / f"{name}.py").write_text(text)
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", {"01_first": Notebook(("seed",)), "02_second": Notebook(("atlas",))})
+    monkeypatch.setattr(
+        pipeline, "assemble_metrics", lambda provenance, sections, seconds: {"seconds": seconds, **provenance}
+    )
+    monkeypatch.setattr(pipeline, "write_index", lambda report, metrics: report / "index.html")
+    return run
+
+
+def go(run: Run) -> list[str]:
+    said: list[str] = []
+    pipeline.run_pipeline(run, run.root / "params" / "small.yaml", {"seed": 3}, said.append)
+    return said
+
+
+def log(run: Run) -> str:
+    return (run.root / "log").read_text().strip()
+
+
+def test_notebooks_run_in_order_with_their_parameters_and_leave_clean_pages(toy: Run) -> None:
+    said = go(toy)
+    assert log(toy) == "first second"
+    assert [line.split(":")[0] for line in said if line.endswith(" s")] == ["[ 1/2] 01_first", "[ 2/2] 02_second"]
+    executed = nbformat.read(toy.report / "01_first.ipynb", as_version=4)
+    outputs = executed.cells[-1].outputs
+    assert [out.name for out in outputs] == ["stdout"]  # the remains of the progress bar are gone
+    assert outputs[0].text == "../params/small.yaml {'seed': 3}\n"
+    assert 'href="02_second.html"' in (toy.report / "01_first.html").read_text()
+    assert (toy.report / "metrics.json").is_file()
+
+
+def test_what_is_up_to_date_is_skipped_and_what_changed_is_not(toy: Run) -> None:
+    go(toy)
+    assert [line.split(": ")[1] for line in go(toy)] == ["up to date", "up to date"]
+    (toy.root / "notebooks" / "02_second.py").write_text(SECOND + "\n# %%\n1 + 1\n")
+    go(toy)
+    assert log(toy) == "first second second"
+    (toy.report / "01_first.html").unlink()
+    go(toy)
+    assert log(toy) == "first second second first"
+    atlas = toy.params.atlas.model_copy(update={"n_neighbours": 99})
+    go(Run(toy.params.model_copy(update={"atlas": atlas}), toy.root))
+    assert log(toy) == "first second second first second"
+
+
+def test_a_failing_cell_is_named_and_the_next_call_goes_on_there(toy: Run) -> None:
+    (toy.root / "broken").touch()
+    with pytest.raises(StarclipError) as caught:
+        go(toy)
+    message = str(caught.value)
+    assert message.startswith("notebook 02_second stopped in cell 4 (In [4]):\n    if Path")
+    assert "ValueError: a star is missing" in message
+    assert "reports/small/02_second.failed.ipynb" in message
+    assert (toy.report / "02_second.failed.ipynb").is_file()
+    assert not (toy.report / "02_second.ipynb").exists()
+    assert not list(toy.report.glob(".*"))
+    (toy.root / "broken").unlink()
+    go(toy)
+    assert log(toy) == "first second second"
+    assert not (toy.report / "02_second.failed.ipynb").exists()
+
+
+def test_an_unknown_notebook_is_an_error(toy: Run) -> None:
+    (toy.root / "notebooks" / "03_mine.py").write_text(HEAD)
+    with pytest.raises(StarclipError, match=r"pipeline.NOTEBOOKS disagree about 03_mine"):
+        go(toy)
+
+
+def test_the_real_table_fits_the_stages_and_the_folder() -> None:
+    from starclip_lib.run import STAGES
+
+    names = set(pipeline.NOTEBOOKS)
+    assert {stage.notebook for stage in STAGES.values()} <= names
+    for name, notebook in pipeline.NOTEBOOKS.items():
+        assert set(notebook.makes) == {file for file, stage in STAGES.items() if stage.notebook == name}
+        assert set(notebook.needs) <= set(STAGES)
+    assert {path.stem for path in Path(pipeline.__file__).parent.parent.glob("notebooks/[0-9]*.py")} == names

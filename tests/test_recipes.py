@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from starclip_lib import recipes
+from starclip_lib.config import DataError
+from starclip_lib.embeddings import read_embeddings
+from starclip_lib.labels import FE, LabelScaler
+from starclip_lib.models import Model
+from starclip_lib.recipes import mock_stars, select_evenly
+
+
+def test_stars_are_spread_as_evenly_as_the_data_allow(rng: np.random.Generator) -> None:
+    values = np.concatenate([rng.uniform(0, 1, 3), rng.uniform(1, 2, 200), rng.uniform(2, 3, 50)])
+    values[0], values[-1] = 0, 3  # so that the three bins are 0-1, 1-2 and 2-3
+    chosen = select_evenly(values, 63, 3, rng)
+    counts = np.histogram(values[chosen], [0, 1, 2, 3])[0]
+    assert counts[0] == 3  # all there are
+    assert sorted(counts[1:]) == [30, 30]
+    assert len(set(chosen)) == 63
+    assert len(select_evenly(values, len(values), 3, rng)) == len(values)
+    with pytest.raises(DataError, match="300 stars were asked for, but there are only 253"):
+        select_evenly(values, 300, 3, rng)
+
+
+def test_mock_stars_stay_in_their_split(survey, params) -> None:
+    stars = mock_stars(survey, params)
+    assert {name: len(rows) for name, rows in stars.items()} == {"train": 30, "val": 6, "test": 40}
+    for name, rows in stars.items():
+        assert set(rows) <= set(survey.rows(name))
+    again = mock_stars(survey, params)
+    assert all((again[name] == rows).all() for name, rows in stars.items())
+
+
+def test_too_many_mock_stars_are_refused(survey, params) -> None:
+    greedy = params.model_copy(update={"mockstarclip": params.mockstarclip.model_copy(update={"n_stars": 400})})
+    with pytest.raises(DataError, match=r"mockstarclip.n_stars 400 takes 250 train stars, but there are 100; lower it"):
+        mock_stars(survey, greedy)
+
+
+@pytest.fixture(scope="module")
+def folder(survey, params, tmp_path_factory) -> Path:
+    """All models of a run, as the notebooks make them."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("apogee", "nirspec"):
+        recipes.train_encoder(folder / f"{name}.ckpt", survey, params, name)
+    recipes.train_supervised(folder / "supervised.ckpt", survey, params)
+    start = [folder / "nirspec.ckpt", folder / "apogee.ckpt"]
+    recipes.train_starclip(folder / "starclip.ckpt", survey, params, *start)
+    recipes.train_mockstarclip(folder / "mockstarclip.ckpt", survey, params, folder / "starclip.ckpt")
+    recipes.train_supervised_extended(folder / "extended.ckpt", survey, params, folder / "supervised.ckpt")
+    models = [folder / "starclip.ckpt", folder / "mockstarclip.ckpt"]
+    recipes.embed_all(folder / "embeddings.h5", survey, params, *models)
+    return folder
+
+
+def test_scalers_are_fitted_on_training_stars_only(survey, folder: Path) -> None:
+    expected = LabelScaler.fit(survey.labels[survey.rows("train")])
+    for name in ("apogee", "nirspec", "supervised", "starclip", "mockstarclip", "extended"):
+        assert (Model.load(folder / f"{name}.ckpt").scaler.mean == expected.mean).all(), name
+    scaling = Model.load(folder / "nirspec.ckpt").encoders["nirspec"].scaling
+    training = torch.from_numpy(survey.nirspec.flux[survey.rows("train")])
+    torch.testing.assert_close(scaling.mean, training.mean(0))
+
+
+def test_the_published_leak_can_be_rebuilt(survey, params, tmp_path: Path) -> None:
+    leaky = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"leak": True})})
+    recipes.train_encoder(tmp_path / "leak.ckpt", survey, leaky, "apogee")
+    model = Model.load(tmp_path / "leak.ckpt")
+    assert (model.scaler.mean == LabelScaler.fit(survey.labels).mean).all()  # all stars, the test's too
+    scaling = model.encoders["apogee"].scaling
+    assert not torch.allclose(scaling.mean, torch.from_numpy(survey.apogee.flux[survey.rows("train")]).mean(0))
+
+
+def test_mockstarclip_freezes_one_encoder_and_tunes_the_head_of_the_other(folder: Path) -> None:
+    start = Model.load(folder / "starclip.ckpt").encoders["nirspec"]
+    model = Model.load(folder / "mockstarclip.ckpt").encoders
+    for key, value in start.state_dict().items():
+        assert torch.equal(model["mock"].state_dict()[key], value)
+        same = torch.equal(model["extended"].state_dict()[key], value)
+        assert same == (not key.startswith("head")), key
+
+
+def test_the_extended_baseline_tunes_the_head_of_the_supervised_one(folder: Path) -> None:
+    start, tuned = (Model.load(folder / f"{name}.ckpt").encoders["nirspec"] for name in ("supervised", "extended"))
+    for key, value in start.state_dict().items():
+        assert torch.equal(tuned.state_dict()[key], value) == (not key.startswith("head")), key
+
+
+def test_no_checkpoint_is_left_behind(folder: Path) -> None:
+    assert not list(folder.glob("*.resume"))
+    assert not list(folder.glob(".*"))
+
+
+def test_embeddings_cover_all_stars_and_their_views(survey, params, folder: Path) -> None:
+    nirspec, apogee, extended = (
+        read_embeddings(folder / "embeddings.h5", name)
+        for name in ("starclip/nirspec", "starclip/apogee", "mockstarclip/extended")
+    )
+    n_views = params.corruption.n_views
+    assert (len(nirspec), len(apogee)) == (n_views * survey.n_stars, survey.n_stars)
+    np.testing.assert_allclose(np.linalg.norm(nirspec.z, axis=1), 1, rtol=1e-5)
+    assert set(apogee.take("test").star_id) == set(survey.star_id[survey.rows("test")])
+    assert len(extended) == n_views * (30 + 6 + 40)
+
+
+def test_raw_baseline_sees_the_same_test_stars(survey, params) -> None:
+    raw = recipes.raw_spectra(survey, params)
+    assert raw["nirspec"].z.shape == (40 * params.corruption.n_views, 8192)
+    assert raw["apogee"].z.shape == (40, 8192)
+    assert (raw["apogee"].z[0] == survey.apogee.flux[survey.rows("test")[0], 246 : 246 + 8192]).all()
+    assert set(raw["mock"].star_id) == set(raw["extended"].star_id)
+
+
+def test_metallicities_of_the_mock_stars_are_flatter_than_the_surveys(survey, params) -> None:
+    rows = mock_stars(survey, params)["train"]
+    assert survey.labels[rows, FE].std() > survey.labels[survey.rows("train"), FE].std()

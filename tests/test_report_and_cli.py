@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from starclip_lib.cli import main
+from starclip_lib.config import DataError
+from starclip_lib.labels import LABELS
+from starclip_lib.report import assemble_metrics, compare, contract, headlines, read_metrics, write_index
+
+
+def put(tree: dict, key: tuple[str, ...], value: float) -> None:
+    for part in key[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[key[-1]] = value
+
+
+@pytest.fixture
+def sections() -> dict:
+    """All sections of a run, every number of the contract 0.5 but for counts."""
+    tree: dict = {}
+    for key in contract():
+        if key[0] != "pca":
+            put(tree, key, 40 if key[-1] in ("queries", "candidates", "n") or key[0] == "data" else 0.5)
+    tree["pca"] = {"starclip": [0.3, 0.1], "mockstarclip": [0.4, 0.2]}
+    tree["data"]["source"] = "simulate"
+    return tree
+
+
+@pytest.fixture
+def provenance(params) -> dict:
+    return {
+        "run": "small", "seed": 7, "device": "cpu (2 cores)", "versions": {"python": "3.11"},
+        "params": params.model_dump(mode="json"),
+    }  # fmt: skip
+
+
+def test_contract_is_the_one_of_the_design() -> None:
+    keys = {".".join(key) for key in contract()}
+    assert len(keys) == 4 + 6 * (1 + 3 * 20) + (2 + 2 + 4 + 4) * 7 + 2 * 20 + 2
+    for key in (
+        "data.n_test",
+        "encoders.supervised_mock.rmse.Teff",
+        "retrieval.starclip.nirspec_to_apogee.success@10",
+        "retrieval.mockstarclip.extended_to_mock.mrr",
+        "retrieval.raw.mock_to_extended.candidates",
+        "retrieval.chance.apogee_to_nirspec.success@1",
+        "probing.supervised_cnn.r2.Ce",
+        "limits.apogee.Fe",
+    ):
+        assert key in keys
+
+
+def test_a_gap_in_the_contract_is_named(sections: dict, provenance: dict) -> None:
+    assemble_metrics(provenance, sections, {"01_data": 1.0})
+    del sections["limits"]["nirspec"]["Ce"]
+    sections["probing"]["starclip"]["r2"]["Fe"] = float("nan")
+    with pytest.raises(DataError, match=r"lacks a finite value for 2 keys: probing.starclip.r2.Fe, limits.nirspec.Ce"):
+        assemble_metrics(provenance, sections, {})
+
+
+def test_the_page_shows_the_numbers_and_its_links_are_relative(
+    sections: dict, provenance: dict, tmp_path: Path
+) -> None:
+    sections["retrieval"]["starclip"]["nirspec_to_apogee"]["success@1"] = 0.8471
+    metrics = assemble_metrics(provenance, sections, {"01_data": 8.2, "10_observed_nirspec": 1.0})
+    page = write_index(tmp_path, metrics).read_text()
+    assert "85 %" in page
+    assert "0.847" in page
+    assert 'href="01_data.html"' in page
+    assert all(f"[{element}/H]" in page for element in LABELS[2:])
+    for link in re.findall(r'(?:href|src)="([^"]+)"', page):
+        assert not link.startswith(("/", "http", "file:")), link
+    assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]+>", page))
+    assert "Observed stars" not in page
+    metrics["observed"] = {"stars": [{"name": "2609_3"}], "set_aside": {}}
+    assert "figures/observed_2609_3.png" in write_index(tmp_path, metrics).read_text()
+
+
+def test_headlines_and_comparison(sections: dict, provenance: dict) -> None:
+    a = assemble_metrics(provenance, sections, {})
+    b = json.loads(json.dumps({**a, "run": "other"}))
+    b["limits"]["nirspec"]["Fe"] = 0.75
+    assert headlines(a)[0].startswith("nirspec -> apogee    R@1 0.500")
+    lines = compare(a, b).splitlines()
+    assert lines[0].split() == ["small", "other", "change"]
+    assert next(line for line in lines if "limits.nirspec.Fe" in line).split() == [
+        "limits.nirspec.Fe",
+        "0.5",
+        "0.75",
+        "+0.25",
+    ]
+    assert len(lines) == 1 + len(list(contract()))
+
+
+def test_metrics_files_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"metrics.json is missing; starclip run PARAMS makes it"):
+        read_metrics(tmp_path)
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(DataError, match=r"metrics.json is no JSON"):
+        read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml"], "nowhere.yaml: no such parameter file"),
+        (["run", "params/quick.yaml", "--set", "data.nstars=9"], "unknown key 'data.nstars'; did you mean 'n_stars'?"),
+        (["run", "params/quick.yaml", "--set", "seed"], "expected key=value"),
+        (["run", "params/quick.yaml", "--observed", "nowhere"], "--observed nowhere: no such folder"),
+        (["run", "params/quick.yaml", "--set", "device=cuda:9"], "device: cuda:9 was asked for"),
+        (["compare", "quick", "nowhere"], "is missing; starclip run PARAMS makes it"),
+    ],
+)
+def test_errors_are_one_line_without_traceback(arguments: list[str], message: str, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(arguments) == 1
+    seen = capsys.readouterr()
+    assert message in seen.err
+    assert seen.err.startswith("starclip: error: ")
+    assert len(seen.err.strip().splitlines()) == 1
+
+
+def test_the_command_is_installed_and_answers_quickly() -> None:
+    """--help must not wait for torch and Jupyter."""
+    code = "import sys; from starclip_lib.cli import main; sys.exit(0 if main(['compare', 'a', 'b']) else 1)"
+    subprocess.run([sys.executable, "-c", f"import starclip_lib.cli, sys; assert 'torch' not in sys.modules\n{code}"],
+                   cwd=ROOT, capture_output=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "starclip_lib.cli", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("starclip 0.")
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("starclip_lib.cli._compare", stopped)
+    assert main(["compare", "a", "b"]) == 130
+    assert "the same command goes on from here" in capsys.readouterr().err

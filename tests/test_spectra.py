@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from starclip_lib.config import DataError
+from starclip_lib.spectra import PairedSpectra, split_by_star
+
+
+@pytest.fixture
+def path(survey: PairedSpectra, tmp_path: Path) -> Path:
+    survey.write(tmp_path / "data.h5")
+    return tmp_path / "data.h5"
+
+
+def test_split_has_the_papers_counts() -> None:
+    split = split_by_star(np.arange(19001).astype(str), (5, 1, 2), np.random.default_rng(0))
+    assert np.bincount(split).tolist() == [11875, 2375, 4751]
+
+
+def test_split_keeps_the_rows_of_a_star_together_whatever_their_order(rng: np.random.Generator) -> None:
+    star = rng.integers(0, 60, 500).astype(str)
+    split = split_by_star(star, (5, 1, 2), np.random.default_rng(4))
+    for name in np.unique(star):
+        assert len(set(split[star == name])) == 1
+    order = rng.permutation(500)
+    assert (split_by_star(star[order], (5, 1, 2), np.random.default_rng(4)) == split[order]).all()
+
+
+def test_what_is_written_is_what_is_read(survey: PairedSpectra, path: Path) -> None:
+    again = PairedSpectra.read(path, with_ivar=True)
+    for key in ("star_id", "labels", "label_errors", "split"):
+        assert (getattr(again, key) == getattr(survey, key)).all()
+    for name in ("apogee", "nirspec"):
+        for key in ("flux", "mask"):
+            assert (getattr(getattr(again, name), key) == getattr(getattr(survey, name), key)).all()
+    assert (again.apogee.ivar == survey.apogee.ivar).all()
+    assert again.nirspec.ivar is None
+    assert (again.source, again.seed, again.provenance) == (survey.source, survey.seed, survey.provenance)
+    assert PairedSpectra.read(path).apogee.ivar is None
+
+
+def test_the_file_says_what_it_is(path: Path) -> None:
+    with h5py.File(path) as file:
+        assert file.attrs["schema_version"] == 1
+        assert file.attrs["source"] == "simulate"
+        assert list(file["labels"].attrs["units"])[:2] == ["K", "dex"]
+        assert file["apogee/flux"].chunks == (1, 8575)
+        assert file["apogee/flux"].attrs["no_data_value"] == 0
+        assert file["nirspec/wavelength"].attrs["unit"] == "Angstrom"
+
+
+def edit(path: Path, key: str, change) -> None:
+    with h5py.File(path, "a") as file:
+        change(file, key)
+
+
+def delete(file: h5py.File, key: str) -> None:
+    del file[key]
+
+
+def cut(file: h5py.File, key: str) -> None:
+    values = file[key][:]
+    del file[key]
+    file[key] = values[..., :-1]
+
+
+def put_nan(file: h5py.File, key: str) -> None:
+    file[key][7, 11] = np.nan
+
+
+def repeat_star(file: h5py.File, key: str) -> None:
+    file[key][1] = file[key][0]
+
+
+def unmask_fill(file: h5py.File, key: str) -> None:
+    file[key][0, 0] = 0.5
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("labels", delete, "data.h5: .*labels"),
+        ("nirspec", delete, "data.h5: .*nirspec"),
+        ("apogee/mask", delete, "data.h5: .*mask"),
+        ("nirspec/flux", cut, r"nirspec/flux has 8191 pixels but nirspec/wavelength has 8192. Rebuild it"),
+        ("nirspec/wavelength", cut, r"nirspec/flux has 8192 pixels but nirspec/wavelength has 8191"),
+        ("nirspec/flux", put_nan, r"data.h5: nirspec/flux is not finite in 1 pixels, first in star 7, pixel 11"),
+        ("labels", put_nan, "data.h5: labels holds NaN"),
+        ("star_id", repeat_star, "data.h5: star_id has 1 repeats"),
+        ("apogee/flux", unmask_fill, "apogee/flux must be 0 wherever apogee/mask is set"),
+        ("split", cut, r"data.h5: split has shape \(159,\), expected \(160,\)"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(path: Path, key: str, change, message: str) -> None:
+    edit(path, key, change)
+    with pytest.raises(DataError, match=message):
+        PairedSpectra.read(path)
+
+
+def test_a_truncated_and_a_missing_file_are_refused(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match="is truncated or not HDF5"):
+        PairedSpectra.read(path)
+    path.unlink()
+    with pytest.raises(DataError, match="is missing; notebook 01_data makes it"):
+        PairedSpectra.read(path)
+
+
+def test_another_version_is_refused(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file.attrs["schema_version"] = 99
+    with pytest.raises(DataError, match="schema_version 99, this version reads 1"):
+        PairedSpectra.read(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(survey: PairedSpectra, path: Path) -> None:
+    before = path.read_bytes()
+    survey.provenance["bad"] = object()  # not JSON
+    try:
+        with pytest.raises(TypeError):
+            survey.write(path)
+    finally:
+        del survey.provenance["bad"]
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["data.h5"]

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from starclip_lib import training
+from starclip_lib.batches import SpectrumSource, batches, pick_device, pick_precision
+from starclip_lib.config import ConfigError, DataError
+from starclip_lib.contrastive import StarCLIP
+from starclip_lib.corruptions import mock
+from starclip_lib.encoders import Encoder, make_encoder
+from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.labels import LabelScaler
+from starclip_lib.settings import AlignParams, CorruptionParams, EncoderParams, TrainParams
+from starclip_lib.spectra import PairedSpectra
+from starclip_lib.training import History, align, pretrain
+
+CPU = torch.device("cpu")
+SIX = TrainParams(epochs=6, batch_size=16)
+
+
+class Killed(Exception):
+    """Stands for a lost connection or a closed laptop."""
+
+
+@pytest.fixture
+def killed_after_three_epochs(monkeypatch) -> None:
+    """Let the process die in the middle of the fourth epoch."""
+    real = training.batches
+
+    def dying(*args, **kwargs):
+        calls["epoch"] += args[0] > 30  # training, not validation
+        for number, batch in enumerate(real(*args, **kwargs)):
+            if calls["epoch"] == 4 and args[0] > 30 and number == 2:
+                raise Killed
+            yield batch
+
+    calls = {"epoch": 0}
+    monkeypatch.setattr(training, "batches", dying)
+
+
+def encoder(instrument=NIRSPEC) -> Encoder:
+    return make_encoder(instrument, EncoderParams(width=16, depth=1), seed=5)
+
+
+def supervised(survey: PairedSpectra, settings: TrainParams, resume: Path | None = None, seed: int = 1):
+    net, rows = encoder(), [survey.rows("train"), survey.rows("val")]
+    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[rows[0]]))
+    labels = LabelScaler.fit(survey.labels[rows[0]]).transform(survey.labels)
+    corruption = mock(CorruptionParams())
+    sources = [
+        SpectrumSource(survey.nirspec.flux, part, CPU, corruption, copies, 3)
+        for part, copies in zip(rows, (0, 1), strict=True)
+    ]
+    history = pretrain(net, *sources, *(labels[part] for part in rows), settings, seed=seed, resume=resume)
+    return net, history
+
+
+def contrastive(survey: PairedSpectra, settings: TrainParams, resume: Path | None = None, copies: int = 0):
+    model = StarCLIP(encoder(NIRSPEC), encoder(APOGEE), AlignParams(train=settings))
+    rows = [survey.rows("train"), survey.rows("val")]
+    labels = LabelScaler.fit(survey.labels[rows[0]]).transform(survey.labels)
+    corruption = mock(CorruptionParams())
+    pairs = [
+        (
+            SpectrumSource(survey.nirspec.flux, part, CPU, corruption, n, 3),
+            SpectrumSource(survey.apogee.flux, part, CPU),
+        )
+        for part, n in zip(rows, (copies, 1), strict=True)
+    ]
+    history = align(model, *pairs, *(labels[part] for part in rows), seed=1, resume=resume)
+    return model, history
+
+
+def assert_same(one: torch.nn.Module, two: torch.nn.Module) -> None:
+    for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "step", "cosine", "constant"])
+def test_pretraining_killed_and_resumed_equals_uninterrupted(
+    survey, tmp_path: Path, schedule: str, killed_after_three_epochs, monkeypatch
+) -> None:
+    settings = SIX.model_copy(update={"schedule": schedule, "step_size": 2, "learning_rate": 3e-3})
+    with pytest.raises(Killed):
+        supervised(survey, settings, tmp_path / "a.resume")
+    monkeypatch.undo()
+    resumed, history = supervised(survey, settings, tmp_path / "a.resume")
+    whole, expected = supervised(survey, settings)
+    assert_same(resumed, whole)
+    assert history.val_loss == expected.val_loss
+    assert history.learning_rate == expected.learning_rate
+    assert history.epochs == 6
+
+
+@pytest.mark.parametrize("copies", [0, 2], ids=["fresh", "fixed"])
+def test_alignment_killed_and_resumed_equals_uninterrupted(
+    survey, tmp_path: Path, copies: int, killed_after_three_epochs, monkeypatch
+) -> None:
+    with pytest.raises(Killed):
+        contrastive(survey, SIX, tmp_path / "a.resume", copies)
+    monkeypatch.undo()
+    resumed, history = contrastive(survey, SIX, tmp_path / "a.resume", copies)
+    whole, expected = contrastive(survey, SIX, copies=copies)
+    assert_same(resumed, whole)
+    assert history.train_loss == expected.train_loss
+
+
+def test_training_learns_and_keeps_its_best_epoch(survey) -> None:
+    net, history = supervised(survey, TrainParams(epochs=12, batch_size=16, learning_rate=2e-3))
+    assert history.val_loss[-1] < 0.9 * history.val_loss[0]
+    rows = survey.rows("val")
+    labels = LabelScaler.fit(survey.labels[survey.rows("train")]).transform(survey.labels[rows])
+    source = SpectrumSource(survey.nirspec.flux, rows, CPU, mock(CorruptionParams()), 1, 3)
+    with torch.no_grad():
+        error = ((net(source.flux[:, 0]) - torch.from_numpy(labels)) ** 2).mean().item()
+    assert error == pytest.approx(min(history.val_loss), rel=1e-5)
+
+
+def test_the_seed_decides_the_result(survey) -> None:
+    two = TrainParams(epochs=2, batch_size=16)
+    one, again, other = (supervised(survey, two, seed=seed)[0] for seed in (1, 1, 2))
+    assert_same(one, again)
+    assert not torch.equal(one.features.weight, other.features.weight)
+
+
+def test_early_stop_waits_for_the_epochs_it_was_given(survey) -> None:
+    settings = TrainParams(
+        epochs=50, batch_size=16, learning_rate=1e-9, schedule="constant", patience=3, tolerance=1e-3
+    )
+    _, history = supervised(survey, settings)
+    assert history.epochs == 4  # the first one, and three that did not improve on it
+
+
+def test_the_paper_schedule_steps_every_five_epochs(survey) -> None:
+    _, history = supervised(survey, TrainParams(epochs=11, batch_size=64, schedule="step"))
+    np.testing.assert_allclose(history.learning_rate, [1e-3] * 5 + [1e-4] * 5 + [1e-5], rtol=1e-6)
+
+
+def test_cosine_follows_its_formula(survey) -> None:
+    settings = TrainParams(epochs=5, batch_size=64, schedule="cosine", learning_rate=1e-4, cosine_epochs=80)
+    _, history = supervised(survey, settings)
+    expected = 5e-6 + (1e-4 - 5e-6) * (1 + np.cos(np.pi * np.arange(5) / 80)) / 2
+    np.testing.assert_allclose(history.learning_rate, expected, rtol=1e-6)
+
+
+def test_frozen_parts_stay_as_they_are(survey) -> None:
+    model = StarCLIP(encoder(), encoder(), AlignParams(train=TrainParams(epochs=1, batch_size=16), label_weight=0.0))
+    model.encoder_a.requires_grad_(False)
+    model.encoder_b.features.requires_grad_(False)
+    before = copy.deepcopy(model)
+    rows = survey.rows("train")
+    source = SpectrumSource(survey.nirspec.flux, rows, CPU, mock(CorruptionParams()))
+    fixed = SpectrumSource(survey.nirspec.flux, rows, CPU)
+    labels = np.zeros((len(rows), 20))
+    align(model, (fixed, source), (fixed, fixed), labels, labels, seed=0)
+    assert_same(model.encoder_a, before.encoder_a)
+    assert_same(model.encoder_b.features, before.encoder_b.features)
+    assert not torch.equal(model.encoder_b.head[-1].weight, before.encoder_b.head[-1].weight)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(survey, tmp_path: Path) -> None:
+    supervised(survey, TrainParams(epochs=1, batch_size=16), tmp_path / "a.resume")
+    with pytest.raises(DataError, match="made with other settings or another seed; delete it"):
+        supervised(survey, TrainParams(epochs=1, batch_size=32), tmp_path / "a.resume")
+    with pytest.raises(DataError, match="made with other settings or another seed"):
+        supervised(survey, TrainParams(epochs=1, batch_size=16), tmp_path / "a.resume", seed=2)
+
+
+def test_a_damaged_checkpoint_is_refused(survey, tmp_path: Path) -> None:
+    settings = TrainParams(epochs=1, batch_size=16)
+    path = tmp_path / "a.resume"
+    supervised(survey, settings, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"a.resume is damaged or no checkpoint"):
+        supervised(survey, settings, path)
+
+
+def test_a_loss_that_explodes_is_an_error(survey) -> None:
+    with pytest.raises(DataError, match="loss is not finite in epoch 1; lower the learning rate"):
+        supervised(survey, TrainParams(epochs=2, batch_size=16, learning_rate=1e30, schedule="constant"))
+
+
+def test_every_item_comes_once_in_an_order_of_its_own() -> None:
+    def items(seed: int | None) -> list[tuple[int, int]]:
+        order = None if seed is None else np.random.default_rng(seed)
+        return [
+            (int(s), int(v)) for star, view in batches(7, 3, 4, CPU, order) for s, v in zip(star, view, strict=True)
+        ]
+
+    plain = [(s, v) for s in range(7) for v in range(3)]
+    assert items(None) == plain
+    assert items(1) != items(2)
+    assert sorted(items(1)) == plain
+
+
+def test_bfloat16_learns_too(survey) -> None:
+    rows = survey.rows("train")
+    labels = LabelScaler.fit(survey.labels[rows]).transform(survey.labels[rows])
+    source = SpectrumSource(survey.nirspec.flux, rows, CPU)
+    net = encoder()
+    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[rows]))
+    settings = TrainParams(epochs=8, batch_size=16, learning_rate=2e-3)
+    history = pretrain(net, source, source, labels, labels, settings, seed=0, precision=torch.bfloat16)
+    assert history.val_loss[-1] < 0.8 * history.val_loss[0]
+    assert all(p.dtype == torch.float32 for p in net.parameters())
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == CPU
+    assert pick_precision("auto", CPU) == torch.float32
+    assert pick_precision("bfloat16", CPU) == torch.bfloat16
+    if not torch.cuda.is_available():
+        assert pick_device("auto") == CPU
+        with pytest.raises(ConfigError, match=r"device: cuda was asked for, but .* sees no CUDA GPU; use cpu or auto"):
+            pick_device("cuda")
+
+
+def test_history_counts_from_one() -> None:
+    assert History(val_loss=[3.0, 1.0, 2.0]).best_epoch == 2
