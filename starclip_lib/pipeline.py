@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
+import latex2mathml.converter
 import nbformat
 import papermill
 import torch
@@ -201,11 +202,17 @@ def _execute(run: Run, name: str, parameters: dict[str, Any]) -> None:
         page = output.data.pop(_PLOTLY)["layout"]["meta"]["page"]  # nbconvert cannot draw it, so frame the saved page
         output.data["text/html"] = f'<iframe src="{page}" width="100%" height="660" style="border:0"></iframe>'
     for cell in executed.cells:
-        if cell.cell_type == "markdown":  # pages link to pages
+        if cell.cell_type == "markdown":  # pages link to pages, and show formulas without a network
             cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](\1.html)", cell.source)
+            cell.source = re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", _mathml, cell.source, flags=re.DOTALL)
     html, _ = HTMLExporter(template_name="lab").from_notebook_node(executed)
     with atomic_path(run.report / f"{name}.html") as part:
         part.write_text(html, encoding="utf-8")
+
+
+def _mathml(formula: re.Match[str]) -> str:
+    block, inline = formula.groups()
+    return latex2mathml.converter.convert(block or inline, display="block" if block else "inline")
 
 
 def _failure(error: PapermillExecutionError, name: str, failed: Path, root: Path) -> str:

@@ -24,7 +24,9 @@ FIRST = (
     HEAD
     + """
 # %% [markdown]
-# See [the next one](02_second.ipynb).
+# See [the next one](02_second.ipynb), where $x^2$ is
+#
+# $$ \\frac{1}{2}. $$
 
 # %%
 import sys
@@ -78,7 +80,10 @@ def test_notebooks_run_in_order_with_their_parameters_and_leave_clean_pages(toy:
     outputs = executed.cells[-1].outputs
     assert [out.name for out in outputs] == ["stdout"]  # the remains of the progress bar are gone
     assert outputs[0].text == "../params/small.yaml {'seed': 3}\n"
-    assert 'href="02_second.html"' in (toy.report / "01_first.html").read_text()
+    page = (toy.report / "01_first.html").read_text()
+    assert 'href="02_second.html"' in page
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in page  # a browser draws it without fetching anything
+    assert "<mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac>" in page
     assert (toy.report / "metrics.json").is_file()
 
 
