@@ -17,12 +17,12 @@ BIN := .venv/bin
 
 run:
 	@echo "make run: set up .venv if needed, then run $(PARAMS) (two cores: a few minutes)"
-	@$(MAKE) --no-print-directory .venv/.ready
+	@$(MAKE) --silent --no-print-directory .venv/.ready
 	@$(BIN)/starclip run $(PARAMS) $(if $(OBSERVED),--observed "$(OBSERVED)") $(foreach s,$(SET),--set $(s))
 
 test:
 	@echo "make test: set up .venv if needed, then check style and run all tests and notebooks (a few minutes)"
-	@$(MAKE) --no-print-directory .venv/.ready
+	@$(MAKE) --silent --no-print-directory .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/python -m pytest
 
