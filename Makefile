@@ -7,7 +7,7 @@
 # make clean      delete runs, reports and the virtual environment
 #
 # PARAMS=params/paper.yaml   another parameter file        SET="data.n_stars=1000 seed=3"   change settings
-# OBSERVED=folder            PypeIt spec1d files to analyse PYTHON=python3.12               another Python (3.11 or newer)
+# OBSERVED=folder            observed NIRSpec spectra       PYTHON=python3.12               another Python (3.11 or newer)
 
 PYTHON ?= python3
 PARAMS ?= params/quick.yaml

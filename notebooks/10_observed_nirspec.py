@@ -16,25 +16,29 @@
 # %% [markdown]
 # # 10 · Observed NIRSpec: real stars through the models
 #
-# **Purpose.** Take spectra that JWST has really observed, prepare them, and see where the models put them.
+# **Purpose.** Take spectra that JWST has really observed, prepare them, and read them with models that never saw one.
 #
-# **After this notebook you can** read PypeIt's spectra, judge whether one is usable, bring it to rest and to the
-# training grid, and find its APOGEE twins.
+# **After this notebook you can** judge whether a spectrum is usable, bring it to rest and to the training grid, read its
+# labels with uncertainties, and say whether the models may be believed there.
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `starclip.ckpt`, `mockstarclip.ckpt`, `embeddings.h5`; a folder of spectra | tables and figures | 15 seconds | 2026-11-21 |
+# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra | `observed.csv`, `observed.ecsv`, a page for each star | 20 seconds (the study: 4 minutes more) | 2026-11-21 |
 #
-# **A first version.** It reads, prepares and embeds; uncertainties, a check of the domain and other file formats are
-# still to come. Take its labels as a demonstration.
+# Use `params/m71.yaml` for real stars: its models are trained on a wider domain, and on spectra whose continuum was
+# treated as an observer has to. `starclip observe FOLDER` does all of it.
 
 # %%
 # %matplotlib inline
+import numpy as np
 import pandas as pd
 
-from starclip_lib import figures_spectra, observed
+from starclip_lib import figures, figures_spectra, observed
+from starclip_lib.atlas import principal_components
 from starclip_lib.embeddings import read_embeddings
 from starclip_lib.instruments import NIRSPEC
+from starclip_lib.probing import labels_of
+from starclip_lib.report import write_star_page
 from starclip_lib.run import Run
 
 # %% tags=["parameters"]
@@ -43,18 +47,19 @@ overrides: dict = {}  # small changes, e.g. {"observed": {"folder": "my_spectra"
 
 # %%
 run = Run.open(params_file, overrides)
-data, path = run.data(), run.need("embeddings.h5")
-settings = run.params.observed
+data, settings = run.data(), run.params.observed
+apogee = read_embeddings(run.need("embeddings.h5"), "starclip/apogee")
 
 # %% [markdown]
 # ## Where to get spectra
 #
-# Give a folder of PypeIt `spec1d_*.fits` files: `make run OBSERVED=FOLDER` from the command line, or
+# Give a folder with PypeIt's `spec1d_*.fits` or STScI's `*_x1d.fits`: `starclip observe FOLDER` from the command line, or
 # `overrides = {"observed": {"folder": "FOLDER"}}` above (a relative folder counts from the top of the project).
 #
 # NIRSpec data are public after at most a year. Programme 2609 observed giants of the globular cluster M71 with
-# G140H/F100LP; find it in the MAST archive at <https://mast.stsci.edu>, download the `rate` files and extract spectra
-# with [PypeIt](https://pypeit.readthedocs.io). Without a folder the rest of this notebook has nothing to do, and says so.
+# G140H/F100LP; find it in the MAST archive at <https://mast.stsci.edu>. The `x1d` files there can be used as they are;
+# [PypeIt](https://pypeit.readthedocs.io) extracts its own from the `rate` files. Without a folder the rest of this notebook
+# has nothing to do, and says so.
 
 # %% tags=["nbval-check-output"]
 spectra = observed.read_folder(run.root, settings)
@@ -64,49 +69,93 @@ print(f"{len(spectra)} spectra" if spectra else "no folder given: nothing to do 
 # ## Can it be used?
 #
 # A verdict comes before anything else. Bright stars saturate the cores of their traces, and the extraction then saws up
-# and down from pixel to pixel, although the file calls the pixels good. We measure how much neighbouring pixels differ:
-# a clean giant stays near 1.5 per cent, lines included. Ruined spectra are set aside and never embedded.
+# and down from pixel to pixel, although the file calls the pixels good and claims a high signal-to-noise ratio. We measure
+# how much neighbouring pixels differ: a clean giant stays near 1.5 per cent, lines included. A second object in the slit,
+# too few good pixels or too much noise are reasons, too. Ruined spectra are set aside and never embedded.
 
 # %%
-verdicts = pd.DataFrame([observed.describe(spectrum) for spectrum in spectra])
-verdicts.style.hide(axis="index").format(precision=1)
+observed.describe(spectra, settings).style.hide(axis="index").format(precision=1)
 
 # %% [markdown]
-# ## Velocity and continuum
+# ## Velocity, resolution, continuum
 #
-# Each good spectrum is compared with ab initio templates (training stars) at many velocities; the best match gives the
-# radial velocity, by which it is shifted to rest. The ratio of spectrum and template, smoothed by a polynomial on each
-# detector, is the continuum. Then it goes onto the grid, with missing pixels at 1. What should you expect to see? Lines at the
-# same places as in the template, and a gap of 374 Å whose place differs from star to star.
+# Each good spectrum is cross-correlated with ab initio templates (training stars) over its whole range; the peak gives the
+# radial velocity, and its sharpness the uncertainty. Each detector by itself is a check. What correlates with no template
+# is no star, and is set aside as well.
+#
+# Two things must be treated as the training spectra were. **Resolution:** G140H's line-spread function has a fixed width in
+# Ångström, the templates a fixed R of 2,700, so the observed spectrum is broadened where it is the sharper one.
+# **Continuum:** the response of the instrument wiggles by two per cent over a few hundred Ångström, as much as the lines
+# are deep. The same spline through line-free pixels is divided out of observed and ab initio spectra.
 
 # %%
-prepared = observed.prepare_all(spectra, data, settings)
-pd.DataFrame({"name": s.name, "velocity [km/s]": s.velocity, "correlation": s.correlation} for s in prepared).round(2)
+prepared = observed.prepare_all(spectra, data, run.params)
+pd.DataFrame(
+    {
+        "name": star.name,
+        "velocity [km/s]": f"{star.velocity:.1f} ± {star.velocity_error:.1f}",
+        "detectors [km/s]": ", ".join(f"{v:.1f}" for v in star.detector_velocities),
+        "correlation": round(star.correlation, 2),
+    }
+    for star in prepared.stars
+)
 
 # %%
-for star in prepared:
-    template = data.nirspec.flux[star.template]
+for star in prepared.stars:
+    template = observed.seen_template(star, data, run.params)
     figure = figures_spectra.observed_spectrum(NIRSPEC.wavelength, star.flux, star.mask, template, star.name)
     run.save_figure(f"observed_{star.name}", figure)
     display(figure)
 
 # %% [markdown]
-# ## Labels and twins
+# ## Labels
 #
-# The linear probe of notebook 08 reads labels from the embedding. MockStarCLIP's encoder is used, since it was tuned to
-# live with imperfect continua. The probe has learned from stars with log g below 2 and Teff below 5000 K only: what lies
-# outside is pulled inside, and a label near the edge of the domain should not be believed.
+# The linear probe of notebook 08 reads labels from StarCLIP's embedding. An uncertainty has two parts in quadrature: the
+# spread when the spectrum's noise is drawn anew, and the probe's own error on the views of test stars. What the synthetic
+# spectra get wrong about real ones is in neither. `domain` says whether the labels and the embedding lie where the models
+# have learned; outside, a network extrapolates without warning.
 
 # %%
-twins = observed.find_twins(prepared, data, run, read_embeddings(path, "starclip/apogee"))
-run.save_metrics("observed", {"stars": twins.labels.to_dict("records"), "set_aside": observed.rejected(spectra)})
-twins.labels.T
+analysis = observed.analyse(prepared.stars, data, run)
+stars = analysis.labels.to_dict("records")
+run.save_metrics("observed", {"stars": stars, "set_aside": prepared.set_aside})
+observed.write_tables(analysis, prepared.set_aside, run.report)
+analysis.labels.round(2).T
 
 # %% [markdown]
 # The APOGEE stars nearest to each of them, in the space of the embedding, with their catalogue labels:
 
 # %%
-twins.neighbours.T
+analysis.neighbours.round(2).T
+
+# %% [markdown]
+# ## On the map
+#
+# Do the neighbours lie around the star, or all to one side of it? A star at the rim of the cloud has no twin in the
+# survey, and its neighbours' labels are biased inwards.
+
+# %%
+for star, z in zip(stars, analysis.z, strict=True):
+    near = analysis.neighbours[analysis.neighbours["observed"] == star["name"]]
+    xy, _ = principal_components(np.vstack([apogee.z, z]))
+    found = xy[:-1][pd.Index(apogee.star_id).get_indexer(near["APOGEE star"])]
+    labels = labels_of(apogee.star_id, data.star_id, data.labels)
+    figure = figures.place_on_map(xy[:-1], labels, xy[-1], found, star["name"])
+    run.save_figure(f"observed_{star['name']}_map", figure)
+    write_star_page(run.report, star, near.to_dict("records"))
+    display(figure)
+
+# %% [markdown]
+# ## What makes a model survive real data?
+#
+# A study (set `observed.study` to true; it trains a label network for each row). The paper's mock spectra keep the true
+# continuum, which no observer knows. Compare what networks say about the same stars when they were trained on other kinds
+# of corruption, and see which choice matters and which hardly does.
+
+# %%
+if spectra and settings.study:
+    study = observed.corruption_study(spectra, data, run.params)
+    display(study.pivot(index="trained on", columns="star").reindex(list(observed.STUDY)))
 
 # %% [markdown]
 # ## Questions
@@ -115,3 +164,4 @@ twins.neighbours.T
 #    one do you distrust, and why?
 # 2. What would happen to a spectrum that is shifted by 200 km/s too much before embedding? Try it.
 # 3. The correlation with the best template is well below 1 even for good spectra. Name three causes.
+# 4. Why is the uncertainty of an element without strong lines not much larger than that of iron?

@@ -38,9 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=1000"
     )
-    run.add_argument("--observed", type=Path, metavar="FOLDER", help="folder of observed PypeIt spec1d files")
+    run.add_argument("--observed", type=Path, metavar="FOLDER", help="folder of observed NIRSpec spectra (spec1d, x1d)")
     run.add_argument("--fresh", action="store_true", help="delete what this run made before and begin anew")
     run.set_defaults(command=_run)
+
+    observe = commands.add_parser("observe", help="put observed NIRSpec spectra through models trained for them")
+    observe.add_argument("observed", type=Path, metavar="FOLDER", help="PypeIt spec1d_*.fits or STScI *_x1d.fits files")
+    observe.add_argument(
+        "--params", type=Path, help="parameter file of the models (the project's params/m71.yaml)", metavar="PARAMS"
+    )
+    observe.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    observe.set_defaults(command=_observe)
 
     compare = commands.add_parser("compare", help="print the metrics of two runs side by side")
     compare.add_argument("a", metavar="A", help="name of a run, its report folder or its metrics.json")
@@ -69,6 +77,14 @@ def _run(arguments: argparse.Namespace) -> None:
     index = run_pipeline(run, arguments.params.resolve(), overrides, lambda line: print(line, flush=True))
     print("\n".join(headlines(read_metrics(run.report))))
     print(f"\nOpen {os.path.relpath(index)}")
+
+
+def _observe(arguments: argparse.Namespace) -> None:
+    from starclip_lib.run import project_root
+
+    arguments.params = arguments.params or Path(os.path.relpath(project_root(Path.cwd()) / "params" / "m71.yaml"))
+    arguments.fresh = False
+    _run(arguments)
 
 
 def _compare(arguments: argparse.Namespace) -> None:

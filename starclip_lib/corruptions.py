@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from starclip_lib.continuum import PseudoContinuum
 from starclip_lib.gaps import GapModel
 from starclip_lib.instruments import NIRSPEC
 from starclip_lib.settings import CorruptionParams
@@ -141,9 +142,25 @@ class DetectorGaps(Corruption):
         flux.masked_fill_(missing, NIRSPEC.no_data)
 
 
+class Normalisation(Corruption):
+    """Divide by the pseudo-continuum: no corruption, but what every observed spectrum goes through after them."""
+
+    def __init__(self, spacing: float):
+        self.continuum = PseudoContinuum(spacing)
+
+    def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
+        flux.copy_(self.continuum.normalise(flux))
+
+
+def normalisation(settings: CorruptionParams) -> list[Corruption]:
+    """The step that ends every chain, in a list; an empty list if the continuum is kept."""
+    return [Normalisation(settings.continuum_spacing)] if settings.continuum_spacing else []
+
+
 def mock(settings: CorruptionParams) -> Compose:
     """The paper's mock NIRSpec: noise (iv) and gaps (v)."""
-    return Compose([GaussianNoise(settings.snr_min, settings.snr_max), DetectorGaps(GapModel.measured(settings.gaps))])
+    noise, gaps = GaussianNoise(settings.snr_min, settings.snr_max), DetectorGaps(GapModel.measured(settings.gaps))
+    return Compose([noise, gaps, *normalisation(settings)])
 
 
 def extended_mock(settings: CorruptionParams, reference: Tensor) -> Compose:

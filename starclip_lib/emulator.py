@@ -61,6 +61,10 @@ class Emulator:
                 x = x / (1 + np.exp(-x))  # SiLU
         return x
 
+    def mean_spectrum(self, instrument: Instrument) -> np.ndarray:
+        """Mean of the spectra it was fitted to, (n_pix,) float32."""
+        return self._mean[instrument.name]
+
     def __call__(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
         """Spectra of (n, 20) labels in K and dex: flux (n, n_pix) float32, relative to the true continuum, >= 0.
 

@@ -135,6 +135,23 @@ def modalities_map(xy: np.ndarray, modality: np.ndarray, axis: str) -> Figure:
     return figure
 
 
+@styled
+def place_on_map(xy: np.ndarray, labels: np.ndarray, star: np.ndarray, neighbours: np.ndarray, title: str) -> Figure:
+    """A star (2,) and its neighbours (k, 2) on a map (m, 2) coloured by [Fe/H].
+
+    labels : (m, 20) of the points of the map
+    """
+    figure, (ax,) = new_axes(1, 1, (5.6, 4))
+    low, high = np.percentile(labels[:, FE], [1, 99])
+    points = ax.scatter(*xy.T, c=labels[:, FE], s=4, lw=0, vmin=low, vmax=high, rasterized=True)
+    figure.colorbar(points, ax=ax, label=AXIS_TITLES[FE])
+    ax.plot(*neighbours.T, "o", ms=8, mfc="none", mec="black", label="nearest APOGEE stars")
+    ax.plot(*star, "*", ms=17, color=APOGEE_COLOUR, mec="white", label=title)
+    ax.set(xlabel="PC 1", ylabel="PC 2")
+    ax.legend()
+    return figure
+
+
 def explorer(
     xy: np.ndarray, labels: np.ndarray, captions: Sequence[str], axis: str, colour_by: str = "Fe"
 ) -> go.Figure:

@@ -227,11 +227,13 @@ def neighbours(
 def observed_spectrum(
     wavelength: np.ndarray, flux: np.ndarray, missing: np.ndarray, template: np.ndarray, title: str
 ) -> Figure:
-    """An observed spectrum (8192,) at rest over the template (8192,) it fits best."""
-    figure, (ax,) = new_axes(1, 1, (11, 2.8))
-    ax.plot(wavelength, template, color="#E69F00", lw=1, label="best template")
+    """An observed spectrum (8192,) at rest over the template (8192,) it fits best, treated alike."""
+    figure, (ax,) = new_axes(1, 1, (11, 3.2))
+    seen = wavelength[~missing]
+    ax.plot(wavelength, np.where(missing, np.nan, template), color="#E69F00", lw=1.2, label="best template")
     ax.plot(wavelength, np.where(missing, np.nan, flux), color=NIRSPEC_COLOUR, lw=0.7, label="observed")
-    ax.set(xlabel="vacuum wavelength at rest [Å]", ylabel="flux / continuum", ylim=(0.5, 1.2), xlim=wavelength[[0, -1]])
+    ax.set(xlabel="vacuum wavelength at rest [Å]", ylabel="flux / pseudo-continuum", ylim=(0.8, 1.08))
+    ax.set_xlim(seen[0], seen[-1])
     name_features(ax, NIRSPEC_FEATURES)
     ax.set_title(title, pad=14)
     ax.legend(loc="lower left", ncols=2)

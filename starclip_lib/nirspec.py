@@ -1,183 +1,190 @@
-"""Observed NIRSpec spectra: reading PypeIt files, velocity, continuum, and the way onto the training grid."""
+"""Observed NIRSpec spectra: a verdict, velocity, resolution, continuum, and the way onto the training grid."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
-from scipy.ndimage import median_filter, percentile_filter
+import torch
+from scipy.ndimage import gaussian_filter1d, median_filter
 
 from starclip_lib.config import DataError
-from starclip_lib.instruments import NIRSPEC, SPEED_OF_LIGHT, resample
+from starclip_lib.continuum import PseudoContinuum
+from starclip_lib.instruments import NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
 from starclip_lib.settings import ObservedParams
 
-ROUGH = 0.025  # pixel-to-pixel scatter above this is no star: clean M71 spectra have 0.013 to 0.016
-_MIN_PIXELS = 500
 _EDGE = 20  # good pixels dropped at either end of each detector, where extractions bend
+_STEP = 5.0  # km/s between the velocities tried
+_GAP = 300.0  # Angstrom; a wider stretch without good pixels lies between the detectors (theirs has 374)
+_LINE_WINDOW = 41  # pixels (96 Angstrom): wider than lines and band heads, narrower than the response's wiggles
+_MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
 
 
 @dataclass(eq=False)
 class ObservedSpectrum:
     """One extracted spectrum, detectors joined.
 
-    wavelength : (m,) vacuum Angstrom, increasing; flux : (m,) counts; bad : (m,) true where it must not be used
+    wavelength : (m,) vacuum Angstrom, increasing; flux : (m,) in any unit per Angstrom or pixel
+    ivar : (m,) inverse variance as the reduction claims it; bad : (m,) true where the pixel must not be used
+    second_source : S/N of the second brightest object in the same slit relative to this one, 0 if there is none
     """
 
     name: str
     wavelength: np.ndarray
     flux: np.ndarray
+    ivar: np.ndarray
     bad: np.ndarray
+    second_source: float = 0.0
+
+    @property
+    def n_good(self) -> int:
+        return int((~self.bad).sum())
+
+    @property
+    def snr(self) -> float:
+        """Median signal-to-noise ratio per good pixel, as the reduction claims it."""
+        good = ~self.bad
+        return float(np.median(self.flux[good] * np.sqrt(self.ivar[good]))) if good.any() else 0.0
 
     @property
     def roughness(self) -> float:
         """Median absolute difference of neighbouring good pixels, relative to the flux around them."""
         good = ~self.bad
+        if good.sum() < 2:
+            return 0.0
         level = median_filter(self.flux[good], 51)
         return float(np.median(np.abs(np.diff(self.flux[good])) / np.abs(level[1:])))
 
-    @property
-    def verdict(self) -> str:
-        """'good', or why the spectrum should not be used."""
-        n_good = int((~self.bad).sum())
-        if n_good < _MIN_PIXELS:
-            return f"only {n_good} good pixels in the range used, {_MIN_PIXELS} are needed"
-        if self.roughness > ROUGH:
-            return f"saw-tooth extraction: neighbours differ by {self.roughness:.1%}, more than {ROUGH:.1%}"
-        return "good"
+    def faults(self, settings: ObservedParams) -> list[str]:
+        """Why the spectrum should not be used, with what was measured; empty if it is good."""
+        found = []
+        if self.n_good < settings.min_pixels:
+            found.append(f"only {self.n_good} good pixels in the range used, {settings.min_pixels} are needed")
+        elif self.snr < settings.min_snr:
+            found.append(f"S/N {self.snr:.0f} per pixel, below {settings.min_snr:g}")
+        elif self.roughness > settings.max_roughness:
+            limit = f"{settings.max_roughness:.1%}"
+            found.append(f"saw-tooth extraction: neighbours differ by {self.roughness:.1%}, more than {limit}")
+        if self.second_source > settings.max_second_source:
+            found.append(f"a second source in the slit, with {self.second_source:.0%} of the S/N")
+        return found
 
 
 @dataclass(eq=False)
 class PreparedSpectrum:
     """An observed spectrum as an encoder takes it.
 
-    flux : (8192,) float32, rest frame, relative to the continuum, 1 where mask (8192,) is true
-    velocity : km/s, by which it was shifted; correlation : with the best template, at that velocity
-    template : row of the template it fits best
+    flux : (8192,) float32, rest frame, relative to its pseudo-continuum, 1 where mask (8192,) is true
+    noise : (8192,) its pixel-to-pixel noise, measured on the spectrum itself
+    velocity, velocity_error : km/s (topocentric if the file's wavelengths are), by which it was shifted
+    detector_velocities : km/s, of each detector by itself that has enough pixels in the range used
+    correlation : with the best template, at that velocity; template : row of the template it fits best
     """
 
     name: str
     flux: np.ndarray
     mask: np.ndarray
+    noise: np.ndarray
     velocity: float
+    velocity_error: float
+    detector_velocities: tuple[float, ...]
     correlation: float
     template: int
 
-
-def find_spec1d(folder: str | Path) -> list[Path]:
-    """The spec1d files of a folder, sorted; raises DataError if there is no such folder or none in it."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; set observed.folder to one with PypeIt spec1d_*.fits files")
-    paths = sorted(folder.glob("spec1d*.fits*"))
-    if not paths:
-        raise DataError(f"{folder} holds no spec1d*.fits file (PypeIt's extracted spectra)")
-    return paths
-
-
-def read_spec1d(path: str | Path, settings: ObservedParams | None = None) -> ObservedSpectrum:
-    """Read the target of a PypeIt spec1d file: optimal extraction of the object with the highest S/N.
-
-    A file may hold several objects, each as one table (both detectors joined, MSC) or one for each detector (DET),
-    which are joined here.  Raises DataError that names the file and what is missing in it.
-    """
-    settings = settings or ObservedParams()
-    path = Path(path)
-    columns = ("OPT_WAVE", "OPT_COUNTS", "OPT_COUNTS_IVAR", "OPT_MASK")
-    try:
-        with fits.open(path, memmap=False) as file:
-            target = re.sub(r"[^\w.+-]+", "_", str(file[0].header.get("TARGET", path.stem)))  # names files, too
-            tables = [hdu for hdu in file[1:] if hdu.header.get("DMODCLS") == "SpecObj"]
-            if not tables:
-                raise DataError(f"{path}: no extracted object in it; is it a PypeIt spec1d file?")
-            best = max(tables, key=lambda hdu: hdu.header.get("SMASH_SNR", hdu.header.get("S2N", 0.0)))
-            trace, detector = best.name.rsplit("-", 1)
-            parts = [best]
-            if detector.startswith("DET"):
-                parts = [hdu for hdu in tables if hdu.name.startswith(f"{trace}-DET")]
-            missing = [name for name in columns if name not in best.columns.names]
-            if missing:
-                raise DataError(f"{path}: {best.name} has no column {', '.join(missing)} (no optimal extraction)")
-            wavelength, flux, ivar, good = (np.concatenate([hdu.data[name] for hdu in parts]) for name in columns)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except (OSError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is truncated or no FITS file ({error})") from error
-    order = np.argsort(wavelength)
-    order = order[wavelength[order] > 0]
-    wavelength, flux, ivar, good = (array[order].astype(float) for array in (wavelength, flux, ivar, good))
-    low, high = settings.wavelength_range
-    bad = (good == 0) | ~(ivar > 0) | ~np.isfinite(flux) | (flux <= 0) | (wavelength < low) | (wavelength > high)
-    return ObservedSpectrum(target, wavelength, np.where(bad, 0.0, flux), bad | _outliers(flux, bad))
-
-
-def _outliers(flux: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Good pixels that stand far off the running median: cosmic rays and hot pixels, not lines at this resolution."""
-    out = np.zeros(len(flux), bool)
-    good = np.flatnonzero(~bad)
-    if len(good) > 51:
-        off = flux[good] / median_filter(flux[good], 15) - 1
-        out[good] = np.abs(off) > 6 * 1.4826 * np.median(np.abs(off))
-    return out
+    def faults(self, settings: ObservedParams) -> list[str]:
+        """Why it is no usable spectrum of a star after all; empty if it is good."""
+        if self.correlation < settings.min_correlation:
+            return [f"no stellar lines: correlation {self.correlation:.2f}, below {settings.min_correlation:g}"]
+        return []
 
 
 def prepare_observed(
-    spectrum: ObservedSpectrum, templates: np.ndarray, settings: ObservedParams | None = None
+    spectrum: ObservedSpectrum,
+    templates: np.ndarray,
+    continuum: PseudoContinuum,
+    settings: ObservedParams | None = None,
 ) -> PreparedSpectrum:
-    """Shift a spectrum to rest, normalise it and put it on the NIRSpec grid.
+    """Shift a spectrum to rest, put it on the NIRSpec grid at the templates' resolution, and normalise it.
 
     templates : (n, 8192) ab initio spectra; a few dozen that cover the domain are enough
-    Velocity and template are where the cross-correlation is highest; the continuum is a smooth fit, detector by
-    detector, to the ratio of spectrum and template, so that the result is on the templates' scale.
-    Raises DataError if too few pixels are good.
+    Velocity and template are where the cross-correlation is highest.  The grid is finer than the detector's pixels, so
+    linear interpolation keeps the flux.  Raises DataError if too few pixels are good.
     """
     settings = settings or ObservedParams()
+    if spectrum.n_good < settings.min_pixels:
+        raise DataError(f"{spectrum.name}: only {spectrum.n_good} good pixels, {settings.min_pixels} are needed")
     good = np.flatnonzero(~spectrum.bad)
-    if len(good) < _MIN_PIXELS:
-        raise DataError(f"{spectrum.name}: only {len(good)} good pixels in the range used, {_MIN_PIXELS} are needed")
     wave, flux = spectrum.wavelength[good], spectrum.flux[good]
-    velocities = np.arange(-settings.max_velocity, settings.max_velocity + 1, 5.0)
+    detectors = [part for part in np.split(np.arange(len(good)), np.flatnonzero(np.diff(wave) > _GAP) + 1) if len(part)]
+    best, velocity, error, correlation = _velocity(wave, flux, templates, settings)
+    separate = [
+        _velocity(wave[part], flux[part], templates[best : best + 1], settings)[1]
+        for part in detectors
+        if len(part) >= _MIN_ALONE
+    ]
+    bad = spectrum.bad.copy()
+    for part in detectors:
+        alone = len(part) >= _MIN_ALONE or len(detectors) == 1
+        bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
+    rest = spectrum.wavelength / (1 + velocity / SPEED_OF_LIGHT)
+    on_grid, mask = resample(rest, spectrum.flux / np.median(flux), bad, NIRSPEC)
+    on_grid = match_resolution(on_grid, mask, settings.fwhm)
+    both = np.stack([on_grid, np.where(mask, NIRSPEC.no_data, templates[best])]).astype(np.float32)
+    normalised, template = continuum.normalise(torch.from_numpy(both)).numpy()
+    difference = np.abs(normalised - template)[~mask]
+    noise = np.where(mask, 0.0, 1.4826 * np.median(difference))
+    return PreparedSpectrum(
+        *(spectrum.name, normalised, mask, noise, velocity, error, tuple(separate), correlation, best)
+    )
+
+
+def _velocity(
+    wave: np.ndarray, flux: np.ndarray, templates: np.ndarray, settings: ObservedParams
+) -> tuple[int, float, float, float]:
+    """Best template, velocity, its uncertainty and the correlation there.
+
+    The uncertainty follows from the curvature of the cross-correlation's peak (Zucker 2003, equation 5).
+    """
+    velocities = np.arange(-settings.max_velocity, settings.max_velocity + 1, _STEP)
     observed = _lines(flux)
     score = np.empty((len(templates), len(velocities)))
     for j, velocity in enumerate(velocities):
         rest = wave / (1 + velocity / SPEED_OF_LIGHT)
         for i, template in enumerate(templates):
-            model = np.interp(rest, NIRSPEC.wavelength, template)
-            score[i, j] = np.corrcoef(observed, _lines(model))[0, 1]
+            score[i, j] = np.corrcoef(observed, _lines(np.interp(rest, NIRSPEC.wavelength, template)))[0, 1]
     best, peak = np.unravel_index(np.argmax(score), score.shape)
-    velocity = float(velocities[peak])
-    if 0 < peak < len(velocities) - 1:  # vertex of the parabola through the peak and its neighbours
-        left, top, right = score[best, peak - 1 : peak + 2]
-        velocity += 2.5 * float((left - right) / (left - 2 * top + right))
-
-    rest = wave / (1 + velocity / SPEED_OF_LIGHT)
-    template = np.interp(rest, NIRSPEC.wavelength, templates[best])
-    gap = int(np.argmax(np.diff(wave))) + 1  # the widest break is the gap between the detectors
-    normalised, bad = np.ones_like(flux), np.ones(len(flux), bool)
-    for part in (slice(_EDGE, gap - _EDGE), slice(gap + _EDGE, len(flux) - _EDGE)):
-        if part.stop - part.start > 100:  # a shorter stretch does not tell its continuum
-            continuum, bad[part] = _continuum(rest[part], flux[part] / template[part])
-            normalised[part] = flux[part] / continuum
-    out, mask = resample(rest, normalised, bad, NIRSPEC)
-    return PreparedSpectrum(spectrum.name, out.astype(np.float32), mask, velocity, float(score[best, peak]), int(best))
+    velocity, top = float(velocities[peak]), float(score[best, peak])
+    if not 0 < peak < len(velocities) - 1:
+        return int(best), velocity, float("inf"), top
+    left, _, right = score[best, peak - 1 : peak + 2]  # the vertex of the parabola through the peak and its neighbours
+    bend = left - 2 * top + right
+    velocity += _STEP / 2 * float((left - right) / bend)
+    curvature = len(wave) * (bend / _STEP**2 / top) * top**2 / (1 - top**2)
+    return int(best), velocity, float(np.sqrt(-1 / curvature)), top
 
 
 def _lines(flux: np.ndarray) -> np.ndarray:
-    """What is left of a spectrum when its pseudo-continuum is divided out: a running 85th percentile."""
-    return flux / percentile_filter(flux, 85, 127) - 1
+    """What is left when a running median is divided out; what stands above it is no line, and deep pixels are tamed."""
+    return np.clip(flux / median_filter(flux, _LINE_WINDOW) - 1, -0.3, 0.02)
 
 
-def _continuum(wavelength: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Polynomial through the ratio of spectrum and template, rejecting what stands off by 3 sigma, five times.
+def match_resolution(flux: np.ndarray, mask: np.ndarray, fwhm: float) -> np.ndarray:
+    """Broaden a spectrum on the NIRSpec grid to the resolution of the ab initio spectra.
 
-    Returns the continuum and a mask, true where the ratio stands off it by 6 sigma: pixels that are still bad.
+    flux, mask : (8192,); fwhm : of its line-spread function, Angstrom, the same everywhere (a grating's is)
+    The templates have R = 2,700, a width that grows with wavelength; where the spectrum is broader already it stays.
     """
-    keep = np.ones(len(ratio), bool)
-    for _ in range(5):
-        continuum = np.polynomial.Chebyshev.fit(wavelength[keep], ratio[keep], deg=6)(wavelength)
-        off = np.abs(ratio / continuum - 1)
-        sigma = 1.4826 * np.median(off[keep])
-        keep = off < 3 * sigma
-    return continuum, off > 6 * sigma
+    grid = NIRSPEC.wavelength
+    wanted = np.sqrt(np.maximum((grid / NIRSPEC.resolution) ** 2 - fwhm**2, 0)) * SIGMA_PER_FWHM / (grid[1] - grid[0])
+    widths = np.linspace(0, wanted.max() + 1e-3, 12)  # kernels, between which is interpolated linearly
+    weight = (~mask).astype(float)
+    stack = [flux * weight]
+    for width in widths[1:]:
+        reach = gaussian_filter1d(weight, width)
+        stack.append(gaussian_filter1d(flux * weight, width) / np.maximum(reach, 1e-6))
+    place = wanted / (widths[1] - widths[0])
+    lower = place.astype(int)
+    part, column = place - lower, np.arange(len(grid))
+    broad = np.array(stack)
+    out = (1 - part) * broad[lower, column] + part * broad[np.minimum(lower + 1, len(widths) - 1), column]
+    return np.where(mask, NIRSPEC.no_data, out)

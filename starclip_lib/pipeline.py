@@ -28,7 +28,7 @@ from traitlets.config import Config
 from starclip_lib.batches import pick_device
 from starclip_lib.config import StarclipError
 from starclip_lib.files import atomic_path, write_json
-from starclip_lib.nirspec import find_spec1d
+from starclip_lib.nirspec_files import find_observed
 from starclip_lib.report import assemble_metrics, write_index
 from starclip_lib.run import Run, digest
 
@@ -76,7 +76,9 @@ NOTEBOOKS = {
         ("data.h5", "embeddings.h5", "supervised.ckpt", "supervised_extended.ckpt"),
         metrics=("probing", "limits"),
     ),
-    "10_observed_nirspec": Notebook(("seed", "observed", "device"), ("data.h5", "embeddings.h5", *_MODELS)),
+    "10_observed_nirspec": Notebook(
+        ("seed", "data", "corruption", "pretrain", "observed", "device"), ("data.h5", "embeddings.h5", "starclip.ckpt")
+    ),
 }
 
 _PLOTLY = "application/vnd.plotly.v1+json"
@@ -90,7 +92,7 @@ def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Ca
     """
     device = pick_device(run.params.device)  # what is wrong with the request is said before anything is computed
     if run.params.observed.folder:
-        find_spec1d(run.root / run.params.observed.folder)
+        find_observed(run.root / run.params.observed.folder)
     unknown = sorted({path.stem for path in (run.root / "notebooks").glob("[0-9]*.py")} ^ set(NOTEBOOKS))
     if unknown:
         raise StarclipError(f"notebooks and pipeline.NOTEBOOKS disagree about {', '.join(unknown)}")
@@ -138,8 +140,8 @@ def _key(run: Run, name: str) -> str:
     code = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(package.glob("*.py"))}
     observed = []
     if "observed" in notebook.sections and run.params.observed.folder:
-        folder = run.root / run.params.observed.folder
-        observed = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.glob("spec1d*"))]
+        paths = find_observed(run.root / run.params.observed.folder)
+        observed = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     content = [
         (run.root / "notebooks" / f"{name}.py").read_text(encoding="utf-8"),
         run.params.model_dump(mode="json", include=set(notebook.sections)),

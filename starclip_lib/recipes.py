@@ -12,14 +12,14 @@ import torch
 from starclip_lib.batches import SpectrumSource, pick_device, pick_precision
 from starclip_lib.config import DataError
 from starclip_lib.contrastive import StarCLIP
-from starclip_lib.corruptions import Corruption, corrupted_views, extended_mock, mock
+from starclip_lib.corruptions import Compose, Corruption, corrupted_views, extended_mock, mock, normalisation, seeded
 from starclip_lib.embeddings import Embeddings, as_embeddings, run_encoder, write_embeddings
 from starclip_lib.encoders import Encoder, make_encoder
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.labels import FE, LabelScaler
 from starclip_lib.models import Model
-from starclip_lib.settings import EncoderParams, Params, TrainParams
-from starclip_lib.spectra import SPLITS, PairedSpectra, SpectrumSet, split_by_star
+from starclip_lib.settings import CorruptionParams, EncoderParams, Params, TrainParams
+from starclip_lib.spectra import SPLITS, PairedSpectra, SpectrumSet, select_evenly, split_by_star
 from starclip_lib.training import align, pretrain
 
 # Keys that make the random streams of the trainings independent of each other.
@@ -43,8 +43,11 @@ def extended_corruption(data: PairedSpectra, params: Params) -> Corruption:
 
 def pretraining_corruption(params: Params, instrument: str) -> Corruption | None:
     """What the spectra go through on which the 'apogee' or 'nirspec' encoder is pretrained, and judged."""
-    corrupted = instrument == "nirspec" and params.pretrain.nirspec_input == "mock"
-    return mock(params.corruption) if corrupted else None
+    if instrument == "apogee":
+        return None
+    if params.pretrain.nirspec_input == "mock":
+        return mock(params.corruption)
+    return Compose(normalisation(params.corruption)) if params.corruption.continuum_spacing else None
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,14 @@ def resume_file(path: Path) -> Path:
     return path.with_suffix(".resume")
 
 
-def _fresh_encoder(spectra: SpectrumSet, rows: np.ndarray, settings: EncoderParams, seed: int) -> Encoder:
+def _fresh_encoder(
+    spectra: SpectrumSet, rows: np.ndarray, settings: EncoderParams, corruption: CorruptionParams, seed: int
+) -> Encoder:
     encoder = make_encoder(spectra.instrument, settings, seed)
-    encoder.fit_scaling(torch.from_numpy(spectra.flux[rows]))
+    flux = torch.from_numpy(spectra.flux[rows])
+    if spectra.instrument is NIRSPEC:  # the scale is that of the spectra which the encoder will see
+        flux = Compose(normalisation(corruption))(flux, seeded("cpu", seed))
+    encoder.fit_scaling(flux)
     return encoder
 
 
@@ -127,7 +135,7 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
     key = {"apogee": _APOGEE, "nirspec": _NIRSPEC}[instrument]
     _Setup.of(params).supervised(
         path,
-        _fresh_encoder(spectra, rows[0], settings.encoder, params.seed * 10 + key),
+        _fresh_encoder(spectra, rows[0], settings.encoder, params.corruption, params.seed * 10 + key),
         spectra,
         data.labels,
         rows,
@@ -145,7 +153,9 @@ def train_supervised(path: Path, data: PairedSpectra, params: Params) -> None:
     rows = [data.rows("train"), data.rows("val")]
     _Setup.of(params).supervised(
         path,
-        _fresh_encoder(data.nirspec, rows[0], params.supervised.encoder, params.seed * 10 + _SUPERVISED),
+        _fresh_encoder(
+            data.nirspec, rows[0], params.supervised.encoder, params.corruption, params.seed * 10 + _SUPERVISED
+        ),
         data.nirspec,
         data.labels,
         rows,
@@ -225,24 +235,6 @@ def train_mockstarclip(path: Path, data: PairedSpectra, params: Params, starclip
     encoders = {"mock": model.encoder_a, "extended": model.encoder_b}
     Model(encoders, start.scaler, history, float(model.logit_scale.detach())).save(path)
     resume_file(path).unlink(missing_ok=True)
-
-
-def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose n entries whose values are spread as evenly over equal bins as the data allow.
-
-    values : (m,); returns (n,) sorted positions.  The number taken from each bin differs by at most one between bins
-    that are not used up.  Raises DataError if n > m.
-    """
-    if n > len(values):
-        raise DataError(f"{n} stars were asked for, but there are only {len(values)} to choose from")
-    edges = np.histogram_bin_edges(values, n_bins)
-    bins = np.digitize(values, edges[1:-1])
-    mixed = rng.permutation(len(values))
-    mixed = mixed[np.argsort(bins[mixed], kind="stable")]  # by bin, in random order within each
-    starts = np.searchsorted(bins[mixed], np.arange(n_bins))
-    turn = np.arange(len(values)) - starts[bins[mixed]]  # 0 for the first star of every bin, 1 for the second, ...
-    order = np.lexsort((rng.random(len(values)), turn))
-    return np.sort(mixed[order[:n]])
 
 
 def mock_stars(data: PairedSpectra, params: Params) -> dict[str, np.ndarray]:

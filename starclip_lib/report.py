@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +105,34 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
 
 def write_index(report: Path, metrics: dict[str, Any]) -> Path:
     """Write index.html beside the notebooks' pages and figures; returns its path."""
-    source = (files("starclip_lib") / "templates" / "index.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(source).render(
+    return _write_page(
+        report / "index.html",
+        "index",
         m=metrics,
         published=PUBLISHED_RETRIEVAL,
         directions=[(model, d) for model, names in DIRECTIONS.items() for d in names],
         ranks=RANKS,
         labels=list(zip(LABELS, PLAIN, UNITS, strict=True)),
         params=json.dumps(metrics["params"], indent=2),
-        observed=[star["name"] for star in metrics.get("observed", {}).get("stars", [])],
+        observed=metrics.get("observed", {"stars": [], "set_aside": {}}),
     )
-    path = report / "index.html"
+
+
+def write_star_page(report: Path, star: dict[str, Any], neighbours: list[dict[str, Any]]) -> Path:
+    """Write observed_NAME.html for one row of `observed.Analysis.labels` and its rows of neighbours."""
+    return _write_page(
+        report / f"observed_{star['name']}.html",
+        "star",
+        star=star,
+        neighbours=neighbours,
+        labels=list(zip(LABELS, PLAIN, UNITS, strict=True)),
+    )
+
+
+def _write_page(path: Path, template: str, **content: Any) -> Path:
+    loader = jinja2.PackageLoader("starclip_lib", "templates")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader)
+    page = environment.get_template(f"{template}.html.j2").render(**content)
     with atomic_path(path) as part:
         part.write_text(page, encoding="utf-8")
     return path

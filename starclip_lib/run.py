@@ -25,6 +25,7 @@ _DATA_CODE = ("labels", "instruments", "emulator", "spectra", "simulate", "data/
 _TRAIN_CODE = (
     "encoders",
     "contrastive",
+    "continuum",
     "corruptions",
     "gaps",
     "batches",

@@ -98,6 +98,9 @@ class CorruptionParams(Section):
     """(iv) Highest signal-to-noise ratio per pixel."""
     gaps: GapParams = GapParams()
     """(v) Detector gaps."""
+    continuum_spacing: NotNegative = 0.0
+    """After all of them, divide by a pseudo-continuum with knots this far apart, Angstrom, as is done to observed
+    spectra; 0: keep the continuum (the paper)."""
     n_views: Count = 5
     """Fixed corrupted copies of each spectrum: in evaluation always, in training if `fresh` is off."""
     fresh: bool = True
@@ -232,11 +235,31 @@ class ObservedParams(Section):
     """Observed NIRSpec spectra (notebook 10)."""
 
     folder: str = ""
-    """Folder of PypeIt spec1d files; relative to the project's root.  Empty: none."""
+    """Folder of PypeIt spec1d or STScI x1d files; relative to the project's root.  Empty: none."""
     wavelength_range: Range = (10400.0, 18000.0)
     """Stretch that is used, Angstrom; outside, the pixels count as missing (reductions are poor at the blue end)."""
     max_velocity: Positive = 400.0
     """Radial velocities are sought between minus and plus this, km/s."""
+    fwhm: Positive = 4.06
+    """Width of the line-spread function, Angstrom: 1.7 pixels of G140H, as a point source in a slitlet has it."""
+    continuum_spacing: Positive = 150.0
+    """Distance of the pseudo-continuum's knots, Angstrom, for models whose `corruption.continuum_spacing` is 0."""
+    min_pixels: Count = 500
+    """Fewer good pixels are too few."""
+    min_snr: Positive = 20.0
+    """Least signal-to-noise ratio per pixel."""
+    max_roughness: Positive = 0.025
+    """Largest difference of neighbouring pixels; more is no star (clean M71 spectra have 0.013 to 0.016)."""
+    max_second_source: Fraction = 0.3
+    """Largest S/N of another object in the slit, relative to the target."""
+    min_correlation: Fraction = 0.25
+    """Least correlation with the best template."""
+    n_neighbours: Count = 5
+    """APOGEE stars listed for each spectrum."""
+    n_draws: Annotated[int, Field(ge=2)] = 20
+    """Resamplings of the noise behind the uncertainties."""
+    study: bool = False
+    """Train label networks on other corruptions as well, and show how they fare on the observed stars (minutes)."""
 
 
 class Params(Section):

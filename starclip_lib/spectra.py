@@ -13,7 +13,7 @@ import numpy as np
 
 from starclip_lib.config import DataError
 from starclip_lib.files import atomic_path
-from starclip_lib.instruments import APOGEE, INSTRUMENTS, NIRSPEC, Instrument, check_grid
+from starclip_lib.instruments import INSTRUMENTS, Instrument, check_grid
 from starclip_lib.labels import LABELS, N_LABELS, UNITS
 
 SCHEMA_VERSION = 1
@@ -30,6 +30,24 @@ def split_by_star(star_id: np.ndarray, parts: tuple[int, int, int], rng: np.rand
     edges = np.cumsum(parts) * len(stars) // np.sum(parts)
     place = rng.permutation(len(stars))
     return np.searchsorted(edges, place, side="right")[row].astype(np.uint8)
+
+
+def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose n entries whose values are spread as evenly over equal bins as the data allow.
+
+    values : (m,); returns (n,) sorted positions.  The number taken from each bin differs by at most one between bins
+    that are not used up.  Raises DataError if n > m.
+    """
+    if n > len(values):
+        raise DataError(f"{n} stars were asked for, but there are only {len(values)} to choose from")
+    edges = np.histogram_bin_edges(values, n_bins)
+    bins = np.digitize(values, edges[1:-1])
+    mixed = rng.permutation(len(values))
+    mixed = mixed[np.argsort(bins[mixed], kind="stable")]  # by bin, in random order within each
+    starts = np.searchsorted(bins[mixed], np.arange(n_bins))
+    turn = np.arange(len(values)) - starts[bins[mixed]]  # 0 for the first star of every bin, 1 for the second, ...
+    order = np.lexsort((rng.random(len(values)), turn))
+    return np.sort(mixed[order[:n]])
 
 
 @dataclass(eq=False)
@@ -210,6 +228,3 @@ def _read_spectra(group: h5py.Group, instrument: Instrument, where: str, with_iv
     check_grid(wavelength, instrument, f"{where}: {instrument.name}/wavelength")
     ivar = group["ivar"][:] if with_ivar and "ivar" in group else None
     return SpectrumSet(instrument, flux[:].astype(np.float32, copy=False), group["mask"][:], ivar)
-
-
-__all__ = ["APOGEE", "NIRSPEC", "SCHEMA_VERSION", "SPLITS", "PairedSpectra", "SpectrumSet", "split_by_star"]

@@ -50,6 +50,7 @@ def every_figure(survey) -> dict[str, Figure]:
         "similarity": figures.similarity_matrices({"a": np.eye(4), "b": np.eye(4)}),
         "success": figures.success_curves({"a": np.array([1.0, 7.0])}, lambda k: min(1, k / 40), "title"),
         "maps": figures.maps(xy, labels, "PC"),
+        "place": figures.place_on_map(xy, labels, xy[0], xy[1:4], "star"),
         "modalities": figures.modalities_map(xy, np.repeat(["NIRSpec", "APOGEE"], len(xy) // 2), "PC"),
         "bounds": figures.errors_and_bounds(scores, bounds),
         "cosines": figures.cosine_histograms({"a": rng.uniform(0.5, 1, 50)}),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import fits
 from conftest import ROOT
+from scipy.ndimage import median_filter
 
 from starclip_lib.config import DataError
+from starclip_lib.continuum import PseudoContinuum
 from starclip_lib.instruments import NIRSPEC, SPEED_OF_LIGHT
-from starclip_lib.nirspec import find_spec1d, prepare_observed, read_spec1d
+from starclip_lib.nirspec import ObservedSpectrum, match_resolution, prepare_observed
+from starclip_lib.nirspec_files import find_observed, read_observed
 from starclip_lib.settings import ObservedParams
+
+SETTINGS, CONTINUUM = ObservedParams(), PseudoContinuum(150)
 
 M71 = Path(os.environ.get("STARCLIP_M71", ROOT.parent / "shared" / "m71"))
 needs_m71 = pytest.mark.skipif(not M71.is_dir(), reason="no real spectra: set STARCLIP_M71 to PypeIt's files of M71")
@@ -53,6 +60,11 @@ def observe(template: np.ndarray, velocity: float, rng: np.random.Generator) -> 
     return wave, continuum * (np.interp(rest, NIRSPEC.wavelength, template) + rng.normal(0, 0.008, len(wave)))
 
 
+def read_spec1d(path: Path) -> ObservedSpectrum:
+    (spectrum,) = read_observed(path)
+    return spectrum
+
+
 @pytest.mark.parametrize("velocity", [-120.0, 3.0, 251.0])
 def test_velocity_continuum_and_grid_of_a_known_star(
     survey, rng: np.random.Generator, velocity: float, tmp_path: Path
@@ -63,27 +75,63 @@ def test_velocity_continuum_and_grid_of_a_known_star(
     flux[[700, 1500, 1900]] *= [3.0, 0.1, 2.0]  # cosmic rays that the file calls good
     good[1000] = False
     spectrum = read_spec1d(write(tmp_path / "spec1d_a.fits", table("SPAT0013-SLIT0011-MSC01", wave, flux, good=good)))
-    assert spectrum.verdict == "good"
-    out = prepare_observed(spectrum, survey.nirspec.flux[:40])
+    assert spectrum.faults(SETTINGS) == []
+    out = prepare_observed(spectrum, survey.nirspec.flux[:40], CONTINUUM)
     assert out.velocity == pytest.approx(velocity, abs=8)
+    assert out.detector_velocities == pytest.approx([velocity] * 2, abs=20)
+    assert 0 < out.velocity_error < 8
+    assert out.faults(SETTINGS) == []
     grid, seen = NIRSPEC.wavelength, ~out.mask
     assert (out.flux[out.mask] == 1).all()
     assert out.mask[grid < 10400].all()
     inside_gap = (grid > 11380 * (1 - velocity / SPEED_OF_LIGHT)) & (grid < 11790 * (1 - velocity / SPEED_OF_LIGHT))
     assert out.mask[inside_gap].all()
     assert out.flux.dtype == np.float32
-    difference = out.flux[seen] - truth[seen]
-    assert np.abs(np.median(difference)) < 0.01
-    assert difference.std() < 0.02
-    assert np.abs(difference).max() < 0.12  # the cosmic rays are gone
+    same = CONTINUUM.normalise(torch.from_numpy(np.where(out.mask, 1, truth).astype(np.float32)[None])).numpy()[0]
+    difference = out.flux[seen] - same[seen]  # the continuum it was given is gone
+    assert np.abs(np.median(difference)) < 0.003
+    assert difference.std() < 0.015
+    assert np.abs(difference).max() < 0.12  # and so are the cosmic rays
+    assert out.noise[seen].mean() == pytest.approx(difference.std(), rel=0.4)
 
 
-def test_the_better_of_two_objects_is_the_target(tmp_path: Path) -> None:
+def test_velocity_errors_tell_the_scatter(survey, rng: np.random.Generator, tmp_path: Path) -> None:
+    pulls = []
+    for number in range(12):
+        wave, flux = observe(survey.nirspec.flux[9], 30.0, rng)
+        path = write(tmp_path / f"spec1d_{number}.fits", table("SPAT1-SLIT1-MSC01", wave, flux))
+        out = prepare_observed(read_spec1d(path), survey.nirspec.flux[9:10], CONTINUUM)
+        pulls.append((out.velocity - 30.0) / out.velocity_error)
+    assert 0.2 < np.std(pulls) < 2.5
+    assert abs(np.mean(pulls)) < 2
+
+
+def test_resolution_is_matched_to_the_templates() -> None:
+    def line(fwhm: float) -> np.ndarray:
+        sigma = fwhm / np.sqrt(8 * np.log(2))
+        return 1 - 0.3 / fwhm * np.exp(-0.5 * ((NIRSPEC.wavelength - 15000) / sigma) ** 2)
+
+    out = match_resolution(line(4.06), np.zeros(8192, bool), 4.06)
+    np.testing.assert_allclose(out, line(15000 / 2700), atol=5e-4)
+    mask = NIRSPEC.wavelength > 15010
+    masked = match_resolution(np.where(mask, 1e6, line(4.06)), mask, 4.06)  # nothing leaks in from masked pixels
+    assert np.abs(masked[NIRSPEC.wavelength < 14995] - out[NIRSPEC.wavelength < 14995]).max() < 2e-3
+    assert (masked[mask] == 1).all()
+    blue = np.random.default_rng(0).normal(1, 0.1, 8192)
+    same = match_resolution(blue, np.zeros(8192, bool), 4.06)
+    np.testing.assert_array_equal(same[NIRSPEC.wavelength < 10900], blue[NIRSPEC.wavelength < 10900])
+
+
+def test_the_better_of_two_objects_is_the_target_and_the_other_one_is_told(tmp_path: Path) -> None:
     wave = np.linspace(9700, 16000, 2500)
-    faint = table("SPAT0016-SLIT0012-MSC01", wave, np.full(2500, 5.0), snr=20)
     bright = table("SPAT0011-SLIT0012-MSC01", wave, np.full(2500, 70.0), snr=300)
-    spectrum = read_spec1d(write(tmp_path / "spec1d_two.fits", faint, bright))
-    assert (spectrum.name, np.median(spectrum.flux[~spectrum.bad])) == ("star_1", 70.0)
+    for snr, complaint in ((20, []), (150, ["a second source in the slit, with 50% of the S/N"])):
+        faint = table("SPAT0016-SLIT0012-MSC01", wave, np.full(2500, 5.0), snr=snr)
+        spectrum = read_spec1d(write(tmp_path / f"spec1d_{snr}.fits", faint, bright))
+        assert (spectrum.name, np.median(spectrum.flux[~spectrum.bad])) == ("star_1", 70.0)
+        assert spectrum.faults(ObservedParams(min_snr=1.0)) == complaint
+    elsewhere = table("SPAT0016-SLIT0013-MSC01", wave, np.full(2500, 5.0), snr=150)
+    assert read_spec1d(write(tmp_path / "spec1d_other.fits", elsewhere, bright)).second_source == 0
 
 
 def test_detectors_in_separate_tables_are_joined_in_order(tmp_path: Path) -> None:
@@ -96,15 +144,78 @@ def test_detectors_in_separate_tables_are_joined_in_order(tmp_path: Path) -> Non
     assert spectrum.flux[-1] == 3
 
 
-def test_ruined_and_empty_spectra_get_a_reason(tmp_path: Path, rng: np.random.Generator) -> None:
+def x1d(path: Path, sources: dict[str, tuple[np.ndarray, np.ndarray]], unit: str = "MJy", drop: str = "") -> Path:
+    """An STScI file: one table for each slit, microns and flux density per frequency."""
+    tables = [fits.PrimaryHDU()]
+    for name, (wave, flux) in sources.items():
+        per_frequency = flux * (wave / 12000) ** 2 * 1e-9
+        columns = {
+            "WAVELENGTH": ("D", wave / 1e4, "um"),
+            "FLUX": ("D", per_frequency, unit),
+            "FLUX_ERROR": ("D", per_frequency / 100, unit),
+            "DQ": ("J", np.where(np.arange(len(wave)) == 500, 1, 4), ""),
+        }
+        hdu = fits.BinTableHDU.from_columns(
+            [fits.Column(key, form, unit=u or None, array=v) for key, (form, v, u) in columns.items() if key != drop],
+            name="EXTRACT1D",
+        )
+        hdu.header["SRCNAME"] = name
+        tables.append(hdu)
+    fits.HDUList(tables).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("unit", ["Jy", "MJy"])
+def test_stsci_files_give_every_source(survey, rng: np.random.Generator, tmp_path: Path, unit: str) -> None:
+    stars = {
+        "2609_1": observe(survey.nirspec.flux[9], 40.0, rng),
+        "2609 b": observe(survey.nirspec.flux[3], -60.0, rng),
+    }
+    spectra = read_observed(x1d(tmp_path / "jw_x1d.fits", stars, unit))
+    assert [spectrum.name for spectrum in spectra] == ["2609_1", "2609_b"]
+    for spectrum, (wave, flux), velocity in zip(spectra, stars.values(), (40.0, -60.0), strict=True):
+        np.testing.assert_allclose(spectrum.wavelength, wave)
+        ratio = spectrum.flux[~spectrum.bad] / flux[~spectrum.bad]
+        np.testing.assert_allclose(ratio, ratio[0])  # per wavelength again, in whatever unit
+        assert spectrum.bad[500]
+        assert spectrum.snr == pytest.approx(100)
+        out = prepare_observed(spectrum, survey.nirspec.flux[:40], CONTINUUM)
+        assert out.velocity == pytest.approx(velocity, abs=8)
+
+
+def test_bad_stsci_files_are_named(tmp_path: Path) -> None:
     wave = np.arange(9700, 16000, 2.35)
-    saw = 100 * (1 + 0.08 * rng.standard_normal(len(wave)))
-    ruined = read_spec1d(write(tmp_path / "spec1d_saw.fits", table("SPAT1-SLIT1-MSC01", wave, saw)))
-    assert ruined.verdict.startswith("saw-tooth extraction: neighbours differ by")
-    few = read_spec1d(write(tmp_path / "spec1d_few.fits", table("SPAT1-SLIT1-MSC01", wave, saw, good=wave < 11000)))
-    assert few.verdict.startswith("only 25")
+    with pytest.raises(DataError, match=r"a_x1d.fits: the table of s has no column DQ"):
+        read_observed(x1d(tmp_path / "a_x1d.fits", {"s": (wave, wave)}, drop="DQ"))
+    with pytest.raises(DataError, match=r"b_x1d.fits: the flux of s is in m, expected Jy"):
+        read_observed(x1d(tmp_path / "b_x1d.fits", {"s": (wave, wave)}, unit="m"))
+    with pytest.raises(DataError, match=r"c_x1d.fits: no EXTRACT1D table"):
+        read_observed(x1d(tmp_path / "c_x1d.fits", {}))
+
+
+def test_spectra_that_cannot_be_used_get_a_reason(survey, tmp_path: Path, rng: np.random.Generator) -> None:
+    wave, flux = observe(survey.nirspec.flux[9], 0.0, rng)
+
+    def faults(name: str, flux: np.ndarray, **options) -> list[str]:
+        path = write(tmp_path / f"spec1d_{name}.fits", table("SPAT1-SLIT1-MSC01", wave, flux, **options))
+        return read_spec1d(path).faults(SETTINGS)
+
+    (saw,) = faults("saw", flux * (1 + 0.08 * rng.standard_normal(len(wave))))
+    assert saw.startswith("saw-tooth extraction: neighbours differ by")
+    (shuffled,) = faults("shuffled", rng.permutation(flux))
+    assert shuffled.startswith("saw-tooth extraction")
+    (few,) = faults("few", flux, good=wave < 11000)
+    assert few.startswith("only 25")
+    (faint,) = faults("faint", 0.1 * flux)
+    assert faint.startswith("S/N")
+    smooth = 400 * (wave / 12000) ** -1.2 * (1 + 0.01 * rng.standard_normal(len(wave)))  # a galaxy without lines
+    galaxy = read_spec1d(write(tmp_path / "spec1d_galaxy.fits", table("SPAT1-SLIT1-MSC01", wave, smooth)))
+    assert galaxy.faults(SETTINGS) == []
+    (reason,) = prepare_observed(galaxy, survey.nirspec.flux[:40], CONTINUUM).faults(SETTINGS)
+    assert reason.startswith("no stellar lines: correlation 0.")
+    short = read_spec1d(tmp_path / "spec1d_few.fits")
     with pytest.raises(DataError, match=r"star_1: only 25\d good pixels"):
-        prepare_observed(few, np.ones((2, 8192)))
+        prepare_observed(short, np.ones((2, 8192)), CONTINUUM)
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
@@ -127,20 +238,32 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 def test_folders_are_checked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no folder; set observed\.folder"):
-        find_spec1d(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no spec1d\*.fits file"):
-        find_spec1d(tmp_path)
+        find_observed(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"holds no spec1d\*.fits \(PypeIt\) and no"):
+        find_observed(tmp_path)
 
 
 @needs_m71
-def test_real_spectra_are_judged_rightly_and_move_with_their_cluster(survey) -> None:
+def test_real_spectra_are_judged_rightly_and_move_with_their_cluster(survey, rng: np.random.Generator) -> None:
     velocities = {}
-    for path in find_spec1d(M71):
-        spectrum = read_spec1d(path, ObservedParams())
+    for path in find_observed(M71):
+        spectrum = read_spec1d(path)
         source = int(spectrum.name.split("_")[1])
-        assert (spectrum.verdict == "good") == (source in (3, 19, 152)), spectrum.name
-        if spectrum.verdict == "good":
-            velocities[source] = prepare_observed(spectrum, survey.nirspec.flux[:64]).velocity
-    assert velocities[152] == pytest.approx(-20.5, abs=15)
-    assert velocities[19] == pytest.approx(-23.3, abs=15)
+        faults = spectrum.faults(SETTINGS)
+        assert (not faults) == (source in (3, 19, 152)), spectrum.name
+        if faults:
+            assert faults[0].startswith("saw-tooth")
+            continue
+        out = prepare_observed(spectrum, survey.nirspec.flux[:64], CONTINUUM)
+        assert out.faults(SETTINGS) == []
+        velocities[source] = out.velocity
+        good = np.flatnonzero(~spectrum.bad)
+        shuffled = replace(spectrum, flux=spectrum.flux.copy())
+        shuffled.flux[good] = spectrum.flux[rng.permutation(good)]
+        assert shuffled.faults(SETTINGS)
+        smooth = median_filter(spectrum.flux, 301) * (1 + 0.01 * rng.standard_normal(len(spectrum.flux)))
+        featureless = replace(spectrum, flux=np.where(spectrum.bad, 0, smooth))
+        assert prepare_observed(featureless, survey.nirspec.flux[:64], CONTINUUM).faults(SETTINGS)
+    assert velocities[152] == pytest.approx(-20.5, abs=10)
+    assert velocities[19] == pytest.approx(-23.3, abs=10)
     assert velocities[3] == pytest.approx(-22.9, abs=25)

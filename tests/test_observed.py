@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from astropy.table import Table
 from test_nirspec import observe, table, write
 
 from starclip_lib import observed, recipes
 from starclip_lib.config import DataError
-from starclip_lib.embeddings import read_embeddings
 from starclip_lib.labels import LABELS
+from starclip_lib.report import write_star_page
 from starclip_lib.run import Run
 from starclip_lib.settings import ObservedParams
+from starclip_lib.spectra import PairedSpectra
 
 
 @pytest.fixture
@@ -44,28 +47,76 @@ def trained(run: Run, survey) -> Run:
     return run
 
 
-def test_from_a_folder_to_labels_and_twins(folder: Path, trained: Run) -> None:
-    data = trained.data()
-    settings = ObservedParams(folder="sky")
-    spectra = observed.read_folder(trained.root, settings)
-    names = ["spec1d_exposure_1", "spec1d_exposure_2", "spec1d_ruined"]  # all have the same target
+def test_from_a_folder_to_labels_neighbours_and_tables(folder: Path, trained: Run, tmp_path: Path) -> None:
+    data, params = trained.data(), trained.params
+    spectra = observed.read_folder(trained.root, ObservedParams(folder="sky"))
+    names = [f"spec1d_{part}_star_1" for part in ("exposure_1", "exposure_2", "ruined")]  # all have the same target
     assert [spectrum.name for spectrum in spectra] == names
-    assert list(observed.rejected(spectra)) == ["spec1d_ruined"]
-    assert observed.describe(spectra[2])["verdict"].startswith("saw-tooth")
-    prepared = observed.prepare_all(spectra, data, settings)
-    assert [star.velocity for star in prepared] == pytest.approx([20.0, -90.0], abs=8)
-    assert all(star.template in data.rows("train") for star in prepared)
-    apogee = read_embeddings(trained.need("embeddings.h5"), "starclip/apogee")
-    twins = observed.find_twins(prepared, data, trained, apogee)
-    assert twins.labels["name"].tolist() == names[:2]
-    assert np.isfinite(twins.labels[list(LABELS)].to_numpy(float)).all()
-    assert len(twins.neighbours) == 6
-    assert (twins.neighbours.groupby("observed")["cosine"].diff().dropna() <= 0).all()
-    json.dumps(twins.labels.to_dict("records"))  # goes into metrics.json
+    assert observed.describe(spectra, params.observed)["verdict"].str.startswith("saw-tooth").tolist() == [0, 0, 1]
+    prepared = observed.prepare_all(spectra, data, params)
+    assert list(prepared.set_aside) == names[2:]
+    assert [star.velocity for star in prepared.stars] == pytest.approx([20.0, -90.0], abs=8)
+    assert all(star.template in data.rows("train") for star in prepared.stars)
+
+    result = observed.analyse(prepared.stars, data, trained)
+    assert result.labels["name"].tolist() == names[:2]
+    assert np.isfinite(result.labels[list(LABELS)].to_numpy(float)).all()
+    assert (result.labels[[f"sigma_{name}" for name in LABELS]] > 0).all(axis=None)
+    assert len(result.neighbours) == 2 * params.observed.n_neighbours
+    assert (result.neighbours.groupby("observed")["cosine"].diff().dropna() <= 0).all()
+    assert json.dumps(result.labels.to_dict("records"))  # goes into metrics.json
+    again = observed.analyse(prepared.stars, data, trained)
+    assert again.labels.equals(result.labels)  # the resampled noise has a seed
+
+    csv, ecsv = observed.write_tables(result, prepared.set_aside, tmp_path)
+    table = Table.read(ecsv)
+    assert table["name"].tolist() == names
+    assert table["verdict"][2].startswith("saw-tooth")
+    assert str(table["Teff"].unit) == str(table["sigma_Teff"].unit) == "K"
+    assert str(table["velocity"].unit) == "km / s"
+    assert pd.read_csv(csv)["name"].tolist() == names
+    page = write_star_page(tmp_path, result.labels.to_dict("records")[0], result.neighbours.to_dict("records")[:5])
+    assert f"observed_{names[0]}.png" in page.read_text()
+
+
+def test_what_lies_outside_the_domain_is_said(folder: Path, trained: Run) -> None:
+    stars = observed.prepare_all(
+        observed.read_folder(trained.root, ObservedParams(folder="sky")), trained.data(), trained.params
+    ).stars
+    cold = trained.params.data.model_copy(update={"teff_range": (1000.0, 1100.0)})
+    trained.params = trained.params.model_copy(update={"data": cold})
+    trained.need = lambda file: trained.path(file)  # the files are those of the real domain
+    table = observed.analyse(stars, PairedSpectra.read(trained.path("data.h5")), trained).labels
+    assert table["domain"].str.contains(r"outside: Teff \d+ ± \d+, trained from 1000 to 1100").all()
+
+
+def test_edge_and_distance_are_said(folder: Path, trained: Run, monkeypatch) -> None:
+    data, params = trained.data(), trained.params
+    labels, sigma = data.labels[0].astype(float), np.full(20, 0.1)
+    for logg, said in ((1.0, []), (1.95, ["at the edge"]), (2.05, ["at the edge"]), (2.5, ["outside"])):
+        labels[:2], sigma[0] = (4500, logg), 30
+        assert [text.split(":")[0] for text in observed._domain(labels, sigma, params)] == said
+    (star,) = observed.prepare_all(
+        observed.read_folder(trained.root, ObservedParams(folder="sky"))[:1], data, params
+    ).stars
+    monkeypatch.setattr(observed, "_FAR", 0.0)  # every spectrum is farther away than the closest one
+    assert "outside: nearest training spectrum at cosine" in observed.analyse([star], data, trained).labels["domain"][0]
+
+
+def test_the_study_gives_a_row_for_each_kind_and_star(folder: Path, trained: Run, monkeypatch) -> None:
+    monkeypatch.setattr(observed, "STUDY", {"as it is": {}, "normalised": {"continuum_spacing": 600.0}})
+    spectra = observed.read_folder(trained.root, ObservedParams(folder="sky"))
+    table = observed.corruption_study(spectra, trained.data(), trained.params)
+    assert table["trained on"].tolist() == ["as it is"] * 2 + ["normalised"] * 2
+    assert np.isfinite(table[["Teff [K]", "log g", "[Fe/H]"]].to_numpy(float)).all()
 
 
 def test_without_a_folder_there_is_nothing_to_do(tmp_path: Path) -> None:
     assert observed.read_folder(tmp_path, ObservedParams()) == []
-    assert observed.find_twins([], None, None, None).labels.empty
+    assert observed.describe([], ObservedParams()).empty
+    empty = observed.analyse([], None, None)
+    assert empty.labels.empty
+    _, ecsv = observed.write_tables(empty, {}, tmp_path)
+    assert len(Table.read(ecsv)) == 0
     with pytest.raises(DataError, match="is no folder"):
         observed.read_folder(tmp_path, ObservedParams(folder="nowhere"))

@@ -11,7 +11,8 @@ from starclip_lib.config import DataError
 from starclip_lib.embeddings import read_embeddings
 from starclip_lib.labels import FE, LabelScaler
 from starclip_lib.models import Model
-from starclip_lib.recipes import mock_stars, select_evenly
+from starclip_lib.recipes import mock_stars
+from starclip_lib.spectra import select_evenly
 
 
 def test_stars_are_spread_as_evenly_as_the_data_allow(rng: np.random.Generator) -> None:

@@ -79,8 +79,12 @@ def test_the_page_shows_the_numbers_and_its_links_are_relative(
         assert not link.startswith(("/", "http", "file:")), link
     assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]+>", page))
     assert "Observed stars" not in page
-    metrics["observed"] = {"stars": [{"name": "2609_3"}], "set_aside": {}}
-    assert "figures/observed_2609_3.png" in write_index(tmp_path, metrics).read_text()
+    numbers = {f"{part}{name}": 1.0 for part in ("", "sigma_") for name in ("velocity", "Teff", "logg", "Fe")}
+    star = {"name": "2609_3", "domain": "outside: log g", **numbers}
+    metrics["observed"] = {"stars": [star], "set_aside": {"2609_7": "saw-tooth"}}
+    page = write_index(tmp_path, metrics).read_text()
+    assert "figures/observed_2609_3.png" in page
+    assert "<strong>2609_7</strong>: saw-tooth" in page
 
 
 def test_headlines_and_comparison(sections: dict, provenance: dict) -> None:
