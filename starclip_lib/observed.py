@@ -30,9 +30,8 @@ from starclip_lib.settings import ObservedParams, Params
 from starclip_lib.spectra import PairedSpectra, select_evenly
 
 _N_TEMPLATES = 64
-_FAR = (
-    99.9  # per cent of the test stars' views that lie closer to the training stars than a spectrum said to lie outside
-)
+# Of the test stars' views, so many per cent lie closer to the training stars than what is said to lie outside.
+_FAR = 99.9
 
 
 def read_folder(root: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
