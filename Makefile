@@ -2,7 +2,7 @@
 # make test       set everything up and run all tests, notebooks included
 # make lab        open the notebooks in JupyterLab
 # make notebooks  make the committed .ipynb from their .py sources
-# make bench      measure the throughput of the corruptions
+# make bench      measure the throughput of the corruptions and of reading APOGEE files
 # make lint       check and format-check the code
 # make clean      delete runs, reports and the virtual environment
 #
@@ -34,6 +34,7 @@ notebooks: .venv/.ready
 
 bench: .venv/.ready
 	@$(BIN)/python benchmarks/corruption_throughput.py
+	@$(BIN)/python benchmarks/apogee_reading.py
 
 lint: .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

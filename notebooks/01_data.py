@@ -28,13 +28,16 @@
 # %%
 # %matplotlib inline
 import numpy as np
+import pandas as pd
+from IPython.display import display
 
 from starclip_lib import figures_spectra
+from starclip_lib.datasets import make_data_set, real_examples
 from starclip_lib.emulator import default_emulator
+from starclip_lib.fitting import fit_spectrum
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.labels import FE
 from starclip_lib.run import Run
-from starclip_lib.simulate import simulate_survey
 
 # %% [markdown]
 # Every notebook opens with the same two variables. `params_file` names the file with all settings of the run, and
@@ -62,14 +65,14 @@ params = run.params
 # is computed at the catalogue labels and is perfect. That is how the paper did it, and it has a consequence worth
 # keeping in mind: even an ideal method cannot match the two spectra better than the catalogue errors allow.
 #
+# Real stars instead? If `data.file` names a data set made by `starclip fetch apogee` (the paper's stars, rebuilt from the
+# public archive) or by `starclip import-original`, the stars come from there and nothing below changes.
+#
 # `run.build` makes the file only if it is not there yet, or if settings or code that it depends on have changed.
 
 
 # %%
-path = run.build(
-    "data.h5",
-    lambda path: simulate_survey(params.data.n_stars, params.seed, params.data).write(path),
-)
+path = run.build("data.h5", lambda path: make_data_set(params.data, params.seed, run.root).write(path))
 data = run.data()
 
 # %% [markdown]
@@ -145,7 +148,8 @@ figure
 # Every one of these blemishes is a setting under `data.apogee`.
 
 # %%
-some = order[:: max(1, len(order) // 500)]
+inside = default_emulator().inside_domain(data.labels)
+some = order[inside[order]][:: max(1, inside.sum() // 500)]
 difference = data.apogee.flux[some] - default_emulator()(data.labels[some], APOGEE)
 difference[data.apogee.mask[some] & APOGEE.covered] = np.nan
 scatter = np.nanpercentile(difference, 84, axis=0) - np.nanpercentile(difference, 16, axis=0)
@@ -156,6 +160,38 @@ run.save_figure("observed_apogee", figure)
 figure
 
 # %% [markdown]
+# ## Real spectra over emulated ones
+#
+# The whole project stands on the emulator, so how well does it know real stars? Here the twenty labels and a polynomial
+# continuum are fitted to observed APOGEE spectra by least squares, with the exact gradients of the emulator. Look for lines
+# that only one of the two curves has: a line list is never complete, and each missing line is a small lie that a
+# network trained on emulated spectra will believe.
+#
+# Real spectra are not part of the project. `starclip fetch apogee` brings them from the public archive, and
+# `data.real_spectra` may name a folder of aspcapStar or apStar files that you have.
+
+# %%
+examples = real_examples(params.data, run.root, data)
+fits = [fit_spectrum(star.flux, star.ivar, APOGEE) for star in examples]
+best = sorted(zip(examples, fits), key=lambda pair: (len(pair[1].at_edge), pair[1].rms))[:3]
+
+# %%
+if best:
+    figure = figures_spectra.real_over_emulated(*zip(*best))
+    run.save_figure("real_over_emulated", figure)
+    display(figure)
+else:
+    print("No real spectra here: give their folder as data.real_spectra, or run on params/apogee.yaml")
+
+# %% [markdown]
+# If the data set was built from the public catalogue, these are the cuts that made it, one after the other.
+
+# %%
+pd.DataFrame(data.provenance.get("cuts", []), columns=["cut", "removed", "left"])
+
+# %% [markdown]
+# ## Pixels without data
+#
 # Pixels without data hold 0 in APOGEE and 1 in NIRSpec, as in the surveys. Since 0 and 1 can also be data, a mask says
 # which pixels are meant. How much of each spectrum is missing?
 

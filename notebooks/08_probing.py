@@ -103,7 +103,8 @@ run.save_metrics("probing", scores)
 # spectrum without gaps, and are medians over some test stars.
 
 # %%
-sample = data.labels[data.rows("test")[: run.params.limits.n_stars]].astype(float)
+sample = data.labels[data.rows("test")].astype(float)
+sample = sample[default_emulator().inside_domain(sample)][: run.params.limits.n_stars]
 signal = {NIRSPEC: run.params.limits.nirspec_snr, APOGEE: run.params.limits.apogee_snr}
 bounds = {
     instrument.name: median_bound(default_emulator(), sample, instrument, snr) for instrument, snr in signal.items()

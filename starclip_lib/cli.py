@@ -50,11 +50,38 @@ def _parser() -> argparse.ArgumentParser:
     observe.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     observe.set_defaults(command=_observe)
 
+    fetch = commands.add_parser("fetch", help="download public spectra and make a data set of them")
+    sources = fetch.add_subparsers(required=True, metavar="SOURCE")
+    apogee = sources.add_parser("apogee", help="red giants of APOGEE DR17, with ab initio NIRSpec partners")
+    apogee.add_argument(
+        "params", type=Path, nargs="?", metavar="PARAMS", help="parameter file (the project's params/apogee.yaml)"
+    )
+    apogee.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=400"
+    )
+    apogee.add_argument("--skip-failed", action="store_true", help="go on without spectra that cannot be downloaded")
+    apogee.set_defaults(command=_fetch_apogee)
+
+    original = commands.add_parser("import-original", help="make a data set of the paper's own files")
+    original.add_argument("--jwst", type=Path, required=True, metavar="FILE", help="JWST_APOGEE.h5")
+    original.add_argument("--allstar", type=Path, required=True, metavar="FILE", help="apogee_dr17.h5")
+    original.add_argument(
+        "--spectra", type=Path, required=True, metavar="FILE", help="APOGEE spectra: apogee_spectra.pkl(.gz), or HDF5"
+    )
+    original.add_argument(
+        "--output", type=Path, metavar="FILE", help="data set to write (the project's archive/original/original.h5)"
+    )
+    original.set_defaults(command=_import_original)
+
     compare = commands.add_parser("compare", help="print the metrics of two runs side by side")
     compare.add_argument("a", metavar="A", help="name of a run, its report folder or its metrics.json")
     compare.add_argument("b", metavar="B", help="the run to compare with")
     compare.set_defaults(command=_compare)
     return parser
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -74,7 +101,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.fresh:
         for folder in (run.folder, run.report):
             shutil.rmtree(folder, ignore_errors=True)
-    index = run_pipeline(run, arguments.params.resolve(), overrides, lambda line: print(line, flush=True))
+    index = run_pipeline(run, arguments.params.resolve(), overrides, _say)
     print("\n".join(headlines(read_metrics(run.report))))
     print(f"\nOpen {os.path.relpath(index)}")
 
@@ -85,6 +112,32 @@ def _observe(arguments: argparse.Namespace) -> None:
     arguments.params = arguments.params or Path(os.path.relpath(project_root(Path.cwd()) / "params" / "m71.yaml"))
     arguments.fresh = False
     _run(arguments)
+
+
+def _fetch_apogee(arguments: argparse.Namespace) -> None:
+    from starclip_lib.apogee_dr17 import fetch_apogee
+    from starclip_lib.config import load_params
+    from starclip_lib.run import project_root
+
+    file = arguments.params or project_root(Path.cwd()) / "params" / "apogee.yaml"
+    params = load_params(file, merge_assignments(arguments.set))
+    root = project_root(Path.cwd(), file.parent)
+    path = fetch_apogee(params.data, params.seed, root, _say, arguments.skip_failed)
+    _say(f"{os.path.relpath(path)} is ready: starclip run {os.path.relpath(file)}")
+
+
+def _import_original(arguments: argparse.Namespace) -> None:
+    from starclip_lib.original import import_original
+    from starclip_lib.run import project_root
+    from starclip_lib.settings import Params
+
+    output = arguments.output or project_root(Path.cwd()) / "archive" / "original" / "original.h5"
+    defaults = Params()
+    data = import_original(
+        arguments.jwst, arguments.allstar, arguments.spectra, defaults.data.split, defaults.seed, say=_say
+    )
+    data.write(output)
+    _say(f"{os.path.relpath(output)} is ready, {data.n_stars:,} stars: starclip run params/original.yaml")
 
 
 def _compare(arguments: argparse.Namespace) -> None:

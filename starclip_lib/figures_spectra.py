@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from starclip_lib.apogee import ApogeeSpectrum
 from starclip_lib.corruptions import PASCHEN_LINES
+from starclip_lib.fitting import Fit
 from starclip_lib.gaps import IMAGE_RANGE, Gaps
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.labels import AXIS_TITLES, FE, LABELS, LATEX, LOGG, PUBLISHED_SPREAD, TEFF, label_index
@@ -115,6 +117,34 @@ def residuals(one: np.ndarray, scatter: np.ndarray, window: tuple[float, float])
     top.set(ylabel="one star", title="observed minus ab initio flux")
     bottom.plot(APOGEE.wavelength[inside], scatter[inside], color=APOGEE_COLOUR, lw=0.8)
     bottom.set(ylabel="scatter over stars", xlabel="vacuum wavelength [Å]", xlim=window, ylim=(0, None))
+    return figure
+
+
+@styled
+def real_over_emulated(
+    spectra: Sequence[ApogeeSpectrum], fits: Sequence[Fit], window: tuple[float, float] = (16680, 16800)
+) -> Figure:
+    """Observed APOGEE spectra over the emulated ones that fit them best, with the difference below each."""
+    figure, axes = new_axes(2 * len(fits), 1, (10, 2.5 * len(fits)), sharex=True, height_ratios=(3, 1) * len(fits))
+    wave = APOGEE.wavelength
+    inside = (wave >= window[0]) & (wave <= window[1])
+    for (spectrum, fit), top, bottom in zip(zip(spectra, fits, strict=True), axes[::2], axes[1::2], strict=True):
+        seen = inside & ~spectrum.mask
+        continuum = np.where(fit.continuum > 0, fit.continuum, np.nan)
+        observed, emulated = spectrum.flux / continuum, fit.model / continuum
+        top.plot(wave[inside], np.where(seen, observed, np.nan)[inside], color="black", lw=0.9, label="observed")
+        top.plot(wave[inside], emulated[inside], color=APOGEE_COLOUR, lw=1.1, label="emulated")
+        bottom.axhline(0, color="black", lw=0.6)
+        bottom.plot(wave[inside], np.where(seen, observed - emulated, np.nan)[inside], color="#777777", lw=0.8)
+        star = fit.labels
+        values = rf"{star[TEFF]:.0f} K, $\log g$ {star[LOGG]:.2f}, [Fe/H] {star[FE]:+.2f}"
+        edge = f"; at the emulator's edge: {', '.join(fit.at_edge)}" if fit.at_edge else ""
+        top.text(0.01, 0.05, f"{spectrum.star_id}: fit {values}{edge}", transform=top.transAxes, fontsize=9)
+        top.set(ylabel="flux / continuum", ylim=(0.2, 1.12))
+        bottom.set(ylabel="difference", ylim=(-0.15, 0.15))
+    name_features(axes[0], {name: place for name, place in APOGEE_FEATURES.items() if window[0] < place < window[1]})
+    axes[0].legend(loc="lower right", fontsize=8, ncols=2)
+    axes[-1].set(xlabel="vacuum wavelength [Å]", xlim=window)
     return figure
 
 

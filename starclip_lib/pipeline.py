@@ -27,6 +27,7 @@ from traitlets.config import Config
 
 from starclip_lib.batches import pick_device
 from starclip_lib.config import StarclipError
+from starclip_lib.datasets import data_file
 from starclip_lib.files import atomic_path, write_json
 from starclip_lib.nirspec_files import find_observed
 from starclip_lib.report import assemble_metrics, write_index
@@ -91,6 +92,8 @@ def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Ca
     same call goes on from there.
     """
     device = pick_device(run.params.device)  # what is wrong with the request is said before anything is computed
+    if run.params.data.file:
+        data_file(run.params.data, run.root)
     if run.params.observed.folder:
         find_observed(run.root / run.params.observed.folder)
     unknown = sorted({path.stem for path in (run.root / "notebooks").glob("[0-9]*.py")} ^ set(NOTEBOOKS))

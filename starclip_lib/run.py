@@ -15,13 +15,14 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from starclip_lib.config import DataError, load_params
+from starclip_lib.datasets import data_file
 from starclip_lib.files import atomic_path, write_json
 from starclip_lib.models import Model
 from starclip_lib.recipes import resume_file
 from starclip_lib.settings import Params
 from starclip_lib.spectra import PairedSpectra
 
-_DATA_CODE = ("labels", "instruments", "emulator", "spectra", "simulate", "data/emulator.npz")
+_DATA_CODE = ("labels", "instruments", "emulator", "spectra", "simulate", "datasets", "data/emulator.npz")
 _TRAIN_CODE = (
     "encoders",
     "contrastive",
@@ -113,6 +114,9 @@ class Run:
         stage = STAGES[file]
         content = self.params.model_dump(mode="json", include=set(stage.sections))
         inputs = [self.identity(name) for name in stage.inputs]
+        if file == "data.h5" and self.params.data.file:
+            state = data_file(self.params.data, self.root).stat()
+            inputs = [state.st_size, state.st_mtime_ns]
         return digest([file, content, inputs, _code_digest(stage.code)])
 
     def is_current(self, file: str) -> bool:

@@ -7,65 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-def _increasing(pair: tuple[float, float]) -> tuple[float, float]:
-    if not pair[0] < pair[1]:
-        raise ValueError("the first number must be smaller than the second")
-    return pair
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys and values of another type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Range = Annotated[tuple[float, float], AfterValidator(_increasing)]
-
-
-class ObservationParams(Section):
-    """What makes the simulated APOGEE spectra look observed."""
-
-    snr_min: Positive = 200.0
-    """Lowest signal-to-noise ratio per pixel (the paper's cut)."""
-    snr_max: Positive = 2900.0
-    """Highest signal-to-noise ratio per pixel."""
-    snr_index: Positive = 2.2
-    """Power-law index: the number of stars above S falls as S**-index (median 273)."""
-    rv_residual: NotNegative = 0.3
-    """Standard deviation of the residual radial velocity, km/s."""
-    lsf_residual: NotNegative = 0.03
-    """Relative standard deviation of the width of the line-spread function."""
-    sky_residual: NotNegative = 0.01
-    """Standard deviation of the residual at the centre of each airglow line, relative to the continuum."""
-    telluric_residual: NotNegative = 0.005
-    """Standard deviation of the residual in the cores of the telluric CO2 and CH4 lines."""
-    bad_pixels: Fraction = 0.002
-    """Fraction of pixels without data, at random places."""
-
-
-class DataParams(Section):
-    """The data set (notebook 01)."""
-
-    n_stars: Annotated[int, Field(ge=40)] = 4000
-    """Stars in all; the paper has 19,001."""
-    split: tuple[Count, Count, Count] = (5, 1, 2)
-    """Proportions of train, validation and test stars."""
-    teff_range: Range = (4000.0, 5000.0)
-    """Cuts on the catalogue's Teff, K."""
-    logg_range: Range = (0.5, 2.0)
-    """Cuts on the catalogue's log g; the population is stretched over this range."""
-    feh_range: Range = (-1.8, 0.5)
-    """Cuts on the catalogue's [Fe/H]."""
-    error_spread: NotNegative = 0.2
-    """Star-to-star scatter (natural logarithm) of the ASPCAP uncertainties about their published means."""
-    apogee: ObservationParams = ObservationParams()
+from starclip_lib.settings_data import Count, DataParams, Fraction, NotNegative, Positive, Range, Section
 
 
 class GapParams(Section):
@@ -286,7 +230,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _enough_stars(self) -> Params:
-        if self.mockstarclip.n_stars > self.data.n_stars:
+        if self.data.n_stars and self.mockstarclip.n_stars > self.data.n_stars:
             raise ValueError(
                 f"mockstarclip.n_stars ({self.mockstarclip.n_stars}) must not exceed data.n_stars ({self.data.n_stars})"
             )

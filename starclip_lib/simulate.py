@@ -13,7 +13,7 @@ from starclip_lib.config import DataError
 from starclip_lib.emulator import Emulator, default_emulator
 from starclip_lib.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
 from starclip_lib.labels import ASPCAP_ERROR, ELEMENTS, FE, LABELS, LOGG, TEFF
-from starclip_lib.settings import DataParams, ObservationParams
+from starclip_lib.settings_data import DataParams, ObservationParams
 from starclip_lib.spectra import PairedSpectra, SpectrumSet, split_by_star
 
 # [Fe/H] as a mixture: weight, mean and standard deviation of the alpha-poor disc, the alpha-rich disc and the halo, and

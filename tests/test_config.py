@@ -41,7 +41,7 @@ def test_overrides_go_through_the_same_checks_and_keep_what_they_do_not_name(tmp
         ("xyzzy: 1", r"unknown key 'xyzzy'; known keys: name, seed"),
         ("data: {n_stars: 2.5}", r"mine.yaml: data.n_stars: input should be a valid integer"),
         ("data: {n_stars: '100'}", r"data.n_stars: input should be a valid integer"),
-        ("data: {n_stars: 3}", r"data.n_stars: input should be greater than or equal to 40, not 3"),
+        ("data: {n_stars: 3}", r"data.n_stars: must be at least 40, or 0 for all stars of data.file, not 3"),
         ("seed: true", r"seed: input should be a valid integer"),
         ("data: {teff_range: [5000, 4000]}", r"data.teff_range: .*smaller than the second"),
         ("data: {n_stars: 100}", r"^\S+mine.yaml: mockstarclip.n_stars \(250\) must not exceed data.n_stars \(100\)$"),

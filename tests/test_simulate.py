@@ -9,7 +9,7 @@ from starclip_lib.config import DataError
 from starclip_lib.emulator import default_emulator
 from starclip_lib.instruments import APOGEE, NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.labels import ASPCAP_ERROR, FE, LOGG, PUBLISHED_SPREAD, TEFF
-from starclip_lib.settings import DataParams, ObservationParams
+from starclip_lib.settings_data import DataParams, ObservationParams
 from starclip_lib.simulate import (
     catalogue_errors,
     draw_snr,

@@ -1,0 +1,232 @@
+"""Downloads from a server on loopback that fails in every way an archive can, and the data set made of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from archive_server import Archive, serve
+from astropy.table import Table
+from test_apogee import catalogue, write_aspcap
+
+from starclip_lib.apogee_dr17 import fetch_apogee
+from starclip_lib.cli import main
+from starclip_lib.config import DataError
+from starclip_lib.datasets import make_data_set, real_examples
+from starclip_lib.download import Downloader, Missing, Unreachable
+from starclip_lib.emulator import default_emulator
+from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.labels import LABELS
+from starclip_lib.run import Run
+from starclip_lib.settings import Params
+from starclip_lib.settings_data import ArchiveParams, DataParams
+from starclip_lib.spectra import PairedSpectra
+
+N = 48
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with serve(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def survey_archive(archive: Archive) -> Archive:
+    """The archive's layout: a catalogue, and one spectrum for each of its stars."""
+    table = catalogue(N)
+    rng = np.random.default_rng(0)
+    Table.from_pandas(table).write(archive.folder / "allStar-test.fits")
+    for star in table.itertuples():
+        path = archive.folder / star.TELESCOPE / star.FIELD / f"aspcapStar-dr17-{star.APOGEE_ID}.fits"
+        write_aspcap(path, 0.9 + 0.005 * rng.standard_normal(8575), np.full(8575, 0.005))
+    return archive
+
+
+def accept(path: Path) -> None:
+    """Any file will do."""
+
+
+def starts_well(path: Path) -> None:
+    if path.read_bytes()[:4] == b"XXXX":
+        raise DataError(f"{path}: starts with XXXX")
+
+
+def quick(**changes: float) -> Downloader:
+    return Downloader(**{"timeout": 0.3, "attempts": 3, "pause": 0.01, **changes})
+
+
+def test_truncated_file_is_completed_from_where_it_broke_off(archive: Archive, tmp_path: Path) -> None:
+    content = np.random.default_rng(1).bytes(5_000_000)
+    (archive.folder / "a.bin").write_bytes(content)
+    archive.faults["a.bin"] = ["truncated", "truncated"]
+    quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    assert (tmp_path / "a.bin").read_bytes() == content
+    starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in archive.ranges]
+    assert 2_000_000 < starts[0] < starts[1] < 5_000_000
+
+
+@pytest.mark.parametrize("fault", ["slow", 500, 503, 429, "shut", "damaged"])
+def test_passing_faults_are_survived(archive: Archive, tmp_path: Path, fault: str | int) -> None:
+    (archive.folder / "a.bin").write_bytes(b"star" * 1000)
+    archive.faults["a.bin"] = [fault, fault]
+    quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", starts_well)
+    assert (tmp_path / "a.bin").read_bytes() == b"star" * 1000
+    assert archive.requests["a.bin"] == 3
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("slow", "no byte for 0.3 s"), (500, "HTTP 500"), ("damaged", "damaged: a.bin: starts"), ("shut", "losed")],
+)
+def test_lasting_faults_are_named_and_leave_no_file(
+    archive: Archive, tmp_path: Path, fault: str | int, message: str
+) -> None:
+    (archive.folder / "a.bin").write_bytes(b"star" * 1000)
+    archive.faults["a.bin"] = [fault] * 9
+    with pytest.raises(DataError, match=rf"a\.bin: .*{message}.*, in each of 3 attempts"):
+        quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", starts_well)
+    assert not (tmp_path / "a.bin").exists()
+    assert archive.requests["a.bin"] == 3
+
+
+def test_missing_and_forbidden_files_are_not_tried_again(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(Missing, match=r"a\.bin: the archive has no such file"):
+        quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    archive.faults["b.bin"] = [403]
+    with pytest.raises(DataError, match="HTTP 403"):
+        quick().fetch(f"{archive.url}b.bin", tmp_path / "b.bin", accept)
+    assert archive.requests == {"a.bin": 1, "b.bin": 1}
+
+
+def test_a_part_that_is_too_long_is_thrown_away(archive: Archive, tmp_path: Path) -> None:
+    (archive.folder / "a.bin").write_bytes(b"star")
+    (tmp_path / ".a.bin.part").write_bytes(b"something longer")
+    archive.faults["a.bin"] = [416]
+    quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    assert (tmp_path / "a.bin").read_bytes() == b"star"
+
+
+def test_no_network_is_said_at_once(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    with pytest.raises(Unreachable, match=r"no answer from 127\.0\.0\.1.*is there a network"):
+        quick().fetch(f"{url}a.bin", tmp_path / "a.bin", accept)
+    jobs = [(f"{url}{number}.bin", tmp_path / f"{number}.bin") for number in range(100)]
+    with pytest.raises(Unreachable):
+        quick().fetch_all(jobs, accept, "files")
+
+
+def test_many_files_at_once_but_not_too_many(archive: Archive, tmp_path: Path) -> None:
+    names = [f"{number}.bin" for number in range(30)]
+    for name in names:
+        (archive.folder / name).write_bytes(name.encode())
+    archive.faults = {"3.bin": [500] * 3, "4.bin": [404], "5.bin": ["truncated"], "6.bin": ["slow"]}
+    jobs = [(archive.url + name, tmp_path / name) for name in names]
+    missing, failed = quick(connections=3).fetch_all(jobs, accept, "files")
+    assert list(missing) == [f"{archive.url}4.bin"]
+    assert list(failed) == [f"{archive.url}3.bin"]
+    assert sum(path.suffix == ".bin" for path in tmp_path.iterdir()) == 28
+    assert 1 < archive.most_at_once <= 3
+    before = archive.requests.total()
+    assert quick().fetch_all(jobs, accept, "files") == ({}, {})  # only what was not there is asked for
+    assert archive.requests.total() == before + 2
+
+
+def test_a_server_that_fails_always_is_given_up(archive: Archive, tmp_path: Path) -> None:
+    archive.faults = {f"{number}.bin": [500] * 9 for number in range(200)}
+    jobs = [(f"{archive.url}{number}.bin", tmp_path / f"{number}.bin") for number in range(200)]
+    with pytest.raises(DataError, match="20 files failed in a row"):
+        quick(attempts=1).fetch_all(jobs, accept, "files")
+    assert archive.requests.total() < 40
+
+
+def settings(archive: Archive, **changes: object) -> DataParams:
+    access = ArchiveParams(
+        base_url=archive.url, catalogue="allStar-test.fits", folder="dr17", timeout=0.3, attempts=2, pause=0.01
+    )
+    return DataParams(file="dr17/apogee-dr17.h5", n_stars=0, archive=access, **changes)
+
+
+def test_the_data_set_is_rebuilt_from_the_archive(survey_archive: Archive, tmp_path: Path) -> None:
+    said: list[str] = []
+    table = catalogue(N)
+    lost = f"{table['TELESCOPE'][7]}/{table['FIELD'][7]}/aspcapStar-dr17-{table['APOGEE_ID'][7]}.fits"
+    (survey_archive.folder / lost).unlink()
+    truncated = f"{table['TELESCOPE'][8]}/{table['FIELD'][8]}/aspcapStar-dr17-{table['APOGEE_ID'][8]}.fits"
+    survey_archive.faults[truncated] = ["truncated"]
+    path = fetch_apogee(settings(survey_archive), 7, tmp_path, said.append)
+    data = PairedSpectra.read(path, with_ivar=True)
+    assert data.star_id.tolist() == table["APOGEE_ID"].drop(7).tolist()
+    assert any("1 of 48 spectra are left out" in line for line in said)
+    assert lost in (tmp_path / "dr17" / "lost.txt").read_text()
+    assert data.provenance["cuts"][0] == {"cut": "rows of the catalogue", "removed": 0, "left": N}
+    assert len(pd.read_csv(tmp_path / "dr17" / "cuts.csv")) == 13
+    np.testing.assert_allclose(data.labels[:, LABELS.index("Mg")], (table["MG_FE"] + table["FE_H"]).drop(7), atol=1e-5)
+    np.testing.assert_allclose(data.nirspec.flux, default_emulator()(data.labels, NIRSPEC), atol=2e-6)
+    assert data.apogee.mask.mean() == pytest.approx(1 - APOGEE.covered.mean())
+    addresses = (tmp_path / "dr17" / "files.txt").read_text().split()
+    assert len(addresses) == N
+    assert addresses[1].endswith("lco25m/N6791-RV_MGA/aspcapStar-dr17-2M00000001+0000001.fits")
+
+    before = survey_archive.requests.total()
+    fetch_apogee(settings(survey_archive), 7, tmp_path, said.append)  # only the missing one is asked for again
+    assert survey_archive.requests.total() == before + 1
+
+    drawn = make_data_set(settings(survey_archive).model_copy(update={"n_stars": 40}), 3, tmp_path)
+    assert drawn.n_stars == 40
+    assert drawn.split_counts() == {"train": 25, "val": 5, "test": 10}
+    assert len(real_examples(settings(survey_archive), tmp_path, drawn)) == 3
+    with pytest.raises(DataError, match="n_stars is 60, but only 47 stars pass the cuts"):
+        make_data_set(settings(survey_archive).model_copy(update={"n_stars": 60}), 3, tmp_path)
+
+
+def test_failed_spectra_stop_the_data_set_unless_told_otherwise(survey_archive: Archive, tmp_path: Path) -> None:
+    first = catalogue(N).iloc[0]
+    place = f"{first['TELESCOPE']}/{first['FIELD']}/aspcapStar-dr17-{first['APOGEE_ID']}.fits"
+    survey_archive.faults[place] = ["damaged"] * 9
+    with pytest.raises(DataError, match=r"1 of 48 spectra could not be downloaded.*--skip-failed"):
+        fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None)
+    assert not (tmp_path / "dr17" / "apogee-dr17.h5").exists()
+    path = fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None, skip_failed=True)
+    assert PairedSpectra.read(path).n_stars == N - 1
+
+
+def test_names_that_would_leave_the_folder_are_refused(survey_archive: Archive, tmp_path: Path) -> None:
+    table = catalogue(N).assign(FIELD="../../etc")
+    Table.from_pandas(table).write(survey_archive.folder / "allStar-test.fits", overwrite=True)
+    with pytest.raises(DataError, match=r"'\.\./\.\./etc' cannot be part of a file name"):
+        fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None)
+
+
+def test_a_run_on_a_file_of_real_stars_follows_that_file(survey_archive: Archive, run: Run) -> None:
+    chosen = Params(data=settings(survey_archive))
+    real = Run(chosen, run.root)
+    with pytest.raises(DataError, match=r"data\.file dr17/apogee-dr17\.h5 is missing: make it with 'starclip fetch"):
+        real.identity("data.h5")
+    path = fetch_apogee(chosen.data, 7, run.root, lambda line: None)
+    before = real.identity("data.h5")
+    path.touch()
+    assert real.identity("data.h5") != before
+
+
+def test_the_command(
+    survey_archive: Archive, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(run.root)
+    (run.root / "params" / "apogee.yaml").write_text("data: {file: dr17/apogee-dr17.h5, n_stars: 0}\n")
+    changes = [f"archive.base_url={survey_archive.url}", "archive.catalogue=allStar-test.fits", "archive.folder=dr17"]
+    command = ["fetch", "apogee", *(word for change in changes for word in ("--set", f"data.{change}"))]
+    assert main(command) == 0
+    assert "dr17/apogee-dr17.h5 is ready: starclip run params/apogee.yaml" in capsys.readouterr().out
+    assert main([*command, "--set", "data.n_stars=500"]) == 1
+    assert "data.n_stars is 500, but only 48 stars pass the cuts" in capsys.readouterr().err
