@@ -80,8 +80,9 @@ observed.describe(spectra, settings).style.hide(axis="index").format(precision=1
 # ## Velocity, resolution, continuum
 #
 # Each good spectrum is cross-correlated with ab initio templates (training stars) over its whole range; the peak gives the
-# radial velocity, and its sharpness the uncertainty. Each detector by itself is a check. What correlates with no template
-# is no star, and is set aside as well.
+# radial velocity, and its sharpness the uncertainty. Pixels that fit the best template worst are left out and the peak is
+# sought again: they are defects of the extraction, or lines that the template lacks. Each detector by itself is a check of
+# the wavelength scale. What correlates with no template is no star, and is set aside as well.
 #
 # Two things must be treated as the training spectra were. **Resolution:** G140H's line-spread function has a fixed width in
 # Ångström, the templates a fixed R of 2,700, so the observed spectrum is broadened where it is the sharper one.
@@ -94,7 +95,7 @@ pd.DataFrame(
     {
         "name": star.name,
         "velocity [km/s]": f"{star.velocity:.1f} ± {star.velocity_error:.1f}",
-        "detectors [km/s]": ", ".join(f"{v:.1f}" for v in star.detector_velocities),
+        "detectors [km/s]": ", ".join(f"{v:.1f} ± {e:.1f}" for v, e in star.detector_velocities),
         "correlation": round(star.correlation, 2),
     }
     for star in prepared.stars
@@ -110,10 +111,14 @@ for star in prepared.stars:
 # %% [markdown]
 # ## Labels
 #
-# The linear probe of notebook 08 reads labels from StarCLIP's embedding. An uncertainty has two parts in quadrature: the
-# spread when the spectrum's noise is drawn anew, and the probe's own error on the views of test stars. What the synthetic
-# spectra get wrong about real ones is in neither. `domain` says whether the labels and the embedding lie where the models
-# have learned; outside, a network extrapolates without warning.
+# The linear probe of notebook 08 reads labels from StarCLIP's embedding. How sure is it? The noise is drawn anew, which
+# gives one part of the uncertainty. The other is the larger of two: the probe's error on the views of test stars, and a
+# **jackknife**, in which eight stretches of the spectrum are left out in turn. A model that describes the star perfectly
+# says nearly the same without any of them. If it does not, the wavelengths disagree about the star, and the model is wrong
+# somewhere. What is wrong everywhere in the same way stays hidden even so.
+#
+# `domain` says whether the labels and the embedding lie where the models have learned; outside, a network extrapolates
+# without warning.
 
 # %%
 analysis = observed.analyse(prepared.stars, data, run)
@@ -149,13 +154,15 @@ for star, z in zip(stars, analysis.z, strict=True):
 # ## What makes a model survive real data?
 #
 # A study (set `observed.study` to true; it trains a label network for each row). The paper's mock spectra keep the true
-# continuum, which no observer knows. Compare what networks say about the same stars when they were trained on other kinds
-# of corruption, and see which choice matters and which hardly does.
+# continuum, which no observer knows. Compare what networks say about the same stars when one thing at a time is done
+# otherwise, and see which choice matters and which hardly does. What came out for M71 is in `docs/real-data.md`.
 
 # %%
 if spectra and settings.study:
-    study = observed.corruption_study(spectra, data, run.params)
-    display(study.pivot(index="trained on", columns="star").reindex(list(observed.STUDY)))
+    study = observed.corruption_study(run, data)
+    figure = figures.study(study)
+    run.save_figure("observed_study", figure)
+    display(figure, study.pivot(index="treatment", columns="star").reindex(list(observed.STUDY)))
 
 # %% [markdown]
 # ## Questions

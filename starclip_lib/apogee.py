@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ DUPLICATE = 1 << 4  # EXTRATARG: another row of the same star is the better one
 MAX_ERROR = 0.1  # of a normalised flux; ASPCAP multiplies the errors of pixels that it distrusts by up to thousands
 
 _UNMEASURED = -9000.0  # the catalogue writes -9999
+_RELEASE = re.compile(r"^a(?:spcap|p|s)Star-(?:(?:r|dr|l)\d[^-]*-)*")  # in file names, in front of the star's
 _BLOCK = 20_000  # rows read at once: 100 MB of the DR17 catalogue
 
 
@@ -68,10 +70,10 @@ def read_aspcap_star(path: str | Path) -> ApogeeSpectrum:
     Pixels count as bad off the chips, where flux is 0 or not finite, and where the error exceeds `MAX_ERROR`.
     Raises DataError, naming the file, if it is missing, truncated, not an aspcapStar or on another grid.
     """
-    (flux, error), header = _images(Path(path), 2)
+    (flux, error), header, name = _images(Path(path), 2)
     if "erg" in str(header.get("BUNIT", "")):
         raise DataError(f"{path}: an apStar file, not normalised by ASPCAP; aspcapStar files are needed here")
-    return _spectrum(path, flux, error, error > MAX_ERROR)
+    return _spectrum(path, name, flux, error, error > MAX_ERROR)
 
 
 def read_ap_star(path: str | Path) -> ApogeeSpectrum:
@@ -80,10 +82,10 @@ def read_ap_star(path: str | Path) -> ApogeeSpectrum:
     The arrays may hold one spectrum (8575,) or the combination followed by others (n, 8575); the combination is taken.
     Raises DataError, naming the file, if it is missing, truncated, not an apStar or on another grid.
     """
-    (flux, error, bits), header = _images(Path(path), 3)
+    (flux, error, bits), header, name = _images(Path(path), 3)
     if "erg" not in str(header.get("BUNIT", "")) or not np.issubdtype(bits.dtype, np.integer):
         raise DataError(f"{path}: not an apStar file (HDU 1 in erg/s/cm2/Angstrom, HDU 3 a bit mask)")
-    return _spectrum(path, flux, error, (bits & sum(1 << bit for bit in BAD_PIXEL_BITS)) != 0)
+    return _spectrum(path, name, flux, error, (bits & sum(1 << bit for bit in BAD_PIXEL_BITS)) != 0)
 
 
 def read_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectrum]:
@@ -106,25 +108,26 @@ def read_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectrum]:
     return spectra
 
 
-def _images(path: Path, count: int) -> tuple[list[np.ndarray], fits.Header]:
-    """First rows of HDU 1 to `count`, and the header of HDU 1."""
+def _images(path: Path, count: int) -> tuple[list[np.ndarray], fits.Header, str]:
+    """First rows of HDU 1 to `count`, the header of HDU 1, and the star's name from main header or file name."""
     try:
         _check_size(path)
         with fits.open(path, memmap=False) as hdus:
             arrays = [np.atleast_2d(hdus[number].data)[0] for number in range(1, count + 1)]
-            header = hdus[1].header
+            header, main = hdus[1].header, hdus[0].header
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, IndexError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: truncated, or no APOGEE spectrum ({reason})") from error
+        raise DataError(f"{path}: truncated, or no APOGEE spectrum ({reason}); download it again") from error
     for number, array in enumerate(arrays, start=1):
         if array.shape != (APOGEE.n_pix,):
             raise DataError(f"{path}: HDU {number} has shape {array.shape}, expected {APOGEE.n_pix} pixels")
     grid = tuple(header.get(key) for key in ("CRVAL1", "CDELT1", "CRPIX1"))
     if None in grid or not np.allclose(grid, (4.179, 6e-6, 1), rtol=1e-9):
         raise DataError(f"{path}: the wavelength grid (CRVAL1, CDELT1, CRPIX1) is {grid}, expected (4.179, 6e-06, 1)")
-    return arrays, header
+    name = main.get("OBJID") or main.get("OBJ") or _RELEASE.sub("", path.name.removesuffix(".fits"))
+    return arrays, header, str(name).strip()
 
 
 def _check_size(path: Path) -> None:
@@ -133,15 +136,13 @@ def _check_size(path: Path) -> None:
         raise OSError(f"{size:,} bytes are not whole FITS blocks of 2,880")
 
 
-def _spectrum(path: str | Path, flux: np.ndarray, error: np.ndarray, bad: np.ndarray) -> ApogeeSpectrum:
+def _spectrum(path: str | Path, star_id: str, flux: np.ndarray, error: np.ndarray, bad: np.ndarray) -> ApogeeSpectrum:
     flux, error = flux.astype(np.float32), error.astype(np.float32)
     good = APOGEE.covered & ~bad & np.isfinite(flux) & np.isfinite(error) & (flux != 0) & (error > 0)
     if not good.any():
         raise DataError(f"{path}: no good pixel on the chips")
     ivar = np.zeros(APOGEE.n_pix, np.float32)
     ivar[good] = error[good] ** -2
-    name = Path(path).name.removesuffix(".gz").removesuffix(".fits")
-    star_id = name[name.rfind("2M") :] if "2M" in name else name.rpartition("-")[2]
     return ApogeeSpectrum(star_id, np.where(good, flux, np.float32(APOGEE.no_data)), ivar, ~good)
 
 
@@ -157,7 +158,8 @@ def read_all_star(path: str | Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise DataError(f"{path}: no such catalogue") from None
     except (OSError, IndexError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: truncated, or no allStar catalogue ({' '.join(str(error).split())})") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: truncated, or no allStar catalogue ({reason}); download it again") from error
     return pd.concat(blocks, ignore_index=True)
 
 

@@ -54,6 +54,11 @@ def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
         raise ConfigError("\n".join(_explain(problem, where) for problem in error.errors())) from None
 
 
+def changed_params(params: Params, changes: dict[str, Any]) -> Params:
+    """The same settings with a (nested) dict of changes put in and checked; raises ConfigError as `load_params`."""
+    return params_from_mapping(_merged(params.model_dump(mode="json"), changes), params.name)
+
+
 def parse_assignment(text: str) -> dict[str, Any]:
     """'starclip.train.epochs=2' as a nested dict; the value is read as YAML.  Raises ConfigError if it has no '='."""
     key, equals, value = text.partition("=")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
@@ -247,6 +248,36 @@ def over_iron(true: np.ndarray, models: Mapping[str, np.ndarray]) -> Figure:
     ax.set_xticks(x, [f"[{LABELS[i]}/Fe]" for i in columns], rotation=60)
     ax.set(ylabel="standard deviation [dex]")
     ax.legend(fontsize=8)
+    return figure
+
+
+@styled
+def study(table: pd.DataFrame) -> Figure:
+    """What differently treated models say about the same stars: a panel a label, a row a treatment, a colour a star."""
+    treatments, labels = list(table["treatment"].unique()), list(table.columns[2:])
+    figure, axes = new_axes(1, len(labels), (2.6 + 2.1 * len(labels), 0.9 + 0.34 * len(treatments)), sharey=True)
+    for ax, label in zip(axes, labels, strict=True):
+        for (star, rows), marker in zip(table.groupby("star"), "osD^vP*X" * len(table), strict=False):
+            ax.plot(rows[label], rows["treatment"].map(treatments.index), marker, ms=6, alpha=0.85, label=star)
+        ax.set_xlabel(label)
+    axes[0].set_yticks(range(len(treatments)), treatments)
+    axes[0].set_ylim(len(treatments) - 0.5, -0.5)
+    axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+@styled
+def groups_on_circles(states: Mapping[str, tuple[np.ndarray, np.ndarray]], group: np.ndarray) -> Figure:
+    """Embeddings (n, 2) on the unit circle, coloured by group: the first instrument's inside, the second's outside."""
+    figure, axes = new_axes(1, len(states), (2.9 * len(states), 3.1))
+    for ax, (title, (first, second)) in zip(axes, states.items(), strict=True):
+        ax.add_patch(mpl.patches.Circle((0, 0), 1, fill=False, color="#cccccc"))
+        ax.plot(*np.stack([0.95 * first, 1.05 * second]).transpose(2, 0, 1), color="#bbbbbb", lw=0.5)
+        colour = [CYCLE[number % len(CYCLE)] for number in group]
+        ax.scatter(*(0.95 * first).T, c=colour, s=14, lw=0)
+        ax.scatter(*(1.05 * second).T, c=colour, s=14, lw=0, marker="s")
+        ax.set(title=title, aspect="equal", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
+        ax.set_axis_off()
     return figure
 
 

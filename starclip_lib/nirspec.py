@@ -17,6 +17,9 @@ _EDGE = 20  # good pixels dropped at either end of each detector, where extracti
 _STEP = 5.0  # km/s between the velocities tried
 _GAP = 300.0  # Angstrom; a wider stretch without good pixels lies between the detectors (theirs has 374)
 _LINE_WINDOW = 41  # pixels (96 Angstrom): wider than lines and band heads, narrower than the response's wiggles
+_CLIP = 3.0  # sigma
+_ROUNDS = 2
+_MIN_CHECK = 200  # good pixels of a detector; fewer give no velocity worth comparing
 _MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
 
 
@@ -25,7 +28,8 @@ class ObservedSpectrum:
     """One extracted spectrum, detectors joined.
 
     wavelength : (m,) vacuum Angstrom, increasing; flux : (m,) in any unit per Angstrom or pixel
-    ivar : (m,) inverse variance as the reduction claims it; bad : (m,) true where the pixel must not be used
+    ivar : (m,) inverse variance as the reduction claims it
+    flagged : (m,) true where the pixel itself is bad; bad : (m,) true there and outside the range that is used
     second_source : S/N of the second brightest object in the same slit relative to this one, 0 if there is none
     """
 
@@ -33,6 +37,7 @@ class ObservedSpectrum:
     wavelength: np.ndarray
     flux: np.ndarray
     ivar: np.ndarray
+    flagged: np.ndarray
     bad: np.ndarray
     second_source: float = 0.0
 
@@ -77,8 +82,8 @@ class PreparedSpectrum:
     flux : (8192,) float32, rest frame, relative to its pseudo-continuum, 1 where mask (8192,) is true
     noise : (8192,) its pixel-to-pixel noise, measured on the spectrum itself
     velocity, velocity_error : km/s (topocentric if the file's wavelengths are), by which it was shifted
-    detector_velocities : km/s, of each detector by itself that has enough pixels in the range used
-    correlation : with the best template, at that velocity; template : row of the template it fits best
+    detector_velocities : km/s, velocity and uncertainty of each detector by itself, over all that it shows
+    correlation : with the best template, before outliers are rejected; template : row of the template it fits best
     """
 
     name: str
@@ -87,7 +92,7 @@ class PreparedSpectrum:
     noise: np.ndarray
     velocity: float
     velocity_error: float
-    detector_velocities: tuple[float, ...]
+    detector_velocities: tuple[tuple[float, float], ...]
     correlation: float
     template: int
 
@@ -115,14 +120,9 @@ def prepare_observed(
         raise DataError(f"{spectrum.name}: only {spectrum.n_good} good pixels, {settings.min_pixels} are needed")
     good = np.flatnonzero(~spectrum.bad)
     wave, flux = spectrum.wavelength[good], spectrum.flux[good]
-    detectors = [part for part in np.split(np.arange(len(good)), np.flatnonzero(np.diff(wave) > _GAP) + 1) if len(part)]
     best, velocity, error, correlation = _velocity(wave, flux, templates, settings)
-    separate = [
-        _velocity(wave[part], flux[part], templates[best : best + 1], settings)[1]
-        for part in detectors
-        if len(part) >= _MIN_ALONE
-    ]
     bad = spectrum.bad.copy()
+    detectors = _detectors(wave)
     for part in detectors:
         alone = len(part) >= _MIN_ALONE or len(detectors) == 1
         bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
@@ -134,33 +134,75 @@ def prepare_observed(
     difference = np.abs(normalised - template)[~mask]
     noise = np.where(mask, 0.0, 1.4826 * np.median(difference))
     return PreparedSpectrum(
-        *(spectrum.name, normalised, mask, noise, velocity, error, tuple(separate), correlation, best)
+        spectrum.name,
+        normalised,
+        mask,
+        noise,
+        velocity,
+        error,
+        _detector_velocities(spectrum, templates[best], settings),
+        correlation,
+        best,
     )
+
+
+def _detectors(wave: np.ndarray) -> list[np.ndarray]:
+    """Positions of the good pixels of each detector."""
+    return np.split(np.arange(len(wave)), np.flatnonzero(np.diff(wave) > _GAP) + 1)
+
+
+def _detector_velocities(
+    spectrum: ObservedSpectrum, template: np.ndarray, settings: ObservedParams
+) -> tuple[tuple[float, float], ...]:
+    """Velocity and uncertainty of each detector; also where the range that is used shows little of it."""
+    good = np.flatnonzero(~spectrum.flagged)
+    wave, flux = spectrum.wavelength[good], spectrum.flux[good]
+    enough = [part for part in _detectors(wave) if len(part) >= _MIN_CHECK]
+    return tuple(_velocity(wave[part], flux[part], template[None], settings)[1:3] for part in enough)
 
 
 def _velocity(
     wave: np.ndarray, flux: np.ndarray, templates: np.ndarray, settings: ObservedParams
 ) -> tuple[int, float, float, float]:
-    """Best template, velocity, its uncertainty and the correlation there.
+    """Best template, velocity, its uncertainty, and the correlation before outliers are rejected.
 
-    The uncertainty follows from the curvature of the cross-correlation's peak (Zucker 2003, equation 5).
+    Where the best template fits worst there are defects of the extraction or lines that it lacks: what stands off by
+    3 sigma is left out and the peak sought again, twice.  The uncertainty follows from the curvature of the
+    cross-correlation's peak (Zucker 2003, equation 5).
     """
     velocities = np.arange(-settings.max_velocity, settings.max_velocity + 1, _STEP)
     observed = _lines(flux)
-    score = np.empty((len(templates), len(velocities)))
-    for j, velocity in enumerate(velocities):
-        rest = wave / (1 + velocity / SPEED_OF_LIGHT)
-        for i, template in enumerate(templates):
-            score[i, j] = np.corrcoef(observed, _lines(np.interp(rest, NIRSPEC.wavelength, template)))[0, 1]
-    best, peak = np.unravel_index(np.argmax(score), score.shape)
-    velocity, top = float(velocities[peak]), float(score[best, peak])
+
+    def shifted(template: np.ndarray) -> np.ndarray:
+        """The template's lines as they would be seen at each velocity, (velocities, m)."""
+        rest = [wave / (1 + velocity / SPEED_OF_LIGHT) for velocity in velocities]
+        return np.stack([_lines(np.interp(x, NIRSPEC.wavelength, template)) for x in rest])
+
+    score = np.stack([_correlations(observed, shifted(template)) for template in templates])
+    best = int(np.unravel_index(np.argmax(score), score.shape)[0])
+    first, lines, kept = float(score.max()), shifted(templates[best]), np.ones(len(wave), bool)
+    for last in [False] * _ROUNDS + [True]:
+        score = _correlations(observed[kept], lines[:, kept])
+        peak = int(np.argmax(score))
+        if last or not 0 < peak < len(velocities) - 1:
+            break
+        slope, offset = np.polyfit(lines[peak, kept], observed[kept], 1)
+        off = np.abs(observed - offset - slope * lines[peak])
+        kept = off < _CLIP * 1.4826 * np.median(off)
+    velocity, top = float(velocities[peak]), float(score[peak])
     if not 0 < peak < len(velocities) - 1:
-        return int(best), velocity, float("inf"), top
-    left, _, right = score[best, peak - 1 : peak + 2]  # the vertex of the parabola through the peak and its neighbours
+        return best, velocity, float("inf"), first
+    left, _, right = score[peak - 1 : peak + 2]  # the vertex of the parabola through the peak and its neighbours
     bend = left - 2 * top + right
     velocity += _STEP / 2 * float((left - right) / bend)
-    curvature = len(wave) * (bend / _STEP**2 / top) * top**2 / (1 - top**2)
-    return int(best), velocity, float(np.sqrt(-1 / curvature)), top
+    curvature = kept.sum() * (bend / _STEP**2 / top) * top**2 / (1 - top**2)
+    return best, velocity, float(np.sqrt(-1 / curvature)), first
+
+
+def _correlations(observed: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """Pearson's coefficient of (m,) with each row of (n, m)."""
+    observed, lines = observed - observed.mean(), lines - lines.mean(1, keepdims=True)
+    return lines @ observed / np.maximum(np.linalg.norm(lines, axis=1) * np.linalg.norm(observed), 1e-30)
 
 
 def _lines(flux: np.ndarray) -> np.ndarray:

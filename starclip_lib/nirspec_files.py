@@ -126,10 +126,11 @@ def _spectrum(
     order = order[wavelength[order] > 0]
     wavelength, flux, ivar, flagged = (array[order] for array in (wavelength, flux, ivar, flagged))
     low, high = settings.wavelength_range
-    bad = flagged | ~(ivar > 0) | ~np.isfinite(flux) | ~(flux > 0) | (wavelength < low) | (wavelength > high)
+    flagged = flagged | ~(ivar > 0) | ~np.isfinite(flux) | ~(flux > 0)
     flux = np.where(np.isfinite(flux) & (flux > 0), flux, 0.0)
-    bad |= _outliers(flux, bad)
-    return ObservedSpectrum(name, wavelength, flux, np.where(bad, 0.0, ivar), bad, second_source)
+    flagged |= _outliers(flux, flagged)
+    bad = flagged | (wavelength < low) | (wavelength > high)
+    return ObservedSpectrum(name, wavelength, flux, np.where(flagged, 0.0, ivar), flagged, bad, second_source)
 
 
 def _outliers(flux: np.ndarray, bad: np.ndarray) -> np.ndarray:

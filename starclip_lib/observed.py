@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import torch
 from astropy.table import Table
 from sklearn.linear_model import LinearRegression
 
-from starclip_lib.config import DataError
+from starclip_lib.config import DataError, changed_params
 from starclip_lib.continuum import PseudoContinuum
 from starclip_lib.embeddings import read_embeddings
 from starclip_lib.files import atomic_path
@@ -30,6 +31,7 @@ from starclip_lib.settings import ObservedParams, Params
 from starclip_lib.spectra import PairedSpectra, select_evenly
 
 _N_TEMPLATES = 64
+_STRETCHES = 8  # of equally many pixels, about 500 Angstrom: wider than a band of a molecule
 # Of the test stars' views, so many per cent lie closer to the training stars than what is said to lie outside.
 _FAR = 99.9
 
@@ -109,7 +111,7 @@ def model_input(star: PreparedSpectrum, flux: np.ndarray, data: PairedSpectra, p
         return flux
     template = data.nirspec.flux[star.template]
     continuum = np.where(star.mask, 1.0, template / seen_template(star, data, params))
-    return (flux * continuum).astype(np.float32)
+    return np.where(flux == NIRSPEC.no_data, flux, flux * continuum).astype(np.float32)
 
 
 def _draws(star: PreparedSpectrum, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -121,6 +123,19 @@ def _draws(star: PreparedSpectrum, n: int, rng: np.random.Generator) -> np.ndarr
     part = place - left
     noise = (coarse[:, left] * (1 - part) + coarse[:, left + 1] * part) / np.sqrt((1 - part) ** 2 + part**2)
     return np.where(star.mask, NIRSPEC.no_data, star.flux + star.noise * noise).astype(np.float32)
+
+
+def _stretches_left_out(star: PreparedSpectrum) -> np.ndarray:
+    """Copies of the spectrum without one stretch of wavelengths each, (`_STRETCHES`, 8192)."""
+    copies = np.repeat(star.flux[None], _STRETCHES, axis=0)
+    for copy, stretch in zip(copies, np.array_split(np.flatnonzero(~star.mask), _STRETCHES), strict=True):
+        copy[stretch] = NIRSPEC.no_data
+    return copies
+
+
+def jackknife_error(without: np.ndarray) -> np.ndarray:
+    """Standard error of an estimate from its values (k, ...) with each of k parts of the data left out in turn."""
+    return np.sqrt(len(without) - 1) * without.std(axis=0)
 
 
 @dataclass(frozen=True)
@@ -139,10 +154,12 @@ class Analysis:
 def analyse(stars: list[PreparedSpectrum], data: PairedSpectra, run: Run) -> Analysis:
     """Embed spectra with StarCLIP's NIRSpec encoder, read labels with the linear probe, find the nearest APOGEE stars.
 
-    The uncertainty of a label is the spread over resampled noise and the probe's error on the views of test stars, in
-    quadrature.  A spectrum lies outside the domain if Teff, log g or [Fe/H] is beyond the training stars' range, or
-    if its embedding is farther from them than 99.9 per cent of the test stars' views are; at the edge if one sigma of a
-    label decides.
+    The uncertainty of a label is the spread over resampled noise and, in quadrature, the larger of two: the probe's
+    error on the views of test stars, and what the star's own wavelengths disagree by (a jackknife over eight stretches
+    of the spectrum), which grows where real spectra differ from synthetic ones.
+
+    A spectrum lies outside the domain if Teff, log g or [Fe/H] is beyond the training stars' range, or if its embedding
+    is farther from them than 99.9 per cent of the test stars' views are; at the edge if one sigma of a label decides.
     """
     if not stars:
         return Analysis(pd.DataFrame(), pd.DataFrame(), np.empty((0, 0)))
@@ -160,9 +177,10 @@ def analyse(stars: list[PreparedSpectrum], data: PairedSpectra, run: Run) -> Ana
     rows, z = [], []
     for star in stars:
         draws = _draws(star, params.observed.n_draws, np.random.default_rng(params.seed))
-        points = encoder.embed(torch.from_numpy(model_input(star, draws, data, params))).numpy()
-        labels = probe.predict(points.astype(np.float64))
-        sigma = np.hypot(labels.std(axis=0, ddof=1), rmse)
+        spectra = model_input(star, np.concatenate([draws, _stretches_left_out(star)]), data, params)
+        points = encoder.embed(torch.from_numpy(spectra)).numpy()
+        labels, without = np.split(probe.predict(points.astype(np.float64)), [len(draws)])
+        sigma = np.hypot(labels.std(axis=0, ddof=1), np.maximum(rmse, jackknife_error(without)))
         closest = float(index.search(points[:1], 1)[1][0, 0])
         domain = _domain(labels[0], sigma, params)
         if closest < usual:
@@ -228,26 +246,31 @@ def write_tables(analysis: Analysis, set_aside: dict[str, str], folder: Path) ->
     return paths
 
 
-# What the study of notebook 10 trains a label network on: changes to the run's own parameters, one after another.
-STUDY = {
-    "the run's corruptions": {},
-    "less noise: SNR 100 to 300": {"snr_min": 100.0},
-    "more noise: SNR 30 to 100": {"snr_max": 100.0},
-    "pseudo-continuum with knots at 600 Å": {"continuum_spacing": 600.0},
-    "true continuum, as the paper's mock": {"continuum_spacing": 0.0},
+# What the study of notebook 10 changes in the run's own parameters, one thing at a time.
+STUDY: dict[str, dict[str, dict[str, Any]]] = {
+    "as the run has it": {},
+    "true continuum, as the paper's mock": {"corruption": {"continuum_spacing": 0.0}},
+    "pseudo-continuum with knots at 600 Å": {"corruption": {"continuum_spacing": 600.0}},
+    "from 10,000 Å": {
+        "corruption": {"gaps": {"blue_edge": 10000.0}},
+        "observed": {"wavelength_range": [10000.0, 18000.0]},
+    },
+    "observed spectra not broadened": {"observed": {"fwhm": 7.0}},
+    "less noise: SNR 100 to 300": {"corruption": {"snr_min": 100.0}},
+    "more noise: SNR 30 to 100": {"corruption": {"snr_max": 100.0}},
 }
 
 
-def corruption_study(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Params) -> pd.DataFrame:
-    """What label networks that were pretrained on differently corrupted spectra say about the observed stars.
+def corruption_study(run: Run, data: PairedSpectra) -> pd.DataFrame:
+    """What label networks that were pretrained on differently treated spectra say about the observed stars.
 
-    One row for each kind of corruption (`STUDY`) and star: Teff, log g and [Fe/H].  A minute for each kind.
+    One row for each treatment (`STUDY`) and star: Teff, log g, [Fe/H] and [Mg/H].  A minute for each treatment.
     Models of the true continuum get the observed spectrum on the pseudo-continuum: it is all an observer has.
     """
     rows = []
     for kind, change in STUDY.items():
-        changed = params.model_copy(update={"corruption": params.corruption.model_copy(update=change)})
-        stars = prepare_all(spectra, data, changed).stars
+        changed = changed_params(run.params, change)
+        stars = prepare_all(read_folder(run.root, changed.observed), data, changed).stars
         if not stars:
             raise DataError("the study needs a good observed spectrum; set observed.study to false")
         with tempfile.TemporaryDirectory() as folder:
@@ -259,11 +282,12 @@ def corruption_study(spectra: list[ObservedSpectrum], data: PairedSpectra, param
         for star, labels in zip(stars, model.scaler.inverse(scaled), strict=True):
             rows.append(
                 {
-                    "trained on": kind,
+                    "treatment": kind,
                     "star": star.name,
                     "Teff [K]": round(labels[TEFF]),
                     "log g": round(labels[LOGG], 2),
                     "[Fe/H]": round(labels[FE], 2),
+                    "[Mg/H]": round(labels[LABELS.index("Mg")], 2),
                 }
             )
     return pd.DataFrame(rows)

@@ -47,6 +47,7 @@ class Notebook:
 _MODELS = ("starclip.ckpt", "mockstarclip.ckpt")
 NOTEBOOKS = {
     "00_tour": Notebook(("seed",)),
+    "contrastive_from_scratch": Notebook(("seed",)),
     "01_data": Notebook(("seed", "data"), makes=("data.h5",), metrics=("data",)),
     "02_corruptions": Notebook(("seed", "corruption"), ("data.h5",)),
     "03_encoders": Notebook(
@@ -96,7 +97,7 @@ def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Ca
         data_file(run.params.data, run.root)
     if run.params.observed.folder:
         find_observed(run.root / run.params.observed.folder)
-    unknown = sorted({path.stem for path in (run.root / "notebooks").glob("[0-9]*.py")} ^ set(NOTEBOOKS))
+    unknown = sorted({path.stem for path in (run.root / "notebooks").glob("*.py")} ^ set(NOTEBOOKS))
     if unknown:
         raise StarclipError(f"notebooks and pipeline.NOTEBOOKS disagree about {', '.join(unknown)}")
     parameters = {"params_file": os.path.relpath(params_file, run.root / "notebooks"), "overrides": overrides}
@@ -208,7 +209,7 @@ def _execute(run: Run, name: str, parameters: dict[str, Any]) -> None:
         output.data["text/html"] = f'<iframe src="{page}" width="100%" height="660" style="border:0"></iframe>'
     for cell in executed.cells:
         if cell.cell_type == "markdown":  # pages link to pages, and show formulas without a network
-            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](\1.html)", cell.source)
+            cell.source = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.html)", cell.source)
             cell.source = re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", _mathml, cell.source, flags=re.DOTALL)
     html, _ = HTMLExporter(template_name="lab").from_notebook_node(executed)
     with atomic_path(run.report / f"{name}.html") as part:

@@ -1,4 +1,6 @@
-"""Make the committed notebooks from their .py sources: `python -m starclip_lib.refresh` (or `make notebooks`).
+"""Make what is committed from its sources: `python -m starclip_lib.refresh` (or `make notebooks`).
+
+That is docs/parameters.md, from the settings and what they say of themselves, and the notebooks from their .py files.
 
 Every notebook is run on params/small.yaml in a scratch copy of the project.  What is kept are the outputs that nbval
 checks and the pictures, made small; everything that changes from machine to machine goes.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +21,7 @@ from PIL import Image
 from starclip_lib.files import atomic_path
 from starclip_lib.pipeline import NOTEBOOKS, run_pipeline
 from starclip_lib.run import Run, project_root
+from starclip_lib.settings import Params, Section
 
 CHECKED = "nbval-check-output"
 _INJECTED = "injected-parameters"
@@ -25,7 +29,9 @@ _PICTURE_WIDTH = 700
 
 
 def refresh(root: Path) -> None:
-    """Run all notebooks of the project at `root` and write their .ipynb files."""
+    """Run all notebooks of the project at `root` and write their .ipynb files, and docs/parameters.md."""
+    with atomic_path(root / "docs" / "parameters.md") as part:
+        part.write_text(parameters_page(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         for folder in ("notebooks", "params"):
             shutil.copytree(root / folder, Path(scratch) / folder)
@@ -36,6 +42,42 @@ def refresh(root: Path) -> None:
             notebook = nbformat.read(run.report / f"{name}.ipynb", as_version=4)
             with atomic_path(root / "notebooks" / f"{name}.ipynb") as part:
                 nbformat.write(_reduced(notebook, name), part)
+
+
+def parameters_page() -> str:
+    """Every setting with its default and meaning, as Markdown."""
+    lines = [
+        "# Parameters",
+        "",
+        "Every setting of a run. A parameter file (YAML) names only what it changes; `--set section.key=value` changes",
+        "one more. This page is made from the settings themselves: `make notebooks` rewrites it.",
+    ]
+    groups: list[tuple[str, Section]] = [("", Params())]
+    while groups:
+        path, group = groups.pop(0)
+        kind = type(group)
+        rows, inner = [], []
+        for name, field in kind.model_fields.items():
+            value = getattr(group, name)
+            if isinstance(value, Section):
+                inner.append((f"{path}.{name}".lstrip("."), value))
+            else:
+                meaning = " ".join((field.description or "").split())
+                rows.append(f"| `{name}` | `{json.dumps(value)}` | {meaning} |")
+        if rows:
+            about = " ".join((kind.__doc__ or "").split())
+            lines += [
+                "",
+                f"## {path or 'Top level'}",
+                "",
+                about,
+                "",
+                "| key | default | meaning |",
+                "|---|---|---|",
+                *rows,
+            ]
+        groups = inner + groups
+    return "\n".join(lines) + "\n"
 
 
 def _reduced(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:

@@ -180,8 +180,8 @@ class ObservedParams(Section):
 
     folder: str = ""
     """Folder of PypeIt spec1d or STScI x1d files; relative to the project's root.  Empty: none."""
-    wavelength_range: Range = (10400.0, 18000.0)
-    """Stretch that is used, Angstrom; outside, the pixels count as missing (reductions are poor at the blue end)."""
+    wavelength_range: Range = (10700.0, 18000.0)
+    """Stretch that is used, Angstrom; outside, the pixels count as missing (extractions are poor at the blue end)."""
     max_velocity: Positive = 400.0
     """Radial velocities are sought between minus and plus this, km/s."""
     fwhm: Positive = 4.06
@@ -193,7 +193,7 @@ class ObservedParams(Section):
     min_snr: Positive = 20.0
     """Least signal-to-noise ratio per pixel."""
     max_roughness: Positive = 0.025
-    """Largest difference of neighbouring pixels; more is no star (clean M71 spectra have 0.013 to 0.016)."""
+    """Largest difference of neighbouring pixels; more is no star (clean M71 spectra have 0.012 to 0.017)."""
     max_second_source: Fraction = 0.3
     """Largest S/N of another object in the slit, relative to the target."""
     min_correlation: Fraction = 0.25

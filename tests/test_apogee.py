@@ -161,6 +161,9 @@ def test_aspcap_star_masks_what_is_not_there(tmp_path: Path) -> None:
     error[1002], error[1003] = 50.0, np.inf
     star = read_aspcap_star(write_aspcap(tmp_path / "aspcapStar-dr17-2M00000000+0000001.fits", flux, error))
     assert star.star_id == "2M00000000+0000001"
+    for name in ("aspcapStar-dr17-AP17433806-2948103", "aspcapStar-r6-l30e.2-VESTA", "apStar-r12-l33-N6791-2174"):
+        other = read_aspcap_star(write_aspcap(tmp_path / f"{name}.fits", flux, error))
+        assert other.star_id in ("AP17433806-2948103", "VESTA", "N6791-2174")
     assert star.mask[1000:1004].all()
     np.testing.assert_array_equal(
         np.delete(star.mask, range(1000, 1004)), np.delete(~APOGEE.covered, range(1000, 1004))

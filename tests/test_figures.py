@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from starclip_lib import figures, figures_spectra
+from starclip_lib.apogee import ApogeeSpectrum
+from starclip_lib.fitting import fit_spectrum
 from starclip_lib.gaps import GapModel, read_gaps, read_trace_image
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.labels import LABELS
@@ -27,6 +30,7 @@ def every_figure(survey) -> dict[str, Figure]:
     circle = np.stack([np.cos(np.arange(4)), np.sin(np.arange(4))], axis=1)
     xy = rng.normal(size=(len(labels), 2))
     bounds = {"bound": dict.fromkeys(LABELS, 0.05)}
+    real = ApogeeSpectrum("2M1", apogee[0], survey.apogee.ivar[0], survey.apogee.mask[0])
     return {
         "kiel": figures_spectra.kiel_diagram(labels),
         "spread": figures_spectra.spread_check(labels),
@@ -55,6 +59,11 @@ def every_figure(survey) -> dict[str, Figure]:
         "bounds": figures.errors_and_bounds(scores, bounds),
         "cosines": figures.cosine_histograms({"a": rng.uniform(0.5, 1, 50)}),
         "iron": figures.over_iron(labels, {"one": predicted}),
+        "real": figures_spectra.real_over_emulated([real], [fit_spectrum(real.flux, real.ivar, APOGEE)]),
+        "study": figures.study(
+            pd.DataFrame({"treatment": ["a", "a", "b", "b"], "star": ["1", "2"] * 2, "Teff [K]": [1, 2, 3, 4]})
+        ),
+        "groups": figures.groups_on_circles({"before": (circle, circle)}, np.arange(4)),
         "circles": figures.circles({"before": (circle, circle), "after": (circle, circle)}),
     }
 
@@ -70,12 +79,13 @@ def test_every_figure_draws_and_names_its_axes(drawn: dict[str, Figure], tmp_pat
         visible = [ax for ax in figure.axes if ax.axison]
         assert any(ax.get_xlabel() for ax in visible) or name in (
             "circles",
+            "groups",
             "spread",
             "correlations",
             "bounds",
             "iron",
         ), name
-        assert any(ax.get_ylabel() for ax in visible) or name in ("circles", "correlations"), name
+        assert any(ax.get_ylabel() for ax in visible) or name in ("circles", "groups", "correlations", "study"), name
 
 
 def test_nothing_stays_open_and_the_users_style_is_untouched(survey) -> None:

@@ -14,8 +14,8 @@ ORDER = (
     "settings_data", "settings", "config", "files", "labels", "instruments", "emulator", "fitting", "spectra",
     "simulate", "download", "apogee", "datasets", "apogee_dr17", "foreign_files", "original", "continuum", "nirspec",
     "nirspec_files", "gaps", "corruptions", "encoders", "contrastive", "batches", "training", "models", "embeddings",
-    "recipes", "retrieval", "probing", "atlas", "limits", "style", "figures_spectra", "figures", "run", "observed",
-    "report", "pipeline", "refresh", "cli",
+    "recipes", "retrieval", "probing", "atlas", "limits", "toy", "style", "figures_spectra", "figures", "run",
+    "observed", "report", "pipeline", "refresh", "cli",
 )  # fmt: skip
 MODULES = sorted((ROOT / "starclip_lib").glob("*.py"))
 

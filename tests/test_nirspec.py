@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,12 +79,15 @@ def test_velocity_continuum_and_grid_of_a_known_star(
     assert spectrum.faults(SETTINGS) == []
     out = prepare_observed(spectrum, survey.nirspec.flux[:40], CONTINUUM)
     assert out.velocity == pytest.approx(velocity, abs=8)
-    assert out.detector_velocities == pytest.approx([velocity] * 2, abs=20)
+    for value, error in out.detector_velocities:
+        assert value == pytest.approx(velocity, abs=20)
+        assert 0 < error < 20
+    assert len(out.detector_velocities) == 2
     assert 0 < out.velocity_error < 8
     assert out.faults(SETTINGS) == []
     grid, seen = NIRSPEC.wavelength, ~out.mask
     assert (out.flux[out.mask] == 1).all()
-    assert out.mask[grid < 10400].all()
+    assert out.mask[grid < 10700].all()
     inside_gap = (grid > 11380 * (1 - velocity / SPEED_OF_LIGHT)) & (grid < 11790 * (1 - velocity / SPEED_OF_LIGHT))
     assert out.mask[inside_gap].all()
     assert out.flux.dtype == np.float32
@@ -93,6 +97,17 @@ def test_velocity_continuum_and_grid_of_a_known_star(
     assert difference.std() < 0.015
     assert np.abs(difference).max() < 0.12  # and so are the cosmic rays
     assert out.noise[seen].mean() == pytest.approx(difference.std(), rel=0.4)
+
+
+def test_defects_do_not_move_the_velocity(survey, rng: np.random.Generator, tmp_path: Path) -> None:
+    """A false line 60 km/s to the red of every strong one in a part of the spectrum, as bad extractions have them."""
+    wave, flux = observe(survey.nirspec.flux[9], 10.0, rng)
+    part = (wave > 13000) & (wave < 13600)
+    false = 1 - np.interp(wave / (1 + 70 / SPEED_OF_LIGHT), NIRSPEC.wavelength, survey.nirspec.flux[9])
+    flux[part] *= 1 - 2.5 * np.clip(false, 0, 0.06)[part]
+    spectrum = read_spec1d(write(tmp_path / "spec1d_a.fits", table("SPAT1-SLIT1-MSC01", wave, flux)))
+    out = prepare_observed(spectrum, survey.nirspec.flux[9:10], CONTINUUM)
+    assert out.velocity == pytest.approx(10.0, abs=3)
 
 
 def test_velocity_errors_tell_the_scatter(survey, rng: np.random.Generator, tmp_path: Path) -> None:
@@ -204,8 +219,8 @@ def test_spectra_that_cannot_be_used_get_a_reason(survey, tmp_path: Path, rng: n
     assert saw.startswith("saw-tooth extraction: neighbours differ by")
     (shuffled,) = faults("shuffled", rng.permutation(flux))
     assert shuffled.startswith("saw-tooth extraction")
-    (few,) = faults("few", flux, good=wave < 11000)
-    assert few.startswith("only 25")
+    (few,) = faults("few", flux, good=wave < 11500)
+    assert re.match(r"only 2\d\d good pixels", few)
     (faint,) = faults("faint", 0.1 * flux)
     assert faint.startswith("S/N")
     smooth = 400 * (wave / 12000) ** -1.2 * (1 + 0.01 * rng.standard_normal(len(wave)))  # a galaxy without lines
@@ -214,7 +229,7 @@ def test_spectra_that_cannot_be_used_get_a_reason(survey, tmp_path: Path, rng: n
     (reason,) = prepare_observed(galaxy, survey.nirspec.flux[:40], CONTINUUM).faults(SETTINGS)
     assert reason.startswith("no stellar lines: correlation 0.")
     short = read_spec1d(tmp_path / "spec1d_few.fits")
-    with pytest.raises(DataError, match=r"star_1: only 25\d good pixels"):
+    with pytest.raises(DataError, match=r"star_1: only 2\d\d good pixels"):
         prepare_observed(short, np.ones((2, 8192)), CONTINUUM)
 
 

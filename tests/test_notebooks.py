@@ -17,7 +17,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from starclip_lib.pipeline import NOTEBOOKS
-from starclip_lib.refresh import CHECKED
+from starclip_lib.refresh import CHECKED, parameters_page
 
 SOURCES = [ROOT / "notebooks" / f"{name}.py" for name in NOTEBOOKS]
 every_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -74,6 +74,11 @@ def test_committed_outputs(source: Path) -> None:
             if CHECKED not in cell.metadata.get("tags", []):
                 assert list(output.data) == ["image/png"]
     assert "/tmp/" not in path.read_text()
+
+
+def test_the_page_of_parameters_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "parameters.md").read_text() == parameters_page(), "run `make notebooks`"
+    assert "| `epochs` | `60` |" in parameters_page().split("## mockstarclip.align.train")[1].split("##")[0]
 
 
 def test_every_notebook_runs_and_prints_what_is_committed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from astropy.table import Table
 from test_nirspec import observe, table, write
 
 from starclip_lib import observed, recipes
-from starclip_lib.config import DataError
+from starclip_lib.config import DataError, changed_params
 from starclip_lib.labels import LABELS
 from starclip_lib.report import write_star_page
 from starclip_lib.run import Run
@@ -104,11 +104,38 @@ def test_edge_and_distance_are_said(folder: Path, trained: Run, monkeypatch) -> 
 
 
 def test_the_study_gives_a_row_for_each_kind_and_star(folder: Path, trained: Run, monkeypatch) -> None:
-    monkeypatch.setattr(observed, "STUDY", {"as it is": {}, "normalised": {"continuum_spacing": 600.0}})
-    spectra = observed.read_folder(trained.root, ObservedParams(folder="sky"))
-    table = observed.corruption_study(spectra, trained.data(), trained.params)
-    assert table["trained on"].tolist() == ["as it is"] * 2 + ["normalised"] * 2
+    monkeypatch.setattr(observed, "STUDY", {"as it is": {}, "normalised": {"corruption": {"continuum_spacing": 600.0}}})
+    trained.params = changed_params(trained.params, {"observed": {"folder": "sky"}})
+    table = observed.corruption_study(trained, trained.data())
+    assert table["treatment"].tolist() == ["as it is"] * 2 + ["normalised"] * 2
     assert np.isfinite(table[["Teff [K]", "log g", "[Fe/H]"]].to_numpy(float)).all()
+
+
+def test_jackknife_over_stretches_of_the_spectrum(folder: Path, trained: Run, rng: np.random.Generator) -> None:
+    """Every pixel is left out once; for a mean the jackknife is the standard error of the mean (closed form)."""
+    stars = observed.prepare_all(
+        observed.read_folder(trained.root, ObservedParams(folder="sky"))[:1], trained.data(), trained.params
+    ).stars
+    copies = observed._stretches_left_out(stars[0])
+    left_out = (copies == 1) & ~stars[0].mask
+    assert (left_out.sum(axis=0)[~stars[0].mask] - (stars[0].flux == 1)[~stars[0].mask] * 7 == 1).all()
+    assert np.ptp(left_out.sum(axis=1)) <= 2
+    values = rng.normal(0, 1, (8, 3))
+    without = (values.sum(axis=0) - values) / 7
+    np.testing.assert_allclose(observed.jackknife_error(without), values.std(axis=0, ddof=1) / np.sqrt(8))
+
+
+def test_a_spectrum_that_contradicts_itself_gets_larger_uncertainties(
+    folder: Path, trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, params = trained.data(), trained.params
+    (star,) = observed.prepare_all(
+        observed.read_folder(trained.root, ObservedParams(folder="sky"))[:1], data, params
+    ).stars
+    before = observed.analyse([star], data, trained).labels
+    monkeypatch.setattr(observed, "jackknife_error", lambda without: 3 * without.std(axis=0) + 1)
+    after = observed.analyse([star], data, trained).labels
+    assert (after["sigma_Fe"] > before["sigma_Fe"] + 0.5).all()
 
 
 def test_without_a_folder_there_is_nothing_to_do(tmp_path: Path) -> None:

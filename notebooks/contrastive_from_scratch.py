@@ -1,0 +1,205 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Contrastive learning from scratch, in the plane
+#
+# **Purpose.** Write InfoNCE, the loss behind StarCLIP, in a few lines, watch it work in two dimensions, and see with your
+# own eyes what the temperature does and why false negatives hurt.
+#
+# **After this notebook you can** derive the loss, write it from memory, choose a temperature for a reason, and recognise
+# a batch that will spoil a training.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | nothing; some PyTorch helps | figures only | 30 seconds | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+import ipywidgets
+import torch
+import torch.nn.functional as F
+from IPython.display import display
+
+from starclip_lib import figures
+from starclip_lib.contrastive import info_nce
+from starclip_lib.run import Run
+from starclip_lib.toy import ToySurvey, align_toy, observe_toy, toy_encoder, toy_scores
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"seed": 8}
+
+# %%
+run = Run.open(params_file, overrides)
+generator = torch.Generator().manual_seed(run.params.seed)
+
+# %% [markdown]
+# ## A toy sky
+#
+# Sixty stars, five kinds of twelve. All there is to know about a star is one hidden angle, and stars of one kind have
+# similar angles. Two instruments measure two numbers of each star: the first sees the circle of angles as it is, the second
+# sees it turned and dented. Both add noise, new at every look. Nobody tells us the angle; we only know which two
+# measurements belong to the same star. Can we bring the instruments into one space?
+
+# %%
+survey = ToySurvey.draw(n_groups=5, per_group=12, seed=run.params.seed)
+n = len(survey.group)
+
+# %% [markdown]
+# ## The loss, line by line
+#
+# Each instrument gets an **encoder**, here a network with two small hidden layers, whose output is brought to length one:
+# a seat on the unit circle. Take a batch of $n$ stars and ask, from the seat of star $i$ as the first instrument sees it,
+# which of the $n$ seats of the second instrument is its partner. The guess is a probability that grows with the cosine
+# $s_{ij}$ between the seats, and the temperature $\tau$ says how fast:
+#
+# $$p_{ij} = \frac{\exp(s_{ij}/\tau)}{\sum_k \exp(s_{ik}/\tau)}, \qquad \mathcal{L} = -\frac{1}{n}\sum_i \log p_{ii}.$$
+#
+# That is all. It is the cross-entropy of a quiz with $n$ answers, in which the right answer to question $i$ is number $i$.
+# Asking from the second instrument's side as well and taking the mean makes it symmetric. It is called InfoNCE.
+
+# %%
+encoders = [toy_encoder(generator), toy_encoder(generator)]
+z_a, z_b = F.normalize(encoders[0](survey.a)), F.normalize(encoders[1](survey.b))
+
+# %%
+temperature = 0.1
+logits = z_a @ z_b.T / temperature  # the cosines of all pairs, (n, n)
+log_p = logits - logits.logsumexp(dim=1, keepdim=True)
+log_q = logits - logits.logsumexp(dim=0, keepdim=True)  # asked from the other side
+loss = -(log_p.diagonal().mean() + log_q.diagonal().mean()) / 2
+
+# %% [markdown]
+# Two checks before we trust it. If all seats are the same, every answer is as likely as any other, and the loss must be
+# $\log n$. And the package's own function, which the rest of the project uses, must give the same number as ours.
+
+# %% tags=["nbval-check-output"]
+seats = torch.ones(n, 2) / 2**0.5
+print("all seats equal:", torch.isclose(info_nce(seats, seats, 1 / temperature), torch.tensor(float(n)).log()).item())
+print("same as the package:", torch.isclose(loss, info_nce(z_a, z_b, 1 / temperature)).item())
+
+# %% [markdown]
+# ## Thirty lines that align two instruments
+#
+# The loop below is complete. Look at every star with fresh noise, seat it, compute the loss, and let the optimiser move
+# the weights of both encoders a little. Nothing in it knows about angles or kinds of stars.
+
+# %%
+moments, losses = {}, []
+weights = [weight for encoder in encoders for weight in encoder.parameters()]
+optimizer = torch.optim.Adam(weights, lr=0.005)
+for step in range(601):
+    z_a = F.normalize(encoders[0](observe_toy(survey.a, generator)))
+    z_b = F.normalize(encoders[1](observe_toy(survey.b, generator)))
+    if step in (0, 30, 600):
+        moments[f"after {step} steps"] = (z_a.detach().numpy(), z_b.detach().numpy())
+    logits = z_a @ z_b.T / temperature
+    target = torch.arange(n)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+
+# %%
+figure = figures.groups_on_circles(moments, survey.group)
+run.save_figure("toy_training", figure)
+figure
+
+# %% [markdown]
+# Dots are the first instrument's seats, squares the second's, a line joins the two of a star, the colour is its kind. At
+# first the encoders know nothing and most lines cross the circle. In the end partners sit face to face. And something
+# came for free: stars of one kind sit together, although *nobody said that there are kinds*. Similar stars have similar
+# measurements, and a smooth network cannot seat them far apart.
+
+# %% tags=["nbval-check-output"]
+scores = toy_scores(*moments["after 600 steps"], survey.group)
+print("the nearest seat is of the right kind for every star:", scores["right group first"] == 1)
+print("the loss fell by more than half:", losses[-1] < losses[0] / 2)
+
+# %% [markdown]
+# ## What temperature does
+#
+# The paper says it in one paragraph (its section 2.2.2): a small $\tau$ cares about the *hard* negatives, those that sit
+# close by, and pushes them away; a large $\tau$ hardly distinguishes near from far and leaves similar stars together. We can
+# watch it. The same sky, the same first weights, four temperatures.
+
+# %%
+temperatures = (0.1, 0.3, 1.0, 3.0)
+results = {f"τ = {tau:g}": align_toy(survey, tau, run.params.seed) for tau in temperatures}
+
+# %%
+figure = figures.groups_on_circles(results, survey.group)
+run.save_figure("toy_temperatures", figure)
+figure
+
+# %% tags=["nbval-check-output"]
+width = [toy_scores(*seats, survey.group)["angle within a group"] for seats in results.values()]
+print("kinds are less than half as wide at τ = 3 as at τ = 0.1:", width[-1] < width[0] / 2)
+
+# %% [markdown]
+# From left to right the stars of a kind crowd together. For finding the *same star* again one wants them spread, hence
+# $\tau$ below 0.1 in most work and in ours (a `logit_scale` of 50 is $\tau = 0.02$). For sorting stars into *kinds* the
+# crowd is welcome. What the paper calls "τ = 15.5" is a factor on the cosines, that is $1/\tau$, and so $\tau = 0.065$.
+#
+# Move the slider yourself (it needs a running notebook; a printed page has the four pictures above). Each stop shows the
+# training above at that temperature.
+
+# %%
+slider = ipywidgets.SelectionSlider(options=list(results), description="temperature")
+picture = ipywidgets.interactive_output(
+    lambda chosen: display(figures.groups_on_circles({chosen: results[chosen]}, survey.group)), {"chosen": slider}
+)
+ipywidgets.VBox([slider, picture])
+
+# %% [markdown]
+# ## Why false negatives hurt
+#
+# A *negative* is every other star in the batch. What if one of them is the same star, seen a second time? The loss does
+# not know and pushes the two apart, while the smooth encoder wants them in one place. We can see the push itself: the
+# gradient on the seats. Take one star three times, with three others, in a perfect arrangement in which partners sit on
+# top of each other.
+
+# %%
+angle = torch.tensor([0.0, 0.05, -0.05, 1.6, 3.1, 4.7])  # the first three are one star
+star = torch.tensor([0, 0, 0, 1, 2, 3])
+seats = torch.stack([angle.cos(), angle.sin()], dim=1).requires_grad_()
+push = {}
+for title, known in (("copies as negatives", None), ("copies masked", star)):
+    (gradient,) = torch.autograd.grad(info_nce(seats, seats.detach(), 10.0, known), seats)
+    push[title] = gradient[:3].norm(dim=1).mean().item()
+
+# %% tags=["nbval-check-output"]
+ratio = push["copies as negatives"] / push["copies masked"]
+print(f"the push on the copies is more than ten times as strong if they count as negatives: {ratio > 10}")
+
+# %% [markdown]
+# All that push is wrong: the three seats *should* coincide. The paper repeats each star five times and lets copies be each
+# other's negatives. In its batches of 16 out of 59,375 pairs that hardly ever happens; in a batch of 512 out of 12,500 there
+# are some forty such pairs. So we mask pairs of the same star (`same_star: masked`), the last argument of `info_nce`.
+#
+# And the loss has a floor then: with $m$ copies that nobody can tell apart, even a perfect arrangement pays $\log m$ for
+# each question. A loss that stops falling need not mean that nothing is learned.
+#
+# ## Questions
+#
+# 1. The loss of a perfect arrangement is not zero at $\tau = 1$, even without copies. Why? What is the smallest value it can
+#    have for two stars on a circle?
+# 2. Set `temperature` to 0.005 and run the loop again. What happens at first, and why does the optimiser not like it?
+# 3. Two stars of the same kind are not the same star, but nearly. Are they false negatives? What should a good loss do?
+# 4. Write the loss for three instruments. How many terms does it have?
+#
+# **Next:** [04 · StarCLIP](04_starclip.ipynb), the same with stars.
