@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -145,28 +145,26 @@ class Downloader:
         missing: dict[str, str] = {}
         failed: dict[str, str] = {}
         in_a_row = 0
-        self._stop.clear()
         pool = ThreadPoolExecutor(self.connections)
         try:
             running: dict[Future[None], str] = {pool.submit(self.fetch, url, path, check): url for url, path in waiting}
             with tqdm(total=len(running), unit="file", desc=what, disable=not running) as bar:
-                while running:
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        url = running.pop(future)
-                        try:
-                            future.result()
-                            in_a_row = 0
-                        except Missing as error:
-                            missing[url], in_a_row = str(error), 0
-                        except DataError as error:
-                            failed[url], in_a_row = str(error), in_a_row + 1
-                            if in_a_row == GIVE_UP:
-                                raise DataError(f"{GIVE_UP} files failed in a row, the last one was {error}") from error
-                    bar.update(len(done))
+                for future in as_completed(running):
+                    url = running[future]
+                    try:
+                        future.result()
+                        in_a_row = 0
+                    except Missing as error:
+                        missing[url], in_a_row = str(error), 0
+                    except DataError as error:
+                        failed[url], in_a_row = str(error), in_a_row + 1
+                        if in_a_row == GIVE_UP:
+                            raise DataError(f"{GIVE_UP} files failed in a row, the last one was {error}") from error
+                    bar.update()
         finally:  # after an error or Ctrl-C, nothing new begins and no attempt is repeated
             self._stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            self._stop.clear()
         return missing, failed
 
 
@@ -188,5 +186,7 @@ def _no_connection(error: requests.RequestException) -> bool:
 
 
 def _reason(error: requests.RequestException) -> str:
-    text = " ".join(str(error).split())
+    """The innermost cause, without the object's name in front of it."""
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    text = re.sub(r"^\w+\(.*?\): ", "", " ".join(str(cause or error).split()))
     return text if len(text) < 160 else f"{text[:160]}..."

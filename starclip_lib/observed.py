@@ -159,7 +159,8 @@ def analyse(stars: list[PreparedSpectrum], data: PairedSpectra, run: Run) -> Ana
     of the spectrum), which grows where real spectra differ from synthetic ones.
 
     A spectrum lies outside the domain if Teff, log g or [Fe/H] is beyond the training stars' range, or if its embedding
-    is farther from them than 99.9 per cent of the test stars' views are; at the edge if one sigma of a label decides.
+    is farther from them than 99.9 per cent of the test stars' views are; 'just outside' and 'at the edge' say that one
+    sigma of a label decides.
     """
     if not stars:
         return Analysis(pd.DataFrame(), pd.DataFrame(), np.empty((0, 0)))
@@ -220,7 +221,7 @@ def _domain(labels: np.ndarray, sigma: np.ndarray, params: Params) -> list[str]:
         value, error = labels[column], sigma[column]
         beyond = max(low - value, value - high)  # negative inside
         if beyond > -error:
-            where = "outside" if beyond > error else "at the edge"
+            where = "outside" if beyond > error else "just outside" if beyond > 0 else "at the edge"
             said.append(f"{where}: {name} {value:.{digits}f} ± {error:.{digits}f}, trained from {low:g} to {high:g}")
     return said
 

@@ -93,7 +93,7 @@ def test_what_lies_outside_the_domain_is_said(folder: Path, trained: Run) -> Non
 def test_edge_and_distance_are_said(folder: Path, trained: Run, monkeypatch) -> None:
     data, params = trained.data(), trained.params
     labels, sigma = data.labels[0].astype(float), np.full(20, 0.1)
-    for logg, said in ((1.0, []), (1.95, ["at the edge"]), (2.05, ["at the edge"]), (2.5, ["outside"])):
+    for logg, said in ((1.0, []), (1.95, ["at the edge"]), (2.05, ["just outside"]), (2.5, ["outside"])):
         labels[:2], sigma[0] = (4500, logg), 30
         assert [text.split(":")[0] for text in observed._domain(labels, sigma, params)] == said
     (star,) = observed.prepare_all(
