@@ -24,7 +24,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing; some PyTorch helps | figures only | 30 seconds | 2026-11-21 |
+# | nothing; some PyTorch helps | figures only | 20 seconds | 2026-11-21 |
 
 # %%
 # %matplotlib inline

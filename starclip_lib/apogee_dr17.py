@@ -23,6 +23,7 @@ from starclip_lib.settings_data import DataParams
 from starclip_lib.spectra import PairedSpectra, SpectrumSet, split_by_star
 
 DATA_FILE = "apogee-dr17.h5"
+_FEWEST = 40  # stars, as for a simulated data set
 _SAFE = re.compile(r"[\w+][\w.+\-\[\]]*")  # field and star names become parts of paths
 
 
@@ -55,6 +56,8 @@ def fetch_apogee(
         part.write_text("\n".join(jobs) + "\n", encoding="utf-8")
     say(f"{cuts.to_string(index=False)}\n{len(stars)} stars; cuts.csv, stars.csv and files.txt are in {folder}")
 
+    if len(stars) < _FEWEST:
+        raise DataError(f"only {len(stars)} stars pass the cuts, {_FEWEST} are needed; widen the cuts listed above")
     missing, failed = downloader.fetch_all(jobs.items(), read_aspcap_star, "spectra")
     lost = {**missing, **failed}
     with atomic_path(folder / "lost.txt") as part:
@@ -82,7 +85,7 @@ def build_data_set(
 ) -> PairedSpectra:
     """Read the spectra of `stars` (columns of `select_giants` and `file`) and compute their NIRSpec partners.
 
-    Peak memory is about 120 kB a star.  Raises DataError naming the file that cannot be read or the label that is off.
+    Its arrays take 120 kB a star.  Raises DataError naming the file that cannot be read or the label that is off.
     """
     emulator = emulator or default_emulator()
     labels = stars[list(LABELS)].to_numpy()

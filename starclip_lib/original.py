@@ -36,7 +36,7 @@ def import_original(
     allstar : apogee_dr17.h5 with the pandas key `allstar`: n rows, or n + 1 with `unpaired_row` to be left out
     spectra : the APOGEE fluxes, n or n + 1 rows of 8575 pixels: a pickled frame (.pkl, .pkl.gz; read without running
         anything in it) or an HDF5 file with one frame or array
-    Peak memory is about 7 GB for the 19,799 rows of the paper (float64 in the files).
+    All three files are held in memory, and the fluxes once more in float32.
     Raises DataError, naming the file, if something is missing, damaged, unsafe, or the rows do not belong together.
     """
     wavelength = read_frame_hdf(jwst, "wavelength").to_numpy(np.float64).ravel()

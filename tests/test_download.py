@@ -201,6 +201,13 @@ def test_failed_spectra_stop_the_data_set_unless_told_otherwise(survey_archive: 
     assert PairedSpectra.read(path).n_stars == N - 1
 
 
+def test_cuts_that_leave_too_few_stars_stop_before_the_download(survey_archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="only 0 stars pass the cuts, 40 are needed"):
+        fetch_apogee(settings(survey_archive, teff_range=(1.0, 2.0)), 7, tmp_path, lambda line: None)
+    assert len(pd.read_csv(tmp_path / "dr17" / "cuts.csv")) == 13  # says which cut it was
+    assert list(survey_archive.requests) == ["allStar-test.fits"]
+
+
 def test_names_that_would_leave_the_folder_are_refused(survey_archive: Archive, tmp_path: Path) -> None:
     table = catalogue(N).assign(FIELD="../../etc")
     Table.from_pandas(table).write(survey_archive.folder / "allStar-test.fits", overwrite=True)
