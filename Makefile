@@ -1,7 +1,9 @@
 # make run        set everything up and run the pipeline: reports/quick/index.html
 # make test       set everything up and run all tests, notebooks included
+# make test-browser   run notebooks and the similarity browser in headless Chromium (installs it where apt can)
 # make lab        open the notebooks in JupyterLab
 # make notebooks  make the committed .ipynb from their .py sources
+# make pictures   make the pictures of the README (after make run; needs Chromium)
 # make bench      measure the throughput of the corruptions and of reading APOGEE files
 # make lint       check and format-check the code
 # make clean      delete runs, reports and the virtual environment
@@ -13,7 +15,7 @@ PYTHON ?= python3
 PARAMS ?= params/quick.yaml
 BIN := .venv/bin
 
-.PHONY: run test lab notebooks bench lint setup clean help
+.PHONY: run test test-browser chromium lab notebooks pictures bench lint setup clean help
 
 run:
 	@echo "make run: set up .venv if needed, then run $(PARAMS) (two cores: a few minutes)"
@@ -26,11 +28,26 @@ test:
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/python -m pytest
 
+chromium:
+	@for program in chromium chromium-browser google-chrome; do command -v $$program >/dev/null && exit 0; done; \
+	  echo "installing Chromium"; \
+	  { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium; } >/dev/null 2>&1 || \
+	  { echo "error: no Chromium; on Debian and Ubuntu: apt install chromium" >&2; exit 1; }
+
+test-browser: chromium
+	@echo "make test-browser: make the small run, then drive its pages in Chromium (a few minutes)"
+	@$(MAKE) --silent --no-print-directory .venv/.ready
+	@$(BIN)/starclip run params/small.yaml
+	@$(BIN)/python -m pytest tests/browser
+
 lab: .venv/.ready
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: .venv/.ready
 	@$(BIN)/python -m starclip_lib.refresh
+
+pictures: .venv/.ready
+	@$(BIN)/python docs/make_pictures.py
 
 bench: .venv/.ready
 	@$(BIN)/python benchmarks/corruption_throughput.py

@@ -21,6 +21,8 @@
 #
 # **After this notebook you can** explain to a friend what StarCLIP does, and know which notebook to open next.
 #
+# **Before this:** nothing but Python and curiosity.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | nothing | figures only | 40 seconds | 2026-11-21 |
@@ -33,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from starclip_lib import figures, figures_spectra, recipes, retrieval
+from starclip_lib import exercises, figures, figures_spectra, recipes, retrieval
 from starclip_lib.contrastive import info_nce
 from starclip_lib.corruptions import extended_mock, mock, seeded
 from starclip_lib.embeddings import as_embeddings, run_encoder
@@ -212,6 +214,35 @@ print("better than guessing:", bool(np.median(ranks) < len(test) / 4))
 # | [07 · Atlas](07_atlas.ipynb) | maps of the space |
 # | [08 · Probing](08_probing.ipynb) | labels, uncertainties and physical limits |
 # | [10 · Observed NIRSpec](10_observed_nirspec.ipynb) | real JWST spectra |
+#
+# ## Exercises
+#
+# **1.** Someone searches blindly among 1,000 candidates. How often is the right star among the first ten? Answer with a
+# fraction.
+
+# %%
+answer = None
+exercises.check("00.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 0.01. Ten of a thousand places. It is what any method has to beat, and the page of every run prints it.
+#
+# </details>
+#
+# **2.** Which of the two surveys brings the labels? Answer `"APOGEE"` or `"NIRSpec"`.
+
+# %%
+answer = None
+exercises.check("00.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `"APOGEE"`: bright stars, high resolution, and a pipeline (ASPCAP) that measured twenty labels of each.
+#
+# </details>
 #
 # ## Questions
 #

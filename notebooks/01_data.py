@@ -21,6 +21,8 @@
 # **After this notebook you can** say how the stars were drawn, why the two spectra of a star disagree a little, and
 # how stars are divided so that nothing leaks from the test into the training.
 #
+# **Before this:** notebook 00; what a spectrum is.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | nothing | `runs/NAME/data.h5` | 20 seconds | 2026-11-21 |
@@ -31,7 +33,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from starclip_lib import figures_spectra
+from starclip_lib import exercises, figures_spectra
 from starclip_lib.datasets import make_data_set, real_examples
 from starclip_lib.emulator import default_emulator
 from starclip_lib.fitting import fit_spectrum
@@ -212,6 +214,37 @@ run.save_metrics("data", {"source": data.source, "n_stars": data.n_stars, **coun
 # | wavelength grids, resolutions, chips, and the convention for missing pixels | every spectrum (LTE syntheses through an emulator, see `docs/emulator.md`) |
 # | the published uncertainties and spreads of the labels | the stars: a model population; its giant branch is fitted to DR12 giants, its spreads to the published ones |
 # | where NIRSpec's detectors leave gaps (notebook 02) | residuals of sky, tellurics, velocity and line-spread function |
+#
+# ## Exercises
+#
+# **1.** How many times narrower is an APOGEE resolution element (R = 22,500) than one of NIRSpec (R = 2,700) at the same
+# wavelength?
+
+# %%
+answer = None
+exercises.check("01.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 22,500 / 2,700 = 8.3. That is why a line that stands alone in APOGEE is part of a blend in NIRSpec.
+#
+# </details>
+#
+# **2.** Our NIRSpec grid has 8,192 pixels from 9,000 to 18,000 Å. What velocity, in km/s, shifts a line at 13,500 Å by one
+# pixel?
+
+# %%
+answer = None
+exercises.check("01.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 9,000 / 8,191 = 1.099 Å a pixel, and v = c × 1.099 / 13,500 = 24.4 km/s. Velocities of a few km/s are a fraction of a
+# pixel.
+#
+# </details>
 #
 # ## Questions
 #

@@ -21,6 +21,8 @@
 # **After this notebook you can** name the five corruptions of the paper, apply them to any batch of spectra on any
 # device, and explain why real detector gaps are not independent of each other.
 #
+# **Before this:** notebook 01.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | `data.h5` (notebook 01) | figures only | 15 seconds | 2026-11-21 |
@@ -30,7 +32,8 @@
 import numpy as np
 import torch
 
-from starclip_lib import figures_spectra
+from starclip_lib import exercises, figures_spectra
+from starclip_lib.corruption_explorer import CorruptionExplorer
 from starclip_lib.corruptions import extended_mock, mock, seeded
 from starclip_lib.gaps import GapModel, detect_gaps, read_gaps, read_trace_image
 from starclip_lib.recipes import reference_flux
@@ -107,6 +110,20 @@ seen = noisy != 1
 print(f"scatter {(noisy - batch)[seen].std():.3f}, expected {1 / 50:.3f}")
 
 # %% [markdown]
+# ## Your turn: the corruption explorer
+#
+# Every slider is one parameter of one corruption, every box switches one off. *New draw* throws the dice again, the menu
+# zooms on a Paschen line. If StarCLIP has been trained (notebooks 03 to 06), the lines below the figure say what it makes of
+# the damage: how far the embedding has moved from that of the clean spectrum (cosine similarity, 1 is not at all), and what
+# a linear probe reads before and after. Try to find out which of the five hurts most, and whether more noise or a wider gap
+# costs you vanadium first.
+#
+# (Sliders need a running notebook; elsewhere you see a picture of it.)
+
+# %%
+CorruptionExplorer(run)
+
+# %% [markdown]
 # ## Measuring gaps in a picture
 #
 # The paper measured the gaps with OpenCV in a picture of spectral traces on the detectors. We do the same. The picture
@@ -160,6 +177,34 @@ figure
 # %% [markdown]
 # Why care? With the independent model, training wastes effort on impossible spectra, and a test on such spectra
 # says little about the telescope.
+#
+# ## Exercises
+#
+# **1.** What is the standard deviation of the noise on the continuum at a signal-to-noise ratio of 50?
+
+# %%
+answer = None
+exercises.check("02.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 1 / 50 = 0.02. Strong lines at NIRSpec's resolution are a few times that deep, weak ones drown in it.
+#
+# </details>
+#
+# **2.** With `dead_fraction` 0.001, how many of the 8,192 pixels are set to 1?
+
+# %%
+answer = None
+exercises.check("02.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 8: `round(0.001 * 8192)`.
+#
+# </details>
 #
 # ## Questions
 #

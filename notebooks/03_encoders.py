@@ -21,13 +21,17 @@
 # **After this notebook you can** explain what the encoders look like inside, why the scaling of their input decides
 # whether they learn at all, and how good they are for each label.
 #
+# **Before this:** notebooks 01 and 02; linear regression.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | `data.h5` (notebook 01) | `apogee.ckpt`, `nirspec.ckpt`, `supervised.ckpt` | 80 seconds | 2026-11-21 |
 
 # %%
 # %matplotlib inline
-from starclip_lib import figures, recipes
+from IPython.display import display
+
+from starclip_lib import exercises, figures, recipes
 from starclip_lib.corruptions import mock
 from starclip_lib.embeddings import predict_labels
 from starclip_lib.encoders import make_encoder
@@ -35,6 +39,7 @@ from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.probing import score_labels, score_table
 from starclip_lib.run import Run
 from starclip_lib.settings import EncoderParams
+from starclip_lib.training_viewer import TrainingViewer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -76,18 +81,29 @@ for instrument in (APOGEE, NIRSPEC):
 # The loss is the mean squared error of the labels after each has been brought to zero mean and unit variance *over the
 # training stars*. The NIRSpec encoder and the CNN baseline see freshly corrupted spectra in every epoch, so they
 # cannot memorise noise. A checkpoint is written after every epoch: stop the kernel, run the cell again, and the
-# training goes on where it was, to the same result.
-
-# %%
-for instrument in ("apogee", "nirspec"):
-    run.build(f"{instrument}.ckpt", lambda path: recipes.train_encoder(path, data, run.params, instrument))
-
-# %%
-run.build("supervised.ckpt", lambda path: recipes.train_supervised(path, data, run.params))
-models = {name: run.model(f"{name}.ckpt") for name in ("apogee", "nirspec", "supervised")}
+# training goes on where it was, to the same result. In JupyterLab the curves below grow while you wait; what is already
+# trained is shown at once.
 
 # %%
 titles = {"apogee": "APOGEE encoder", "nirspec": "NIRSpec encoder", "supervised": "CNN on mock NIRSpec"}
+viewers = {name: TrainingViewer(title) for name, title in titles.items()}
+display(*viewers.values())
+
+# %%
+for name in ("apogee", "nirspec"):
+    watch = viewers[name].update
+    run.build(f"{name}.ckpt", lambda path: recipes.train_encoder(path, data, run.params, name, watch))
+
+# %%
+watch = viewers["supervised"].update
+run.build("supervised.ckpt", lambda path: recipes.train_supervised(path, data, run.params, watch))
+
+# %%
+models = {name: run.model(f"{name}.ckpt") for name in titles}
+for name, model in models.items():
+    viewers[name].show(model.history)
+
+# %%
 figure = figures.loss_curves({titles[name]: model.history for name, model in models.items()})
 run.save_figure("encoder_losses", figure)
 figure
@@ -149,6 +165,35 @@ better = scores["APOGEE encoder"]["r2"]["Fe"] > scores["CNN on mock NIRSpec"]["r
 print("iron from APOGEE is easier than vanadium from mock NIRSpec:", better)
 
 # %% [markdown]
+# ## Exercises
+#
+# **1.** A network predicts the mean of every label, for every star. What is its loss (mean squared error of the Z-scored
+# labels)?
+
+# %%
+answer = None
+exercises.check("03.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 1, the variance of a Z-scored label. Look at where the loss curves begin.
+#
+# </details>
+#
+# **2.** And what is its r²?
+
+# %%
+answer = None
+exercises.check("03.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 0: it explains nothing of what differs from star to star. A negative r² is worse than that.
+#
+# </details>
+#
 # ## Questions
 #
 # 1. Which labels are predicted worst, and do they have strong lines in NIRSpec's range? Compare with the limits in

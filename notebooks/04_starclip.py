@@ -21,6 +21,9 @@
 # **After this notebook you can** write down the contrastive loss, say what the temperature does, and show with one
 # picture that two instruments agree.
 #
+# **Before this:** notebook 03; the loss is derived step by step in [Contrastive learning from
+# scratch](contrastive_from_scratch.ipynb).
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | `data.h5`, `apogee.ckpt`, `nirspec.ckpt` (notebooks 01 and 03) | `starclip.ckpt` | 35 seconds | 2026-11-21 |
@@ -30,13 +33,15 @@
 import math
 
 import torch
+from IPython.display import display
 
-from starclip_lib import figures, recipes
+from starclip_lib import exercises, figures, recipes
 from starclip_lib.contrastive import info_nce
 from starclip_lib.corruptions import mock
 from starclip_lib.embeddings import run_encoder
 from starclip_lib.labels import FE
 from starclip_lib.run import Run
+from starclip_lib.training_viewer import TrainingViewer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -99,11 +104,18 @@ z_apogee = run_encoder(before["apogee"], data.apogee.flux, stars)[:, 0]
 matrices = {"before alignment": z_nirspec @ z_apogee.T}
 
 # %% [markdown]
-# Now the alignment itself. Both encoders go on training from where notebook 03 left them.
+# Now the alignment itself. Both encoders go on training from where notebook 03 left them. In JupyterLab, watch the two
+# curves: the loss, and how often a validation star's partner is the nearest of all.
 
 # %%
-path = run.build("starclip.ckpt", lambda path: recipes.train_starclip(path, data, run.params, *paths))
+viewer = TrainingViewer("StarCLIP")
+display(viewer)
+
+# %%
+train = recipes.train_starclip
+path = run.build("starclip.ckpt", lambda path: train(path, data, run.params, *paths, viewer.update))
 model = run.model("starclip.ckpt")
+viewer.show(model.history)
 
 # %%
 figure = figures.loss_curves({"StarCLIP": model.history})
@@ -135,6 +147,34 @@ print("dimensions:", z_nirspec.shape[1])
 
 # %% [markdown]
 # This is a small game of pairs with 48 players. Notebook 06 plays it with all test stars.
+#
+# ## Exercises
+#
+# **1.** What is the loss of a batch of 512 if all embeddings are equal? Does the scale matter?
+
+# %%
+answer = None
+exercises.check("04.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `math.log(512)`, about 6.24, for every scale: equal cosines stay equal when all are multiplied by it.
+#
+# </details>
+#
+# **2.** Our alignment starts with a `logit_scale` of 50. Which temperature is that?
+
+# %%
+answer = None
+exercises.check("04.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 1 / 50 = 0.02. What the paper calls a temperature of 15.5 is a scale, too.
+#
+# </details>
 #
 # ## Questions
 #

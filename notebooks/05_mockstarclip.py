@@ -21,17 +21,22 @@
 # **After this notebook you can** fine-tune part of a network against a frozen copy of itself, and choose training
 # stars so that rare metallicities are not forgotten.
 #
+# **Before this:** notebook 04.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | `data.h5`, `starclip.ckpt`, `supervised.ckpt` | `mockstarclip.ckpt`, `supervised_extended.ckpt` | 25 seconds | 2026-11-21 |
 
 # %%
 # %matplotlib inline
-from starclip_lib import figures, figures_spectra, recipes
+from IPython.display import display
+
+from starclip_lib import exercises, figures, figures_spectra, recipes
 from starclip_lib.corruptions import mock
 from starclip_lib.embeddings import run_encoder
 from starclip_lib.labels import FE
 from starclip_lib.run import Run
+from starclip_lib.training_viewer import TrainingViewer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -76,14 +81,18 @@ figure
 # the same few stars.
 
 # %%
-run.build("mockstarclip.ckpt", lambda path: recipes.train_mockstarclip(path, data, run.params, starclip))
-model = run.model("mockstarclip.ckpt")
+viewer = TrainingViewer("MockStarCLIP")
+display(viewer)
 
 # %%
-run.build(
-    "supervised_extended.ckpt",
-    lambda path: recipes.train_supervised_extended(path, data, run.params, supervised),
-)
+train = recipes.train_mockstarclip
+run.build("mockstarclip.ckpt", lambda path: train(path, data, run.params, starclip, viewer.update))
+model = run.model("mockstarclip.ckpt")
+viewer.show(model.history)
+
+# %%
+tune = recipes.train_supervised_extended
+run.build("supervised_extended.ckpt", lambda path: tune(path, data, run.params, supervised))
 baseline = run.model("supervised_extended.ckpt")
 
 # %%
@@ -131,6 +140,34 @@ same = all(
 print("the frozen encoder is StarCLIP's, unchanged:", bool(same))
 
 # %% [markdown]
+# ## Exercises
+#
+# **1.** One of the two encoders must not move while MockStarCLIP is trained. Which one? Answer `"mock"` or `"extended"`.
+
+# %%
+answer = None
+exercises.check("05.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `"mock"`: it is StarCLIP's NIRSpec encoder, whose space APOGEE shares. If it moved, the bridge to APOGEE would break.
+#
+# </details>
+#
+# **2.** How many negatives does a query have in a batch of 16 different stars?
+
+# %%
+answer = None
+exercises.check("05.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 15, all the others.
+#
+# </details>
+#
 # ## Questions
 #
 # 1. Why are only the fully connected layers tuned, and not everything?

@@ -21,6 +21,8 @@
 # **After this notebook you can** search by cosine similarity, read SuccessRate@k and MRR, and judge them against chance,
 # against raw spectra, and against the paper.
 #
+# **Before this:** notebook 04.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | `data.h5`, `starclip.ckpt`, `mockstarclip.ckpt` | `embeddings.h5` | 30 seconds | 2026-11-21 |
@@ -30,7 +32,7 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import figures, figures_spectra, recipes, retrieval
+from starclip_lib import exercises, figures, figures_spectra, recipes, retrieval
 from starclip_lib.embeddings import read_embeddings
 from starclip_lib.instruments import APOGEE
 from starclip_lib.labels import LABELS
@@ -196,6 +198,34 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown]
+# ## Exercises
+#
+# **1.** Three queries find their star at ranks 1, 2 and 4. What is the MRR?
+
+# %%
+answer = None
+exercises.check("06.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# (1 + 1/2 + 1/4) / 3 = 0.583. It is ruled by the first places: rank 4 or rank 400 hardly matters.
+#
+# </details>
+#
+# **2.** An APOGEE spectrum searches among five views of each of 1,000 NIRSpec stars. What is R@1 by chance?
+
+# %%
+answer = None
+exercises.check("06.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 5 / 5,000 = 0.001.
+#
+# </details>
+#
 # ## Questions
 #
 # 1. R@1 depends on how many candidates there are. How would you expect it to change with ten times as many stars?

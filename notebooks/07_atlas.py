@@ -21,6 +21,8 @@
 # **After this notebook you can** project embeddings with PCA and UMAP, and tell which features of such a map deserve
 # trust.
 #
+# **Before this:** notebook 06.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | `data.h5`, `embeddings.h5` (notebooks 01 and 06) | figures, `atlas.html` to explore | 50 seconds | 2026-11-21 |
@@ -29,7 +31,7 @@
 # %matplotlib inline
 import numpy as np
 
-from starclip_lib import figures
+from starclip_lib import exercises, figures
 from starclip_lib.atlas import principal_components, thin, umap_map
 from starclip_lib.embeddings import join, read_embeddings
 from starclip_lib.probing import labels_of
@@ -127,6 +129,34 @@ print("components:", len(fractions), "- fractions sum to", round(float(fractions
 print("points drawn:", len(shown), "of", len(labels))
 
 # %% [markdown]
+# ## Exercises
+#
+# **1.** If all twenty directions of a space carried the same variance, which share would the first two components have?
+
+# %%
+answer = None
+exercises.check("07.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 2 / 20 = 0.1. Compare with the fractions above.
+#
+# </details>
+#
+# **2.** Two islands in a UMAP are twice as far apart as two others. So their stars differ twice as much. `True` or `False`?
+
+# %%
+answer = None
+exercises.check("07.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `False`. Distances between groups mean nothing in a UMAP; run it with another seed and they change.
+#
+# </details>
+#
 # ## Questions
 #
 # 1. Which label follows the first component most closely, and which the second? Compute correlations to check.

@@ -22,6 +22,8 @@
 # **After this notebook you can** probe a frozen embedding without fooling yourself, attach an uncertainty to each
 # label, and say what a Cramér-Rao bound is.
 #
+# **Before this:** notebook 06; linear regression, standard deviations.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | `data.h5`, `embeddings.h5`, the two supervised models | tables and figures | 25 seconds | 2026-11-21 |
@@ -30,7 +32,7 @@
 # %matplotlib inline
 import numpy as np
 
-from starclip_lib import figures, recipes
+from starclip_lib import exercises, figures, recipes
 from starclip_lib.corruptions import mock
 from starclip_lib.embeddings import predict_labels, read_embeddings
 from starclip_lib.emulator import default_emulator
@@ -174,6 +176,34 @@ print("stars judged:", scores["starclip"]["n"], "and", scores["mockstarclip"]["n
 print("[Fe/H] is recovered better than [V/H]:", scores["starclip"]["r2"]["Fe"] > scores["starclip"]["r2"]["V"])
 
 # %% [markdown]
+# ## Exercises
+#
+# **1.** The RMSE of a label is half of the spread of that label among the stars, without bias. What is r²?
+
+# %%
+answer = None
+exercises.check("08.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 1 − (1/2)² = 0.75. An r² that looks good still leaves half of the spread.
+#
+# </details>
+#
+# **2.** The signal-to-noise ratio doubles. By which factor does the Cramér-Rao bound change?
+
+# %%
+answer = None
+exercises.check("08.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 0.5. Information grows as the square, and the bound is one over its root.
+#
+# </details>
+#
 # ## Questions
 #
 # 1. The CNN beats the probe in most labels. What does the embedding offer that the CNN does not?

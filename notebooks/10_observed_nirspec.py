@@ -21,6 +21,8 @@
 # **After this notebook you can** judge whether a spectrum is usable, bring it to rest and to the training grid, read its
 # labels with uncertainties, and say whether the models may be believed there.
 #
+# **Before this:** notebooks 06 and 08.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra | `observed.csv`, `observed.ecsv`, a page for each star | 20 seconds (the study: 6 minutes more) | 2026-11-21 |
@@ -33,7 +35,7 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import figures, figures_spectra, observed
+from starclip_lib import exercises, figures, figures_spectra, observed
 from starclip_lib.atlas import principal_components
 from starclip_lib.embeddings import read_embeddings
 from starclip_lib.instruments import NIRSPEC
@@ -165,6 +167,34 @@ if spectra and settings.study:
     display(figure, study.pivot(index="treatment", columns="star").reindex(list(observed.STUDY)))
 
 # %% [markdown]
+# ## Exercises
+#
+# **1.** A star recedes with 30 km/s. By how many Å is a line at 13,000 Å shifted?
+
+# %%
+answer = None
+exercises.check("10.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 13,000 × 30 / 299,792 = 1.30 Å, a little more than a pixel of our grid. Forget it, and every line is in the wrong place.
+#
+# </details>
+#
+# **2.** A star comes out with log g 2.80 ± 0.20, and the models were trained up to 2.6. By how many sigma is it beyond?
+
+# %%
+answer = None
+exercises.check("10.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# (2.80 − 2.60) / 0.20 = 1. Such a star may well be inside; the table says so in words and gives the numbers.
+#
+# </details>
+#
 # ## Questions
 #
 # 1. Members of one cluster share velocity and composition. Do the labels agree among the stars? Where they do not, which

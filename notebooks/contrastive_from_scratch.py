@@ -22,6 +22,8 @@
 # **After this notebook you can** derive the loss, write it from memory, choose a temperature for a reason, and recognise
 # a batch that will spoil a training.
 #
+# **Before this:** Python with NumPy; that a network is trained by following gradients downhill.
+#
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
 # | nothing; some PyTorch helps | figures only | 20 seconds | 2026-11-21 |
@@ -33,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from IPython.display import display
 
-from starclip_lib import figures
+from starclip_lib import exercises, figures
 from starclip_lib.contrastive import info_nce
 from starclip_lib.run import Run
 from starclip_lib.toy import ToySurvey, align_toy, observe_toy, toy_encoder, toy_scores
@@ -193,6 +195,35 @@ print(f"the push on the copies is more than ten times as strong if they count as
 #
 # And the loss has a floor then: with $m$ copies that nobody can tell apart, even a perfect arrangement pays $\log m$ for
 # each question. A loss that stops falling need not mean that nothing is learned.
+#
+# ## Exercises
+#
+# **1.** What is the loss of our sixty stars if all seats are the same? Answer with a number.
+
+# %%
+answer = None
+exercises.check("toy.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `math.log(60)`, about 4.09. Each of the sixty answers has probability 1/60.
+#
+# </details>
+#
+# **2.** Every star is in the batch three times, copies sit on top of each other, and everything else is perfect and far
+# away. What is the loss of the best arrangement, if copies count as negatives?
+
+# %%
+answer = None
+exercises.check("toy.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `math.log(3)`, about 1.10. The right partner shares its seat with two copies, so its probability is 1/3 at best.
+#
+# </details>
 #
 # ## Questions
 #

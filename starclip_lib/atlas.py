@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA
 
 from starclip_lib.config import DataError
 from starclip_lib.embeddings import Embeddings
+
+if TYPE_CHECKING:
+    from umap import UMAP
 
 
 def thin(points: Embeddings, n: int, seed: int) -> np.ndarray:
@@ -29,7 +33,12 @@ def principal_components(z: np.ndarray, n_components: int = 2) -> tuple[np.ndarr
 
 
 def umap_map(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -> np.ndarray:
-    """UMAP of embeddings (m, dim) by cosine distance: coordinates (m, 2).
+    """UMAP of embeddings (m, dim) by cosine distance: coordinates (m, 2)."""
+    return fit_umap(z, n_neighbours, min_distance, seed).embedding_
+
+
+def fit_umap(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -> UMAP:
+    """The same, ready to place new vectors on the map as well (`.transform`).
 
     Repeats on one machine, not across machines.  The first call in a session compiles for about 20 s.
     """
@@ -39,6 +48,4 @@ def umap_map(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_jobs value")  # a seed means one thread; that is what we ask for
-        return umap.UMAP(
-            n_neighbors=n_neighbours, min_dist=min_distance, metric="cosine", random_state=seed
-        ).fit_transform(z)
+        return umap.UMAP(n_neighbors=n_neighbours, min_dist=min_distance, metric="cosine", random_state=seed).fit(z)

@@ -50,6 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     observe.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     observe.set_defaults(command=_observe)
 
+    browse = commands.add_parser("browse", help="look for similar stars in a web page, on this machine")
+    browse.add_argument(
+        "params", type=Path, nargs="?", metavar="PARAMS", help="parameter file of a finished run (params/quick.yaml)"
+    )
+    browse.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    browse.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1 (8866)")
+    browse.add_argument("--no-browser", action="store_true", help="only serve the page; open no web browser")
+    browse.set_defaults(command=_browse)
+
     fetch = commands.add_parser("fetch", help="download public spectra and make a data set of them")
     sources = fetch.add_subparsers(required=True, metavar="SOURCE")
     apogee = sources.add_parser("apogee", help="red giants of APOGEE DR17, with ab initio NIRSpec partners")
@@ -112,6 +121,15 @@ def _observe(arguments: argparse.Namespace) -> None:
     arguments.params = arguments.params or Path(os.path.relpath(project_root(Path.cwd()) / "params" / "m71.yaml"))
     arguments.fresh = False
     _run(arguments)
+
+
+def _browse(arguments: argparse.Namespace) -> None:
+    from starclip_lib.browse import browse
+    from starclip_lib.run import Run, project_root
+
+    file = arguments.params or project_root(Path.cwd()) / "params" / "quick.yaml"
+    overrides = merge_assignments(arguments.set)
+    browse(Run.open(file, overrides), file.resolve(), overrides, arguments.port, not arguments.no_browser, _say)
 
 
 def _fetch_apogee(arguments: argparse.Namespace) -> None:

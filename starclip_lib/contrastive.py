@@ -35,6 +35,12 @@ def info_nce(z_a: Tensor, z_b: Tensor, logit_scale: Tensor | float, star: Tensor
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
+def partner_first(z_a: Tensor, z_b: Tensor) -> float:
+    """Share of the unit vectors z_a (n, dim) whose own row of z_b (n, dim) is the nearest of all."""
+    nearest = (z_a @ z_b.T).argmax(dim=1)
+    return float((nearest == torch.arange(len(z_a), device=z_a.device)).float().mean())
+
+
 class StarCLIP(nn.Module):
     """Two encoders and a logit scale.
 

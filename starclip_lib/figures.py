@@ -25,7 +25,10 @@ MAIN_LABELS = ("Teff", "logg", "Fe", "Mg", "Al", "V")
 
 @styled
 def loss_curves(histories: Mapping[str, History]) -> Figure:
-    """Training and validation loss of each training, epoch by epoch, with the epoch that was kept."""
+    """Training and validation loss of each training, epoch by epoch, with the epoch that was kept.
+
+    On the right-hand axis, of alignments, the share of validation stars whose partner is the nearest.
+    """
     figure, axes = new_axes(1, len(histories), (3.6 * len(histories), 3))
     for ax, (name, history) in zip(axes, histories.items(), strict=True):
         epochs = np.arange(1, history.epochs + 1)
@@ -33,6 +36,11 @@ def loss_curves(histories: Mapping[str, History]) -> Figure:
         ax.plot(epochs, history.val_loss, label="validation")
         ax.plot(history.best_epoch, min(history.val_loss), "o", color=APOGEE_COLOUR, ms=5)
         ax.set(title=name, xlabel="epoch", yscale="log")
+        if history.val_retrieval:
+            right = ax.twinx()
+            right.plot(epochs, history.val_retrieval, color=CYCLE[2], ls="--", label="partner is the nearest")
+            right.set(ylabel="share of validation stars (dashed)", ylim=(0, 1.02))
+            right.grid(False)
     axes[0].set_ylabel("loss")
     axes[0].legend()
     return figure

@@ -21,6 +21,7 @@ from starclip_lib.style import (
     name_features,
     new_axes,
     styled,
+    without_gaps,
 )
 
 
@@ -250,6 +251,20 @@ def neighbours(
     top.legend(fontsize=8, ncols=2, loc="lower left")
     bottom.axhline(0, color="black", lw=0.8)
     bottom.set(xlabel="vacuum wavelength [Å]", ylabel="minus query", xlim=window)
+    return figure
+
+
+@styled
+def before_and_after(clean: np.ndarray, corrupted: np.ndarray, window: tuple[float, float]) -> Figure:
+    """A NIRSpec spectrum (8192,) before and after corruption, with the difference below; gaps are left blank."""
+    figure, (top, bottom) = new_axes(2, 1, (10, 4.4), sharex=True, height_ratios=(2.3, 1))
+    seen = without_gaps(corrupted, NIRSPEC.no_data)
+    top.plot(NIRSPEC.wavelength, clean, color="#999999", lw=0.8, label="ab initio")
+    top.plot(NIRSPEC.wavelength, seen, color=NIRSPEC_COLOUR, lw=0.4, label="corrupted")
+    bottom.plot(NIRSPEC.wavelength, seen - clean, color=NIRSPEC_COLOUR, lw=0.5)
+    top.set(ylabel="flux / continuum", xlim=window)
+    top.legend(loc="lower left", ncols=2)
+    bottom.set(xlabel="vacuum wavelength [Å]", ylabel="difference")
     return figure
 
 

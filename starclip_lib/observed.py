@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from astropy.table import Table
-from sklearn.linear_model import LinearRegression
 
 from starclip_lib.config import DataError, changed_params
 from starclip_lib.continuum import PseudoContinuum
@@ -23,7 +22,7 @@ from starclip_lib.labels import FE, LABELS, LOGG, TEFF, UNITS
 from starclip_lib.models import Model
 from starclip_lib.nirspec import ObservedSpectrum, PreparedSpectrum, prepare_observed
 from starclip_lib.nirspec_files import find_observed, read_observed
-from starclip_lib.probing import labels_of
+from starclip_lib.probing import fit_probe, labels_of
 from starclip_lib.recipes import train_encoder
 from starclip_lib.retrieval import SimilarityIndex
 from starclip_lib.run import Run
@@ -168,8 +167,7 @@ def analyse(stars: list[PreparedSpectrum], data: PairedSpectra, run: Run) -> Ana
     encoder = run.model("starclip.ckpt").encoders["nirspec"]
     every = read_embeddings(path, "starclip/nirspec")
     known, test = every.take("train", "val"), every.take("test")
-    catalogue = labels_of(known.star_id, data.star_id, data.labels)
-    probe = LinearRegression().fit(known.z.astype(np.float64), catalogue)
+    probe = fit_probe(known, data.star_id, data.labels)
     error = probe.predict(test.z) - labels_of(test.star_id, data.star_id, data.labels)
     rmse = np.sqrt((error**2).mean(axis=0))
     index = SimilarityIndex(known.z, known.star_id)

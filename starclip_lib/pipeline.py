@@ -32,6 +32,8 @@ from starclip_lib.files import atomic_path, write_json
 from starclip_lib.nirspec_files import find_observed
 from starclip_lib.report import assemble_metrics, write_index
 from starclip_lib.run import Run, digest
+from starclip_lib.training import BARS
+from starclip_lib.widgets import WIDGET
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ NOTEBOOKS = {
         ("seed", "corruption", "limits", "mockstarclip", "device"),
         ("data.h5", "embeddings.h5", "supervised.ckpt", "supervised_extended.ckpt"),
         metrics=("probing", "limits"),
+    ),
+    "09_similarity_browser": Notebook(
+        ("seed", "corruption", "observed", "atlas"),
+        ("data.h5", "apogee.ckpt", "nirspec.ckpt", "embeddings.h5", *_MODELS),
     ),
     "10_observed_nirspec": Notebook(
         ("seed", "data", "corruption", "pretrain", "observed", "device"), ("data.h5", "embeddings.h5", "starclip.ckpt")
@@ -181,6 +187,7 @@ def _execute(run: Run, name: str, parameters: dict[str, Any]) -> None:
     failed = run.report / f"{name}.failed.ipynb"
     failed.unlink(missing_ok=True)
     bars = sys.stderr if sys.stderr.isatty() else None  # the progress bars of the trainings, live
+    os.environ[BARS] = "1"  # the notebooks' viewers are out of sight here
     with atomic_path(run.report / f"{name}.ipynb") as part, tempfile.TemporaryDirectory() as private:
         # Sockets in a folder of our own instead of TCP ports: nobody else on a shared machine can listen in.
         sockets = {"transport": "ipc", "ip": f"{private}/kernel"} if os.name == "posix" else {}
@@ -231,10 +238,15 @@ def _failure(error: PapermillExecutionError, name: str, failed: Path, root: Path
 
 
 def _sweep(notebook: nbformat.NotebookNode) -> None:
-    """Take the remains of progress bars out of an executed notebook, and what changes from run to run."""
+    """Take out of an executed notebook what needs a kernel, progress bars, and what changes from run to run."""
     notebook.metadata.pop("papermill", None)
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and "\r" in o.get("text", ""))]
+            for output in cell.outputs:
+                if output.get("data", {}).pop(WIDGET, None):  # its picture stays, if it has one; its repr says nothing
+                    output.data.pop("text/plain", None)
+            cell.outputs = [o for o in cell.outputs if o.get("data") != {}]

@@ -66,6 +66,14 @@ def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) 
     return average_views(probe.predict(test.z.astype(np.float64)), test.star_id)
 
 
+def fit_probe(known: Embeddings, star_id: np.ndarray, labels: np.ndarray) -> LinearRegression:
+    """The linear probe itself, for whoever wants to read labels off single spectra.
+
+    known : embeddings of stars whose labels (n, 20) are found by identifier (n,)
+    """
+    return LinearRegression().fit(known.z.astype(np.float64), labels_of(known.star_id, star_id, labels))
+
+
 def labels_of(star_id: np.ndarray, known_id: np.ndarray, known_labels: np.ndarray) -> np.ndarray:
     """Catalogue labels (m, 20) of the stars `star_id` (m,), looked up among `known_id` (n,)."""
     order = np.argsort(known_id)

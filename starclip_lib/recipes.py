@@ -20,7 +20,7 @@ from starclip_lib.labels import FE, LabelScaler
 from starclip_lib.models import Model
 from starclip_lib.settings import CorruptionParams, EncoderParams, Params, TrainParams
 from starclip_lib.spectra import SPLITS, PairedSpectra, SpectrumSet, select_evenly, split_by_star
-from starclip_lib.training import align, pretrain
+from starclip_lib.training import Watch, align, pretrain
 
 # Keys that make the random streams of the trainings independent of each other.
 _APOGEE, _NIRSPEC, _SUPERVISED, _EXTENDED, _STARCLIP, _MOCKSTARCLIP = range(1, 7)
@@ -90,6 +90,7 @@ class _Setup:
         train: TrainParams,
         key: int,
         title: str,
+        watch: Watch | None,
     ) -> None:
         """Pretrain an encoder on labels and save it as the only encoder of a model."""
         train_source, val_source = self.sources(spectra, rows, corruption, copies)
@@ -103,6 +104,7 @@ class _Setup:
             precision=self.precision,
             resume=resume_file(path),
             title=title,
+            watch=watch,
         )
         Model({spectra.instrument.name: encoder}, scaler, history).save(path)
         resume_file(path).unlink(missing_ok=True)
@@ -124,7 +126,7 @@ def _fresh_encoder(
     return encoder
 
 
-def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: str) -> None:
+def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: str, watch: Watch | None = None) -> None:
     """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper)."""
     spectra, settings = getattr(data, instrument), params.pretrain
     split = data.split
@@ -145,30 +147,32 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
         train=getattr(settings, instrument),
         key=key,
         title=f"{spectra.instrument.title} encoder",
+        watch=watch,
     )
 
 
-def train_supervised(path: Path, data: PairedSpectra, params: Params) -> None:
+def train_supervised(path: Path, data: PairedSpectra, params: Params, watch: Watch | None = None) -> None:
     """The supervised baseline: the CNN trained from scratch on mock NIRSpec (section 5.2.3)."""
-    rows = [data.rows("train"), data.rows("val")]
+    settings, rows = params.supervised, [data.rows("train"), data.rows("val")]
     _Setup.of(params).supervised(
         path,
-        _fresh_encoder(
-            data.nirspec, rows[0], params.supervised.encoder, params.corruption, params.seed * 10 + _SUPERVISED
-        ),
+        _fresh_encoder(data.nirspec, rows[0], settings.encoder, params.corruption, params.seed * 10 + _SUPERVISED),
         data.nirspec,
         data.labels,
         rows,
         scaler=LabelScaler.fit(data.labels[rows[0]]),
         corruption=mock(params.corruption),
         copies=params.corruption.n_views,
-        train=params.supervised.mock,
+        train=settings.mock,
         key=_SUPERVISED,
         title="supervised CNN",
+        watch=watch,
     )
 
 
-def train_supervised_extended(path: Path, data: PairedSpectra, params: Params, start: Path) -> None:
+def train_supervised_extended(
+    path: Path, data: PairedSpectra, params: Params, start: Path, watch: Watch | None = None
+) -> None:
     """The supervised baseline on extended mock: that CNN, its fully connected layers tuned on the few stars."""
     model = Model.load(start)
     encoder = model.encoders["nirspec"]
@@ -185,10 +189,13 @@ def train_supervised_extended(path: Path, data: PairedSpectra, params: Params, s
         train=params.supervised.extended,
         key=_EXTENDED,
         title="supervised CNN, extended mock",
+        watch=watch,
     )
 
 
-def train_starclip(path: Path, data: PairedSpectra, params: Params, nirspec: Path, apogee: Path) -> None:
+def train_starclip(
+    path: Path, data: PairedSpectra, params: Params, nirspec: Path, apogee: Path, watch: Watch | None = None
+) -> None:
     """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2)."""
     models = {"nirspec": Model.load(nirspec), "apogee": Model.load(apogee)}
     setup, rows = _Setup.of(params), [data.rows("train"), data.rows("val")]
@@ -204,13 +211,16 @@ def train_starclip(path: Path, data: PairedSpectra, params: Params, nirspec: Pat
         precision=setup.precision,
         resume=resume_file(path),
         title="StarCLIP",
+        watch=watch,
     )
     encoders = {"nirspec": model.encoder_a, "apogee": model.encoder_b}
     Model(encoders, scaler, history, float(model.logit_scale.detach())).save(path)
     resume_file(path).unlink(missing_ok=True)
 
 
-def train_mockstarclip(path: Path, data: PairedSpectra, params: Params, starclip: Path) -> None:
+def train_mockstarclip(
+    path: Path, data: PairedSpectra, params: Params, starclip: Path, watch: Watch | None = None
+) -> None:
     """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head."""
     start = Model.load(starclip)
     setup, stars = _Setup.of(params), mock_stars(data, params)
@@ -231,6 +241,7 @@ def train_mockstarclip(path: Path, data: PairedSpectra, params: Params, starclip
         precision=setup.precision,
         resume=resume_file(path),
         title="MockStarCLIP",
+        watch=watch,
     )
     encoders = {"mock": model.encoder_a, "extended": model.encoder_b}
     Model(encoders, start.scaler, history, float(model.logit_scale.detach())).save(path)

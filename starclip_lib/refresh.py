@@ -107,7 +107,7 @@ def _small_picture(png: str) -> str:
     if image.width > _PICTURE_WIDTH:
         image = image.resize((_PICTURE_WIDTH, round(image.height * _PICTURE_WIDTH / image.width)), Image.LANCZOS)
     out = io.BytesIO()
-    image.quantize(32).save(out, "PNG", optimize=True)
+    image.quantize(48, Image.Quantize.MAXCOVERAGE).save(out, "PNG", optimize=True)
     return base64.b64encode(out.getvalue()).decode()
 
 

@@ -68,3 +68,9 @@ def name_features(ax: Axes, features: Mapping[str, float]) -> None:
             ax.axvline(place, color="#999999", lw=0.5, zorder=0)
             ax.text(place, 1.0, name.strip(), fontsize=7, color="#555555", ha="center", va="bottom",
                     transform=ax.get_xaxis_transform())  # fmt: skip
+
+
+def without_gaps(flux: np.ndarray, no_data: float) -> np.ndarray:
+    """A spectrum (n_pix,) with NaN, which is not drawn, in its gaps; a single dead pixel is no gap."""
+    missing = flux == no_data
+    return np.where(missing & (np.roll(missing, 1) | np.roll(missing, -1)), np.nan, flux)

@@ -6,6 +6,7 @@ weights as one that was not, bit for bit on a CPU.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -20,21 +21,26 @@ from tqdm import tqdm
 
 from starclip_lib.batches import SpectrumSource, batches, on_device
 from starclip_lib.config import DataError
-from starclip_lib.contrastive import StarCLIP
+from starclip_lib.contrastive import StarCLIP, partner_first
 from starclip_lib.corruptions import seeded
 from starclip_lib.encoders import Encoder
 from starclip_lib.files import load_tensors, save_tensors
 from starclip_lib.settings import TrainParams
 
+BARS = "STARCLIP_BARS"  # environment variable: progress bars even where a viewer watches (terminals show them)
 BatchLoss = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # star, view, generator -> loss of that batch
 
 
 @dataclass
 class History:
-    """What happened in each epoch, plain lists."""
+    """What happened in each epoch, plain lists.
+
+    val_retrieval : of alignments, the share of validation stars whose partner is the nearest of all
+    """
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
+    val_retrieval: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -46,6 +52,9 @@ class History:
     def best_epoch(self) -> int:
         """The epoch (from 1) whose weights were kept."""
         return int(np.argmin(self.val_loss)) + 1
+
+
+Watch = Callable[[History, int], None]  # called after every epoch with what happened and the number of epochs planned
 
 
 def pretrain(
@@ -60,6 +69,7 @@ def pretrain(
     precision: torch.dtype = torch.float32,
     resume: Path | None = None,
     title: str = "pretraining",
+    watch: Watch | None = None,
 ) -> History:
     """Train an encoder to predict Z-scored labels (n, 20) by mean squared error (equation 4.1).
 
@@ -89,6 +99,7 @@ def pretrain(
         seed=seed,
         resume=resume,
         title=title,
+        watch=watch,
     )
 
 
@@ -103,6 +114,7 @@ def align(
     precision: torch.dtype = torch.float32,
     resume: Path | None = None,
     title: str = "alignment",
+    watch: Watch | None = None,
 ) -> History:
     """Align the two encoders of `model` on pairs of spectra by the contrastive loss.
 
@@ -133,6 +145,8 @@ def align(
         seed=seed,
         resume=resume,
         title=title,
+        watch=watch,
+        retrieval=lambda: _retrieval(model, val, model.settings.train.batch_size),
     )
 
 
@@ -148,6 +162,8 @@ def _fit(
     seed: int,
     resume: Path | None,
     title: str,
+    watch: Watch | None,
+    retrieval: Callable[[], float] | None = None,
 ) -> History:
     steps = -(-train_items[0] * max(1, train_items[1]) // settings.batch_size)
     optimizer = _optimizer(model, settings)
@@ -155,7 +171,7 @@ def _fit(
     history, best = History(), _weights(model)
     if resume is not None and resume.exists():
         history, best = _load(resume, model, optimizer, schedule, settings, seed)
-    with _bar(title, steps * settings.epochs, steps * history.epochs) as bar:
+    with _bar(title, steps * settings.epochs, steps * history.epochs, watch is not None) as bar:
         while history.epochs < settings.epochs and not _stalled(history.val_loss, settings):
             began, epoch = time.perf_counter(), history.epochs
             history.learning_rate.append(optimizer.param_groups[0]["lr"])
@@ -177,6 +193,8 @@ def _fit(
                 schedule.step()
             history.train_loss.append(float(total) / steps)
             history.val_loss.append(_evaluate(model, val_loss, val_items, settings.batch_size, device))
+            if retrieval is not None:
+                history.val_retrieval.append(retrieval())
             history.seconds.append(time.perf_counter() - began)
             if not np.isfinite(history.train_loss[-1]):
                 raise DataError(f"{title}: the loss is not finite in epoch {epoch + 1}; lower the learning rate")
@@ -185,9 +203,27 @@ def _fit(
             bar.set_postfix_str(f"train {history.train_loss[-1]:.4f}, val {history.val_loss[-1]:.4f}")
             if resume is not None:
                 _save(resume, model, optimizer, schedule, settings, seed, history, best)
+            if watch is not None:
+                watch(history, settings.epochs)
     model.load_state_dict(best)
     model.eval()
     return history
+
+
+@torch.no_grad()
+def _retrieval(model: StarCLIP, val: tuple[SpectrumSource, SpectrumSource], batch_size: int) -> float:
+    """Share of the validation stars whose first view on one side is nearest to its partner on the other."""
+    model.eval()
+    device, n = val[0].device, len(val[0])
+    sides = []
+    for source, encoder in zip(val, (model.encoder_a, model.encoder_b), strict=True):
+        generator = seeded(device, 0)
+        parts = [
+            encoder.embed(source.batch(star, torch.zeros_like(star), generator))
+            for star, _ in batches(n, 0, batch_size, device)
+        ]
+        sides.append(torch.cat(parts))
+    return partner_first(*sides)
 
 
 @torch.no_grad()
@@ -237,10 +273,11 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in model.state_dict().items()}
 
 
-def _bar(title: str, total: int, done: int) -> tqdm:
-    """A progress bar that is shown in terminals and notebooks only, and leaves nothing behind."""
+def _bar(title: str, total: int, done: int, watched: bool) -> tqdm:
+    """A progress bar for terminals; one also for notebooks that nobody watches otherwise, which keep a trace of it."""
     ipython = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    shown = hasattr(ipython, "kernel") or sys.stderr.isatty()
+    in_notebook = hasattr(ipython, "kernel") and (not watched or BARS in os.environ)
+    shown = in_notebook or sys.stderr.isatty()
     return tqdm(desc=title, total=total, initial=done, unit="step", leave=False, disable=not shown, mininterval=0.5)
 
 

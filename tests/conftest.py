@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from starclip_lib import recipes
 from starclip_lib.config import load_params
 from starclip_lib.run import Run
 from starclip_lib.settings import Params
@@ -33,6 +35,32 @@ def run(tmp_path: Path, params: Params) -> Run:
     for folder in ("notebooks", "params"):
         (tmp_path / folder).mkdir()
     return Run(params, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, params: Params, survey: PairedSpectra) -> Run:
+    """A run whose models have been trained for a moment; read it, or copy it (`trained`) to write."""
+    root = tmp_path_factory.mktemp("finished")
+    for folder in ("notebooks", "params"):
+        (root / folder).mkdir()
+    run = Run(params, root)
+    path = run.path
+    run.build("data.h5", survey.write)
+    for name in ("apogee", "nirspec"):
+        run.build(f"{name}.ckpt", lambda p, name=name: recipes.train_encoder(p, survey, params, name))
+    start = (path("nirspec.ckpt"), path("apogee.ckpt"))
+    run.build("starclip.ckpt", lambda p: recipes.train_starclip(p, survey, params, *start))
+    run.build("mockstarclip.ckpt", lambda p: recipes.train_mockstarclip(p, survey, params, path("starclip.ckpt")))
+    models = (path("starclip.ckpt"), path("mockstarclip.ckpt"))
+    run.build("embeddings.h5", lambda p: recipes.embed_all(p, survey, params, *models))
+    return run
+
+
+@pytest.fixture
+def trained(finished: Run, tmp_path: Path) -> Run:
+    """A copy of the finished run in a project of its own."""
+    shutil.copytree(finished.root, tmp_path, dirs_exist_ok=True)
+    return Run(finished.params, tmp_path)
 
 
 @pytest.fixture

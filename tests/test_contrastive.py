@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from starclip_lib.contrastive import MAX_LOGIT_SCALE, StarCLIP, info_nce
+from starclip_lib.contrastive import MAX_LOGIT_SCALE, StarCLIP, info_nce, partner_first
 from starclip_lib.encoders import make_encoder
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.settings import AlignParams, EncoderParams
@@ -105,3 +105,11 @@ def test_the_models_loss_is_contrast_plus_weighted_label_error(generator: torch.
         error = ((labels_a - labels) ** 2).mean() + ((labels_b - labels) ** 2).mean()
         expected = info_nce(z_a, z_b, 10.0, mask) + 0.5 * error
         torch.testing.assert_close(hybrid.loss(flux_a, flux_b, star, labels), expected)
+
+
+def test_partner_first_counts_rows_whose_own_partner_is_nearest(generator) -> None:
+    a, b = (torch.nn.functional.normalize(torch.randn(40, 6, generator=generator)) for _ in range(2))
+    b[:25] = a[:25]  # these are certain
+    counted = sum(int(all(x @ b[i] >= x @ other for other in b)) for i, x in enumerate(a))
+    assert partner_first(a, b) == pytest.approx(counted / 40)
+    assert partner_first(a, b) >= 25 / 40

@@ -40,6 +40,7 @@ def every_figure(survey) -> dict[str, Figure]:
         "pairs": figures_spectra.example_pairs(apogee[:2], nirspec[:2], labels[:2]),
         "residuals": figures_spectra.residuals(apogee[0], np.abs(apogee[1]), (15900, 16400)),
         "steps": figures_spectra.corruption_steps({"a": nirspec[0], "b": nirspec[1]}),
+        "before and after": figures_spectra.before_and_after(nirspec[0], nirspec[1], (9000, 18000)),
         "traces": figures_spectra.trace_image(read_trace_image(), gaps),
         "draws": figures_spectra.gap_draws(gaps, {"a": (gaps.start, gaps.start), "b": (gaps.start, gaps.start)}),
         "densities": figures_spectra.gap_densities(gaps, kde),
@@ -49,7 +50,7 @@ def every_figure(survey) -> dict[str, Figure]:
         "observed": figures_spectra.observed_spectrum(
             NIRSPEC.wavelength, nirspec[0], np.zeros(8192, bool), nirspec[1], "star"
         ),
-        "losses": figures.loss_curves({"a": History([1.0, 0.5], [1.0, 0.6], [1e-3] * 2, [1.0] * 2)}),
+        "losses": figures.loss_curves({"a": History([1.0, 0.5], [1.0, 0.6], [0.1, 0.4], [1e-3] * 2, [1.0] * 2)}),
         "predicted": figures.predicted_against_true(labels, {"one": predictions}, scores),
         "similarity": figures.similarity_matrices({"a": np.eye(4), "b": np.eye(4)}),
         "success": figures.success_curves({"a": np.array([1.0, 7.0])}, lambda k: min(1, k / 40), "title"),
@@ -111,5 +112,5 @@ def test_explorer_has_every_label_in_its_menu(survey) -> None:
 
 
 def test_loss_curve_marks_the_epoch_that_was_kept() -> None:
-    figure = figures.loss_curves({"a": History([3.0, 2.0, 1.0], [3.0, 1.5, 2.5], [1e-3] * 3, [1.0] * 3)})
+    figure = figures.loss_curves({"a": History([3.0, 2.0, 1.0], [3.0, 1.5, 2.5], [], [1e-3] * 3, [1.0] * 3)})
     assert figure.axes[0].lines[2].get_xydata().tolist() == [[2, 1.5]]

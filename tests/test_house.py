@@ -11,11 +11,13 @@ from conftest import ROOT
 
 # Each module may import from those in front of it only (docs/design.md).
 ORDER = (
-    "settings_data", "settings", "config", "files", "labels", "instruments", "emulator", "fitting", "spectra",
-    "simulate", "download", "apogee", "datasets", "apogee_dr17", "foreign_files", "original", "continuum", "nirspec",
-    "nirspec_files", "gaps", "corruptions", "encoders", "contrastive", "batches", "training", "models", "embeddings",
-    "recipes", "retrieval", "probing", "atlas", "limits", "toy", "style", "figures_spectra", "figures", "run",
-    "observed", "report", "pipeline", "refresh", "cli",
+    "settings_data", "settings", "config", "exercises", "files", "labels", "instruments", "emulator", "fitting",
+    "spectra", "simulate", "download", "apogee", "datasets", "apogee_dr17", "foreign_files", "original",
+    "continuum", "nirspec", "nirspec_files", "gaps", "corruptions", "encoders", "contrastive", "batches",
+    "training", "models", "embeddings", "recipes", "retrieval", "probing", "atlas", "limits", "toy", "style",
+    "figures_spectra", "figures", "figures_browser", "run", "observed", "gallery", "widgets", "similarity_panels",
+    "similarity_browser", "corruption_explorer", "training_viewer", "browse", "report", "pipeline", "refresh",
+    "cli",
 )  # fmt: skip
 MODULES = sorted((ROOT / "starclip_lib").glob("*.py"))
 

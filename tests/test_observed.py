@@ -11,7 +11,7 @@ import pytest
 from astropy.table import Table
 from test_nirspec import observe, table, write
 
-from starclip_lib import observed, recipes
+from starclip_lib import observed
 from starclip_lib.config import DataError, changed_params
 from starclip_lib.labels import LABELS
 from starclip_lib.report import write_star_page
@@ -30,21 +30,6 @@ def folder(survey, tmp_path: Path, rng: np.random.Generator) -> Path:
     saw = flux * (1 + 0.1 * rng.standard_normal(len(flux)))
     write(folder / "spec1d_ruined.fits", table("SPAT1-SLIT1-MSC01", wave, saw))
     return folder
-
-
-@pytest.fixture
-def trained(run: Run, survey) -> Run:
-    """A run whose models have been trained for a moment."""
-    params, path = run.params, run.path
-    run.build("data.h5", survey.write)
-    for name in ("apogee", "nirspec"):
-        run.build(f"{name}.ckpt", lambda p, name=name: recipes.train_encoder(p, survey, params, name))
-    start = (path("nirspec.ckpt"), path("apogee.ckpt"))
-    run.build("starclip.ckpt", lambda p: recipes.train_starclip(p, survey, params, *start))
-    run.build("mockstarclip.ckpt", lambda p: recipes.train_mockstarclip(p, survey, params, path("starclip.ckpt")))
-    models = (path("starclip.ckpt"), path("mockstarclip.ckpt"))
-    run.build("embeddings.h5", lambda p: recipes.embed_all(p, survey, params, *models))
-    return run
 
 
 def test_from_a_folder_to_labels_neighbours_and_tables(folder: Path, trained: Run, tmp_path: Path) -> None:

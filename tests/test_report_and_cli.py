@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from starclip_lib.browse import browse
 from starclip_lib.cli import main
-from starclip_lib.config import DataError
+from starclip_lib.config import DataError, StarclipError
 from starclip_lib.labels import LABELS
 from starclip_lib.report import assemble_metrics, compare, contract, headlines, read_metrics, write_index
+from starclip_lib.run import Run
 
 
 def put(tree: dict, key: tuple[str, ...], value: float) -> None:
@@ -151,3 +154,16 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys) -> None:
     monkeypatch.setattr("starclip_lib.cli._compare", stopped)
     assert main(["compare", "a", "b"]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_browse_says_what_is_in_the_way(run: Run, finished: Run) -> None:
+    with pytest.raises(StarclipError, match=r"data\.h5 is missing: run notebook 01_data first"):
+        browse(run, Path("params/small.yaml"), {}, 8866, False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StarclipError, match=f"port {port} cannot be used .*name another one: --port"):
+            browse(finished, Path("params/small.yaml"), {}, port, False)
+    with pytest.raises(StarclipError, match="port 99999 cannot be used"):
+        browse(finished, Path("params/small.yaml"), {}, 99999, False)

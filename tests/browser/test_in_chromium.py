@@ -1,0 +1,290 @@
+"""Notebooks and the similarity browser in a real web browser: `make test-browser`.
+
+Needs Chromium and the run of params/small.yaml.  Screenshots are left in reports/small/browser.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from test_nirspec import observe, table, write
+
+from starclip_lib.run import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "reports" / "small" / "browser"
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL without a GPU
+]
+MINUTE = 60_000
+PLOTS = ".js-plotly-plot"
+# Where a star of a trace is on the screen; the names of the stars within 15 pixels of a place; what a figure has drawn.
+POINT = """([figure, trace, point]) => {
+  const plot = document.querySelectorAll('.js-plotly-plot')[figure], layout = plot._fullLayout;
+  const box = plot.getBoundingClientRect(), data = plot._fullData[trace];
+  return [box.x + layout.xaxis._offset + layout.xaxis.l2p(data.x[point]),
+          box.y + layout.yaxis._offset + layout.yaxis.l2p(data.y[point])];
+}"""
+NEARBY = """([figure, x, y]) => {
+  const plot = document.querySelectorAll('.js-plotly-plot')[figure], layout = plot._fullLayout;
+  const box = plot.getBoundingClientRect();
+  const near = (data, i) => Math.hypot(box.x + layout.xaxis._offset + layout.xaxis.l2p(data.x[i]) - x,
+                                       box.y + layout.yaxis._offset + layout.yaxis.l2p(data.y[i]) - y) < 15;
+  return plot._fullData.slice(0, 2).flatMap(d => Array.from(d.text).filter((_, i) => near(d, i))).join(' ');
+}"""
+DRAWN = """(figure) => JSON.stringify(document.querySelectorAll('.js-plotly-plot')[figure]._fullData.map(
+  trace => [trace.name, Array.from(trace.y || []).slice(0, 600)]))"""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    program = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if program is None:
+        pytest.skip("no Chromium found: install it (Debian: apt install chromium) or set CHROMIUM to its path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page that fails the test if anything in it went wrong."""
+    page = chromium.new_page(viewport={"width": 1400, "height": 1700}, accept_downloads=True)
+    page.set_default_timeout(MINUTE)
+    wrong: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            wrong.append(message.text)
+
+    page.on("console", listen)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(f"{request.url}: {request.failure}"))
+    yield page
+    page.close()
+    assert wrong == []
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def serve(command: list[str], port: int, folder: Path) -> subprocess.Popen:
+    """Start a server and wait until it answers."""
+    log = (folder / "server.log").open("w")
+    server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=1)
+        except urllib.error.HTTPError:
+            return server
+        except OSError:
+            assert server.poll() is None, (folder / "server.log").read_text()
+            time.sleep(0.25)
+        else:
+            return server
+    raise AssertionError(f"no answer within a minute: {(folder / 'server.log').read_text()}")
+
+
+def stop(server: subprocess.Popen) -> None:
+    os.killpg(server.pid, 15)
+    server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project with the finished run of params/small.yaml, whose notebooks run on it."""
+    run = Run.open(ROOT / "params" / "small.yaml")
+    run.need("embeddings.h5")  # says what to do if it is not there
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "params", root / "params")
+    shutil.copytree(run.folder, root / "runs" / "small")
+    (root / "notebooks").mkdir()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        notebook = parameterize_notebook(load_notebook_node(str(path)), {"params_file": "../params/small.yaml"})
+        nbformat.write(notebook, root / "notebooks" / path.name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def voila(project: Path) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "starclip_lib.cli", "browse", "params/small.yaml", "--no-browser"]
+    server = serve([*command, f"--port={port}"], port, project)
+    yield f"http://127.0.0.1:{port}/"
+    stop(server)
+
+
+@pytest.fixture(scope="session")
+def lab(project: Path) -> Iterator[str]:
+    port = free_port()
+    options = ["--no-browser", "--allow-root", "--IdentityProvider.token=", "--ServerApp.ip=127.0.0.1"]
+    options += ["--LabApp.news_url=None", "--LabApp.extension_manager=readonly", "--ServerApp.disable_check_xsrf=True"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        *options,
+        f"--ServerApp.port={port}",
+        f"--ServerApp.root_dir={project}",
+    ]
+    server = serve(command, port, project)
+    yield f"http://127.0.0.1:{port}/lab/tree/notebooks/"
+    stop(server)
+
+
+def picture(page: Page, name: str) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+
+def until(page: Page, true: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    for _ in range(200):
+        if true():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("nothing happened within 20 seconds")
+
+
+def changes(page: Page, what: Callable[[], str], action: Callable[[], None]) -> None:
+    """Do something, and wait until something else has changed."""
+    before = what()
+    action()
+    until(page, lambda: what() != before)
+
+
+def rows_of(page: Page) -> str:
+    return page.inner_text(".dt-container tbody")
+
+
+def star_of(page: Page) -> str:
+    return page.get_by_label("star", exact=True).input_value()
+
+
+def wait_for_browser(page: Page) -> None:
+    page.wait_for_function(f"document.querySelectorAll('{PLOTS}').length >= 3")
+    page.wait_for_selector(".dt-container tbody tr >> nth=3")
+    page.wait_for_function(f"Array.from(document.querySelectorAll('{PLOTS}')).every(p => p._fullData)")
+    page.wait_for_timeout(1500)
+
+
+def test_the_similarity_browser_as_a_page(page: Page, voila: str, tmp_path: Path) -> None:
+    page.goto(voila)
+    wait_for_browser(page)
+    picture(page, "page_opened")
+
+    table_before, spectra_before = rows_of(page), page.evaluate(DRAWN, 2)
+    for _ in range(10):  # a WebGL map answers to the pointer a moment after it is drawn
+        x, y = page.evaluate(POINT, [0, 1, 30])
+        page.mouse.move(x - 1, y)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(500)
+        if page.locator(".hoverlayer .hovertext").count():
+            break
+    page.mouse.click(x, y)
+    until(page, lambda: rows_of(page) != table_before and page.evaluate(DRAWN, 2) != spectra_before)
+    assert star_of(page) in page.evaluate(NEARBY, [0, x, y])  # several stars may lie under the pointer
+    picture(page, "page_clicked")
+
+    changes(page, lambda: rows_of(page), lambda: page.get_by_label("space", exact=True).select_option("raw spectra"))
+    picture(page, "page_raw_spectra")
+    changes(page, lambda: rows_of(page), lambda: page.get_by_label("space", exact=True).select_option("StarCLIP"))
+    # By keyboard alone: type an identifier, then move a slider.
+    field = page.get_by_label("star", exact=True)
+    field.fill("nobody")
+    field.press("Enter")
+    page.wait_for_selector("[role=status] >> text=no star 'nobody'")
+
+    def slide() -> None:
+        page.locator("[role=slider]").nth(0).focus()
+        for _ in range(12):
+            page.keyboard.press("ArrowRight")
+
+    changes(page, lambda: star_of(page), slide)
+    page.wait_for_timeout(2000)  # until the last of the answers to so many key strokes has come
+    # Sort the table, and save it.
+    changes(page, lambda: rows_of(page), lambda: page.click(".dt-container th >> text=Teff [K]"))
+    teff = [int(line.split("\t")[4]) for line in rows_of(page).splitlines() if line.count("\t") > 4]
+    assert teff == sorted(teff)
+    with page.expect_download() as download:
+        page.click("text=Save as CSV")
+    saved = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    assert saved.splitlines()[0].replace('"', "").startswith("star,spectrum,cosine,part,Teff [K]")
+    assert len(saved.splitlines()) == 11
+
+
+def test_an_upload_in_the_page(page: Page, voila: str, project: Path, tmp_path: Path) -> None:
+    data = Run.open(project / "params" / "small.yaml").data()
+    flux = data.nirspec.flux[data.rows("test")[0]]
+    write(tmp_path / "spec1d_mine.fits", table("SPAT1-SLIT1-MSC01", *observe(flux, 30.0, np.random.default_rng(0))))
+    page.goto(voila)
+    wait_for_browser(page)
+
+    def upload() -> None:
+        with page.expect_file_chooser() as chooser:
+            page.click("button:has-text('upload spec1d or x1d')")
+        chooser.value.set_files(tmp_path / "spec1d_mine.fits")
+
+    changes(page, lambda: star_of(page), upload)
+    page.wait_for_selector("[role=status] >> text=good")
+    assert "linear probe" in page.inner_text("body")
+    picture(page, "page_uploaded")
+
+
+def run_notebook(page: Page, address: str) -> None:
+    """Open a notebook in JupyterLab and run all its cells."""
+    page.goto(address + "?reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_selector(".jp-Toolbar-kernelName >> text=Python 3")
+    page.wait_for_timeout(2000)
+    page.click("text=Run >> nth=0")
+    page.click("text=Run All Cells >> nth=0")
+
+
+def test_the_browser_in_jupyterlab(page: Page, lab: str) -> None:
+    run_notebook(page, lab + "09_similarity_browser.ipynb")
+    page.wait_for_selector(PLOTS, state="attached", timeout=2 * MINUTE)
+    page.locator(PLOTS).first.scroll_into_view_if_needed()
+    wait_for_browser(page)
+    changes(page, lambda: rows_of(page), lambda: page.get_by_label("space", exact=True).select_option("raw spectra"))
+    picture(page, "lab_browser")
+
+
+def test_the_corruption_explorer_in_jupyterlab(page: Page, lab: str) -> None:
+    run_notebook(page, lab + "02_corruptions.ipynb")
+    cosine = page.locator(".starclip-cosine").first
+    cosine.wait_for(state="attached", timeout=2 * MINUTE)
+    cosine.scroll_into_view_if_needed()
+    changes(page, cosine.inner_text, lambda: page.click("button:has-text('New draw')"))
+    changes(page, cosine.inner_text, lambda: page.get_by_label("gaps").first.uncheck())
+
+    def slide() -> None:
+        page.locator("[role=slider]").nth(2).focus()  # the share of dead pixels
+        for _ in range(30):
+            page.keyboard.press("ArrowRight")
+
+    changes(page, cosine.inner_text, slide)
+    picture(page, "lab_explorer")

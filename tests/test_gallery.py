@@ -1,0 +1,112 @@
+"""The gallery behind the similarity browser: the same spectra and neighbours as elsewhere, by other routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_nirspec import observe, table, write
+
+from starclip_lib.config import DataError
+from starclip_lib.embeddings import read_embeddings
+from starclip_lib.gallery import EXTENDED, SPACES, Gallery
+from starclip_lib.labels import FE, LOGG, TEFF
+from starclip_lib.retrieval import SimilarityIndex
+
+
+@pytest.fixture(scope="module")
+def gallery(finished) -> Gallery:
+    return Gallery(finished)
+
+
+def fits_file(path: Path, flux: np.ndarray, rng: np.random.Generator) -> bytes:
+    write(path, table("SPAT1-SLIT1-MSC01", *observe(flux, 20.0, rng)))
+    return path.read_bytes()
+
+
+def test_vectors_are_those_of_the_embeddings_file(gallery: Gallery, finished) -> None:
+    path = finished.path("embeddings.h5")
+    for side, group in (("NIRSpec", "nirspec"), ("APOGEE", "apogee")):
+        known = read_embeddings(path, f"starclip/{group}").of_view(0)
+        np.testing.assert_allclose(gallery.space("StarCLIP")[side].z, known.z, atol=2e-5)
+    few = read_embeddings(path, "mockstarclip/extended").of_view(0)
+    rows = [gallery.row(star) for star in few.star_id]
+    np.testing.assert_allclose(gallery.space("MockStarCLIP")[EXTENDED].z[rows], few.z, atol=2e-5)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_neighbours_are_those_of_the_exact_search(gallery: Gallery, space: str) -> None:
+    rows = gallery.rows(test_only=True)
+    first, second = gallery.space(space).values()
+    query = gallery.star(space, first.title, rows[3])
+    other = np.delete(rows, 3)
+    for side, among in ((first, other), (second, rows)):  # no spectrum finds itself, but its partner may be found
+        place, cosine = SimilarityIndex(side.z[among], gallery.data.star_id[among]).search(query.z[None], 6)
+        found = gallery.search(space, query, 6, [side.title], rows)
+        np.testing.assert_array_equal(found.row, among[place[0]])
+        np.testing.assert_allclose(found.table["cosine"], cosine[0], atol=6e-5)
+    both = gallery.search(space, query, 6, [first.title, second.title], rows)
+    assert len(both.row) == 12
+    assert (np.diff(both.table["cosine"]) <= 0).all()
+    assert both.table["star"].str.endswith("(itself)").tolist() == (both.row == rows[3]).tolist()
+    assert set(both.table["part"]) == {"test"}
+
+
+def test_the_table_has_label_differences(gallery: Gallery) -> None:
+    query = gallery.star("StarCLIP", "APOGEE", 0)
+    found = gallery.search("StarCLIP", query, 3, ["NIRSpec"], gallery.rows(test_only=False))
+    wanted = gallery.data.labels[found.row][:, FE] - gallery.data.labels[0, FE]
+    np.testing.assert_allclose(found.table["Δ [Fe/H]"], wanted, atol=0.0051)
+    np.testing.assert_allclose(found.table["Teff [K]"], gallery.data.labels[found.row][:, TEFF], atol=0.51)
+
+
+def test_the_map_is_the_projection_on_the_first_two_axes(gallery: Gallery) -> None:
+    places = gallery.places("StarCLIP", "PCA")
+    z = np.concatenate([side.z for side in gallery.space("StarCLIP").values()])
+    axes = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)[2][:2]
+    xy = (z - z.mean(axis=0)) @ axes.T
+    np.testing.assert_allclose(np.abs(np.concatenate(list(places.values()))), np.abs(xy), atol=1e-3)
+    side = gallery.space("StarCLIP")["APOGEE"]
+    np.testing.assert_allclose(gallery.place("StarCLIP", "PCA", 3 * side.z[5]), places["APOGEE"][5], atol=1e-5)
+
+
+def test_a_star_with_given_labels(gallery: Gallery) -> None:
+    rows = gallery.rows(test_only=True)
+    star = gallery.data.labels[rows[7]]
+    assert gallery.star_with({"Teff": star[TEFF], "logg": star[LOGG], "Fe": star[FE]}, rows) == rows[7]
+
+
+def test_an_uploaded_spectrum_becomes_a_query(finished, tmp_path: Path, rng: np.random.Generator) -> None:
+    gallery = Gallery(finished)
+    star = gallery.rows(test_only=True)[2]
+    content = fits_file(tmp_path / "spec1d_one.fits", gallery.data.nirspec.flux[star], rng)
+    assert gallery.add_file("../spec1d_one.fits", content) == {"star_1": "good"}
+    for space in SPACES:
+        query = gallery.observation(space, 0)
+        found = gallery.search(space, query, 4, list(gallery.space(space)), gallery.rows(test_only=True))
+        assert query.row is None
+        assert np.isfinite(query.labels).all()
+        assert np.isfinite(found.table["cosine"]).all()
+    assert gallery.add_file("spec1d_one.fits", content) == {"star_1": "is already here"}
+    assert len(gallery.observed) == 1
+
+
+def test_what_is_no_spectrum_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(DataError, match=r"spec1d_two\.fits"):
+        gallery.add_file("spec1d_two.fits", b"SIMPLE  =                    F")
+    assert gallery.observed == []
+
+
+def test_unknown_stars_and_too_many_neighbours(gallery: Gallery) -> None:
+    name = str(gallery.data.star_id[4])
+    with pytest.raises(DataError, match=f"no star '{name}9' in this run; similar: .*{name}"):
+        gallery.row(f"{name}9")
+    query = gallery.star("StarCLIP", "NIRSpec", 0)
+    with pytest.raises(DataError, match="k must be between 1 and"):
+        gallery.search("StarCLIP", query, 10_000, ["APOGEE"], gallery.rows(test_only=True))
+
+
+def test_an_unfinished_run_says_what_is_missing(run) -> None:
+    with pytest.raises(DataError, match=r"data\.h5 is missing: run notebook 01_data first"):
+        Gallery(run)

@@ -1,0 +1,193 @@
+"""Widgets answer to their controls, say what is wrong, and leave a picture; a real browser is in tests/browser."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plotly.callbacks import InputDeviceState, Points
+from test_gallery import fits_file
+
+from starclip_lib import recipes
+from starclip_lib.config import DataError
+from starclip_lib.corruption_explorer import CorruptionExplorer
+from starclip_lib.similarity_browser import SimilarityBrowser
+from starclip_lib.training import History
+from starclip_lib.training_viewer import TrainingViewer
+from starclip_lib.widgets import WIDGET
+
+
+@pytest.fixture
+def browser(finished) -> SimilarityBrowser:
+    return SimilarityBrowser(finished)
+
+
+def control(browser: SimilarityBrowser, name: str):
+    return browser._controls[name]
+
+
+def said(browser: SimilarityBrowser) -> str:
+    return browser._status.value
+
+
+def click(browser: SimilarityBrowser, trace: int, point: int) -> None:
+    """What a click in a page calls."""
+    traces = browser._panels.map.data
+    points = Points(point_inds=[point], xs=[], ys=[], trace_name="", trace_index=trace)
+    for answer in traces[trace]._click_callbacks:
+        answer(traces[trace], points, InputDeviceState())
+
+
+def upload(browser: SimilarityBrowser, name: str, content: bytes) -> None:
+    file = {"name": name, "type": "", "size": len(content), "content": content, "last_modified": datetime.now(UTC)}
+    control(browser, "upload").value = (file,)
+
+
+def test_a_click_makes_a_star_the_query(browser: SimilarityBrowser) -> None:
+    rows = browser.gallery.rows(test_only=True)
+    click(browser, 1, 9)
+    star = str(browser.gallery.data.star_id[rows[9]])
+    assert (browser.query.name, browser.query.side) == (star, "APOGEE")
+    assert (control(browser, "star").value, control(browser, "side").value) == (star, "APOGEE")
+    assert len(browser.table) == 10
+    star, rings = browser._panels.kiel.layout.annotations, browser._panels.kiel.layout.shapes
+    assert (star[0].x, star[0].y) == pytest.approx(tuple(browser.query.labels[:2]))
+    wanted = browser.gallery.data.labels[browser.found.row][:, :2]
+    np.testing.assert_allclose([(ring.xanchor, ring.yanchor) for ring in rings], wanted)
+    places = browser.gallery.places("StarCLIP", "PCA")
+    here = browser._panels.map.layout.annotations[0]
+    assert (here.x, here.y) == pytest.approx(tuple(places["APOGEE"][rows[9]]))
+    near = [places[side][row] for side, row in zip(browser.found.side, browser.found.row, strict=True)]
+    np.testing.assert_allclose([(r.xanchor, r.yanchor) for r in browser._panels.map.layout.shapes], near, rtol=1e-6)
+
+
+def test_every_control_changes_what_it_says(browser: SimilarityBrowser) -> None:
+    before = browser.table
+    control(browser, "k").value = 2
+    assert len(browser.table) == 4
+    control(browser, "among").value = "APOGEE"
+    assert set(browser.table["spectrum"]) == {"APOGEE"}
+    control(browser, "space").value = "MockStarCLIP"
+    assert set(browser.table["spectrum"]) == {"NIRSpec", "extended mock"}
+    control(browser, "space").value = "StarCLIP"
+    control(browser, "k").value = 5
+    assert browser.table.equals(before)  # back where we were
+    control(browser, "stars").value = False
+    assert "training" in set(
+        browser.gallery.search("StarCLIP", browser.query, 99, ["APOGEE"], browser._rows).table["part"]
+    )
+    control(browser, "colour").value = 0
+    teff = browser.gallery.data.labels[:, 0]
+    np.testing.assert_array_equal(browser._panels.map.data[0].marker.color, teff)
+    control(browser, "shown").value = "APOGEE"
+    assert [trace.visible for trace in browser._panels.map.data[:2]] == [False, True]
+    control(browser, "spectra").value = "APOGEE"
+    control(browser, "window").value = "everything"
+    assert browser._panels.spectra.layout.xaxis.range[1] > 16900
+    control(browser, "Teff").value = float(teff.max())
+    assert browser.query.labels[0] > np.median(teff)
+
+
+def test_spectra_and_residuals_are_those_of_the_table(browser: SimilarityBrowser) -> None:
+    drawn = browser._panels.spectra.data
+    row = next(row for row in browser.found.row if row != browser.query.row)
+    side = browser.gallery.space("StarCLIP")["NIRSpec"]
+    flux = np.where(side.flux[row] == 1, np.nan, side.flux[row])
+    own = np.where(side.flux[browser.query.row] == 1, np.nan, side.flux[browser.query.row])
+    np.testing.assert_array_equal(drawn[0].y, flux)
+    np.testing.assert_array_equal(drawn[5].y, flux - own)
+    np.testing.assert_array_equal(drawn[-1].y, own)
+
+
+def test_mistakes_are_said_and_change_nothing(browser: SimilarityBrowser) -> None:
+    before = browser.query.name
+    control(browser, "star").value = "<b>nobody</b>"
+    assert "no star" in said(browser)
+    assert "&lt;b&gt;" in said(browser)
+    assert browser.query.name == before
+    upload(browser, "spec1d_x.fits", b"abc")
+    assert "spec1d_x.fits" in said(browser)
+    assert browser.query.name == before
+    with pytest.raises(DataError, match="no star"):
+        browser.choose("nobody")
+
+
+def test_an_upload_is_searched_with(browser: SimilarityBrowser, tmp_path: Path, rng: np.random.Generator) -> None:
+    flux = browser.gallery.data.nirspec.flux[browser.gallery.rows(test_only=True)[2]]
+    content = fits_file(tmp_path / "spec1d_up.fits", flux, rng)
+    upload(browser, "spec1d_up.fits", content)
+    assert "star_1: good" in said(browser)
+    assert browser.query.row is None
+    assert control(browser, "observed").value == "star_1"
+    control(browser, "spectra").value = "APOGEE"  # it has no APOGEE spectrum; its neighbours have
+    assert not np.isfinite(browser._panels.spectra.data[-1].y).any()
+    assert "no data" in browser._panels.spectra.layout.title.text
+    click(browser, 0, 3)
+    assert control(browser, "observed").value == "(none)"
+    click(browser, 2, 0)
+    assert browser.query.name == "star_1"
+
+
+def test_widgets_leave_a_picture(browser: SimilarityBrowser, finished) -> None:
+    for widget in (browser, CorruptionExplorer(finished)):
+        bundle = widget._repr_mimebundle_()
+        assert WIDGET in bundle
+        assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+def test_corruptions_follow_the_sliders(finished) -> None:
+    explorer = CorruptionExplorer(finished)
+    first = explorer.corrupted
+    explorer.controls["draw"].click()
+    assert not np.array_equal(explorer.corrupted, first)
+    for box in explorer._on.values():
+        box.value = False
+    clean = finished.data().nirspec.flux[finished.data().rows("test")[0]]
+    np.testing.assert_array_equal(explorer.corrupted, clean)
+    assert explorer.cosine == pytest.approx(1, abs=1e-6)
+    explorer._on["noise"].value = True
+    explorer.controls["snr"].value = (50, 50)
+    assert (explorer.corrupted - clean).std() == pytest.approx(0.02, rel=0.05)
+    assert explorer.cosine < 1
+    assert f"{explorer.cosine:.4f}" in explorer._effect.value
+    explorer._on["noise"].value = False
+    explorer._on["dead pixels"].value = True
+    explorer.controls["dead"].value = 0.01
+    assert 60 < (explorer.corrupted != clean).sum() <= 82
+    explorer.controls["model"].value = "independent"
+    assert explorer.controls["width"].disabled
+
+
+def test_without_models_the_explorer_says_what_to_run(run, survey) -> None:
+    run.build("data.h5", survey.write)
+    explorer = CorruptionExplorer(run)
+    assert "run notebooks 03 to 06" in explorer._effect.value
+    assert explorer.cosine is None
+
+
+def test_the_viewer_follows_a_training(run, survey, params) -> None:
+    viewer, calls = TrainingViewer("test"), []
+
+    def watch(history: History, planned: int) -> None:
+        calls.append((history.epochs, planned))
+        viewer.update(history, planned)
+
+    path = run.folder / "nirspec.ckpt"
+    recipes.train_encoder(path, survey, params, "nirspec", watch)
+    planned = params.pretrain.nirspec.epochs
+    assert calls == [(epoch, planned) for epoch in range(1, planned + 1)]
+    loss, val, retrieval = (trace.y for trace in viewer._figure.data)
+    assert len(loss) == len(val) == planned
+    assert len(retrieval) == 0
+    viewer.show(History([2.0, 1.0], [2.0, 1.5], [0.2, 0.6], [1e-3] * 2, [1.0] * 2))
+    assert list(viewer._figure.data[2].y) == [0.2, 0.6]
+    assert "epoch 2 was kept" in viewer._text.value
+
+
+def test_an_alignment_keeps_its_retrieval(finished) -> None:
+    history = finished.model("starclip.ckpt").history
+    assert len(history.val_retrieval) == history.epochs
+    assert all(0 <= share <= 1 for share in history.val_retrieval)
