@@ -76,7 +76,8 @@ browser.table.iloc[:5, :8]
 # ## What alignment changes
 #
 # The same query in every space, and the rank at which the star's own spectrum from the other side appears among all test
-# stars. With raw spectra, and before alignment, the other instrument's stars come in hardly any useful order.
+# stars. Raw spectra of two instruments have nothing to say to each other. The encoders of notebook 03 both predict labels,
+# so they already find the right region of the map; alignment is to find the star.
 
 # %% tags=["nbval-check-output"]
 gallery, rows = browser.gallery, browser.gallery.rows(test_only=True)
@@ -111,8 +112,8 @@ exercises.check("09.1", answer)
 #
 # </details>
 #
-# **2.** Colour the map by log g, and then by Ce. One of them changes smoothly across the map, the other looks like noise.
-# Which one looks like noise? Answer `"log g"` or `"Ce"`.
+# **2.** Colour the PCA map by [Fe/H], and then by log g. Which of them decides where a star lies from left to right? Answer
+# `"[Fe/H]"` or `"log g"`.
 
 # %%
 answer = None
@@ -121,8 +122,8 @@ exercises.check("09.2", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# `"Ce"`: at NIRSpec's resolution its few weak lines tell little (notebook 08 has the limit), and a map of two dimensions has room
-# for what dominates the spectra: temperature, gravity, metallicity.
+# `"[Fe/H]"`: more metal means deeper lines everywhere, so metallicity changes spectra the most, and the first component of a
+# PCA is the direction in which the points differ the most. Gravity comes second.
 #
 # </details>
 #

@@ -150,8 +150,8 @@ EXERCISES = {
         {"MRR": "that would give credit for the second and third row as well."},
     ),
     "09.2": Exercise(
-        "Ce",
-        "its lines are few and weak at this resolution.",
+        "[Fe/H]",
+        "more metal means deeper lines everywhere, and the first component is where the points differ the most.",
         "try both in the menu `colour`.",
     ),
     "10.1": Exercise(
