@@ -36,6 +36,7 @@ from starclip_lib.atlas import principal_components, thin, umap_map
 from starclip_lib.embeddings import join, read_embeddings
 from starclip_lib.probing import labels_of
 from starclip_lib.run import Run
+from starclip_lib.widgets import Illustrated
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -121,7 +122,7 @@ figure
 captions = [f"{star} ({name})" for star, name in zip(points["starclip"].star_id[shown], modality[shown], strict=True)]
 explorer = figures.explorer(umap_xy, labels[shown], captions, "UMAP")
 run.save_page("atlas", explorer)
-explorer
+Illustrated(explorer, figures.maps(umap_xy, labels[shown], "UMAP", ("Fe",)))
 
 # %% tags=["nbval-check-output"]
 fractions = components["starclip"][1]

@@ -30,15 +30,14 @@
 
 # %%
 # %matplotlib inline
-import ipywidgets
 import torch
 import torch.nn.functional as F
-from IPython.display import display
 
 from starclip_lib import exercises, figures
 from starclip_lib.contrastive import info_nce
 from starclip_lib.run import Run
 from starclip_lib.toy import ToySurvey, align_toy, observe_toy, toy_encoder, toy_scores
+from starclip_lib.widgets import Stops
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -157,15 +156,12 @@ print("kinds are less than half as wide at τ = 3 as at τ = 0.1:", width[-1] < 
 # $\tau$ below 0.1 in most work and in ours (a `logit_scale` of 50 is $\tau = 0.02$). For sorting stars into *kinds* the
 # crowd is welcome. What the paper calls "τ = 15.5" is a factor on the cosines, that is $1/\tau$, and so $\tau = 0.065$.
 #
-# Move the slider yourself (it needs a running notebook; a printed page has the four pictures above). Each stop shows the
+# Move the slider yourself (it needs a running notebook). Each stop shows the
 # training above at that temperature.
 
 # %%
-slider = ipywidgets.SelectionSlider(options=list(results), description="temperature")
-picture = ipywidgets.interactive_output(
-    lambda chosen: display(figures.groups_on_circles({chosen: results[chosen]}, survey.group)), {"chosen": slider}
-)
-ipywidgets.VBox([slider, picture])
+stops = {name: figures.groups_on_circles({name: seats}, survey.group) for name, seats in results.items()}
+Stops("temperature", stops)
 
 # %% [markdown]
 # ## Why false negatives hurt

@@ -22,6 +22,8 @@ from starclip_lib.similarity_panels import OBSERVED, Panels
 from starclip_lib.widgets import Pictured, line, menu, slider
 
 _BOTH, _NONE = "both", "(none)"
+_FIRST_WINDOW = "CO 15582"  # both instruments see it, and hardly a detector gap falls there
+_UMAP_NOTE = " Computing the UMAP: half a minute for a thousand stars or two, minutes for all of them ..."
 _TABLE = {
     "buttons": [{"extend": "csvHtml5", "text": "Save as CSV", "filename": "neighbours", "footer": False}],
     "layout": {"topStart": "buttons", "topEnd": None, "bottomStart": None, "bottomEnd": None},
@@ -116,7 +118,7 @@ class SimilarityBrowser(Pictured):
         self._status.value = f'<span role="status" style="color:{colour}">{escape(text)}</span>'
 
     def _on_space(self, change: dict) -> None:
-        self._say(f"Opening: {change['new']} ...")
+        self._say(f"Opening: {change['new']} ...{_UMAP_NOTE if self._at[1] == 'UMAP' else ''}")
         self._open_space()
         self._draw_stars()
         self.choose(self.query.name)
@@ -124,7 +126,7 @@ class SimilarityBrowser(Pictured):
 
     def _on_map(self, change: dict) -> None:
         if change["new"] == "UMAP":
-            self._say("Computing the UMAP: half a minute, more with many stars ...")
+            self._say(_UMAP_NOTE)
         self._draw_stars()
         self._panels.mark(*self._at, self.query, self.found)
         self._say("")
@@ -226,7 +228,7 @@ class SimilarityBrowser(Pictured):
         names = list(windows(self._side.instrument))
         with self._silently():
             self._controls["window"].options = names
-            self._controls["window"].value = names[1]
+            self._controls["window"].value = _FIRST_WINDOW
 
     def _draw_stars(self) -> None:
         self._panels.draw_stars(*self._at, self._rows)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from starclip_lib import figures_browser
 from starclip_lib.gallery import Found, Gallery, Query, Side
-from starclip_lib.instruments import NIRSPEC
+from starclip_lib.instruments import NIRSPEC, Instrument
 from starclip_lib.labels import FE, LOGG, PLAIN, TEFF, UNITS
 
 OBSERVED = 2  # trace of the map with the observed spectra; those before are the two sides of the space
@@ -26,6 +26,7 @@ class Panels:
         self.map: go.Figure = figures_browser.star_map()
         self.kiel: go.Figure = figures_browser.kiel_diagram()
         self.spectra: go.Figure = figures_browser.spectra()
+        self._drawn: tuple[Instrument, np.ndarray] | None = None  # whose spectra are drawn, and the query's
 
     def wake(self, on_click: Callable[..., None]) -> list[ipywidgets.DOMWidget]:
         """Turn the figures into live ones, and return them; to be called when all is drawn.
@@ -108,24 +109,30 @@ class Panels:
     def draw_spectra(self, query: Query, found: Found, side: Side, window: tuple[float, float]) -> None:
         """Overlay the spectra of the query and of the nearest other stars, as one instrument saw them."""
         own, others = self._fluxes(query, found, side)
-        wave = side.instrument.wavelength
-        lines, names = figures_browser.feature_marks(side.instrument)
         drawn = [*others.items(), *[("", None)] * (_N_SPECTRA - len(others))]
-        with self.spectra.batch_update():
+        with self.spectra.batch_update():  # one message, so that everything is drawn once
             for (name, flux), top, bottom in zip(
                 drawn, self.spectra.data[:_N_SPECTRA], self.spectra.data[_N_SPECTRA:-1], strict=True
             ):
-                top.update(x=wave, y=flux, name=name, visible=flux is not None)
-                bottom.update(x=wave, y=None if flux is None else flux - own, visible=flux is not None)
-            self.spectra.data[-1].update(x=wave, y=own, name=f"{query.name} (query)")
-            self.spectra.update_layout(shapes=lines, annotations=names)
-        self.zoom(window)
+                top.update(y=flux, name=name, visible=flux is not None)
+                bottom.update(y=None if flux is None else flux - own, visible=flux is not None)
+            self.spectra.data[-1].update(y=own, name=f"{query.name} (query)")
+            if self._drawn is None or self._drawn[0] is not side.instrument:
+                lines, names = figures_browser.feature_marks(side.instrument)
+                self.spectra.update_traces(x=side.instrument.wavelength)
+                self.spectra.update_layout(shapes=lines, annotations=names)
+            self._drawn = side.instrument, own
+            self._frame(window)
 
     def zoom(self, window: tuple[float, float]) -> None:
         """Show a stretch of wavelengths, Angstrom, and say so if the query has no data there."""
-        own = self.spectra.data[-1]
-        inside = (own.x >= window[0]) & (own.x <= window[1])
-        note = "" if np.isfinite(own.y[inside]).any() else " <b>The query has no data in this stretch.</b>"
+        with self.spectra.batch_update():
+            self._frame(window)
+
+    def _frame(self, window: tuple[float, float]) -> None:
+        instrument, own = self._drawn
+        inside = (instrument.wavelength >= window[0]) & (instrument.wavelength <= window[1])
+        note = "" if np.isfinite(own[inside]).any() else " <b>The query has no data in this stretch.</b>"
         self.spectra.update_layout(title={"text": figures_browser.SPECTRA_TITLE + note})
         self.spectra.update_xaxes(range=window)
         self.spectra.update_yaxes(autorange=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets
+import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -27,9 +28,49 @@ class Pictured(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        png = io.BytesIO()
-        self.picture().savefig(png, format="png", dpi=90)
-        return {**data, "image/png": base64.b64encode(png.getvalue()).decode()}
+        return {**data, "image/png": base64.b64encode(_png(self.picture())).decode()}
+
+
+class Stops(Pictured):
+    """A slider with a figure at each of its stops.
+
+    figures : name of the stop to what is shown there
+    """
+
+    def __init__(self, description: str, figures: Mapping[str, Figure]):
+        self._figures = figures
+        self.slider = ipywidgets.SelectionSlider(options=list(figures), description=description)
+        self.image = ipywidgets.Image(format="png")
+        super().__init__([self.slider, self.image])
+        self.slider.observe(self._show, "value")
+        self._show()
+
+    def _show(self, _: Any = None) -> None:
+        self.image.value = _png(self.picture())
+
+    def picture(self) -> Figure:
+        """The figure of the present stop."""
+        return self._figures[self.slider.value]
+
+
+class Illustrated:
+    """A plotly figure that leaves a picture beside itself, for readers whose page cannot draw it.
+
+    figure : what is shown; picture : a matplotlib figure of the same
+    """
+
+    def __init__(self, figure: go.Figure, picture: Figure):
+        self.figure, self.picture = figure, picture
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle = self.figure._repr_mimebundle_(**kwargs)
+        return {**bundle, "image/png": base64.b64encode(_png(self.picture)).decode()}
+
+
+def _png(figure: Figure) -> bytes:
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=90)
+    return png.getvalue()
 
 
 def menu(description: str, options: Sequence, value: Any = None, width: str = "230px") -> ipywidgets.Dropdown:

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
+from matplotlib.figure import Figure
 from plotly.callbacks import InputDeviceState, Points
 from test_gallery import fits_file
 
@@ -17,7 +19,7 @@ from starclip_lib.corruption_explorer import CorruptionExplorer
 from starclip_lib.similarity_browser import SimilarityBrowser
 from starclip_lib.training import History
 from starclip_lib.training_viewer import TrainingViewer
-from starclip_lib.widgets import WIDGET
+from starclip_lib.widgets import WIDGET, Illustrated, Stops
 
 
 @pytest.fixture
@@ -136,6 +138,20 @@ def test_widgets_leave_a_picture(browser: SimilarityBrowser, finished) -> None:
         bundle = widget._repr_mimebundle_()
         assert WIDGET in bundle
         assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+def test_a_slider_shows_the_figure_of_its_stop() -> None:
+    figures = {name: Figure(figsize=(size, 1)) for name, size in (("small", 1), ("large", 4))}
+    stops = Stops("size", figures)
+    first = stops.image.value
+    stops.slider.value = "large"
+    assert stops.image.value != first
+    assert stops.picture() is figures["large"]
+
+
+def test_an_interactive_figure_is_illustrated() -> None:
+    bundle = Illustrated(go.Figure(), Figure())._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
 
 
 def test_corruptions_follow_the_sliders(finished) -> None:

@@ -288,3 +288,16 @@ def test_the_corruption_explorer_in_jupyterlab(page: Page, lab: str) -> None:
 
     changes(page, cosine.inner_text, slide)
     picture(page, "lab_explorer")
+
+
+def test_a_training_is_watched_in_jupyterlab(page: Page, lab: str, project: Path) -> None:
+    (project / "runs" / "small" / "starclip.ckpt").unlink()  # so that there is something to train
+    run_notebook(page, lab + "04_starclip.ipynb")
+    page.wait_for_selector("text=epochs in", state="attached", timeout=3 * MINUTE)
+    page.locator(PLOTS).first.scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)
+    drawn = page.evaluate("document.querySelector('.js-plotly-plot')._fullData.map(t => Array.from(t.y || []).length)")
+    epochs = Run.open(project / "params" / "small.yaml").params.starclip.train.epochs
+    assert drawn == [epochs] * 3
+    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    picture(page, "lab_training")
