@@ -255,8 +255,8 @@ class SimilarityBrowser(Pictured):
             f"Δ: neighbour minus query, whose labels are {source}."
         )
         self._table.update(self.found.table, **_TABLE)
-        self._panels.mark(*self._at, query, self.found)
         self._draw_spectra()
+        self._panels.mark(*self._at, query, self.found)  # last: the map takes longest to draw
 
 
 def _controls(gallery: Gallery) -> dict[str, ipywidgets.DOMWidget]:

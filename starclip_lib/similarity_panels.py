@@ -90,9 +90,9 @@ class Panels:
         """Mark the query and its neighbours on the map and in the Kiel diagram."""
         here, near = self._places(space, kind, query, found)
         columns = [TEFF, LOGG]
-        self.map.update_layout(figures_browser.marks(here, near))
         labels = self.gallery.data.labels[found.row]
         self.kiel.update_layout(figures_browser.marks(query.labels[columns], labels[:, columns]))
+        self.map.update_layout(figures_browser.marks(here, near))
 
     def _fluxes(self, query: Query, found: Found, side: Side) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The query's spectrum on a side, and those of the nearest other stars by name; NaN where there is no data."""
