@@ -73,11 +73,13 @@ def browse(
         template.mkdir(parents=True)
         (template / "index.html.j2").write_text(_TEMPLATE, encoding="utf-8")
         (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
-        settings = {
+        settings: dict[str, dict[str, Any]] = {
             "Voila": {"ip": "127.0.0.1", "port": port, "log_level": "ERROR"}
             | {"tornado_settings": {"websocket_max_message_size": _UPLOAD_BYTES}},
             "VoilaConfiguration": {"template": "starclip", "show_tracebacks": True, "extension_denylist": list(_UNFIT)},
         }
+        if os.name == "posix":  # as in the pipeline: sockets in a folder of our own, where nobody else can listen in
+            settings["KernelManager"] = {"transport": "ipc", "ip": f"{folder}/kernel"}
         (Path(folder) / "voila.json").write_text(json.dumps(settings), encoding="utf-8")
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
@@ -86,6 +88,4 @@ def browse(
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server must not outlive us
         status = subprocess.run(command, cwd=run.root, env=environment, check=False).returncode
     if status:
-        raise StarclipError(
-            f"the server stopped with status {status}; if port {port} is in use, choose another: --port"
-        )
+        raise StarclipError(f"the server stopped with status {status}; what it said is above")

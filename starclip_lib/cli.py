@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from starclip_lib import __version__
 from starclip_lib.config import StarclipError, merge_assignments
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "params", type=Path, nargs="?", metavar="PARAMS", help="parameter file of a finished run (params/quick.yaml)"
     )
     browse.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    browse.add_argument("--observed", type=Path, metavar="FOLDER", help="mark observed NIRSpec spectra on the map")
     browse.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1 (8866)")
     browse.add_argument("--no-browser", action="store_true", help="only serve the page; open no web browser")
     browse.set_defaults(command=_browse)
@@ -101,10 +103,7 @@ def _run(arguments: argparse.Namespace) -> None:
     overrides = merge_assignments(arguments.set)
     run = Run.open(arguments.params, overrides)
     if arguments.observed is not None:
-        if not arguments.observed.is_dir():
-            raise StarclipError(f"--observed {arguments.observed}: no such folder")
-        folder = os.path.relpath(arguments.observed, run.root)
-        overrides = {**overrides, "observed": {**overrides.get("observed", {}), "folder": folder}}
+        overrides = _with_observed(overrides, arguments.observed, run.root)
         run = Run.open(arguments.params, overrides)
     print(f"starclip run {arguments.params}: notebooks into {os.path.relpath(run.report)}, then its index.html")
     if arguments.fresh:
@@ -113,6 +112,13 @@ def _run(arguments: argparse.Namespace) -> None:
     index = run_pipeline(run, arguments.params.resolve(), overrides, _say)
     print("\n".join(headlines(read_metrics(run.report))))
     print(f"\nOpen {os.path.relpath(index)}")
+
+
+def _with_observed(overrides: dict[str, Any], folder: Path, root: Path) -> dict[str, Any]:
+    """The overrides with a folder of observed spectra."""
+    if not folder.is_dir():
+        raise StarclipError(f"--observed {folder}: no such folder")
+    return {**overrides, "observed": {**overrides.get("observed", {}), "folder": os.path.relpath(folder, root)}}
 
 
 def _observe(arguments: argparse.Namespace) -> None:
@@ -129,6 +135,8 @@ def _browse(arguments: argparse.Namespace) -> None:
 
     file = arguments.params or project_root(Path.cwd()) / "params" / "quick.yaml"
     overrides = merge_assignments(arguments.set)
+    if arguments.observed is not None:
+        overrides = _with_observed(overrides, arguments.observed, Run.open(file, overrides).root)
     browse(Run.open(file, overrides), file.resolve(), overrides, arguments.port, not arguments.no_browser, _say)
 
 

@@ -15,7 +15,7 @@ from starclip_lib.style import APOGEE_COLOUR, APOGEE_FEATURES, NIRSPEC_FEATURES,
 
 NEIGHBOUR_COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#0072B2")
 SYMBOLS = ("circle", "diamond")  # of the two sides of a space
-SPECTRA_TITLE = "Spectra: drag to zoom, double-click to see all."
+SPECTRA_TITLE = "Spectra: drag to zoom, double-click to see the whole stretch."
 _MARGIN = {"l": 60, "r": 10, "t": 36, "b": 46}
 
 
@@ -82,11 +82,11 @@ def spectra() -> go.Figure:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.65, 0.35], vertical_spacing=0.03)
     for colour in NEIGHBOUR_COLOURS:
         line = {"color": colour, "width": 1}
-        figure.add_trace(go.Scattergl(mode="lines", line=line, hoverinfo="skip"), 1, 1)
+        figure.add_trace(go.Scatter(mode="lines", line=line, hoverinfo="skip"), 1, 1)
     for colour in NEIGHBOUR_COLOURS:
         line = {"color": colour, "width": 1}
-        figure.add_trace(go.Scattergl(mode="lines", line=line, hoverinfo="skip", showlegend=False), 2, 1)
-    figure.add_trace(go.Scattergl(mode="lines", line={"color": "black", "width": 1.2}, hoverinfo="x+y"), 1, 1)
+        figure.add_trace(go.Scatter(mode="lines", line=line, hoverinfo="skip", showlegend=False), 2, 1)
+    figure.add_trace(go.Scatter(mode="lines", line={"color": "black", "width": 1.2}, hoverinfo="x+y"), 1, 1)
     figure.update_layout(_layout(SPECTRA_TITLE, 520))
     figure.update_layout(legend={"orientation": "h", "y": -0.12})
     figure.update_yaxes(title_text="flux / continuum", row=1, col=1)

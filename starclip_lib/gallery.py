@@ -161,8 +161,11 @@ class Gallery:
         return [Side(*part[:3], run_encoder(part[3], part[2], rows)[:, 0], part[3]) for part in parts]
 
     def star(self, space: str, side: str, row: int) -> Query:
-        """The spectrum of a star of the data set as a query."""
-        found = self.space(space)[side]
+        """The spectrum of a star of the data set as a query; raises DataError if the space has no such side."""
+        sides = self.space(space)
+        if side not in sides:
+            raise DataError(f"the space '{space}' has no side '{side}'; its sides are {' and '.join(sides)}")
+        found = sides[side]
         name = str(self.data.star_id[row])
         return Query(name, row, side, found.z[row], found.flux[row], self.data.labels[row].astype(np.float64))
 

@@ -22,7 +22,7 @@ from starclip_lib.similarity_panels import OBSERVED, Panels
 from starclip_lib.widgets import Pictured, line, menu, slider
 
 _BOTH, _NONE = "both", "(none)"
-_FIRST_WINDOW = "CO 15582"  # both instruments see it, and hardly a detector gap falls there
+_FIRST_WINDOW = {"NIRSpec": "Mg 15029", "APOGEE": "CO 15582"}  # nine in ten mock NIRSpec spectra show it
 _UMAP_NOTE = " Computing the UMAP: half a minute for a thousand stars or two, minutes for all of them ..."
 _TABLE = {
     "buttons": [{"extend": "csvHtml5", "text": "Save as CSV", "filename": "neighbours", "footer": False}],
@@ -179,7 +179,7 @@ class SimilarityBrowser(Pictured):
         self._draw_spectra()
 
     def _on_window(self, change: dict) -> None:
-        self._panels.zoom(self._window)
+        self._draw_spectra()
 
     def _on_click(self, trace: go.Scatter, points: object, state: object) -> None:
         if not points.point_inds:
@@ -228,7 +228,7 @@ class SimilarityBrowser(Pictured):
         names = list(windows(self._side.instrument))
         with self._silently():
             self._controls["window"].options = names
-            self._controls["window"].value = _FIRST_WINDOW
+            self._controls["window"].value = _FIRST_WINDOW[self._side.instrument.title]
 
     def _draw_stars(self) -> None:
         self._panels.draw_stars(*self._at, self._rows)

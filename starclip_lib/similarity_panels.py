@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from starclip_lib import figures_browser
 from starclip_lib.gallery import Found, Gallery, Query, Side
-from starclip_lib.instruments import NIRSPEC, Instrument
+from starclip_lib.instruments import NIRSPEC
 from starclip_lib.labels import FE, LOGG, PLAIN, TEFF, UNITS
 
 OBSERVED = 2  # trace of the map with the observed spectra; those before are the two sides of the space
@@ -26,7 +26,6 @@ class Panels:
         self.map: go.Figure = figures_browser.star_map()
         self.kiel: go.Figure = figures_browser.kiel_diagram()
         self.spectra: go.Figure = figures_browser.spectra()
-        self._drawn: tuple[Instrument, np.ndarray] | None = None  # whose spectra are drawn, and the query's
 
     def wake(self, on_click: Callable[..., None]) -> list[ipywidgets.DOMWidget]:
         """Turn the figures into live ones, and return them; to be called when all is drawn.
@@ -107,35 +106,25 @@ class Panels:
         return figures_browser.with_gaps(flux, instrument), dict(zip(names.tolist(), others, strict=True))
 
     def draw_spectra(self, query: Query, found: Found, side: Side, window: tuple[float, float]) -> None:
-        """Overlay the spectra of the query and of the nearest other stars, as one instrument saw them."""
+        """Overlay a stretch (Angstrom) of the spectra of the query and of the nearest other stars from one side."""
+        instrument = side.instrument
+        inside = (instrument.wavelength >= window[0]) & (instrument.wavelength <= window[1])
         own, others = self._fluxes(query, found, side)
         drawn = [*others.items(), *[("", None)] * (_N_SPECTRA - len(others))]
-        with self.spectra.batch_update():  # one message, so that everything is drawn once
+        lines, names = figures_browser.feature_marks(instrument)
+        note = "" if np.isfinite(own[inside]).any() else " <b>The query has no data in this stretch.</b>"
+        with self.spectra.batch_update():  # one message, with what can be seen only, so that the page answers fast
             for (name, flux), top, bottom in zip(
                 drawn, self.spectra.data[:_N_SPECTRA], self.spectra.data[_N_SPECTRA:-1], strict=True
             ):
-                top.update(y=flux, name=name, visible=flux is not None)
-                bottom.update(y=None if flux is None else flux - own, visible=flux is not None)
-            self.spectra.data[-1].update(y=own, name=f"{query.name} (query)")
-            if self._drawn is None or self._drawn[0] is not side.instrument:
-                lines, names = figures_browser.feature_marks(side.instrument)
-                self.spectra.update_traces(x=side.instrument.wavelength)
-                self.spectra.update_layout(shapes=lines, annotations=names)
-            self._drawn = side.instrument, own
-            self._frame(window)
-
-    def zoom(self, window: tuple[float, float]) -> None:
-        """Show a stretch of wavelengths, Angstrom, and say so if the query has no data there."""
-        with self.spectra.batch_update():
-            self._frame(window)
-
-    def _frame(self, window: tuple[float, float]) -> None:
-        instrument, own = self._drawn
-        inside = (instrument.wavelength >= window[0]) & (instrument.wavelength <= window[1])
-        note = "" if np.isfinite(own[inside]).any() else " <b>The query has no data in this stretch.</b>"
-        self.spectra.update_layout(title={"text": figures_browser.SPECTRA_TITLE + note})
-        self.spectra.update_xaxes(range=window)
-        self.spectra.update_yaxes(autorange=True)
+                top.update(y=None if flux is None else flux[inside], name=name, visible=flux is not None)
+                bottom.update(y=None if flux is None else (flux - own)[inside], visible=flux is not None)
+            self.spectra.data[-1].update(y=own[inside], name=f"{query.name} (query)")
+            self.spectra.update_traces(x=instrument.wavelength[inside])
+            self.spectra.update_layout(
+                shapes=lines, annotations=names, title={"text": figures_browser.SPECTRA_TITLE + note}
+            )
+            self.spectra.update_xaxes(range=window)
 
     def picture(
         self,

@@ -102,6 +102,8 @@ def test_unknown_stars_and_too_many_neighbours(gallery: Gallery) -> None:
     name = str(gallery.data.star_id[4])
     with pytest.raises(DataError, match=f"no star '{name}9' in this run; similar: .*{name}"):
         gallery.row(f"{name}9")
+    with pytest.raises(DataError, match="'StarCLIP' has no side 'Gaia'; its sides are NIRSpec and APOGEE"):
+        gallery.star("StarCLIP", "Gaia", 0)
     query = gallery.star("StarCLIP", "NIRSpec", 0)
     with pytest.raises(DataError, match="k must be between 1 and"):
         gallery.search("StarCLIP", query, 10_000, ["APOGEE"], gallery.rows(test_only=True))

@@ -94,6 +94,7 @@ def test_every_control_changes_what_it_says(browser: SimilarityBrowser) -> None:
 
 
 def test_spectra_and_residuals_are_those_of_the_table(browser: SimilarityBrowser) -> None:
+    control(browser, "window").value = "everything"
     drawn = browser._panels.spectra.data
     row = next(row for row in browser.found.row if row != browser.query.row)
     side = browser.gallery.space("StarCLIP")["NIRSpec"]

@@ -191,7 +191,7 @@ def wait_for_browser(page: Page) -> None:
     page.wait_for_timeout(1500)
 
 
-def test_the_similarity_browser_as_a_page(page: Page, voila: str, tmp_path: Path) -> None:
+def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     page.goto(voila)
     wait_for_browser(page)
     picture(page, "page_opened")
