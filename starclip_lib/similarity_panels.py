@@ -26,6 +26,7 @@ class Panels:
         self.map: go.Figure = figures_browser.star_map()
         self.kiel: go.Figure = figures_browser.kiel_diagram()
         self.spectra: go.Figure = figures_browser.spectra()
+        self._box, self._awake = ipywidgets.VBox(), False
 
     def wake(self, on_click: Callable[..., None]) -> list[ipywidgets.DOMWidget]:
         """Turn the figures into live ones, and return them; to be called when all is drawn.
@@ -34,11 +35,19 @@ class Panels:
 
         on_click : called as on_click(trace, points, state) when a point of the map is clicked
         """
-        self.map, self.kiel, self.spectra = (go.FigureWidget(f) for f in (self.map, self.kiel, self.spectra))
+        self.map, self.kiel = go.FigureWidget(self.map), go.FigureWidget(self.kiel)
+        self._show_spectra()
         for trace in self.map.data:
             trace.on_click(on_click)
         maps = ipywidgets.HBox([self.map, self.kiel], layout={"flex_flow": "row wrap"})
-        return [maps, self.spectra]
+        self._awake = True
+        return [maps, self._box]
+
+    def _show_spectra(self) -> None:
+        """A new live figure each time: one with so much data loses changes that come before its page has settled."""
+        old, self._box.children = self._box.children, (go.FigureWidget(self.spectra),)
+        for widget in old:
+            widget.close()
 
     def draw_stars(self, space: str, kind: str, rows: np.ndarray) -> None:
         """Draw the stars `rows`, and observed spectra, on a map of a space."""
@@ -113,7 +122,8 @@ class Panels:
         drawn = [*others.items(), *[("", None)] * (_N_SPECTRA - len(others))]
         lines, names = figures_browser.feature_marks(instrument)
         note = "" if np.isfinite(own[inside]).any() else " <b>The query has no data in this stretch.</b>"
-        with self.spectra.batch_update():  # one message, with what can be seen only, so that the page answers fast
+        self.spectra = figures_browser.spectra()
+        with self.spectra.batch_update():  # with what can be seen only, so that the page answers fast
             for (name, flux), top, bottom in zip(
                 drawn, self.spectra.data[:_N_SPECTRA], self.spectra.data[_N_SPECTRA:-1], strict=True
             ):
@@ -125,6 +135,8 @@ class Panels:
                 shapes=lines, annotations=names, title={"text": figures_browser.SPECTRA_TITLE + note}
             )
             self.spectra.update_xaxes(range=window)
+        if self._awake:
+            self._show_spectra()
 
     def picture(
         self,
