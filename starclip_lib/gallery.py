@@ -252,7 +252,7 @@ class Gallery:
     def places(self, space: str, kind: str) -> dict[str, np.ndarray]:
         """Where the stars are on the map 'PCA' or 'UMAP' of a space: (n, 2) for each side.
 
-        A UMAP takes some twenty seconds when it is first asked for, and more with many stars.
+        A UMAP is made when it is first asked for, which takes minutes with thousands of stars.
         """
         return self._map(space, kind)[0]
 

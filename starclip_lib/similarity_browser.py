@@ -23,7 +23,7 @@ from starclip_lib.widgets import Pictured, line, menu, slider
 
 _BOTH, _NONE = "both", "(none)"
 _FIRST_WINDOW = {"NIRSpec": "Mg 15029", "APOGEE": "CO 15582"}  # nine in ten mock NIRSpec spectra show it
-_UMAP_NOTE = " Computing the UMAP: half a minute for a thousand stars or two, minutes for all of them ..."
+_UMAP_NOTE = " Computing the UMAP of all stars; with thousands of them this takes minutes ..."
 _TABLE = {
     "buttons": [{"extend": "csvHtml5", "text": "Save as CSV", "filename": "neighbours", "footer": False}],
     "layout": {"topStart": "buttons", "topEnd": None, "bottomStart": None, "bottomEnd": None},

@@ -122,19 +122,18 @@ class Panels:
         drawn = [*others.items(), *[("", None)] * (_N_SPECTRA - len(others))]
         lines, names = figures_browser.feature_marks(instrument)
         note = "" if np.isfinite(own[inside]).any() else " <b>The query has no data in this stretch.</b>"
-        self.spectra = figures_browser.spectra()
-        with self.spectra.batch_update():  # with what can be seen only, so that the page answers fast
-            for (name, flux), top, bottom in zip(
-                drawn, self.spectra.data[:_N_SPECTRA], self.spectra.data[_N_SPECTRA:-1], strict=True
-            ):
-                top.update(y=None if flux is None else flux[inside], name=name, visible=flux is not None)
-                bottom.update(y=None if flux is None else (flux - own)[inside], visible=flux is not None)
-            self.spectra.data[-1].update(y=own[inside], name=f"{query.name} (query)")
-            self.spectra.update_traces(x=instrument.wavelength[inside])
-            self.spectra.update_layout(
-                shapes=lines, annotations=names, title={"text": figures_browser.SPECTRA_TITLE + note}
-            )
-            self.spectra.update_xaxes(range=window)
+        self.spectra = figures_browser.spectra()  # with what can be seen only, so that the page answers fast
+        for (name, flux), top, bottom in zip(
+            drawn, self.spectra.data[:_N_SPECTRA], self.spectra.data[_N_SPECTRA:-1], strict=True
+        ):
+            top.update(y=None if flux is None else flux[inside], name=name, visible=flux is not None)
+            bottom.update(y=None if flux is None else (flux - own)[inside], visible=flux is not None)
+        self.spectra.data[-1].update(y=own[inside], name=f"{query.name} (query)")
+        self.spectra.update_traces(x=instrument.wavelength[inside])
+        self.spectra.update_layout(
+            shapes=lines, annotations=names, title={"text": figures_browser.SPECTRA_TITLE + note}
+        )
+        self.spectra.update_xaxes(range=window)
         if self._awake:
             self._show_spectra()
 
