@@ -43,6 +43,7 @@ from starclip_lib.labels import FE
 from starclip_lib.models import Model
 from starclip_lib.probing import labels_of, linear_probe, score_labels
 from starclip_lib.run import Run
+from starclip_lib.settings import Params
 from starclip_lib.simulate import simulate_survey
 
 # %% tags=["parameters"]
@@ -51,6 +52,7 @@ overrides: dict = {}  # small changes, e.g. {"seed": 8}
 
 # %%
 run = Run.open(params_file, overrides)
+settings = Params(seed=run.params.seed)  # the defaults, whatever the run has: a tour is short
 
 # %% [markdown]
 # ## 1 · A spectrum is a fingerprint
@@ -63,7 +65,7 @@ run = Run.open(params_file, overrides)
 # notebook [01](01_data.ipynb) says how.
 
 # %%
-data = simulate_survey(800, seed=run.params.seed)
+data = simulate_survey(800, seed=settings.seed)
 order = data.labels[:, FE].argsort()
 pair = order[[20, -20]]
 figures_spectra.example_pairs(data.apogee.flux[pair], data.nirspec.flux[pair], data.labels[pair])
@@ -116,11 +118,11 @@ figures.circles(moments)
 scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name)
 for instrument in ("nirspec", "apogee"):
-    recipes.train_encoder(folder / f"{instrument}.ckpt", data, run.params, instrument)
+    recipes.train_encoder(folder / f"{instrument}.ckpt", data, settings, instrument)
 before = {name: Model.load(folder / f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee")}
 
 # %%
-recipes.train_starclip(folder / "starclip.ckpt", data, run.params, folder / "nirspec.ckpt", folder / "apogee.ckpt")
+recipes.train_starclip(folder / "starclip.ckpt", data, settings, folder / "nirspec.ckpt", folder / "apogee.ckpt")
 after = Model.load(folder / "starclip.ckpt").encoders
 
 # %% [markdown]
@@ -130,7 +132,7 @@ after = Model.load(folder / "starclip.ckpt").encoders
 # %%
 test = data.rows("test")
 some = test[data.labels[test, FE].argsort()][::5][:40]
-noisy = {"corruption": mock(run.params.corruption), "seed": 1}
+noisy = {"corruption": mock(settings.corruption), "seed": 1}
 places = {
     name: (
         run_encoder(e["nirspec"], data.nirspec.flux, some, **noisy)[:, 0],
@@ -188,7 +190,7 @@ figures.predicted_against_true(true, {"linear probe": probe.labels}, scores, nam
 # under all five corruptions.
 
 # %%
-chain = extended_mock(run.params.corruption, recipes.reference_flux(data))
+chain = extended_mock(settings.corruption, recipes.reference_flux(data))
 perfect = torch.from_numpy(data.nirspec.flux[test[:1]])
 corrupted = chain(perfect, seeded("cpu", 9))
 figures_spectra.corruption_steps(

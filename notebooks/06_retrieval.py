@@ -32,7 +32,7 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import exercises, figures, figures_spectra, recipes, retrieval
+from starclip_lib import embed_run, exercises, figures, figures_spectra, retrieval
 from starclip_lib.embeddings import read_embeddings
 from starclip_lib.instruments import APOGEE
 from starclip_lib.labels import LABELS
@@ -56,7 +56,7 @@ models = [run.need("starclip.ckpt"), run.need("mockstarclip.ckpt")]
 # notebooks read. Only test stars enter the searches.
 
 # %%
-path = run.build("embeddings.h5", lambda path: recipes.embed_all(path, data, run.params, *models))
+path = run.build("embeddings.h5", lambda path: embed_run.embed_all(path, data, run.params, *models))
 nirspec, apogee = (read_embeddings(path, f"starclip/{name}").take("test") for name in ("nirspec", "apogee"))
 extended, mocks = (read_embeddings(path, f"mockstarclip/{name}").take("test") for name in ("extended", "mock"))
 
@@ -125,7 +125,7 @@ ranks = {
 # computed at all; its pixels stand for other wavelengths, so nothing good can come of it.
 
 # %%
-raw = recipes.raw_spectra(data, run.params)
+raw = embed_run.raw_spectra(data, run.params)
 raw_ranks = {
     direction: retrieval.ranks_between(*(raw[name] for name in direction.split("_to_"))) for direction in ranks
 }

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from starclip_lib.config import ConfigError
+from starclip_lib.config import ConfigError, DataError
 from starclip_lib.corruptions import Corruption, corrupted_views
+from starclip_lib.emulator import Emulator, default_emulator
+from starclip_lib.instruments import Instrument
+from starclip_lib.labels import LabelScaler
 
 
 def pick_device(name: str) -> torch.device:
@@ -73,6 +77,66 @@ class SpectrumSource:
         flux = self.flux[star, view.to(where)] if self.copies else self.flux[star]
         flux = flux.to(self.device, non_blocking=True)
         return flux if self.corruption is None or self.copies else self.corruption(flux, generator)
+
+
+class NewStars:
+    """Stars that nobody has seen: labels around those of known stars, ab initio spectra, fresh corruptions, every time.
+
+    labels : (n, 20) in K and dex of the training stars; the length of an epoch is still n stars
+    smoothing : between 0, the known labels themselves, and 1, a Gaussian of their mean and covariance.  In between, the
+        deviations from the mean shrink by sqrt(1 - smoothing^2) and a Gaussian of smoothing^2 times the covariance is
+        added, so that mean and covariance stay (a smoothed bootstrap; Silverman and Young 1987).
+    scaler : turns labels into what the encoder is to predict
+    pool : labels drawn beforehand, inside the emulator's domain, from which every batch takes at random
+
+    Raises DataError if the domain holds almost none of such stars.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        instrument: Instrument,
+        scaler: LabelScaler,
+        device: torch.device,
+        *,
+        smoothing: float,
+        corruption: Corruption | None = None,
+        seed: int = 0,
+        pool: int = 200_000,
+        emulator: Emulator | None = None,
+    ):
+        emulator = emulator or default_emulator()
+        self.device, self.corruption, self.copies, self._n = device, corruption, 0, len(labels)
+        drawn = _around(labels.astype(np.float64), smoothing, pool, emulator, np.random.default_rng(seed))
+        parts = emulator.parts(instrument)
+        self._parts = {name: torch.from_numpy(array).to(device) for name, array in parts.items()}
+        self._inputs = on_device((drawn - parts["center"]) / parts["scale"], device)
+        self._targets = on_device(scaler.transform(drawn), device)
+
+    def __len__(self) -> int:
+        return self._n
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Spectra (n, n_pix) and scaled labels (n, 20) of n new stars, on the device."""
+        row = torch.randint(len(self._inputs), (n,), generator=generator, device=self.device)
+        p = self._parts
+        hidden = F.silu(F.silu(self._inputs[row] @ p["w1"] + p["b1"]) @ p["w2"] + p["b2"])
+        flux = ((hidden @ p["w3"] + p["b3"]) @ p["basis"] + p["mean"]).clamp_min_(0)
+        return flux if self.corruption is None else self.corruption(flux, generator), self._targets[row]
+
+
+def _around(labels: np.ndarray, smoothing: float, n: int, emulator: Emulator, rng: np.random.Generator) -> np.ndarray:
+    mean, covariance = labels.mean(axis=0), np.cov(labels.T)
+    kept: list[np.ndarray] = []
+    while sum(map(len, kept)) < n:
+        base = labels[rng.integers(len(labels), size=n)] - mean
+        scatter = rng.multivariate_normal(np.zeros(len(mean)), covariance, size=n, method="cholesky")
+        new = mean + np.sqrt(1 - smoothing**2) * base + smoothing * scatter
+        inside = emulator.inside_domain(new)
+        if inside.mean() < 0.05:
+            raise DataError("the emulator's domain holds almost no stars with labels like these")
+        kept.append(new[inside])
+    return np.concatenate(kept)[:n]
 
 
 def _place(tensor: Tensor, device: torch.device) -> Tensor:

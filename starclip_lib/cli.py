@@ -51,6 +51,16 @@ def _parser() -> argparse.ArgumentParser:
     observe.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     observe.set_defaults(command=_observe)
 
+    train = commands.add_parser("train", help="make the models of a run without its notebooks; also under torchrun")
+    train.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/best.yaml")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="judge a finished run: probes, decoders, densities, transfer")
+    evaluate.add_argument("params", type=Path, metavar="PARAMS", help="parameter file of the run (params/quick.yaml)")
+    evaluate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    evaluate.set_defaults(command=_evaluate)
+
     browse = commands.add_parser("browse", help="look for similar stars in a web page, on this machine")
     browse.add_argument(
         "params", type=Path, nargs="?", metavar="PARAMS", help="parameter file of a finished run (params/quick.yaml)"
@@ -127,6 +137,23 @@ def _observe(arguments: argparse.Namespace) -> None:
     arguments.params = arguments.params or Path(os.path.relpath(project_root(Path.cwd()) / "params" / "m71.yaml"))
     arguments.fresh = False
     _run(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from starclip_lib.run import Run
+    from starclip_lib.stages import train_models
+
+    train_models(Run.open(arguments.params, merge_assignments(arguments.set)), _say)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from starclip_lib.pipeline import run_evaluation
+    from starclip_lib.run import Run
+
+    overrides = merge_assignments(arguments.set)
+    run = Run.open(arguments.params, overrides)
+    index = run_evaluation(run, arguments.params.resolve(), overrides, _say)
+    _say(f"\nOpen {os.path.relpath(index)}; the numbers are in metrics.json beside it, under 'evaluation'")
 
 
 def _browse(arguments: argparse.Namespace) -> None:

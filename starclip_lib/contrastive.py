@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from starclip_lib.distributed import gathered
 from starclip_lib.encoders import Encoder
 from starclip_lib.settings import AlignParams
-
-MAX_LOGIT_SCALE = 100.0  # as in CLIP (Radford et al. 2021): larger ones make training unstable
 
 
 def info_nce(z_a: Tensor, z_b: Tensor, logit_scale: Tensor | float, star: Tensor | None = None) -> Tensor:
@@ -55,16 +54,20 @@ class StarCLIP(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
-        return self.log_scale.exp().clamp_max(MAX_LOGIT_SCALE)
+        return self.log_scale.exp().clamp_max(self.settings.max_scale)
 
-    def loss(self, flux_a: Tensor, flux_b: Tensor, star: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, flux_a: Tensor, flux_b: Tensor, star: Tensor, labels: Tensor) -> Tensor:
         """Loss of a batch of pairs.
+
+        In a training of several processes the pairs of all of them are each other's negatives.
 
         flux_a, flux_b : (n, n_pix) of each encoder's instrument; star : (n,) integer identifiers
         labels : (n, 20) Z-scored, used if `label_weight` is not 0
         """
         labels_a, labels_b = self.encoder_a(flux_a), self.encoder_b(flux_b)
         z_a, z_b = self.encoder_a.to_sphere(labels_a.float()), self.encoder_b.to_sphere(labels_b.float())
+        if self.training:
+            z_a, z_b, star = gathered(z_a), gathered(z_b), gathered(star)
         same_star = star if self.settings.same_star == "masked" else None
         loss = info_nce(z_a, z_b, self.logit_scale, same_star)
         if self.settings.label_weight > 0:

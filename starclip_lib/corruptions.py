@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from starclip_lib.continuum import PseudoContinuum
@@ -197,3 +198,39 @@ def corrupted_views(
             if corruption is not None:
                 block = corruption(block, seeded(device, seed, view, start))
             yield place, view, block[torch.from_numpy(rows[place] - start).to(device)]
+
+
+def observed_views(
+    flux: np.ndarray, rows: np.ndarray, corruption: Corruption | None, n_views: int, seed: int
+) -> np.ndarray:
+    """The same copies all at once, (len(rows), n_views, n_pix) float32: 33 kB for each NIRSpec view."""
+    out = np.empty((len(rows), n_views, flux.shape[1]), np.float32)
+    for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed, torch.device("cpu")):
+        out[place, view] = batch.numpy()
+    return out
+
+
+def measured_snr(clean: np.ndarray, corrupted: np.ndarray, no_data: float) -> np.ndarray:
+    """Signal-to-noise ratio per pixel (n,) of corrupted spectra, from what differs from the clean ones.
+
+    clean, corrupted : (n, n_pix).  Differences of neighbouring pixels, so a smooth continuum error does not count; the
+    median absolute one, so dead pixels and substituted lines do not either.  Exact to about 1 per cent.
+    """
+    return 1 / pixel_noise(np.where(corrupted == no_data, np.nan, corrupted - clean))
+
+
+def pixel_noise(difference: np.ndarray) -> np.ndarray:
+    """Standard deviation (n,) of white noise in spectra (n, n_pix), NaN where there is no data.
+
+    The median absolute difference of neighbouring pixels, scaled as it is for Gaussians.
+    """
+    return np.nanmedian(np.abs(np.diff(difference, axis=1)), axis=1) / (np.sqrt(2) * norm.ppf(0.75))
+
+
+def views_and_snr(
+    flux: np.ndarray, rows: np.ndarray, corruption: Corruption, n_views: int, seed: int, no_data: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`observed_views` (len(rows), n_views, n_pix) with the signal-to-noise ratio of each, (len(rows), n_views)."""
+    seen = observed_views(flux, rows, corruption, n_views, seed)
+    snr = [measured_snr(flux[rows], seen[:, view], no_data) for view in range(n_views)]
+    return seen, np.stack(snr, axis=1)

@@ -61,6 +61,27 @@ class Emulator:
                 x = x / (1 + np.exp(-x))  # SiLU
         return x
 
+    def parts(self, instrument: Instrument) -> dict[str, np.ndarray]:
+        """The arrays of the formula, for those who evaluate it elsewhere (on a GPU): docs/emulator.md explains them.
+
+        center, scale : (20,) float32 of the labels; w1, b1 ... w3, b3 : the network, the third layer's part for this
+        instrument; basis : (n_components, n_pix), mean : (n_pix,)
+        """
+        (w1, b1), (w2, b2), (w3, b3) = self._net
+        columns = self._columns[instrument.name]
+        return {
+            "center": self._center.astype(np.float32),
+            "scale": self._scale.astype(np.float32),
+            "w1": w1,
+            "b1": b1,
+            "w2": w2,
+            "b2": b2,
+            "w3": w3[:, columns],
+            "b3": b3[columns],
+            "basis": self._basis[instrument.name],
+            "mean": self._mean[instrument.name],
+        }
+
     def mean_spectrum(self, instrument: Instrument) -> np.ndarray:
         """Mean of the spectra it was fitted to, (n_pix,) float32."""
         return self._mean[instrument.name]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -143,9 +146,16 @@ class ResidualMLP(Encoder):
         self.head = nn.Sequential(*blocks, nn.LayerNorm(width), nn.Linear(width, N_LABELS))
 
 
-def make_encoder(instrument: Instrument, settings: EncoderParams, seed: int) -> Encoder:
-    """A fresh encoder whose random weights depend on `seed` alone; the global random state is left as it was."""
-    kinds = {"starnet": StarNet, "residual_mlp": ResidualMLP}
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Networks built inside get weights that depend on `seed` alone; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        yield
+
+
+def make_encoder(instrument: Instrument, settings: EncoderParams, seed: int) -> Encoder:
+    """A fresh encoder whose random weights depend on `seed` alone."""
+    kinds = {"starnet": StarNet, "residual_mlp": ResidualMLP}
+    with seeded_weights(seed):
         return kinds[settings.kind](instrument, settings)

@@ -13,11 +13,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
+from starclip_lib.history import History
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.labels import AXIS_TITLES, FE, LABELS, LATEX, LOGG, PLAIN, PUBLISHED_SPREAD, TEFF, UNITS, label_index
 from starclip_lib.probing import Predictions, Scores
 from starclip_lib.style import APOGEE_COLOUR, CYCLE, NIRSPEC_COLOUR, new_axes, styled
-from starclip_lib.training import History
 
 # The paper's six: three atmospheric parameters, and abundances that are recovered well, fairly and poorly.
 MAIN_LABELS = ("Teff", "logg", "Fe", "Mg", "Al", "V")

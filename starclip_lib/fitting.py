@@ -37,12 +37,13 @@ def fit_spectrum(
     instrument: Instrument,
     *,
     continuum_degree: int = 4,
+    model_error: float = _MODEL_ERROR,
     emulator: Emulator | None = None,
 ) -> Fit:
     """Fit the twenty labels and a polynomial continuum for each chip to one spectrum at rest.
 
     flux, ivar : (n_pix,) relative to some continuum, and inverse variance, 0 where there is no data
-    A model error of 1 per cent is added to the noise, and outliers beyond it count linearly (soft L1).
+    model_error : is added to the noise, as a fraction of the continuum; outliers beyond both count linearly (soft L1)
     Raises DataError if fewer pixels hold data than there are parameters, or if they are not finite.
     """
     emulator = emulator or default_emulator()
@@ -53,7 +54,7 @@ def fit_spectrum(
     if used.sum() <= len(LABELS) + len(basis):
         raise DataError(f"{used.sum()} pixels hold data, too few for {len(LABELS)} labels and a continuum")
     low, high = _box(emulator)
-    weight = 1 / np.sqrt(1 / ivar[used] + _MODEL_ERROR**2)
+    weight = 1 / np.sqrt(1 / ivar[used] + model_error**2)
     start = np.concatenate([0.5 * np.ones(len(LABELS)), np.linalg.lstsq(basis[:, used].T, flux[used])[0]])
 
     def labels_of(x: np.ndarray) -> np.ndarray:

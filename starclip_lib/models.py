@@ -11,10 +11,10 @@ import torch
 from starclip_lib.config import DataError
 from starclip_lib.encoders import Encoder, make_encoder
 from starclip_lib.files import load_tensors, save_tensors
+from starclip_lib.history import History
 from starclip_lib.instruments import INSTRUMENTS
 from starclip_lib.labels import LABELS, LabelScaler
 from starclip_lib.settings import EncoderParams
-from starclip_lib.training import History
 
 _FORMAT = "starclip model 1"
 

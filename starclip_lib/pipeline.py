@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -87,9 +87,34 @@ NOTEBOOKS = {
     "10_observed_nirspec": Notebook(
         ("seed", "data", "corruption", "pretrain", "observed", "device"), ("data.h5", "embeddings.h5", "starclip.ckpt")
     ),
+    "12_limits": Notebook(
+        ("seed", "corruption", "limits"), ("data.h5", "embeddings.h5", "supervised.ckpt"), metrics=("baselines",)
+    ),
 }
 
+_EVALUATED = ("seed", "corruption", "evaluation", "device")
+EVALUATION = {  # `starclip evaluate`: notebooks that judge a finished run, each on its own
+    "11_benchmark": Notebook(
+        _EVALUATED,
+        ("data.h5", "apogee.ckpt", "nirspec.ckpt", "embeddings.h5"),
+        metrics=("evaluation.benchmark",),
+    ),
+    "13_decoders": Notebook(
+        _EVALUATED, ("data.h5", "embeddings.h5", "starclip.ckpt"), metrics=("evaluation.decoders",)
+    ),
+    "14_densities": Notebook(_EVALUATED, ("data.h5", "embeddings.h5"), metrics=("evaluation.densities",)),
+    "15_transfer": Notebook(
+        (*_EVALUATED, "starclip", "pretrain"),
+        ("data.h5", "apogee.ckpt", "nirspec.ckpt"),
+        metrics=("evaluation.transfer",),
+    ),
+}
 _PLOTLY = "application/vnd.plotly.v1+json"
+
+
+def every_notebook() -> dict[str, Notebook]:
+    """The notebooks of `starclip run`, then those of `starclip evaluate`."""
+    return {**NOTEBOOKS, **EVALUATION}
 
 
 def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Callable[[str], None] = print) -> Path:
@@ -103,12 +128,32 @@ def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Ca
         data_file(run.params.data, run.root)
     if run.params.observed.folder:
         find_observed(run.root / run.params.observed.folder)
-    unknown = sorted({path.stem for path in (run.root / "notebooks").glob("*.py")} ^ set(NOTEBOOKS))
+    unknown = sorted({path.stem for path in (run.root / "notebooks").glob("*.py")} ^ set(every_notebook()))
     if unknown:
-        raise StarclipError(f"notebooks and pipeline.NOTEBOOKS disagree about {', '.join(unknown)}")
+        raise StarclipError(f"notebooks and pipeline.py disagree about {', '.join(unknown)}")
+    _run_notebooks(run, NOTEBOOKS, params_file, overrides, say)
+    return _write_report(run, device)
+
+
+def run_evaluation(run: Run, params_file: Path, overrides: dict[str, Any], say: Callable[[str], None] = print) -> Path:
+    """Judge a finished run: the notebooks of the evaluation suite, and the report once more; returns its index.html.
+
+    Raises DataError if the run is not finished, saying what to run; otherwise as `run_pipeline`.
+    """
+    device = pick_device(run.params.device)
+    for file in ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "embeddings.h5"):
+        run.need(file)
+    _run_notebooks(run, EVALUATION, params_file, overrides, say)
+    return _write_report(run, device)
+
+
+def _run_notebooks(
+    run: Run, names: Iterable[str], params_file: Path, overrides: dict[str, Any], say: Callable[[str], None]
+) -> None:
     parameters = {"params_file": os.path.relpath(params_file, run.root / "notebooks"), "overrides": overrides}
-    for number, name in enumerate(NOTEBOOKS, start=1):
-        place = f"[{number:2d}/{len(NOTEBOOKS)}] {name}"
+    total = len(list(names))
+    for number, name in enumerate(names, start=1):
+        place = f"[{number:2d}/{total}] {name}"
         if _is_current(run, name):
             say(f"{place}: up to date")
             continue
@@ -118,6 +163,9 @@ def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Ca
         seconds = time.perf_counter() - began
         _remember(run, name, seconds)
         say(f"{place}: {seconds:.0f} s")
+
+
+def _write_report(run: Run, device: torch.device) -> Path:
     provenance = {
         "run": run.params.name,
         "seed": run.params.seed,
@@ -125,8 +173,11 @@ def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Ca
         "versions": versions(),
         "params": run.params.model_dump(mode="json"),
     }
-    seconds = {name: round(record["seconds"], 1) for name, record in _memory(run).items() if name in NOTEBOOKS}
-    metrics = assemble_metrics(provenance, run.metrics(), seconds)
+    # an evaluation of models that have been trained anew since would be one of others
+    done = [name for name in every_notebook() if name in NOTEBOOKS or _is_current(run, name)]
+    outdated = {section for name in set(EVALUATION) - set(done) for section in EVALUATION[name].metrics}
+    seconds = {name: round(record["seconds"], 1) for name, record in _memory(run).items() if name in done}
+    metrics = assemble_metrics(provenance, run.metrics(outdated), seconds)
     write_json(run.report / "metrics.json", metrics)
     return write_index(run.report, metrics)
 
@@ -145,9 +196,10 @@ def _device_name(device: torch.device) -> str:
 
 def _key(run: Run, name: str) -> str:
     """Digest of all that an executed notebook depends on."""
-    notebook = NOTEBOOKS[name]
+    notebook = every_notebook()[name]
     package = Path(__file__).parent
-    code = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(package.glob("*.py"))}
+    paths = [*package.glob("*.py"), *(package.glob("evaluation/*.py") if name in EVALUATION else ())]
+    code = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
     observed = []
     if "observed" in notebook.sections and run.params.observed.folder:
         paths = find_observed(run.root / run.params.observed.folder)
@@ -163,7 +215,7 @@ def _key(run: Run, name: str) -> str:
 
 
 def _is_current(run: Run, name: str) -> bool:
-    notebook = NOTEBOOKS[name]
+    notebook = every_notebook()[name]
     files = [run.report / f"{name}.ipynb", run.report / f"{name}.html"]
     files += [run.folder / "metrics" / f"{section}.json" for section in notebook.metrics]
     return (

@@ -9,18 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from starclip_lib.batches import SpectrumSource, pick_device, pick_precision
+from starclip_lib.batches import NewStars, SpectrumSource, pick_device, pick_precision
 from starclip_lib.config import DataError
 from starclip_lib.contrastive import StarCLIP
-from starclip_lib.corruptions import Compose, Corruption, corrupted_views, extended_mock, mock, normalisation, seeded
-from starclip_lib.embeddings import Embeddings, as_embeddings, run_encoder, write_embeddings
+from starclip_lib.corruptions import Compose, Corruption, extended_mock, mock, normalisation, seeded
+from starclip_lib.distributed import local_device, rank
+from starclip_lib.emulator import default_emulator
 from starclip_lib.encoders import Encoder, make_encoder
-from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.history import Watch
+from starclip_lib.instruments import NIRSPEC
 from starclip_lib.labels import FE, LabelScaler
 from starclip_lib.models import Model
 from starclip_lib.settings import CorruptionParams, EncoderParams, Params, TrainParams
 from starclip_lib.spectra import SPLITS, PairedSpectra, SpectrumSet, select_evenly, split_by_star
-from starclip_lib.training import Watch, align, pretrain
+from starclip_lib.training import align, pretrain
 
 # Keys that make the random streams of the trainings independent of each other.
 _APOGEE, _NIRSPEC, _SUPERVISED, _EXTENDED, _STARCLIP, _MOCKSTARCLIP = range(1, 7)
@@ -60,7 +62,7 @@ class _Setup:
 
     @classmethod
     def of(cls, params: Params) -> _Setup:
-        device = pick_device(params.device)
+        device = local_device(pick_device(params.device))
         return cls(params, device, pick_precision(params.precision, device))
 
     def sources(
@@ -91,28 +93,49 @@ class _Setup:
         key: int,
         title: str,
         watch: Watch | None,
+        smoothing: float | None = None,
     ) -> None:
-        """Pretrain an encoder on labels and save it as the only encoder of a model."""
+        """Pretrain an encoder on labels and save it as the only encoder of a model.
+
+        smoothing : if given, train on new stars around the training stars, as `NewStars` makes them
+        """
         train_source, val_source = self.sources(spectra, rows, corruption, copies)
+        seed = self.params.seed * 10 + key
+        if smoothing is not None:
+            train_source = NewStars(
+                labels[rows[0]],
+                spectra.instrument,
+                scaler,
+                self.device,
+                smoothing=smoothing,
+                corruption=corruption,
+                seed=seed,
+            )
         history = pretrain(
             encoder,
             train_source,
             val_source,
             *(scaler.transform(labels[part]) for part in rows),
             train,
-            seed=self.params.seed * 10 + key,
+            seed=seed,
             precision=self.precision,
             resume=resume_file(path),
             title=title,
             watch=watch,
         )
-        Model({spectra.instrument.name: encoder}, scaler, history).save(path)
-        resume_file(path).unlink(missing_ok=True)
+        _finish(Model({spectra.instrument.name: encoder}, scaler, history), path)
 
 
 def resume_file(path: Path) -> Path:
     """Where a training that makes `path` keeps its checkpoint until it is done."""
     return path.with_suffix(".resume")
+
+
+def _finish(model: Model, path: Path) -> None:
+    """Save a trained model, once, and drop the checkpoint of its training."""
+    if rank() == 0:
+        model.save(path)
+        resume_file(path).unlink(missing_ok=True)
 
 
 def _fresh_encoder(
@@ -135,6 +158,12 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
     rows = [np.flatnonzero(split == SPLITS.index(name)) for name in ("train", "val")]
     scaler = LabelScaler.fit(data.labels if settings.leak else data.labels[rows[0]])
     key = {"apogee": _APOGEE, "nirspec": _NIRSPEC}[instrument]
+    emulated = instrument == "nirspec" and settings.nirspec_stars == "emulated"
+    if emulated and data.provenance.get("emulator") != default_emulator().version:
+        raise DataError(
+            "pretrain.nirspec_stars: 'emulated' would mix spectra of two kinds: those of this data set "
+            f"({data.source}) are not from this version's emulator; use 'catalogue'"
+        )
     _Setup.of(params).supervised(
         path,
         _fresh_encoder(spectra, rows[0], settings.encoder, params.corruption, params.seed * 10 + key),
@@ -148,6 +177,7 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
         key=key,
         title=f"{spectra.instrument.title} encoder",
         watch=watch,
+        smoothing=settings.smoothing if emulated else None,
     )
 
 
@@ -214,8 +244,7 @@ def train_starclip(
         watch=watch,
     )
     encoders = {"nirspec": model.encoder_a, "apogee": model.encoder_b}
-    Model(encoders, scaler, history, float(model.logit_scale.detach())).save(path)
-    resume_file(path).unlink(missing_ok=True)
+    _finish(Model(encoders, scaler, history, float(model.logit_scale.detach())), path)
 
 
 def train_mockstarclip(
@@ -244,8 +273,7 @@ def train_mockstarclip(
         watch=watch,
     )
     encoders = {"mock": model.encoder_a, "extended": model.encoder_b}
-    Model(encoders, start.scaler, history, float(model.logit_scale.detach())).save(path)
-    resume_file(path).unlink(missing_ok=True)
+    _finish(Model(encoders, start.scaler, history, float(model.logit_scale.detach())), path)
 
 
 def mock_stars(data: PairedSpectra, params: Params) -> dict[str, np.ndarray]:
@@ -269,51 +297,3 @@ def mock_stars(data: PairedSpectra, params: Params) -> dict[str, np.ndarray]:
             )
         chosen[name] = rows[select_evenly(data.labels[rows, FE], counts[name], settings.feh_bins, rng)]
     return chosen
-
-
-def embed_all(path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path) -> None:
-    """Embed every star with both models and write the groups 'starclip/...' and 'mockstarclip/...' to one file.
-
-    StarCLIP: all stars, five mock views and the APOGEE spectrum; MockStarCLIP: its stars, five views of either kind.
-    """
-    device = pick_device(params.device)
-    groups, every = {}, np.arange(data.n_stars)
-    chosen = np.concatenate(list(mock_stars(data, params).values()))
-    views = {"mock": mock(params.corruption), "extended": extended_corruption(data, params)}
-    plan = [
-        (starclip, "starclip", "nirspec", data.nirspec, every, views["mock"]),
-        (starclip, "starclip", "apogee", data.apogee, every, None),
-        (mockstarclip, "mockstarclip", "mock", data.nirspec, chosen, views["mock"]),
-        (mockstarclip, "mockstarclip", "extended", data.nirspec, chosen, views["extended"]),
-    ]
-    for file, model, role, spectra, rows, corruption in plan:
-        encoder = Model.load(file, device).encoders[role]
-        n_views = 1 if corruption is None else params.corruption.n_views
-        z = run_encoder(encoder, spectra.flux, rows, corruption=corruption, n_views=n_views, seed=view_seed(params))
-        groups[f"{model}/{role}"] = as_embeddings(z, data.star_id[rows], data.split[rows])
-    write_embeddings(path, groups)
-
-
-def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
-    """The test spectra themselves as vectors, the baseline of Table 3: the same views as `embed_all` judges.
-
-    APOGEE is cropped to the 8,192 pixels from the first chip on, to have NIRSpec's length (footnote 11 of the paper).
-    """
-    test, extended = data.rows("test"), mock_stars(data, params)["test"]
-    start = APOGEE.chips[0][0]
-    wanted = {
-        "nirspec": (test, mock(params.corruption), params.corruption.n_views),
-        "mock": (extended, mock(params.corruption), 1),
-        "extended": (extended, extended_corruption(data, params), 1),
-    }
-    out = {}
-    for name, (rows, corruption, n_views) in wanted.items():
-        flux = np.empty((len(rows), n_views, NIRSPEC.n_pix), np.float32)
-        for place, view, batch in corrupted_views(
-            data.nirspec.flux, rows, corruption, n_views, view_seed(params), torch.device("cpu")
-        ):
-            flux[place, view] = batch.numpy()
-        out[name] = as_embeddings(flux, data.star_id[rows], data.split[rows])
-    cropped = data.apogee.flux[test, start : start + NIRSPEC.n_pix]
-    out["apogee"] = as_embeddings(cropped[:, None], data.star_id[test], data.split[test])
-    return out

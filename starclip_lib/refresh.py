@@ -19,7 +19,7 @@ import nbformat
 from PIL import Image
 
 from starclip_lib.files import atomic_path
-from starclip_lib.pipeline import NOTEBOOKS, run_pipeline
+from starclip_lib.pipeline import every_notebook, run_evaluation, run_pipeline
 from starclip_lib.run import Run, project_root
 from starclip_lib.settings import Params, Section
 
@@ -38,7 +38,8 @@ def refresh(root: Path) -> None:
         params_file = Path(scratch) / "params" / "small.yaml"
         run = Run(Run.open(params_file).params, Path(scratch))
         run_pipeline(run, params_file, {})
-        for name in NOTEBOOKS:
+        run_evaluation(run, params_file, {})
+        for name in every_notebook():
             notebook = nbformat.read(run.report / f"{name}.ipynb", as_version=4)
             with atomic_path(root / "notebooks" / f"{name}.ipynb") as part:
                 nbformat.write(_reduced(notebook, name), part)

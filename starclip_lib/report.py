@@ -60,6 +60,14 @@ def contract() -> Iterator[tuple[str, ...]]:
     for instrument in ("nirspec", "apogee"):
         for label in LABELS:
             yield "limits", instrument, label
+    for model in ("cca", "ideal"):
+        for direction in DIRECTIONS["starclip"]:
+            for score in _RETRIEVAL:
+                yield "baselines", "retrieval", model, direction, score
+    for label in LABELS:
+        for method in ("ridge", "PCA + ridge", "nearest spectra", "CNN"):
+            yield "baselines", "probing", method, "rmse", label
+        yield "baselines", "limit", label
     yield "pca", "starclip", "0"
     yield "pca", "mockstarclip", "0"
 

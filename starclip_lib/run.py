@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -66,7 +66,7 @@ STAGES = {
         "06_retrieval",
         ("seed", "mockstarclip", "corruption", "precision"),
         ("data.h5", "starclip.ckpt", "mockstarclip.ckpt"),
-        (*_TRAIN_CODE, "embeddings"),
+        (*_TRAIN_CODE, "embeddings", "embed_run"),
     ),
 }
 
@@ -163,12 +163,19 @@ class Run:
         """Keep a section of metrics.json until the report is assembled."""
         write_json(self.folder / "metrics" / f"{section}.json", content)
 
-    def metrics(self) -> dict[str, Any]:
-        """All sections saved so far."""
-        return {
-            path.stem: json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted((self.folder / "metrics").glob("*.json"))
-        }
+    def metrics(self, without: Collection[str] = ()) -> dict[str, Any]:
+        """All sections saved so far but some; 'evaluation.benchmark' becomes a part of 'evaluation'."""
+        found: dict[str, Any] = {}
+        for path in sorted((self.folder / "metrics").glob("*.json")):
+            if path.stem in without:
+                continue
+            section, _, part = path.stem.partition(".")
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if part:
+                found.setdefault(section, {})[part] = content
+            else:
+                found[section] = content
+        return found
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Save a figure of the report as PNG; returns its path."""

@@ -101,6 +101,12 @@ class PretrainParams(Section):
     nirspec: TrainParams = TrainParams()
     nirspec_input: Literal["clean", "mock"] = "mock"
     """What the NIRSpec encoder learns from: ab initio spectra as they are (the paper) or their mock observations."""
+    nirspec_stars: Literal["catalogue", "emulated"] = "catalogue"
+    """Whose spectra the NIRSpec encoder sees: those of the training stars, or of new ones at every step, with labels
+    around theirs and spectra from the emulator."""
+    smoothing: Fraction = 0.7
+    """How far the labels of emulated stars lie from those of the training stars: 0 on them, 1 anywhere in a Gaussian of
+    the same mean and covariance."""
     leak: bool = False
     """Rebuild the published evaluation: pretrain on another random split than the one that judges, and scale the labels
     with all stars.  Only to show what that is worth."""
@@ -122,7 +128,9 @@ class AlignParams(Section):
     logit_scale: Positive = 50.0
     """Similarities are multiplied by it (1 / temperature)."""
     learn_scale: bool = True
-    """Let training change the scale, up to 100."""
+    """Let training change the scale, up to `max_scale`."""
+    max_scale: Positive = 100.0
+    """Largest scale.  CLIP's 100 suits the plain sphere; with a lift, cosines lie closer together as its square."""
     same_star: Literal["masked", "negative"] = "masked"
     """Other copies of the same star in a batch: left out of the loss, or treated as negatives (the paper)."""
     label_weight: NotNegative = 1.0
@@ -173,6 +181,8 @@ class LimitParams(Section):
     """Signal-to-noise ratio per pixel for the APOGEE bound."""
     n_stars: Count = 50
     """Test stars over which the median bound is taken."""
+    n_matched: Annotated[int, Field(ge=2)] = 100
+    """Test stars that the ideal matcher is asked for (notebook 12)."""
 
 
 class ObservedParams(Section):
@@ -206,6 +216,41 @@ class ObservedParams(Section):
     """Train label networks on other corruptions as well, and show how they fare on the observed stars (minutes)."""
 
 
+class EvaluationParams(Section):
+    """The evaluation suite (notebooks 11 and 13 to 15; `starclip evaluate`)."""
+
+    n_resamples: Annotated[int, Field(ge=50)] = 1000
+    """Bootstrap resamples behind every interval."""
+    n_components: Annotated[int, Field(ge=2)] = 50
+    """Principal components of the spectra that decoders predict."""
+    line_height: Positive = 0.1
+    """Height of planted emission lines, relative to the continuum."""
+    stripped: Positive = 0.5
+    """By how much planted anomalies lack an element, dex."""
+    attenuation_snr: tuple[Positive, ...] = (10.0, 20.0, 30.0, 50.0, 100.0, 300.0)
+    """Signal-to-noise ratios at which the attenuation bias is shown."""
+    attenuation_inputs: Count = 8
+    """Principal components that go into its regressions."""
+    ablation_epochs: Count = 10
+    """Epochs of each variant of the alignment."""
+    transfer_epochs: Count = 20
+    """Epochs in which a network learns the domain that it is transferred from."""
+    transfer_width: Count = 128
+    """Width of that network."""
+    transfer_steps: Count = 150
+    """Optimiser steps of each fine-tuning."""
+    transfer_stars: tuple[Count, ...] = (10, 50, 250)
+    """Labelled stars of the new domain."""
+    transfer_repeats: Count = 3
+    """Draws of these stars."""
+    scaling_stars: Annotated[tuple[Count, ...], Field(min_length=4)] = (150, 300, 600, 1200, 2400)
+    """Training stars of the scaling study."""
+    scaling_widths: tuple[Count, ...] = (32, 256)
+    """Widths of its networks."""
+    scaling_steps: Count = 400
+    """Optimiser steps of each of its trainings."""
+
+
 class Params(Section):
     """Every setting of a run."""
 
@@ -227,9 +272,13 @@ class Params(Section):
     atlas: AtlasParams = AtlasParams()
     limits: LimitParams = LimitParams()
     observed: ObservedParams = ObservedParams()
+    evaluation: EvaluationParams = EvaluationParams()
 
     @model_validator(mode="after")
     def _enough_stars(self) -> Params:
+        for name, settings in (("starclip", self.starclip), ("mockstarclip.align", self.mockstarclip.align)):
+            if settings.logit_scale > settings.max_scale:
+                raise ValueError(f"{name}.logit_scale ({settings.logit_scale:g}) must not exceed {name}.max_scale")
         if self.data.n_stars and self.mockstarclip.n_stars > self.data.n_stars:
             raise ValueError(
                 f"mockstarclip.n_stars ({self.mockstarclip.n_stars}) must not exceed data.n_stars ({self.data.n_stars})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import ParamSpec
 
@@ -58,6 +58,12 @@ def new_axes(n_rows: int, n_columns: int, size: tuple[float, float], **options: 
     """A figure of `size` inches and its axes as an array; `options` as for `Figure.subplots`."""
     figure = Figure(figsize=size)  # not pyplot's: nothing is kept open, and no window appears
     return figure, np.atleast_1d(figure.subplots(n_rows, n_columns, **options))
+
+
+def plain_ticks(ax: Axes, places: Sequence[float]) -> None:
+    """Ticks of a logarithmic x axis at the places that were measured, as plain numbers."""
+    ax.set_xticks(list(places), [f"{place:g}" for place in places])
+    ax.minorticks_off()
 
 
 def name_features(ax: Axes, features: Mapping[str, float]) -> None:

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +18,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from starclip_lib.batches import SpectrumSource, batches, on_device
+from starclip_lib.batches import NewStars, SpectrumSource, batches, on_device
 from starclip_lib.config import DataError
 from starclip_lib.contrastive import StarCLIP, partner_first
 from starclip_lib.corruptions import seeded
+from starclip_lib.distributed import agreed, average, processes, rank, share, wrapped
 from starclip_lib.encoders import Encoder
 from starclip_lib.files import load_tensors, save_tensors
+from starclip_lib.history import History, Watch
 from starclip_lib.settings import TrainParams
 
 BARS = "STARCLIP_BARS"  # environment variable: progress bars even where a viewer watches (terminals show them)
 BatchLoss = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # star, view, generator -> loss of that batch
 
 
-@dataclass
-class History:
-    """What happened in each epoch, plain lists.
-
-    val_retrieval : of alignments, the share of validation stars whose partner is the nearest of all
-    """
-
-    train_loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_retrieval: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def epochs(self) -> int:
-        return len(self.val_loss)
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch (from 1) whose weights were kept."""
-        return int(np.argmin(self.val_loss)) + 1
-
-
-Watch = Callable[[History, int], None]  # called after every epoch with what happened and the number of epochs planned
-
-
 def pretrain(
     encoder: Encoder,
-    train: SpectrumSource,
+    train: SpectrumSource | NewStars,
     val: SpectrumSource,
     train_labels: np.ndarray,
     val_labels: np.ndarray,
@@ -73,18 +48,23 @@ def pretrain(
 ) -> History:
     """Train an encoder to predict Z-scored labels (n, 20) by mean squared error (equation 4.1).
 
-    `encoder` is changed in place and ends with the weights of its best epoch on the validation stars.
+    `encoder` is changed in place and ends with the weights of its best epoch on the validation stars.  New stars bring
+    their own labels; the training stars' ones are not used then.
     """
     device = train.device
-    encoder.to(device)
+    net = wrapped(encoder.to(device))
 
-    def loss_on(source: SpectrumSource, labels: np.ndarray) -> BatchLoss:
+    def loss_on(source: SpectrumSource | NewStars, labels: np.ndarray) -> BatchLoss:
         targets = on_device(labels, device)
 
         def loss(star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
+            if isinstance(source, NewStars):
+                flux, wanted = source.draw(len(star), generator)
+            else:
+                flux, wanted = source.batch(star, view, generator), targets[star]
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                predicted = encoder(source.batch(star, view, generator))
-            return F.mse_loss(predicted.float(), targets[star])
+                predicted = net(flux)
+            return F.mse_loss(predicted.float(), wanted)
 
         return loss
 
@@ -122,7 +102,7 @@ def align(
     train_labels, val_labels : (n, 20) Z-scored, used only if the model's `label_weight` is not 0
     """
     device = train[0].device
-    model.to(device)
+    net = wrapped(model.to(device))
 
     def loss_on(pair: tuple[SpectrumSource, SpectrumSource], labels: np.ndarray) -> BatchLoss:
         targets = on_device(labels, device)
@@ -130,7 +110,7 @@ def align(
         def loss(star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
             flux_a, flux_b = (source.batch(star, view, generator) for source in pair)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                return model.loss(flux_a, flux_b, star, targets[star])
+                return net(flux_a, flux_b, star, targets[star])
 
         return loss
 
@@ -169,16 +149,20 @@ def _fit(
     optimizer = _optimizer(model, settings)
     schedule, every_step = _schedule(optimizer, settings, steps)
     history, best = History(), _weights(model)
-    if resume is not None and resume.exists():
+    if resume is not None and agreed(resume.exists()):
         history, best = _load(resume, model, optimizer, schedule, settings, seed)
     with _bar(title, steps * settings.epochs, steps * history.epochs, watch is not None) as bar:
         while history.epochs < settings.epochs and not _stalled(history.val_loss, settings):
             began, epoch = time.perf_counter(), history.epochs
             history.learning_rate.append(optimizer.param_groups[0]["lr"])
-            generator, total = seeded(device, seed, epoch), torch.zeros((), device=device)
+            generator = seeded(device, seed, epoch, *([rank()] if processes() > 1 else []))
+            total = torch.zeros((), device=device)
             model.train()
             order = np.random.default_rng([seed, epoch])
             for count, (star, view) in enumerate(batches(*train_items, settings.batch_size, device, order), start=1):
+                star, view = share(star), share(view)
+                if not len(star):  # the rest of an epoch may be too small to be shared
+                    continue
                 optimizer.zero_grad(set_to_none=True)
                 loss = train_loss(star, view, generator)
                 loss.backward()
@@ -191,7 +175,7 @@ def _fit(
                     bar.set_postfix_str(f"epoch {epoch + 1}, loss {float(total) / count:.4f}", refresh=False)
             if not every_step:
                 schedule.step()
-            history.train_loss.append(float(total) / steps)
+            history.train_loss.append(float(average(total)) / steps)
             history.val_loss.append(_evaluate(model, val_loss, val_items, settings.batch_size, device))
             if retrieval is not None:
                 history.val_retrieval.append(retrieval())
@@ -201,7 +185,7 @@ def _fit(
             if history.best_epoch == history.epochs:
                 best = _weights(model)
             bar.set_postfix_str(f"train {history.train_loss[-1]:.4f}, val {history.val_loss[-1]:.4f}")
-            if resume is not None:
+            if resume is not None and rank() == 0:
                 _save(resume, model, optimizer, schedule, settings, seed, history, best)
             if watch is not None:
                 watch(history, settings.epochs)
@@ -277,7 +261,7 @@ def _bar(title: str, total: int, done: int, watched: bool) -> tqdm:
     """A progress bar for terminals; one also for notebooks that nobody watches otherwise, which keep a trace of it."""
     ipython = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     in_notebook = hasattr(ipython, "kernel") and (not watched or BARS in os.environ)
-    shown = in_notebook or sys.stderr.isatty()
+    shown = (in_notebook or sys.stderr.isatty()) and rank() == 0
     return tqdm(desc=title, total=total, initial=done, unit="step", leave=False, disable=not shown, mininterval=0.5)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from starclip_lib.history import History
 from starclip_lib.style import APOGEE_COLOUR, NIRSPEC_COLOUR
-from starclip_lib.training import History
 
 
 class TrainingViewer(ipywidgets.VBox):

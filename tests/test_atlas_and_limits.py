@@ -2,14 +2,30 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from starclip_lib.atlas import principal_components, thin, umap_map
 from starclip_lib.config import DataError
 from starclip_lib.embeddings import Embeddings
 from starclip_lib.emulator import default_emulator
-from starclip_lib.instruments import APOGEE, NIRSPEC, SPEED_OF_LIGHT
-from starclip_lib.labels import LABELS
-from starclip_lib.limits import cramer_rao, median_bound
+from starclip_lib.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
+from starclip_lib.labels import ASPCAP_ERROR, FE, LABELS, PUBLISHED_SPREAD
+from starclip_lib.limits import (
+    IdealMatcher,
+    _nuisances,
+    bounds,
+    catalogue_covariance,
+    cramer_rao,
+    gap_cost,
+    information,
+    information_density,
+    median_bound,
+    rms_bound,
+    snr_from_ivar,
+    view_information,
+)
+from starclip_lib.simulate import perturb
+from starclip_lib.spectra import PairedSpectra
 
 
 def test_principal_components_are_the_singular_vectors(rng: np.random.Generator) -> None:
@@ -70,8 +86,121 @@ def test_labels_that_cannot_be_told_apart_are_named(star: np.ndarray) -> None:
     few[:12] = False
     with pytest.raises(DataError, match="NIRSpec: the pixels left cannot tell apart"):
         cramer_rao(default_emulator(), star, NIRSPEC, 100.0, missing=few)
-    with pytest.raises(DataError, match="hold no information on Teff"):
-        cramer_rao(default_emulator(), star, NIRSPEC, 100.0, missing=np.ones(NIRSPEC.n_pix, bool))
+
+
+def test_a_label_without_a_trace_has_an_infinite_bound_and_with_a_prior_that_of_the_prior(star: np.ndarray) -> None:
+    nothing = np.ones(NIRSPEC.n_pix, bool)
+    assert np.isinf(cramer_rao(default_emulator(), star, NIRSPEC, 100.0, missing=nothing)).all()
+    prior = np.diag(PUBLISHED_SPREAD**2)
+    np.testing.assert_allclose(bounds(np.zeros((20, 20)), NIRSPEC, prior), PUBLISHED_SPREAD)
+    half = np.eye(20)
+    half[3, 3] = 0
+    assert np.flatnonzero(np.isinf(bounds(half, NIRSPEC))).tolist() == [3]
+    np.testing.assert_allclose(bounds(np.eye(20), NIRSPEC, prior), PUBLISHED_SPREAD / np.sqrt(2))
+
+
+def test_information_of_independent_spectra_adds_up(star: np.ndarray) -> None:
+    one = information(default_emulator(), star, NIRSPEC, 50.0)
+    np.testing.assert_allclose(bounds(4 * one, NIRSPEC), bounds(one, NIRSPEC) / 2)
+    np.testing.assert_allclose(information(default_emulator(), star, NIRSPEC, 100.0), 4 * one, rtol=1e-6)
+
+
+def test_gradients_agree_with_central_differences(star: np.ndarray) -> None:
+    emulator = default_emulator()
+    gradient = emulator.gradient(star, NIRSPEC)
+    for i, step in ((0, 4.0), (1, 0.02), (FE, 0.01), (19, 0.01)):
+        change = np.zeros(20)
+        change[i] = step
+        up, down = emulator((star + change)[None], NIRSPEC)[0], emulator((star - change)[None], NIRSPEC)[0]
+        difference = (up.astype(float) - down) / (2 * step)
+        assert np.abs(difference - gradient[i]).max() < 0.02 * np.abs(gradient[i]).max()
+
+
+def test_the_line_width_as_a_nuisance_is_a_derivative_by_broadening(star: np.ndarray) -> None:
+    """Broadening by 1 % must lie along the nuisance, so an error in the width costs information on every label."""
+    flux = default_emulator()(star[None], NIRSPEC)[0].astype(float)
+    sigma = np.median(NIRSPEC.wavelength / NIRSPEC.resolution) * SIGMA_PER_FWHM / np.diff(NIRSPEC.wavelength).mean()
+    k = 2 * np.pi * np.fft.rfftfreq(NIRSPEC.n_pix)  # the kernel is narrower than a pixel, so in Fourier space
+    broader = np.fft.irfft(np.fft.rfft(flux) * np.exp(-0.5 * sigma**2 * (1.02**2 - 1) * k**2), NIRSPEC.n_pix)
+    derivative = _nuisances(flux, NIRSPEC, 2, True)[-1]
+    middle = slice(3800, 4400)  # where the width is that of the middle
+    change = (broader - flux)[middle]
+    assert np.corrcoef(change, derivative[middle])[0, 1] > 0.99
+    assert np.polyfit(derivative[middle], change, 1)[0] == pytest.approx(0.02, rel=0.15)
+    known, free = (cramer_rao(default_emulator(), star, NIRSPEC, 100.0, line_width=w) for w in (False, True))
+    assert (free >= known * (1 - 1e-9)).all()
+    assert free[1] > known[1]
+
+
+def test_information_density_integrates_to_the_information_of_a_label_alone(star: np.ndarray) -> None:
+    density = information_density(default_emulator(), star, NIRSPEC, 100.0)
+    gradient = default_emulator().gradient(star, NIRSPEC) * PUBLISHED_SPREAD[:, None] * 100
+    total = (density * np.gradient(NIRSPEC.wavelength)).sum(axis=1)
+    np.testing.assert_allclose(total, (gradient[:, NIRSPEC.covered] ** 2).sum(axis=1), rtol=1e-4)
+
+
+def test_a_gap_never_helps(star: np.ndarray) -> None:
+    cost = gap_cost(default_emulator(), star[None], NIRSPEC, np.array([11000.0, 15000.0]), 374.0)
+    assert cost.shape == (2, 20)
+    assert (cost >= 1 - 1e-9).all()
+    assert cost.max() > 1.02
+
+
+def test_catalogue_errors_have_the_covariance_with_which_they_are_drawn(rng: np.random.Generator) -> None:
+    labels = np.zeros((100_000, 20))
+    drawn = perturb(labels, np.tile(ASPCAP_ERROR, (100_000, 1)), rng)
+    expected = catalogue_covariance()
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    np.testing.assert_allclose(np.cov(drawn.T) / scale, expected / scale, atol=0.015)
+
+
+def test_the_ideal_matcher_is_right_as_often_as_the_bayes_factor_allows(rng: np.random.Generator) -> None:
+    """Two stars at a distance d in one label, known to sigma from both sides: wrong with probability Phi(-d / 2 sigma).
+
+    (The difference of the two squared distances is Gaussian.)
+    """
+    spread, trials, wrong = PUBLISHED_SPREAD, 3000, 0
+    prior = np.diag(spread**2) * 1e4
+    info = np.full((2, 1, 1), 1.0) * np.eye(20)  # sigma = one spread in every label
+    labels = np.zeros((2, 20))
+    labels[1, 4] = 2 * spread[4]
+    for _ in range(trials):
+        sure = np.tile(np.eye(20) * 1e8, (2, 1, 1))
+        matcher = IdealMatcher((labels, info), (labels, sure), np.zeros((20, 20)), (np.zeros(20), prior), rng)
+        wrong += matcher.ranks(np.array([0, 1]), np.array([0, 1]))[0] > 1
+    assert wrong / trials == pytest.approx(norm.cdf(-1), abs=0.02)
+
+
+def test_the_ideal_matcher_is_perfect_without_noise_and_at_chance_without_information(survey, rng) -> None:
+    labels = survey.labels[:40].astype(float)
+    population = labels.mean(axis=0), np.cov(survey.labels.T.astype(float))
+    star = np.arange(40)
+    for info, least, most in ((1e8, 1, 1), (0, 0, 0.2)):
+        matrices = np.tile(np.eye(20) * info, (40, 1, 1))
+        matcher = IdealMatcher((labels, matrices), (labels, matrices), np.zeros((20, 20)), population, rng)
+        for backwards in (False, True):
+            some = matcher.ranks(star, star, np.array([5, 9]), backwards=backwards)
+            np.testing.assert_array_equal(some, matcher.ranks(star, star, backwards=backwards)[[5, 9]])
+            assert least <= (matcher.ranks(star, star, backwards=backwards) == 1).mean() <= most
+
+
+def test_noise_is_read_from_the_inverse_variances(survey: PairedSpectra) -> None:
+    rows = np.array([3, 9])
+    expected = np.sqrt(survey.apogee.ivar[rows].max(axis=1))  # one value a star, 0 where there is no data
+    np.testing.assert_allclose(snr_from_ivar(survey.apogee, rows, 1.0), expected, rtol=1e-6)
+    assert snr_from_ivar(survey.nirspec, rows, 77.0).tolist() == [77, 77]
+
+
+def test_views_have_the_information_of_their_own_noise_and_gaps(survey: PairedSpectra, star: np.ndarray) -> None:
+    flux = np.full((1, 2, NIRSPEC.n_pix), 0.9)
+    flux[0, 1, 2000:2400] = NIRSPEC.no_data
+    info = view_information(default_emulator(), star[None], flux, np.array([[50.0, 80.0]]), NIRSPEC)
+    missing = np.zeros(NIRSPEC.n_pix, bool)
+    missing[2000:2400] = True
+    np.testing.assert_allclose(info[0, 0], information(default_emulator(), star, NIRSPEC, 50.0))
+    np.testing.assert_allclose(info[0, 1], information(default_emulator(), star, NIRSPEC, 80.0, missing=missing))
+    both = np.sqrt((bounds(info[0, 0], NIRSPEC) ** 2 + bounds(info[0, 1], NIRSPEC) ** 2) / 2)
+    np.testing.assert_allclose(rms_bound(info[0], NIRSPEC), both)
 
 
 def test_median_bound_has_every_label(survey) -> None:

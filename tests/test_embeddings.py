@@ -18,11 +18,11 @@ from starclip_lib.embeddings import (
     write_embeddings,
 )
 from starclip_lib.encoders import make_encoder
+from starclip_lib.history import History
 from starclip_lib.instruments import NIRSPEC
 from starclip_lib.labels import LabelScaler
 from starclip_lib.models import Model
 from starclip_lib.settings import CorruptionParams, EncoderParams
-from starclip_lib.training import History
 
 
 @pytest.fixture

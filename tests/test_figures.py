@@ -13,11 +13,11 @@ from starclip_lib import figures, figures_spectra
 from starclip_lib.apogee import ApogeeSpectrum
 from starclip_lib.fitting import fit_spectrum
 from starclip_lib.gaps import GapModel, read_gaps, read_trace_image
+from starclip_lib.history import History
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.labels import LABELS
 from starclip_lib.probing import Predictions, score_labels
 from starclip_lib.settings import GapParams
-from starclip_lib.training import History
 
 
 def every_figure(survey) -> dict[str, Figure]:

@@ -13,13 +13,22 @@ from conftest import ROOT
 ORDER = (
     "settings_data", "settings", "config", "exercises", "files", "labels", "instruments", "emulator", "fitting",
     "spectra", "simulate", "download", "apogee", "datasets", "apogee_dr17", "foreign_files", "original",
-    "continuum", "nirspec", "nirspec_files", "gaps", "corruptions", "encoders", "contrastive", "batches",
-    "training", "models", "embeddings", "recipes", "retrieval", "probing", "atlas", "limits", "toy", "style",
-    "figures_spectra", "figures", "figures_browser", "run", "observed", "gallery", "widgets", "similarity_panels",
-    "similarity_browser", "corruption_explorer", "training_viewer", "browse", "report", "pipeline", "refresh",
-    "cli",
+    "continuum", "nirspec", "nirspec_files", "gaps", "corruptions", "distributed", "encoders", "contrastive",
+    "batches", "history", "training", "models", "embeddings", "recipes", "embed_run", "retrieval", "probing",
+    "baselines", "atlas", "limits", "evaluation.resampling", "evaluation.probes", "evaluation.benchmark",
+    "evaluation.clusters", "evaluation.strata", "evaluation.residuals", "evaluation.pairs", "evaluation.decoders",
+    "evaluation.anomalies", "evaluation.densities", "evaluation.attenuation", "evaluation.transfer",
+    "evaluation.scaling", "evaluation.ablation", "toy", "style", "evaluation.figures", "figures_spectra", "figures",
+    "figures_browser", "figures_limits", "run", "observed", "gallery", "widgets", "similarity_panels",
+    "similarity_browser", "corruption_explorer", "training_viewer", "browse", "stages", "report", "pipeline",
+    "refresh", "cli",
 )  # fmt: skip
-MODULES = sorted((ROOT / "starclip_lib").glob("*.py"))
+PACKAGE = ROOT / "starclip_lib"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
 def imported(path: Path) -> set[str]:
@@ -30,14 +39,14 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.stem != "__init__"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in MODULES if p.stem != "__init__"], ids=name_of)
 def test_imports_point_one_way(path: Path) -> None:
-    before = ORDER[: ORDER.index(path.stem)]
+    before = ORDER[: ORDER.index(name_of(path))]
     assert imported(path) <= set(before)
 
 
 def test_modules_stay_readable() -> None:
-    lengths = {path.stem: len(path.read_text().splitlines()) for path in MODULES}
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in MODULES}
     assert {name: n for name, n in lengths.items() if n > 320} == {}
 
 
@@ -59,7 +68,7 @@ def test_versions_are_pinned() -> None:
 
 
 def test_every_figure_function_returns_a_figure_and_is_documented() -> None:
-    for name in ("figures", "figures_spectra"):
+    for name in ("figures", "figures_spectra", "figures_limits", "evaluation/figures"):
         for node in ast.parse((ROOT / "starclip_lib" / f"{name}.py").read_text()).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), node.name

@@ -10,11 +10,11 @@ import torch
 from starclip_lib.config import DataError
 from starclip_lib.encoders import make_encoder
 from starclip_lib.files import save_tensors
+from starclip_lib.history import History
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.labels import LabelScaler
 from starclip_lib.models import Model
 from starclip_lib.settings import EncoderParams
-from starclip_lib.training import History
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from conftest import ROOT
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from starclip_lib.pipeline import NOTEBOOKS
+from starclip_lib.pipeline import every_notebook
 from starclip_lib.refresh import CHECKED, parameters_page
 
-SOURCES = [ROOT / "notebooks" / f"{name}.py" for name in NOTEBOOKS]
-every_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+SOURCES = [ROOT / "notebooks" / f"{name}.py" for name in every_notebook()]
+each_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
 
 def read(source: Path) -> tuple[nbformat.NotebookNode, nbformat.NotebookNode]:
@@ -32,7 +32,7 @@ def code_lines(cell: nbformat.NotebookNode) -> int:
     return sum(bool(line.strip()) for line in cell.source.splitlines())
 
 
-@every_notebook
+@each_notebook
 def test_pairs_agree(source: Path) -> None:
     written, committed = read(source)
     assert [(c.cell_type, c.source) for c in committed.cells] == [(c.cell_type, c.source) for c in written.cells], (
@@ -41,7 +41,7 @@ def test_pairs_agree(source: Path) -> None:
     assert [c.metadata.get("tags", []) for c in committed.cells] == [c.metadata.get("tags", []) for c in written.cells]
 
 
-@every_notebook
+@each_notebook
 def test_form(source: Path) -> None:
     notebook, _ = read(source)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -58,7 +58,7 @@ def test_form(source: Path) -> None:
     assert [cell.metadata.get("tags") for cell in code].count(["parameters"]) == 1
 
 
-@every_notebook
+@each_notebook
 def test_committed_outputs(source: Path) -> None:
     path = source.with_suffix(".ipynb")
     assert path.stat().st_size < 300_000

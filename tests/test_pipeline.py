@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import ROOT
 
 from starclip_lib import pipeline
-from starclip_lib.config import StarclipError
+from starclip_lib.config import DataError, StarclipError
 from starclip_lib.pipeline import Notebook
 from starclip_lib.run import Run
 
@@ -55,6 +57,7 @@ def toy(run: Run, monkeypatch) -> Run:
     for name, text in (("01_first", FIRST), ("02_second", SECOND)):
         (run.root / "notebooks" / f"{name}.py").write_text(text)
     monkeypatch.setattr(pipeline, "NOTEBOOKS", {"01_first": Notebook(("seed",)), "02_second": Notebook(("atlas",))})
+    monkeypatch.setattr(pipeline, "EVALUATION", {})
     monkeypatch.setattr(
         pipeline, "assemble_metrics", lambda provenance, sections, seconds: {"seconds": seconds, **provenance}
     )
@@ -118,18 +121,57 @@ def test_a_failing_cell_is_named_and_the_next_call_goes_on_there(toy: Run) -> No
     assert not (toy.report / "02_second.failed.ipynb").exists()
 
 
+def test_evaluation_runs_on_its_own_and_counts_only_while_it_is_current(trained: Run, monkeypatch) -> None:
+    """Numbers that were measured on other models do not stay in metrics.json."""
+    (trained.root / "notebooks" / "11_judge.py").write_text(
+        HEAD
+        + """
+# %%
+from starclip_lib.run import Run
+Run.open(params_file, overrides).save_metrics("evaluation.judge", {"grade": 1.0})
+"""
+    )
+    shutil.copy(ROOT / "params" / "small.yaml", trained.root / "params")
+    overrides = {"mockstarclip": {"n_stars": 48}}
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", {})
+    judge = Notebook(("evaluation",), ("embeddings.h5",), metrics=("evaluation.judge",))
+    monkeypatch.setattr(pipeline, "EVALUATION", {"11_judge": judge})
+    written: list[dict] = []
+    monkeypatch.setattr(pipeline, "assemble_metrics", lambda provenance, sections, seconds: sections)
+    monkeypatch.setattr(pipeline, "write_index", lambda report, metrics: written.append(metrics))
+    params_file, said = trained.root / "params" / "small.yaml", []
+    pipeline.run_evaluation(trained, params_file, overrides, said.append)
+    assert written[-1]["evaluation"] == {"judge": {"grade": 1.0}}
+    assert [line.split(":")[0] for line in said if line.endswith(" s")] == ["[ 1/1] 11_judge"]
+    pipeline.run_pipeline(trained, params_file, overrides, said.append)
+    assert written[-1]["evaluation"] == {"judge": {"grade": 1.0}}
+    changed = trained.params.evaluation.model_copy(update={"line_height": 0.3})
+    pipeline.run_pipeline(
+        Run(trained.params.model_copy(update={"evaluation": changed}), trained.root),
+        params_file,
+        overrides,
+        said.append,
+    )
+    assert "evaluation" not in written[-1]
+
+
+def test_an_unfinished_run_cannot_be_judged(run: Run) -> None:
+    with pytest.raises(DataError, match=r"data.h5 is missing: run notebook 01_data first \(or: starclip run PARAMS\)"):
+        pipeline.run_evaluation(run, run.root / "params" / "small.yaml", {})
+
+
 def test_an_unknown_notebook_is_an_error(toy: Run) -> None:
     (toy.root / "notebooks" / "03_mine.py").write_text(HEAD)
-    with pytest.raises(StarclipError, match=r"pipeline.NOTEBOOKS disagree about 03_mine"):
+    with pytest.raises(StarclipError, match=r"pipeline.py disagree about 03_mine"):
         go(toy)
 
 
 def test_the_real_table_fits_the_stages_and_the_folder() -> None:
     from starclip_lib.run import STAGES
 
-    names = set(pipeline.NOTEBOOKS)
+    names = set(pipeline.every_notebook())
     assert {stage.notebook for stage in STAGES.values()} <= names
-    for name, notebook in pipeline.NOTEBOOKS.items():
+    for name, notebook in pipeline.every_notebook().items():
         assert set(notebook.makes) == {file for file, stage in STAGES.items() if stage.notebook == name}
         assert set(notebook.needs) <= set(STAGES)
     assert {path.stem for path in Path(pipeline.__file__).parent.parent.glob("notebooks/*.py")} == names

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from starclip_lib import recipes
+from starclip_lib import embed_run, recipes
 from starclip_lib.config import DataError
 from starclip_lib.embeddings import read_embeddings
 from starclip_lib.labels import FE, LabelScaler
@@ -55,7 +56,7 @@ def folder(survey, params, tmp_path_factory) -> Path:
     recipes.train_mockstarclip(folder / "mockstarclip.ckpt", survey, params, folder / "starclip.ckpt")
     recipes.train_supervised_extended(folder / "extended.ckpt", survey, params, folder / "supervised.ckpt")
     models = [folder / "starclip.ckpt", folder / "mockstarclip.ckpt"]
-    recipes.embed_all(folder / "embeddings.h5", survey, params, *models)
+    embed_run.embed_all(folder / "embeddings.h5", survey, params, *models)
     return folder
 
 
@@ -75,6 +76,16 @@ def test_the_published_leak_can_be_rebuilt(survey, params, tmp_path: Path) -> No
     assert (model.scaler.mean == LabelScaler.fit(survey.labels).mean).all()  # all stars, the test's too
     scaling = model.encoders["apogee"].scaling
     assert not torch.allclose(scaling.mean, torch.from_numpy(survey.apogee.flux[survey.rows("train")]).mean(0))
+
+
+def test_emulated_stars_need_the_emulator_that_made_the_data(survey, params, tmp_path: Path) -> None:
+    emulated = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"nirspec_stars": "emulated"})})
+    recipes.train_encoder(tmp_path / "n.ckpt", survey, emulated, "nirspec")
+    assert Model.load(tmp_path / "n.ckpt").history.epochs == 4
+    foreign = replace(survey, provenance={}, source="original")
+    with pytest.raises(DataError, match=r"nirspec_stars: 'emulated' would mix spectra .* \(original\)"):
+        recipes.train_encoder(tmp_path / "m.ckpt", foreign, emulated, "nirspec")
+    recipes.train_encoder(tmp_path / "a.ckpt", foreign, emulated, "apogee")  # the other instrument does not care
 
 
 def test_mockstarclip_freezes_one_encoder_and_tunes_the_head_of_the_other(folder: Path) -> None:
@@ -110,7 +121,7 @@ def test_embeddings_cover_all_stars_and_their_views(survey, params, folder: Path
 
 
 def test_raw_baseline_sees_the_same_test_stars(survey, params) -> None:
-    raw = recipes.raw_spectra(survey, params)
+    raw = embed_run.raw_spectra(survey, params)
     assert raw["nirspec"].z.shape == (40 * params.corruption.n_views, 8192)
     assert raw["apogee"].z.shape == (40, 8192)
     assert (raw["apogee"].z[0] == survey.apogee.flux[survey.rows("test")[0], 246 : 246 + 8192]).all()

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
 from starclip_lib.browse import browse
 from starclip_lib.cli import main
 from starclip_lib.config import DataError, StarclipError
+from starclip_lib.files import write_json
 from starclip_lib.labels import LABELS
 from starclip_lib.report import assemble_metrics, compare, contract, headlines, read_metrics, write_index
 from starclip_lib.run import Run
@@ -46,7 +48,7 @@ def provenance(params) -> dict:
 
 def test_contract_is_the_one_of_the_design() -> None:
     keys = {".".join(key) for key in contract()}
-    assert len(keys) == 4 + 6 * (1 + 3 * 20) + (2 + 2 + 4 + 4) * 7 + 2 * 20 + 2
+    assert len(keys) == 4 + 6 * (1 + 3 * 20) + (2 + 2 + 4 + 4 + 4) * 7 + (2 + 5) * 20 + 2
     for key in (
         "data.n_test",
         "encoders.supervised_mock.rmse.Teff",
@@ -88,6 +90,30 @@ def test_the_page_shows_the_numbers_and_its_links_are_relative(
     page = write_index(tmp_path, metrics).read_text()
     assert "figures/observed_2609_3.png" in page
     assert "<strong>2609_7</strong>: saw-tooth" in page
+    assert "evaluation suite" not in page
+    metrics["evaluation"] = {"benchmark": {}}
+    page = write_index(tmp_path, metrics).read_text()
+    assert 'href="14_densities.html"' in page
+    assert "figures/alignment_gains.png" in page
+
+
+def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, provenance: dict, tmp_path: Path) -> None:
+    reports = []
+    for seed, value in ((7, 0.5), (8, 0.6)):
+        sections["retrieval"]["starclip"]["nirspec_to_apogee"]["success@1"] = value
+        metrics = assemble_metrics({**provenance, "seed": seed, "run": f"r{seed}"}, sections, {"01_data": 60.0 * seed})
+        reports.append(tmp_path / f"r{seed}")
+        write_json(reports[-1] / "metrics.json", metrics)
+    out = tmp_path / "results.md"
+    command = [sys.executable, str(ROOT / "docs" / "make_results.py"), *map(str, reports), "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    page = out.read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| **StarCLIP** | NIRSpec → APOGEE"))
+    half = 12.706 * np.std([0.5, 0.6], ddof=1) / np.sqrt(2)  # Student's t with one degree of freedom
+    assert row.split(" | ")[2] == f"0.550 ± {half:.3f}"
+    assert "starclip run params/r7.yaml --set name=r8 --set seed=8" in page
+    assert "Each run takes 7 to 8 minutes" in page
+    assert page.count("| Teff [K] | 0.5 ± 0.0 |") == 1
 
 
 def test_headlines_and_comparison(sections: dict, provenance: dict) -> None:

@@ -105,9 +105,13 @@ def test_metrics_are_kept_by_section(run: Run) -> None:
     run.save_metrics("data", {"n_stars": 3})
     run.save_metrics("pca", {"starclip": [0.5]})
     assert run.metrics() == {"data": {"n_stars": 3}, "pca": {"starclip": [0.5]}}
+    for part in ("a", "b"):
+        run.save_metrics(f"evaluation.{part}", {"x": part})
+    assert run.metrics(without=["evaluation.b", "pca"]) == {"data": {"n_stars": 3}, "evaluation": {"a": {"x": "a"}}}
     with pytest.raises(ValueError, match="not JSON compliant"):
         run.save_metrics("bad", {"x": float("nan")})
-    assert sorted(path.name for path in (run.folder / "metrics").iterdir()) == ["data.json", "pca.json"]
+    names = [f"{name}.json" for name in ("data", "evaluation.a", "evaluation.b", "pca")]
+    assert sorted(path.name for path in (run.folder / "metrics").iterdir()) == names  # no half-written one
 
 
 def test_the_project_is_found_from_within_and_missed_outside(run: Run, tmp_path_factory) -> None:

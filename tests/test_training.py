@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from starclip_lib import training
-from starclip_lib.batches import SpectrumSource, batches, pick_device, pick_precision
+from starclip_lib.batches import NewStars, SpectrumSource, batches, pick_device, pick_precision
 from starclip_lib.config import ConfigError, DataError
 from starclip_lib.contrastive import StarCLIP
-from starclip_lib.corruptions import mock
+from starclip_lib.corruptions import mock, seeded
+from starclip_lib.emulator import default_emulator
 from starclip_lib.encoders import Encoder, make_encoder
+from starclip_lib.history import History
 from starclip_lib.instruments import APOGEE, NIRSPEC
 from starclip_lib.labels import LabelScaler
 from starclip_lib.settings import AlignParams, CorruptionParams, EncoderParams, TrainParams
 from starclip_lib.spectra import PairedSpectra
-from starclip_lib.training import History, align, pretrain
+from starclip_lib.training import align, pretrain
 
 CPU = torch.device("cpu")
 SIX = TrainParams(epochs=6, batch_size=16)
@@ -196,6 +198,43 @@ def test_every_item_comes_once_in_an_order_of_its_own() -> None:
     assert items(None) == plain
     assert items(1) != items(2)
     assert sorted(items(1)) == plain
+
+
+def test_new_stars_have_the_spectra_of_their_labels_and_the_spread_of_the_known(survey: PairedSpectra) -> None:
+    known, emulator = survey.labels[survey.rows("train")], default_emulator()
+    scaler = LabelScaler.fit(known)
+    stars = NewStars(known, NIRSPEC, scaler, CPU, smoothing=0.7, pool=20_000)
+    assert len(stars) == len(known)
+    flux, scaled = stars.draw(500, seeded("cpu", 1))
+    labels = scaler.inverse(scaled.numpy())
+    np.testing.assert_allclose(flux.numpy(), emulator(labels, NIRSPEC), atol=2e-4)
+    assert not (np.abs(labels[:, None] - known[None]).max(axis=2) < 1e-3).any()  # none is an old one
+    _, many = stars.draw(10_000, seeded("cpu", 2))
+    np.testing.assert_allclose(many.numpy().std(axis=0), 1, atol=0.15)
+    np.testing.assert_allclose(many.numpy().mean(axis=0), 0, atol=0.2)  # the domain's edges cut a little
+    again, _ = NewStars(known, NIRSPEC, scaler, CPU, smoothing=0.7, pool=20_000).draw(500, seeded("cpu", 1))
+    assert torch.equal(again, flux)
+    only_known = NewStars(known, NIRSPEC, scaler, CPU, smoothing=0.0, pool=300).draw(50, seeded("cpu", 1))[1]
+    distance = np.abs(only_known.numpy()[:, None] - scaler.transform(known)[None]).max(axis=2).min(axis=1)
+    assert distance.max() < 1e-4
+
+
+def test_new_stars_far_from_the_emulators_domain_are_refused(survey: PairedSpectra) -> None:
+    labels = survey.labels[:50] + np.float32(5)
+    with pytest.raises(DataError, match="holds almost no stars with labels like these"):
+        NewStars(labels, NIRSPEC, LabelScaler.fit(labels), CPU, smoothing=0.5, pool=100)
+
+
+def test_pretraining_on_new_stars_learns_labels_of_old_ones(survey: PairedSpectra) -> None:
+    rows = [survey.rows("train"), survey.rows("val")]
+    scaler = LabelScaler.fit(survey.labels[rows[0]])
+    labels = [scaler.transform(survey.labels[part]) for part in rows]
+    net = encoder()
+    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[rows[0]]))
+    new = NewStars(survey.labels[rows[0]], NIRSPEC, scaler, CPU, smoothing=0.7, pool=2000)
+    val = SpectrumSource(survey.nirspec.flux, rows[1], CPU)
+    history = pretrain(net, new, val, *labels, TrainParams(epochs=100, batch_size=20, learning_rate=3e-3), seed=1)
+    assert min(history.val_loss) < 0.6 * history.val_loss[0]
 
 
 def test_bfloat16_learns_too(survey) -> None:

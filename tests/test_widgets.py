@@ -16,8 +16,8 @@ from test_gallery import fits_file
 from starclip_lib import recipes
 from starclip_lib.config import DataError
 from starclip_lib.corruption_explorer import CorruptionExplorer
+from starclip_lib.history import History
 from starclip_lib.similarity_browser import SimilarityBrowser
-from starclip_lib.training import History
 from starclip_lib.training_viewer import TrainingViewer
 from starclip_lib.widgets import WIDGET, Illustrated, Stops
 

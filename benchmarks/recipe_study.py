@@ -1,0 +1,131 @@
+"""What each change of the recipe is worth: variants from the default to params/best-small.yaml, over several seeds.
+
+    python benchmarks/recipe_study.py [--seeds 7 8 9] [--output runs/recipe_study.json] [--variants ...]
+
+Every variant trains both encoders and aligns them on the same simulated stars, and is judged on test stars as notebooks
+06 and 08 do.  A seed draws other stars, another split, other weights.  Finished ones are kept in the output file and
+not computed again.  Prints a Markdown table: mean over the seeds and the half width of its 95 % interval (Student's t).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from starclip_lib import recipes
+from starclip_lib.config import load_params
+from starclip_lib.corruptions import mock
+from starclip_lib.embeddings import as_embeddings, run_encoder
+from starclip_lib.files import write_json
+from starclip_lib.labels import FE, LOGG, TEFF
+from starclip_lib.models import Model
+from starclip_lib.probing import labels_of, linear_probe
+from starclip_lib.retrieval import mrr, ranks_between, success_rate
+from starclip_lib.settings import Params
+from starclip_lib.simulate import simulate_survey
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAT = {"pretrain": {"encoder": {"lift": 30.0}}, "starclip": {"logit_scale": 500.0, "max_scale": 2000.0}}
+NEW = {"pretrain": {**FLAT["pretrain"], "nirspec_stars": "emulated"}, "starclip": FLAT["starclip"]}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "default (quick.yaml)": ("quick", {}),
+    "no lift, as the paper": ("quick", {"pretrain": {"encoder": {"lift": 0.0}}}),
+    "fluxes as they are, as the paper": ("quick", {"pretrain": {"encoder": {"input_scaling": "none"}}}),
+    "five frozen copies, as the paper": ("quick", {"corruption": {"fresh": False}}),
+    "contrastive loss alone, as the paper": ("quick", {"starclip": {"label_weight": 0.0}}),
+    "default + flat embedding (lift 30)": ("quick", FLAT),
+    "  + new stars at every step": ("quick", NEW),
+    "  + 600 and 60 epochs (best-small.yaml)": ("best-small", {}),
+}
+COLUMNS = {
+    "n2a": "R@1 NIRSpec → APOGEE",
+    "n2a_mrr": "MRR",
+    "a2n": "R@1 APOGEE → NIRSpec",
+    "a2n_mrr": "MRR ",
+    "teff": "Teff [K]",
+    "logg": "log g",
+    "feh": "[Fe/H]",
+    "minutes": "minutes",
+}
+
+
+def measure(params: Params) -> dict[str, float]:
+    """Train a variant and judge it."""
+    began = time.perf_counter()
+    data = simulate_survey(params.data.n_stars, params.seed, params.data)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = {name: Path(scratch) / f"{name}.ckpt" for name in ("apogee", "nirspec", "starclip")}
+        for name in ("apogee", "nirspec"):
+            recipes.train_encoder(path[name], data, params, name)
+        recipes.train_starclip(path["starclip"], data, params, path["nirspec"], path["apogee"])
+        encoders = Model.load(path["starclip"]).encoders
+    minutes = (time.perf_counter() - began) / 60
+    every, views = np.arange(data.n_stars), params.corruption.n_views
+    options = {"corruption": mock(params.corruption), "n_views": views, "seed": recipes.view_seed(params)}
+    embedded = {
+        "nirspec": run_encoder(encoders["nirspec"], data.nirspec.flux, every, **options),
+        "apogee": run_encoder(encoders["apogee"], data.apogee.flux, every),
+    }
+    sides = {name: as_embeddings(z, data.star_id, data.split) for name, z in embedded.items()}
+    known, test = sides["nirspec"].take("train", "val"), {name: e.take("test") for name, e in sides.items()}
+    probe = linear_probe(known, labels_of(known.star_id, data.star_id, data.labels), test["nirspec"])
+    error = np.sqrt(((probe.labels - labels_of(probe.star_id, data.star_id, data.labels)) ** 2).mean(axis=0))
+    there, back = ranks_between(test["nirspec"], test["apogee"]), ranks_between(test["apogee"], test["nirspec"])
+    return {
+        "n2a": success_rate(there, 1),
+        "n2a_mrr": mrr(there),
+        "a2n": success_rate(back, 1),
+        "a2n_mrr": mrr(back),
+        "teff": float(error[TEFF]),
+        "logg": float(error[LOGG]),
+        "feh": float(error[FE]),
+        "minutes": minutes,
+    }
+
+
+def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The results as Markdown."""
+    lines = ["| recipe | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for variant, seeds in found.items():
+        cells = []
+        for key in COLUMNS:
+            values = np.array([result[key] for result in seeds.values()])
+            digits = {"teff": 1, "minutes": 1, "feh": 4}.get(key, 3)
+            cell = f"{values.mean():.{digits}f}"
+            if len(values) > 1 and key != "minutes":
+                half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+                cell += f" ± {half:.{digits}f}"
+            cells.append(cell)
+        lines.append(f"| {variant} | {len(seeds)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is asked for and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "recipe_study.json")
+    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    arguments = parser.parse_args()
+    found = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
+    for seed in arguments.seeds:
+        for variant in arguments.variants:
+            if str(seed) in found.get(variant, {}):
+                continue
+            file, changes = VARIANTS[variant]
+            params = load_params(ROOT / "params" / f"{file}.yaml", {**changes, "seed": seed})
+            found.setdefault(variant, {})[str(seed)] = measure(params)
+            write_json(arguments.output, found)
+            print(f"seed {seed}, {variant.strip()}: {found[variant][str(seed)]}", flush=True)
+    print(table({variant: found[variant] for variant in VARIANTS if variant in found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 14 · Densities: how far to trust a label
+#
+# **Purpose.** Replace a label and its error bar by a probability density that can be checked, and find out what noise in the
+# inputs does to every regression.
+#
+# **After this notebook you can** test whether stated uncertainties come true, repair them if not, and recognise the
+# attenuation bias that makes metal-poor stars look too metal-rich and the reverse.
+#
+# **Before this:** notebook 08; cumulative distributions.
+#
+# | needs | makes | time on 2 cores | last run |
+# |---|---|---|---|
+# | a finished run: `data.h5`, `embeddings.h5` | tables and figures | 2 minutes | 2026-11-21 |
+
+# %%
+# %matplotlib inline
+import numpy as np
+import pandas as pd
+
+from starclip_lib import exercises
+from starclip_lib.embeddings import read_embeddings
+from starclip_lib.evaluation import attenuation, densities, figures
+from starclip_lib.evaluation.decoders import SpectrumBasis
+from starclip_lib.figures import MAIN_LABELS
+from starclip_lib.instruments import NIRSPEC
+from starclip_lib.labels import ASPCAP_ERROR, LABELS, label_index
+from starclip_lib.probing import average_views, fit_probe, labels_of
+from starclip_lib.run import Run
+
+# %% tags=["parameters"]
+params_file: str = "../params/quick.yaml"  # every setting of the run
+overrides: dict = {}  # small changes, e.g. {"evaluation": {"attenuation_snr": [10.0, 100.0]}}
+
+# %%
+run = Run.open(params_file, overrides)
+data, settings = run.data(), run.params.evaluation
+embeddings = read_embeddings(run.need("embeddings.h5"), "starclip/nirspec")
+
+# %% [markdown]
+# ## Three roles for stars
+#
+# An honest density needs three kinds of stars: those whose labels we *know* (training), those that *calibrate* (validation),
+# and those that are *judged* (test). Each star is the mean of its five views in the embedding.
+
+# %%
+probe = fit_probe(embeddings.take("train"), data.star_id, data.labels)
+sample, sigma = {}, None
+for split in ("train", "val", "test"):
+    part = embeddings.take(split)
+    z, predicted = (average_views(values, part.star_id) for values in (part.z, probe.predict(part.z.astype(float))))
+    sample[split] = (z.labels, labels_of(z.star_id, data.star_id, data.labels), predicted.labels)
+sigma = np.hypot(predicted.spread, ASPCAP_ERROR)  # equation 5.1, for the test stars
+
+# %% [markdown]
+# ## Densities from neighbours
+#
+# The stars that lie near a star in the embedding resemble it, so the spread of their labels is a density for its own label.
+# How many neighbours? Few follow the embedding closely, but a density made of five values is ragged; many blur it. After
+# CLAP we let every star choose: it takes the number of neighbours that came out best *calibrated* for validation stars in
+# its surroundings.
+#
+# **Calibrated** means that things happen as often as stated. Take the cumulative probability of the true label under its
+# density, the *probability integral transform* (PIT). Over many stars it must be uniform: a tenth of the truths below the
+# 10 % quantile, and so on. A histogram shaped like a ∪ means densities that are too narrow, one like a ∩ too wide ones. If it
+# is not flat for calibration stars, its cumulative histogram says by how much to correct the probabilities.
+
+# %%
+found, scores = {}, {}
+for name in LABELS:
+    column = label_index(name)
+    parts = [densities.Sample(z, true[:, column], guess[:, column]) for z, true, guess in sample.values()]
+    found[name] = densities.compare_methods(*parts, sigma[:, column])
+    scores[name] = {method: densities.density_scores(d, parts[2].true) for method, d in found[name].items()}
+
+# %%
+true = sample["test"][1]
+pits = {n: {m: d.pit(true[:, label_index(n)]) for m, d in found[n].items()} for n in ("Teff", "Fe", "V")}
+figure = figures.pit_histograms(pits)
+run.save_figure("pit", figure)
+figure
+
+# %% [markdown]
+# Three numbers for each method, over all twenty labels. *Coverage*: how often the truth lies in the central 68 % and 95 % of
+# the density. The *continuous ranked probability score* (CRPS) rewards densities that are both narrow and right; it is given
+# relative to that of the method in the first row, smaller is better. The last column is the largest distance of the PIT from
+# uniform.
+
+# %%
+table = pd.DataFrame(
+    {
+        method: {
+            key: np.mean([scores[n][method][key] for n in LABELS])
+            for key in ("coverage68", "coverage95", "pit_distance")
+        }
+        for method in scores["Fe"]
+    }
+).T
+first = {name: scores[name]["Gaussian, eq. 5.1"]["crps"] for name in LABELS}
+table.insert(0, "CRPS, relative", [np.mean([scores[n][m]["crps"] / first[n] for n in LABELS]) for m in table.index])
+table.round(3)
+
+# %% [markdown]
+# The Gaussian of equation 5.1 adds the survey's own label errors to the spread of the views. Here the NIRSpec spectra are
+# computed at the *catalogue* labels, so that part of the error does not exist, and the Gaussian is too wide (coverage far
+# above 68 %). Nothing but a test against the truth could have told us. Neighbours alone are honest but blunt: in twenty
+# dimensions even the nearest star is not near. Neighbours of the *residuals* of the linear probe are honest and sharp.
+#
+# ## Attenuation: why extreme stars look ordinary
+#
+# Regress a label on a noisy input and the slope comes out too flat: noise spreads the input, and the regression, which
+# minimises the error, leans towards the mean. With one input the slope is
+#
+# $$ \lambda = \frac{\sigma_x^2}{\sigma_x^2 + \sigma_e^2}, $$
+#
+# whatever the amount of data. Networks do the same. The most metal-poor stars come out too metal-rich, the most metal-rich
+# too metal-poor, and gradients in the Galaxy too shallow. If the noise is *known*, it can be undone: subtract its variance
+# from that of the inputs (linear), or treat the true inputs as unknowns and fit them along with the network (LatentNN).
+
+# %%
+rows = {split: data.rows(split) for split in ("train", "test")}
+basis = SpectrumBasis.fit(
+    data.nirspec.flux[rows["train"]], NIRSPEC.no_data, settings.attenuation_inputs, run.params.seed
+)
+inputs = {
+    split: (basis.coefficients(data.nirspec.flux[r], NIRSPEC.no_data), data.labels[r].astype(float))
+    for split, r in rows.items()
+}
+
+# %% [markdown]
+# The inputs are the first principal components of clean NIRSpec spectra, with noise added. Since the components are orthonormal,
+# noise of 1/SNR in each pixel is noise of 1/SNR in each component.
+
+# %%
+results = [
+    attenuation.slopes_against_noise(*inputs.values(), 1 / snr, run.params.seed) for snr in settings.attenuation_snr
+]
+without = attenuation.slopes_against_noise(*inputs.values(), 0.0, run.params.seed)
+
+# %%
+slopes = {n: {m: [float(r[m][label_index(n)]) for r in results] for m in attenuation.METHODS} for n in MAIN_LABELS}
+ceiling = {n: float(without["linear"][label_index(n)]) for n in MAIN_LABELS}
+figure = figures.attenuation_slopes(settings.attenuation_snr, slopes, ceiling)
+run.save_figure("attenuation", figure)
+figure
+
+# %% [markdown]
+# The dotted line is the slope of the linear regression *without* noise: where it lies below 1, these few inputs do not determine
+# the label, which no correction can mend. The plain regressions fall away from it as the noise grows; errors in variables
+# bring the linear one back to the line. The latent inputs of the network do most of the same, and may go beyond the line: a
+# latent input absorbs any scatter of the labels, also that which the inputs could not have explained.
+#
+# The corrections cost something. An unbiased prediction scatters more: the slope was the price of a smaller mean error. For a
+# single star the biased value may be the better guess; for a *population*, a gradient or a distribution, the unbiased one is
+# needed.
+
+# %%
+run.save_metrics(
+    "evaluation.densities",
+    {"scores": scores, "attenuation": {"snr": list(settings.attenuation_snr), "slopes": slopes, "ceiling": ceiling}},
+)
+
+# %% tags=["nbval-check-output"]
+print("methods:", "; ".join(found["Fe"]))
+print("at the lowest SNR the network's slope for Teff is below 1:", slopes["Teff"]["network"][0] < 1)
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** An input has a spread of 2 and noise of 1 (standard deviations). What slope does a linear regression find, if the true
+# one is 1?
+
+# %%
+answer = None
+exercises.check("14.1", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# 2² / (2² + 1²) = 0.8.
+#
+# </details>
+#
+# **2.** The PIT histogram of a method has the shape of a ∪. Are its densities too "narrow" or too "wide"?
+
+# %%
+answer = None
+exercises.check("14.2", answer)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# "narrow": the truth lies in the outermost quantiles more often than stated.
+#
+# </details>
+#
+# ## Questions
+#
+# 1. Recalibration uses all validation stars at once. For which stars could the densities still be wrong?
+# 2. A density may be calibrated and useless. Which one would be, and which score would notice?
+# 3. Would you publish the corrected or the uncorrected label of the most metal-poor star of a survey?
+#
+# **Next:** [15 · Transfer](15_transfer.ipynb) takes a network to an instrument that it has never seen.

@@ -1,0 +1,137 @@
+"""What simple methods reach on the same spectra: a network that does not beat them is not worth its GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import svd
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from starclip_lib.config import DataError
+from starclip_lib.corruptions import Corruption, observed_views
+from starclip_lib.embeddings import Embeddings
+from starclip_lib.fitting import fit_spectrum
+from starclip_lib.instruments import Instrument
+from starclip_lib.spectra import PairedSpectra
+
+_PENALTIES = np.logspace(-2, 4, 7)
+
+
+class Inputs:
+    """Spectra as linear methods want them: missing pixels at the mean of the training spectra.
+
+    flux : (m, n_pix) training spectra
+    """
+
+    def __init__(self, flux: np.ndarray, instrument: Instrument):
+        self.no_data = instrument.no_data
+        missing = flux == self.no_data
+        self.mean = np.where(missing, 0, flux).sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+
+    def __call__(self, flux: np.ndarray) -> np.ndarray:
+        """Deviations (m, n_pix) from the mean training spectrum, 0 in missing pixels."""
+        return np.where(flux == self.no_data, 0, flux - self.mean).astype(np.float32)
+
+
+@dataclass(eq=False)
+class Views:
+    """Inputs (m, n_pix) of the views of some stars, and their labels (m, 20)."""
+
+    x: np.ndarray
+    labels: np.ndarray
+
+
+def ridge(train: Views, val: Views, test: np.ndarray) -> np.ndarray:
+    """Labels (m, 20) by ridge regression on all pixels; the penalty that is best for the validation stars."""
+    scale = StandardScaler().fit(train.labels)
+    target = scale.transform(train.labels)
+    x = train.x.astype(np.float64)  # the smallest penalties need the digits
+    fits = [Ridge(penalty, solver="cholesky").fit(x, target) for penalty in _PENALTIES]
+    wanted = scale.transform(val.labels)
+    best = min(fits, key=lambda fit: float(((fit.predict(val.x) - wanted) ** 2).mean()))
+    return scale.inverse_transform(best.predict(test))
+
+
+def pca_ridge(train: Views, test: np.ndarray, n_components: int = 200, seed: int = 0) -> np.ndarray:
+    """Labels (m, 20) by ridge regression on principal components."""
+    n_components = min(n_components, len(train.x) // 2)
+    scale = StandardScaler().fit(train.labels)
+    pca = PCA(n_components, svd_solver="randomized", random_state=seed)
+    fit = make_pipeline(pca, RidgeCV(_PENALTIES)).fit(train.x, scale.transform(train.labels))
+    return scale.inverse_transform(fit.predict(test))
+
+
+def raw_neighbours(train: Views, test: np.ndarray, n_neighbours: int = 16) -> np.ndarray:
+    """Labels (m, 20) as the mean of the nearest training spectra, weighted by inverse distance."""
+    fit = KNeighborsRegressor(min(n_neighbours, len(train.x)), weights="distance", algorithm="brute")
+    return fit.fit(train.x, train.labels).predict(test)
+
+
+def least_squares_labels(
+    flux: np.ndarray, snr: np.ndarray, instrument: Instrument, continuum_degree: int = 8
+) -> np.ndarray:
+    """Labels (m, 20) by fitting the emulator to each spectrum, about a second apiece.
+
+    flux : (m, n_pix) observed; snr : (m,) per pixel.  The emulator made these spectra, so no model error is assumed.
+    """
+    ivar = np.where(flux == instrument.no_data, 0, snr[:, None] ** 2)
+    fits = [
+        fit_spectrum(f, i, instrument, continuum_degree=continuum_degree, model_error=0.0)
+        for f, i in zip(flux, ivar, strict=True)
+    ]
+    return np.array([fit.labels for fit in fits])
+
+
+class CanonicalCorrelation:
+    """Linear alignment of two instruments: directions in which pairs correlate most, weighted by their correlations.
+
+    a, b : (n, p) and (n, q) inputs of training pairs, reduced to `n_components` principal components before
+    Hotelling (1936); computed from the singular values of the product of whitened components.
+    Raises DataError if there are fewer pairs than twice the components.
+    """
+
+    def __init__(self, a: np.ndarray, b: np.ndarray, n_components: int = 60, n_directions: int = 30, seed: int = 0):
+        if len(a) < 2 * n_components:
+            raise DataError(f"{len(a)} pairs are too few for canonical correlations of {n_components} components")
+        self._pca = [
+            PCA(n_components, whiten=True, svd_solver="randomized", random_state=seed).fit(side) for side in (a, b)
+        ]
+        white_a, white_b = (pca.transform(side) for pca, side in zip(self._pca, (a, b), strict=True))
+        left, self.correlations, right = svd(white_a.T @ white_b / (len(a) - 1))
+        self.correlations = np.minimum(self.correlations[:n_directions], 1)
+        self._turn = left[:, :n_directions], right[:n_directions].T
+
+    def project(self, inputs: np.ndarray, side: int) -> np.ndarray:
+        """Vectors (m, n_directions) of the inputs of side 0 (a) or 1 (b), to be compared by cosine."""
+        return self._pca[side].transform(inputs) @ self._turn[side] * self.correlations
+
+
+def align_linearly(data: PairedSpectra, corruption: Corruption, n_views: int, seed: int) -> dict[str, Embeddings]:
+    """Embeddings of the test stars, 'nirspec' and 'apogee', by canonical correlations of the training stars' views."""
+    train, test = data.rows("train"), data.rows("test")
+    seen, judged = (
+        observed_views(data.nirspec.flux, rows, corruption, n_views, seed).reshape(-1, data.nirspec.flux.shape[1])
+        for rows in (train, test)
+    )
+    nirspec = Inputs(seen, data.nirspec.instrument)
+    apogee = Inputs(data.apogee.flux[train], data.apogee.instrument)
+    n_components = min(60, len(train) // 4)
+    partner = np.repeat(apogee(data.apogee.flux[train]), n_views, axis=0)
+    cca = CanonicalCorrelation(nirspec(seen), partner, n_components, min(30, n_components), seed)
+    out = {}
+    for side, (name, x, n) in enumerate(
+        (("nirspec", nirspec(judged), n_views), ("apogee", apogee(data.apogee.flux[test]), 1))
+    ):
+        star = np.repeat(data.star_id[test], n)
+        out[name] = Embeddings(
+            cca.project(x, side).astype(np.float32),
+            star,
+            np.tile(np.arange(n), len(test)),
+            np.repeat(data.split[test], n),
+        )
+    return out

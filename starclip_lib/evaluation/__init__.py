@@ -1,0 +1,1 @@
+"""How good is an embedding, and where does it fail?  Each module answers one question on plain arrays."""

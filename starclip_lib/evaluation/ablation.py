@@ -1,0 +1,88 @@
+"""What alignment owes to pretraining, and the control with shuffled pairs (PAPERCLIP, sections 4 and 5)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from starclip_lib.batches import SpectrumSource
+from starclip_lib.contrastive import StarCLIP
+from starclip_lib.encoders import Encoder, make_encoder, seeded_weights
+from starclip_lib.history import History
+from starclip_lib.labels import N_LABELS
+from starclip_lib.settings import AlignParams
+from starclip_lib.training import align
+
+Variant = Literal["full", "head", "scratch", "shuffled"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+Sources = tuple[SpectrumSource, SpectrumSource]
+
+
+class FrozenWithHead(Encoder):
+    """A frozen encoder with a small trainable network of two layers behind it."""
+
+    def __init__(self, encoder: Encoder, seed: int, width: int = 128):
+        super().__init__(encoder.instrument, encoder.settings)
+        self.scaling = nn.Identity()  # the frozen encoder has its own
+        self.features = encoder.requires_grad_(False)
+        with seeded_weights(seed):
+            self.head = nn.Sequential(nn.Linear(N_LABELS, width), nn.GELU(), nn.Linear(width, N_LABELS))
+
+    def train(self, mode: bool = True) -> FrozenWithHead:
+        """Training mode for the head alone."""
+        super().train(mode)
+        self.features.eval()
+        return self
+
+
+class _Shuffled(SpectrumSource):
+    """A source whose stars have been given each other's spectra."""
+
+    def __init__(self, source: SpectrumSource, order: np.ndarray):
+        self.device, self.corruption, self.copies = source.device, source.corruption, source.copies
+        self.flux, self.order = source.flux, torch.from_numpy(order)
+
+    def batch(self, star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
+        return super().batch(self.order.to(star.device)[star], view, generator)
+
+
+def train_variant(
+    variant: Variant,
+    encoders: tuple[Encoder, Encoder],
+    train: Sources,
+    val: Sources,
+    settings: AlignParams,
+    *,
+    seed: int,
+) -> tuple[StarCLIP, History]:
+    """Align a pair of pretrained encoders in one of four ways; the encoders given are left as they were.
+
+    full : all weights, from the pretrained ones; head : a small network behind the frozen encoders
+    scratch : all weights, from random ones; shuffled : as 'full', on pairs of spectra of different stars
+    The contrastive loss alone is used (`label_weight` 0), so that nothing but pairs can teach.
+    """
+    settings = settings.model_copy(update={"label_weight": 0.0})
+    a, b = (copy.deepcopy(encoder).requires_grad_(True) for encoder in encoders)
+    if variant == "head":
+        a, b = FrozenWithHead(a, seed), FrozenWithHead(b, seed + 1)
+    elif variant == "scratch":
+        a, b = (_fresh(encoder, seed + i) for i, encoder in enumerate((a, b)))
+    elif variant == "shuffled":
+        rng = np.random.default_rng(seed)
+        train = (train[0], _Shuffled(train[1], rng.permutation(len(train[1]))))
+        val = (val[0], _Shuffled(val[1], rng.permutation(len(val[1]))))
+    model = StarCLIP(a, b, settings)
+    labels = [np.zeros((len(source), N_LABELS), np.float32) for source in (train[0], val[0])]
+    history = align(model, train, val, *labels, seed=seed, title=f"alignment, {variant}")
+    return model, history
+
+
+def _fresh(encoder: Encoder, seed: int) -> Encoder:
+    """An encoder of the same architecture and input scaling with random weights."""
+    fresh = make_encoder(encoder.instrument, encoder.settings, seed)
+    fresh.scaling.load_state_dict(encoder.scaling.state_dict())
+    return fresh

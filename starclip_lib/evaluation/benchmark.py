@@ -1,0 +1,107 @@
+"""The AstroCLIP benchmark on our embeddings: probes before and after alignment, scored with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import r2_score
+
+from starclip_lib.config import DataError
+from starclip_lib.corruptions import mock
+from starclip_lib.embeddings import Embeddings, as_embeddings, run_encoder
+from starclip_lib.evaluation.probes import Kind, fit_probe
+from starclip_lib.evaluation.resampling import Interval, difference, intervals, numbers_of, r2_statistic
+from starclip_lib.labels import LABELS
+from starclip_lib.models import Model
+from starclip_lib.probing import labels_of
+from starclip_lib.recipes import view_seed
+from starclip_lib.settings import Params
+from starclip_lib.spectra import PairedSpectra
+
+
+@dataclass(eq=False)
+class Probed:
+    """What a probe read from every view of the test stars.
+
+    star_id : (m,) of the views; true, predicted : (m, 20) in K and dex
+    train_r2 : (20,) of the views it was fitted on
+    """
+
+    star_id: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    train_r2: np.ndarray
+
+    @property
+    def error(self) -> np.ndarray:
+        """(m, 20) predicted minus true."""
+        return self.predicted - self.true
+
+    def scores(self, **options: float) -> list[Interval]:
+        """r2 of each label with its bootstrap interval over stars; `options` as for `resampling.bootstrap`."""
+        star, n_stars = numbers_of(self.star_id)
+        return intervals(r2_statistic(self.true, self.predicted, star), n_stars, **options)
+
+    def gain_over(self, other: Probed, **options: float) -> list[Interval]:
+        """r2 of each label minus that of another probe on the same views: a paired difference."""
+        if not np.array_equal(self.star_id, other.star_id):
+            raise ValueError("two probes can be compared on the same views only")
+        star, n_stars = numbers_of(self.star_id)
+        ours, theirs = (r2_statistic(p.true, p.predicted, star) for p in (self, other))
+        return intervals(difference(ours, theirs), n_stars, **options)
+
+
+def probe_views(
+    kind: Kind, embeddings: Embeddings, star_id: np.ndarray, labels: np.ndarray, *, seed: int = 0
+) -> Probed:
+    """Fit a probe on the training and validation stars and read the test stars.
+
+    star_id : (n,) of the stars whose labels (n, 20) are known
+    """
+    known, judged = embeddings.take("train", "val"), embeddings.take("test")
+    if not len(known) or not len(judged):
+        raise DataError("the embeddings hold no training or no test stars")
+    taught = labels_of(known.star_id, star_id, labels)
+    probe = fit_probe(kind, known.z, taught, seed=seed)
+    train_r2 = r2_score(taught, probe.predict(known.z.astype(np.float64)), multioutput="raw_values")
+    true = labels_of(judged.star_id, star_id, labels)
+    return Probed(judged.star_id, true, probe.predict(judged.z.astype(np.float64)), train_r2)
+
+
+def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Model]) -> dict[str, Embeddings]:
+    """Embeddings of all stars by the pretrained encoders, before any alignment: the same views as the aligned ones'.
+
+    models : 'nirspec' and 'apogee'
+    """
+    every = np.arange(data.n_stars)
+    out = {}
+    views = {"nirspec": (mock(params.corruption), params.corruption.n_views), "apogee": (None, 1)}
+    for name, (corruption, n_views) in views.items():
+        spectra, encoder = getattr(data, name), models[name].encoders[name]
+        z = run_encoder(encoder, spectra.flux, every, corruption=corruption, n_views=n_views, seed=view_seed(params))
+        out[name] = as_embeddings(z, data.star_id, data.split)
+    return out
+
+
+def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], **options: float) -> pd.DataFrame:
+    """One row for each (spectra, probe): train and test r2, mean over all labels and some by name, with intervals."""
+    rows = {}
+    for key, p in probed.items():
+        star, n_stars = numbers_of(p.star_id)
+        single = r2_statistic(p.true, p.predicted, star)
+        mean = intervals(lambda w, single=single: single(w).mean(axis=1, keepdims=True), n_stars, **options)[0]
+        scores = dict(zip(LABELS, p.scores(**options), strict=True))
+        rows[key] = {
+            "train, mean": f"{p.train_r2.mean():.3f}",
+            "test, mean": str(mean),
+            **{name: str(scores[name]) for name in names},
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def by_label(found: list[Interval]) -> dict[str, dict[str, float]]:
+    """Twenty intervals as `metrics.json` holds them."""
+    return {name: interval.as_dict() for name, interval in zip(LABELS, found, strict=True)}

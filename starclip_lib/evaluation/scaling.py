@@ -1,0 +1,82 @@
+"""How errors fall with the number of stars and the size of the network: power laws and their uncertainty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import curve_fit
+
+from starclip_lib.config import DataError
+from starclip_lib.corruptions import Corruption
+from starclip_lib.evaluation.transfer import Domain, predict, train_on
+from starclip_lib.settings import EncoderParams, TrainParams
+from starclip_lib.spectra import SpectrumSet
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """error = floor + amplitude * (n / scale)**-index, with standard errors of index and floor."""
+
+    amplitude: float
+    index: float
+    floor: float
+    scale: float
+    index_error: float
+    floor_error: float
+
+    def __call__(self, n: np.ndarray) -> np.ndarray:
+        return self.floor + self.amplitude * (np.asarray(n, float) / self.scale) ** -self.index
+
+
+def fit_power_law(n: np.ndarray, error: np.ndarray, sigma: np.ndarray | None = None) -> PowerLaw:
+    """Fit a falling power law with a floor to errors (m,) at sizes n (m,); sigma : (m,) their uncertainties.
+
+    Without sigma, residuals are weighed relative to the error itself, and the scatter sets the uncertainty.
+    Raises DataError for fewer than four sizes, or where the errors do not allow a fit.
+    """
+    n, error = np.asarray(n, float), np.asarray(error, float)
+    if len(np.unique(n)) < 4:
+        raise DataError(f"a power law with a floor needs at least four sizes, not {len(np.unique(n))}")
+    scale = float(np.exp(np.log(n).mean()))
+    start = (max(error.min(), 1e-12) * 0.5, 0.5, error.min() * 0.5)
+    try:
+        values, covariance = curve_fit(
+            lambda x, amplitude, index, floor: floor + amplitude * (x / scale) ** -index,
+            n,
+            error,
+            start,
+            error if sigma is None else sigma,
+            absolute_sigma=sigma is not None,
+            bounds=([0, 0.01, 0], [np.inf, 3, error.max()]),
+        )
+    except RuntimeError as problem:
+        raise DataError(f"no power law fits these errors: {problem}") from problem
+    deviation = np.sqrt(np.diag(covariance))
+    return PowerLaw(*map(float, values), scale, float(deviation[1]), float(deviation[2]))
+
+
+def error_at(
+    n_stars: int,
+    width: int,
+    spectra: SpectrumSet,
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+    labels: np.ndarray,
+    corruption: Corruption,
+    *,
+    steps: int,
+    seed: int,
+) -> float:
+    """Error of an encoder of some width trained on so many stars for so many steps, the same number whatever the stars.
+
+    rows : of the training (a random part is taken), validation and test stars; labels : (n_stars, 20), Z-scored
+    Returns the RMSE on test stars, one view each, relative to the labels' spread, mean over the labels.
+    """
+    train, val, test = rows
+    chosen = np.sort(np.random.default_rng([seed, n_stars]).permutation(train)[:n_stars])
+    batch = min(64, n_stars)
+    settings = TrainParams(epochs=max(1, round(steps * batch / n_stars)), batch_size=batch)
+    domain = Domain(f"{n_stars} stars", corruption)
+    encoder = train_on(domain, spectra, (chosen, val[:200]), labels, EncoderParams(width=width), settings, seed=seed)
+    predicted = predict(encoder, domain.observe(spectra, test, seed))
+    return float(np.sqrt(((predicted - labels[test]) ** 2).mean(axis=0)).mean())

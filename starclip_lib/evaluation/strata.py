@@ -1,0 +1,125 @@
+"""Where an embedding works and where it fails: scores by noise, gap, labels and crowding in the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from starclip_lib.corruptions import Corruption, corrupted_views, measured_snr
+from starclip_lib.evaluation.resampling import Interval, intervals, mean_statistic, numbers_of
+from starclip_lib.labels import label_index
+from starclip_lib.spectra import SpectrumSet
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One bin of a condition: its ends, its number of views and stars, and the RMSE with its interval."""
+
+    low: float
+    high: float
+    views: int
+    rmse: Interval
+
+
+def gap_start(corrupted: np.ndarray, wavelength: np.ndarray, no_data: float, shortest: int = 20) -> np.ndarray:
+    """Where the gap between the detectors begins, Angstrom (n,); NaN for spectra without one.
+
+    A gap is the longest run of at least `shortest` pixels without data that reaches neither end of the spectrum.
+    """
+    out = np.full(len(corrupted), np.nan)
+    for row, spectrum in enumerate(corrupted):
+        edges = np.diff(np.concatenate([[0], (spectrum == no_data).astype(np.int8), [0]]))
+        starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+        inner = (starts > 0) & (stops < len(spectrum)) & (stops - starts >= shortest)
+        if inner.any():
+            longest = np.argmax((stops - starts)[inner])
+            out[row] = wavelength[starts[inner][longest]]
+    return out
+
+
+def view_conditions(
+    spectra: SpectrumSet, rows: np.ndarray, corruption: Corruption, n_views: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Signal-to-noise ratio and start of the gap of every corrupted view of some stars, (len(rows), n_views) each.
+
+    The views are those that `embeddings.run_encoder` makes with the same arguments.
+    """
+    no_data, wavelength = spectra.instrument.no_data, spectra.instrument.wavelength
+    snr, gap = np.empty((2, len(rows), n_views))
+    for place, view, batch in corrupted_views(spectra.flux, rows, corruption, n_views, seed, torch.device("cpu")):
+        seen = batch.numpy()
+        snr[place, view] = measured_snr(spectra.flux[rows[place]], seen, no_data)
+        gap[place, view] = gap_start(seen, wavelength, no_data)
+    return snr, gap
+
+
+def neighbour_count(z: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """How crowded the embedding is around each point: neighbours among the known within one and the same radius.
+
+    z : (n, dim) unit vectors; known : (m, dim).  The radius is the median distance of the known to their tenth
+    neighbour, so a typical count is ten.  It takes the place of the benchmark's counts of companions on the sky.
+    """
+    index = NearestNeighbors().fit(known)
+    radius = float(np.median(index.kneighbors(n_neighbors=min(10, len(known) - 1))[0][:, -1]))
+    return np.array([len(found) for found in index.radius_neighbors(z, radius, return_distance=False)])
+
+
+def quantile_edges(values: np.ndarray, n_bins: int) -> np.ndarray:
+    """Edges of bins that hold about equally many of the finite values; fewer bins where many values are equal."""
+    return np.unique(np.nanquantile(values, np.linspace(0, 1, n_bins + 1)))
+
+
+def stratified(
+    squared_error: np.ndarray,
+    star_id: np.ndarray,
+    condition: np.ndarray,
+    *,
+    n_bins: int = 5,
+    n_resamples: int = 500,
+    seed: int = 0,
+) -> list[Stratum]:
+    """RMSE of the views in each bin of a condition, with bootstrap intervals over stars.
+
+    squared_error : (m,) of one label, one value a view; star_id : (m,); condition : (m,), NaN for views to leave out
+    """
+    edges = quantile_edges(condition, n_bins)
+    strata = []
+    for low, high in pairwise(edges):
+        inside = (condition >= low) & ((condition <= high) if high == edges[-1] else (condition < high))
+        star, n_stars = numbers_of(star_id[inside])
+        if n_stars < 2:
+            continue
+        mean = mean_statistic(squared_error[inside], star)
+        rmse = intervals(lambda w, mean=mean: np.sqrt(mean(w)), n_stars, n_resamples=n_resamples, seed=seed)[0]
+        strata.append(Stratum(float(low), float(high), int(inside.sum()), rmse))
+    return strata
+
+
+def by_condition(
+    error: np.ndarray, star_id: np.ndarray, conditions: Mapping[str, np.ndarray], names: Sequence[str], **options: int
+) -> dict[str, dict[str, list[Stratum]]]:
+    """`stratified` for several conditions (m,) and labels: condition to label to bins.
+
+    error : (m, 20), one row a view; names : the labels wanted; `options` as for `stratified`
+    """
+    return {
+        title: {name: stratified(error[:, label_index(name)] ** 2, star_id, condition, **options) for name in names}
+        for title, condition in conditions.items()
+    }
+
+
+def as_dict(strata: Mapping[str, Mapping[str, list[Stratum]]]) -> dict[str, Any]:
+    """What `by_condition` found, as `metrics.json` holds it."""
+    return {
+        condition: {
+            name: [{"from": b.low, "to": b.high, "views": b.views, "rmse": b.rmse.as_dict()} for b in bins]
+            for name, bins in labels.items()
+        }
+        for condition, labels in strata.items()
+    }

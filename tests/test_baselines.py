@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.cross_decomposition import CCA
+
+from starclip_lib import baselines
+from starclip_lib.baselines import CanonicalCorrelation, Inputs, Views
+from starclip_lib.config import DataError
+from starclip_lib.corruptions import mock, observed_views
+from starclip_lib.emulator import default_emulator
+from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.labels import PUBLISHED_SPREAD
+from starclip_lib.retrieval import ranks_between
+from starclip_lib.settings import CorruptionParams
+from starclip_lib.spectra import PairedSpectra
+
+
+def test_missing_pixels_are_at_the_mean(rng: np.random.Generator) -> None:
+    flux = rng.uniform(0.5, 1.5, (6, APOGEE.n_pix)).astype(np.float32)
+    flux[:3, 5] = flux[:, 9] = APOGEE.no_data
+    inputs = Inputs(flux, APOGEE)
+    assert inputs.mean[5] == pytest.approx(flux[3:, 5].mean(), rel=1e-6)
+    x = inputs(flux)
+    assert (x[:3, 5] == 0).all()
+    assert (x[:, 9] == 0).all()
+    np.testing.assert_allclose(x[:, 100], flux[:, 100] - flux[:, 100].mean(), atol=1e-6)
+
+
+def linear_problem(rng: np.random.Generator) -> tuple[Views, Views, np.ndarray, np.ndarray]:
+    directions = rng.normal(size=(20, 300))
+    labels = rng.normal(size=(260, 20)) * np.linspace(1, 100, 20) + 50
+    x = ((labels - 50) / np.linspace(1, 100, 20) @ directions + 0.1 * rng.normal(size=(260, 300))).astype(np.float32)
+    train, val = Views(x[:150], labels[:150]), Views(x[150:200], labels[150:200])
+    return train, val, x[200:], labels[200:]
+
+
+def test_linear_baselines_solve_a_linear_problem(rng: np.random.Generator) -> None:
+    train, val, x, labels = linear_problem(rng)
+    for predicted in (baselines.ridge(train, val, x), baselines.pca_ridge(train, x)):
+        assert predicted.shape == labels.shape
+        error = ((predicted - labels) ** 2).mean(axis=0) / labels.var(axis=0)
+        assert error.max() < 0.02
+    near = baselines.raw_neighbours(train, train.x)
+    assert (np.abs(near - train.labels) < 0.05 * train.labels.std(axis=0)).all()  # each is its own nearest neighbour
+
+
+def test_least_squares_reads_labels_off_nearly_perfect_spectra(survey: PairedSpectra) -> None:
+    rows = survey.rows("test")[:2]
+    noisy = survey.nirspec.flux[rows].copy()
+    noisy[:, 3000:3300] = NIRSPEC.no_data
+    found = baselines.least_squares_labels(noisy, np.full(2, 5000.0), NIRSPEC)
+    assert (np.abs(found - survey.labels[rows]) < 0.3 * PUBLISHED_SPREAD).all()
+
+
+def test_canonical_correlations_are_those_of_scikit_learn(rng: np.random.Generator) -> None:
+    shared = rng.normal(size=(2000, 2))
+    a = np.concatenate([shared + 0.5 * rng.normal(size=shared.shape), rng.normal(size=(2000, 2))], axis=1)
+    b = np.concatenate([rng.normal(size=(2000, 1)), shared[:, ::-1] + 0.5 * rng.normal(size=shared.shape)], axis=1)
+    ours = CanonicalCorrelation(a, b, n_components=3, n_directions=2)
+    x, y = CCA(2).fit_transform(a, b)
+    theirs = [np.corrcoef(x[:, i], y[:, i])[0, 1] for i in range(2)]
+    np.testing.assert_allclose(ours.correlations, theirs, atol=0.05)  # a is reduced to three components here
+    u, v = ours.project(a, 0) / ours.correlations, ours.project(b, 1) / ours.correlations
+    np.testing.assert_allclose(u.T @ v / 1999, np.diag(ours.correlations), atol=1e-6)
+    with pytest.raises(DataError, match="100 pairs are too few for canonical correlations of 60"):
+        CanonicalCorrelation(a[:100], b[:100])
+
+
+def test_linear_alignment_finds_more_partners_than_chance(survey: PairedSpectra) -> None:
+    found = baselines.align_linearly(survey, mock(CorruptionParams()), 2, seed=1)
+    n = len(survey.rows("test"))
+    assert (len(found["nirspec"]), len(found["apogee"])) == (2 * n, n)
+    assert (ranks_between(found["nirspec"], found["apogee"]) == 1).mean() > 5 / n
+
+
+def test_views_at_once_are_the_views_one_by_one(survey: PairedSpectra) -> None:
+    rows = np.array([3, 70, 9])
+    views = observed_views(survey.nirspec.flux, rows, mock(CorruptionParams()), 2, 7)
+    assert views.shape == (3, 2, NIRSPEC.n_pix)
+    alone = observed_views(survey.nirspec.flux, rows[1:2], mock(CorruptionParams()), 2, 7)
+    np.testing.assert_array_equal(views[1:2], alone)
+    assert (
+        np.abs(default_emulator()(survey.labels[rows].astype(float), NIRSPEC) - survey.nirspec.flux[rows]).max() < 1e-3
+    )

@@ -1,0 +1,150 @@
+"""Transfer, ablation and scaling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter1d
+from sklearn.metrics import r2_score
+
+from starclip_lib.batches import SpectrumSource
+from starclip_lib.config import DataError
+from starclip_lib.encoders import Encoder, make_encoder
+from starclip_lib.evaluation import ablation, transfer
+from starclip_lib.evaluation.scaling import fit_power_law
+from starclip_lib.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM
+from starclip_lib.labels import LabelScaler
+from starclip_lib.settings import AlignParams, EncoderParams, TrainParams
+from starclip_lib.spectra import PairedSpectra
+
+CPU = torch.device("cpu")
+SMALL = EncoderParams(width=16, depth=1)
+
+
+@pytest.fixture
+def encoder(survey: PairedSpectra) -> Encoder:
+    encoder = make_encoder(NIRSPEC, SMALL, seed=1)
+    encoder.fit_scaling(torch.from_numpy(survey.nirspec.flux))
+    return encoder.eval()
+
+
+def test_every_strategy_starts_as_the_network_it_was_given(encoder: Encoder, survey: PairedSpectra) -> None:
+    flux = survey.nirspec.flux[:8]
+    for strategy in transfer.STRATEGIES:
+        start = transfer.prepared(encoder, strategy).eval()
+        np.testing.assert_allclose(transfer.predict(start, flux), transfer.predict(encoder, flux), atol=1e-6)
+
+
+def test_lora_of_rank_zero_is_the_frozen_network(encoder: Encoder, survey: PairedSpectra) -> None:
+    flux, labels = survey.nirspec.flux[:20], np.ones((20, 20), np.float32)
+    tuned = transfer.fine_tune(encoder, flux, labels, "lora", rank=0, steps=20)
+    np.testing.assert_array_equal(transfer.predict(tuned, flux), transfer.predict(encoder, flux))
+    moved = transfer.fine_tune(encoder, flux, labels, "lora", rank=2, steps=20)
+    assert np.abs(transfer.predict(moved, flux) - transfer.predict(encoder, flux)).max() > 1e-3
+
+
+def test_lora_trains_only_its_small_matrices(encoder: Encoder) -> None:
+    tuned = transfer.prepared(encoder, "lora", rank=3)
+    layers = [m for m in encoder.modules() if isinstance(m, torch.nn.Linear)]
+    expected = sum(3 * (layer.in_features + layer.out_features) for layer in layers)
+    assert sum(p.numel() for p in tuned.parameters() if p.requires_grad) == expected
+
+
+@pytest.mark.parametrize("strategy", ["adapter", "lora", "full"])
+def test_fine_tuning_learns_and_leaves_the_original_alone(
+    encoder: Encoder, survey: PairedSpectra, strategy: transfer.Strategy
+) -> None:
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    flux = survey.nirspec.flux[:40]
+    labels = transfer.predict(encoder, flux) + 1  # a constant offset between the domains
+    tuned = transfer.fine_tune(encoder, flux, labels, strategy, steps=150)
+    left = np.abs(transfer.predict(tuned, flux) - labels).mean()
+    assert left < 0.9  # from 1; full fine-tuning goes in the smallest steps
+    assert all((before[k] == v).all() for k, v in encoder.state_dict().items())
+    again = transfer.fine_tune(encoder, flux, labels, strategy, steps=150)
+    np.testing.assert_array_equal(transfer.predict(again, flux), transfer.predict(tuned, flux))
+
+
+def test_curve_has_every_strategy_and_size_with_intervals(encoder: Encoder, survey: PairedSpectra) -> None:
+    labels = LabelScaler.fit(survey.labels).transform(survey.labels).astype(np.float32)
+    flux = survey.nirspec.flux
+    few, test = (flux[:40], labels[:40]), (flux[40:100], labels[40:100])
+    options = {"sizes": (5, 20), "repeats": 2, "steps": 5, "n_resamples": 200}
+    curve = transfer.transfer_curve(encoder, few, test, **options)
+    assert list(curve) == list(transfer.STRATEGIES)
+    assert list(curve["zero_shot"]) == [0]
+    zero = curve["zero_shot"][0]
+    assert zero.value == pytest.approx(r2_score(test[1], transfer.predict(encoder, test[0])), rel=1e-4)
+    for strategy in transfer.STRATEGIES[1:]:
+        assert list(curve[strategy]) == [5, 20]
+        assert all(interval.low < interval.value < interval.high for interval in curve[strategy].values())
+    with pytest.raises(ValueError, match="250 labelled stars were asked for, but there are 40"):
+        transfer.transfer_curve(encoder, few, test)
+
+
+def test_lower_resolution_widens_a_line_to_what_it_should_be() -> None:
+    middle = np.median(NIRSPEC.wavelength)
+    step = np.diff(NIRSPEC.wavelength).mean()
+    line = np.zeros((1, NIRSPEC.n_pix))
+    line[0, NIRSPEC.n_pix // 2] = 1
+    seen = gaussian_filter1d(line, middle / NIRSPEC.resolution * SIGMA_PER_FWHM / step, axis=1)
+    low = transfer.lower_resolution(seen, NIRSPEC, 1500)
+    x = NIRSPEC.wavelength - NIRSPEC.wavelength[NIRSPEC.n_pix // 2]
+    sigma = np.sqrt((low[0] * x**2).sum() / low.sum())
+    assert sigma == pytest.approx(middle / 1500 * SIGMA_PER_FWHM, rel=0.01)
+    with pytest.raises(ValueError, match="must be below"):
+        transfer.lower_resolution(line, NIRSPEC, 5000)
+
+
+def pair_sources(survey: PairedSpectra, rows: np.ndarray) -> ablation.Sources:
+    return SpectrumSource(survey.nirspec.flux, rows, CPU), SpectrumSource(survey.apogee.flux, rows, CPU)
+
+
+@pytest.fixture
+def two_encoders(survey: PairedSpectra, encoder: Encoder) -> tuple[Encoder, Encoder]:
+    apogee = make_encoder(APOGEE, SMALL, seed=2)
+    apogee.fit_scaling(torch.from_numpy(survey.apogee.flux))
+    return encoder, apogee
+
+
+def test_variants_train_what_they_should(survey: PairedSpectra, two_encoders: tuple[Encoder, Encoder]) -> None:
+    settings = AlignParams(train=TrainParams(epochs=1, batch_size=32))
+    train, val = pair_sources(survey, np.arange(96)), pair_sources(survey, np.arange(96, 128))
+    before = [{k: v.clone() for k, v in e.state_dict().items()} for e in two_encoders]
+    for variant in ablation.VARIANTS:
+        model, history = ablation.train_variant(variant, two_encoders, train, val, settings, seed=3)
+        assert history.epochs == 1
+        inner = model.encoder_a.features if variant == "head" else model.encoder_a
+        after = inner.state_dict()
+        changed = any((after[k] != v).any() for k, v in before[0].items())
+        assert changed == (variant != "head")
+    for encoder, state in zip(two_encoders, before, strict=True):
+        assert all((state[k] == v).all() for k, v in encoder.state_dict().items())
+
+
+def test_shuffled_pairs_teach_nothing(survey: PairedSpectra, two_encoders: tuple[Encoder, Encoder]) -> None:
+    """On pairs of strangers the validation loss stays at log(n), chance; on true pairs it does not."""
+    settings = AlignParams(train=TrainParams(epochs=12, batch_size=40, learning_rate=1e-3), logit_scale=15.0)
+    train, val = pair_sources(survey, np.arange(120)), pair_sources(survey, np.arange(120, 160))
+    losses = {
+        variant: min(ablation.train_variant(variant, two_encoders, train, val, settings, seed=3)[1].val_loss)
+        for variant in ("full", "shuffled")
+    }
+    assert losses["shuffled"] > np.log(40) - 0.1
+    assert losses["full"] < np.log(40) - 0.6
+
+
+def test_a_power_law_is_recovered_with_its_uncertainty(rng: np.random.Generator) -> None:
+    n = np.array([100, 200, 400, 800, 1600, 3200, 6400.0])
+    exact = fit_power_law(n, 0.02 + 0.5 * (n / 800) ** -0.7)
+    assert (exact.index, exact.floor) == (pytest.approx(0.7, abs=1e-3), pytest.approx(0.02, abs=1e-3))
+    np.testing.assert_allclose(exact(n), 0.02 + 0.5 * (n / 800) ** -0.7, rtol=1e-3)
+    pulls = []
+    for _ in range(60):
+        sigma = 0.03 * exact(n)
+        law = fit_power_law(n, exact(n) + sigma * rng.normal(size=len(n)), sigma)
+        pulls.append((law.index - 0.7) / law.index_error)
+    assert 0.6 < np.std(pulls) < 1.5
+    with pytest.raises(DataError, match="at least four sizes, not 3"):
+        fit_power_law(n[:3], n[:3])
