@@ -53,7 +53,7 @@ class Model:
         if content["labels"] != list(LABELS):
             raise DataError(f"{path} predicts the labels {', '.join(content['labels'])}, not this version's")
         return cls(
-            encoders={role: _from_state(state).to(device).eval() for role, state in content["encoders"].items()},
+            encoders={role: _from_state(state, path).to(device).eval() for role, state in content["encoders"].items()},
             scaler=LabelScaler.from_state(content["scaler"]),
             history=History(**content["history"]),
             logit_scale=content["logit_scale"],
@@ -68,8 +68,15 @@ def _state(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def _from_state(state: dict[str, Any]) -> Encoder:
+def _from_state(state: dict[str, Any], path: str | Path) -> Encoder:
     settings = EncoderParams.model_validate(state["settings"], strict=False)
-    encoder = make_encoder(INSTRUMENTS[state["instrument"]], settings, seed=0)
-    encoder.load_state_dict(state["weights"])
+    if state["instrument"] not in INSTRUMENTS:
+        raise DataError(f"{path} is for the instrument '{state['instrument']}', not for {' or '.join(INSTRUMENTS)}")
+    instrument = INSTRUMENTS[state["instrument"]]
+    encoder = make_encoder(instrument, settings, seed=0)
+    try:
+        encoder.load_state_dict(state["weights"])
+    except RuntimeError as error:
+        grid = f"{instrument.title}'s grid of {instrument.n_pix:,} pixels"
+        raise DataError(f"{path}: the weights do not fit {grid}; it was trained on another one") from error
     return encoder

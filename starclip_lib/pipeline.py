@@ -29,6 +29,7 @@ from starclip_lib.batches import pick_device
 from starclip_lib.config import StarclipError
 from starclip_lib.datasets import data_file
 from starclip_lib.files import atomic_path, write_json
+from starclip_lib.forecast import forecast
 from starclip_lib.nirspec_files import find_observed
 from starclip_lib.report import assemble_metrics, write_index
 from starclip_lib.run import Run, digest
@@ -131,6 +132,8 @@ def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Ca
     unknown = sorted({path.stem for path in (run.root / "notebooks").glob("*.py")} ^ set(every_notebook()))
     if unknown:
         raise StarclipError(f"notebooks and pipeline.py disagree about {', '.join(unknown)}")
+    if not run.is_current("starclip.ckpt") and (warning := forecast(run.params, device)):
+        say(warning)
     _run_notebooks(run, NOTEBOOKS, params_file, overrides, say)
     return _write_report(run, device)
 

@@ -20,8 +20,8 @@ ORDER = (
     "evaluation.anomalies", "evaluation.densities", "evaluation.attenuation", "evaluation.transfer",
     "evaluation.scaling", "evaluation.ablation", "toy", "style", "evaluation.figures", "figures_spectra", "figures",
     "figures_browser", "figures_limits", "run", "observed", "gallery", "widgets", "similarity_panels",
-    "similarity_browser", "corruption_explorer", "training_viewer", "browse", "stages", "report", "pipeline",
-    "refresh", "cli",
+    "similarity_browser", "corruption_explorer", "training_viewer", "browse", "stages", "forecast", "report",
+    "pipeline", "refresh", "cli",
 )  # fmt: skip
 PACKAGE = ROOT / "starclip_lib"
 MODULES = sorted(PACKAGE.rglob("*.py"))

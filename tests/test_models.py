@@ -54,6 +54,21 @@ def test_a_model_of_other_labels_is_refused(model: Model, tmp_path: Path) -> Non
         Model.load(path)
 
 
+def test_a_model_of_another_grid_or_instrument_is_refused_by_name(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "m.ckpt"
+    model.save(path)
+    content = torch.load(path, weights_only=True)
+    role, state = next(iter(content["encoders"].items()))
+    foreign = {**state, "instrument": "miri"}
+    save_tensors(path, {**content, "encoders": {role: foreign}})
+    with pytest.raises(DataError, match=r"m.ckpt is for the instrument 'miri', not for apogee or nirspec"):
+        Model.load(path)
+    other = "apogee" if state["instrument"] == "nirspec" else "nirspec"
+    save_tensors(path, {**content, "encoders": {role: {**state, "instrument": other}}})
+    with pytest.raises(DataError, match=r"m.ckpt: the weights do not fit .* grid of 8,\d+ pixels"):
+        Model.load(path)
+
+
 class Hostile:
     """What unpickling must never run."""
 
