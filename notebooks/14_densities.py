@@ -116,10 +116,11 @@ table.insert(0, "CRPS, relative", [np.mean([scores[n][m]["crps"] / first[n] for 
 table.round(3)
 
 # %% [markdown]
-# The Gaussian of equation 5.1 adds the survey's own label errors to the spread of the views. Here the NIRSpec spectra are
-# computed at the *catalogue* labels, so that part of the error does not exist, and the Gaussian is too wide (coverage far
-# above 68 %). Nothing but a test against the truth could have told us. Neighbours alone are honest but blunt: in twenty
-# dimensions even the nearest star is not near. Neighbours of the *residuals* of the linear probe are honest and sharp.
+# The Gaussian of equation 5.1 takes the scatter of a star's views, and the survey's own label errors, for the uncertainty. But
+# what a probe gets wrong about a star it gets wrong in *all* its views, and no scatter shows that: compare its coverage with
+# 68 %. Nothing but a test against the truth could have told us. Plain neighbours err on the other side: in twenty dimensions
+# even the nearest star is not near, so their labels scatter by more than we know about the star. Recalibration repairs what
+# is stated, not what is known; neighbours of the *residuals* of the linear probe are both honest and sharp.
 #
 # ## Attenuation: why extreme stars look ordinary
 #

@@ -62,6 +62,6 @@ def forecast(params: Params, device: torch.device) -> str | None:
     if hours < _WORTH_SAYING:
         return None
     return (
-        f"no GPU is used: the trainings alone will take up to {hours:.1f} hours on this machine. Stopped, they go on where "
-        "they were. (params/best-small.yaml is made for two cores.)"
+        f"no GPU is used: the trainings alone will take up to {hours:.1f} hours on this machine. Stopped, they go on "
+        "where they were. (params/best-small.yaml is made for two cores.)"
     )
