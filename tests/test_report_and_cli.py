@@ -98,6 +98,7 @@ def test_the_page_shows_the_numbers_and_its_links_are_relative(
 
 
 def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, provenance: dict, tmp_path: Path) -> None:
+    sections["baselines"]["by_snr"] = {"snr": [50.0, 200.0], "over_limit": [[1.0] * 20, [1.4] * 15 + [1.6] * 5]}
     reports = []
     for seed, value in ((7, 0.5), (8, 0.6)):
         sections["retrieval"]["starclip"]["nirspec_to_apogee"]["success@1"] = value
@@ -113,6 +114,7 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     assert row.split(" | ")[2] == f"0.550 ± {half:.3f}"
     assert "starclip run params/r7.yaml --set name=r8 --set seed=8" in page
     assert "Each run takes 7 to 8 minutes" in page
+    assert "| 200 | 1.40 ± 0.00 | 15.0 ± 0.0 of 20 |" in page
     assert page.count("| Teff [K] | 0.5 ± 0.0 |") == 1
 
 
