@@ -75,6 +75,11 @@ def average(value: Tensor) -> Tensor:
     return total / processes()
 
 
+def mean_number(value: float, device: torch.device) -> float:
+    """The mean of a number over the processes, the same in all of them to the last bit."""
+    return value if processes() == 1 else float(average(torch.tensor(value, dtype=torch.float64, device=device)))
+
+
 def wrapped(model: nn.Module) -> nn.Module:
     """The model as it must be called in training: its gradients become the mean over all processes."""
     if processes() == 1 or not any(p.requires_grad for p in model.parameters()):

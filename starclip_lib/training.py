@@ -22,7 +22,7 @@ from starclip_lib.batches import NewStars, SpectrumSource, batches, on_device
 from starclip_lib.config import DataError
 from starclip_lib.contrastive import StarCLIP, partner_first
 from starclip_lib.corruptions import seeded
-from starclip_lib.distributed import agreed, average, processes, rank, share, wrapped
+from starclip_lib.distributed import agreed, average, mean_number, processes, rank, share, wrapped
 from starclip_lib.encoders import Encoder
 from starclip_lib.files import load_tensors, save_tensors
 from starclip_lib.history import History, Watch
@@ -176,7 +176,8 @@ def _fit(
             if not every_step:
                 schedule.step()
             history.train_loss.append(float(average(total)) / steps)
-            history.val_loss.append(_evaluate(model, val_loss, val_items, settings.batch_size, device))
+            judged = _evaluate(model, val_loss, val_items, settings.batch_size, device)
+            history.val_loss.append(mean_number(judged, device))  # GPUs differ in the last digits, and all must agree
             if retrieval is not None:
                 history.val_retrieval.append(retrieval())
             history.seconds.append(time.perf_counter() - began)
