@@ -14,13 +14,20 @@ from starclip_lib.config import StarclipError, merge_assignments
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 fine, 1 an error the user can mend, 130 stopped by the user."""
+    """Run the command; returns the exit status.
+
+    0 fine, 1 an error the user can mend, 130 stopped by the user, 141 nobody reads the output any more (`| head`)
+    """
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
+        sys.stdout.flush()
     except StarclipError as error:
         print(f"starclip: error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more on its way out
+        return 141
     except KeyboardInterrupt:
         print("\nstarclip: stopped; the same command goes on from here", file=sys.stderr)
         return 130

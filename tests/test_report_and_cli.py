@@ -118,6 +118,14 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     assert page.count("| Teff [K] | 0.5 ± 0.0 |") == 1
 
 
+def test_a_reader_who_leaves_early_is_no_error(sections: dict, provenance: dict, tmp_path: Path) -> None:
+    write_json(tmp_path / "a" / "metrics.json", assemble_metrics(provenance, sections, {}))
+    command = f"{sys.executable} -m starclip_lib.cli compare {tmp_path}/a {tmp_path}/a | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["small", "small", "change"]
+    assert done.stderr == ""
+
+
 def test_headlines_and_comparison(sections: dict, provenance: dict) -> None:
     a = assemble_metrics(provenance, sections, {})
     b = json.loads(json.dumps({**a, "run": "other"}))
