@@ -60,10 +60,11 @@ cpu, seed = torch.device("cpu"), params.seed
 # - **full**: both pretrained encoders, all weights;
 # - **head**: the pretrained encoders frozen, a small network of two layers behind each;
 # - **scratch**: encoders with random weights;
-# - **shuffled**: as *full*, on pairs of spectra that belong to *different* stars.
+# - **shuffled**: as *scratch*, on pairs of spectra that belong to *different* stars.
 #
-# The last one is the control. It has the same spectra, the same weights, the same loss; only the pairing is gone. If it found
-# partners among new stars, something other than pairs would be leaking.
+# The last one is the control. It has the same spectra, the same network, the same loss; only the pairing is gone. If it found
+# partners among new stars, something other than pairs would be leaking. (It starts from scratch because the pretrained
+# encoders predict the same labels: they agree about a star without any alignment, and part of that survives shuffling.)
 
 # %%
 encoders = tuple(run.model(f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee"))

@@ -62,16 +62,17 @@ def train_variant(
     """Align a pair of pretrained encoders in one of four ways; the encoders given are left as they were.
 
     full : all weights, from the pretrained ones; head : a small network behind the frozen encoders
-    scratch : all weights, from random ones; shuffled : as 'full', on pairs of spectra of different stars
+    scratch : all weights, from random ones; shuffled : as 'scratch', on pairs of spectra of different stars (pretrained
+        encoders know the same labels, so some of their agreement would survive the shuffling)
     The contrastive loss alone is used (`label_weight` 0), so that nothing but pairs can teach.
     """
     settings = settings.model_copy(update={"label_weight": 0.0})
     a, b = (copy.deepcopy(encoder).requires_grad_(True) for encoder in encoders)
     if variant == "head":
         a, b = FrozenWithHead(a, seed), FrozenWithHead(b, seed + 1)
-    elif variant == "scratch":
+    elif variant != "full":
         a, b = (_fresh(encoder, seed + i) for i, encoder in enumerate((a, b)))
-    elif variant == "shuffled":
+    if variant == "shuffled":
         rng = np.random.default_rng(seed)
         train = (train[0], _Shuffled(train[1], rng.permutation(len(train[1]))))
         val = (val[0], _Shuffled(val[1], rng.permutation(len(val[1]))))
