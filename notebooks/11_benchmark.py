@@ -119,23 +119,33 @@ for name, kinds in gains.items():
 # %%
 points = {"before": before["nirspec"].of_view(0).z, "after": after["nirspec"].of_view(0).z}
 inertia = {name: clusters.inertia_curve(z, seed=run.params.seed) for name, z in points.items()}
-figure = figures.inertia_curves(inertia, {name: clusters.elbow(curve) for name, curve in inertia.items()})
+elbows = {name: clusters.elbow(curve) for name, curve in inertia.items()}
+figure = figures.inertia_curves(inertia, elbows)
 run.save_figure("inertia", figure)
 figure
 
 # %%
 truth = labels_of(after["nirspec"].of_view(0).star_id, data.star_id, data.labels)
-three = {name: clusters.k_means(z, 3, run.params.seed) for name, z in points.items()}
-dense = {name: clusters.density_clusters(z) for name, z in points.items()}
-clusters.cluster_table(three["after"], truth[:, [TEFF, LOGG, FE]], ("Teff", "log g", "[Fe/H]")).round(2)
+grouped = {
+    f"{name}, {title}": labels
+    for name, z in points.items()
+    for title, labels in (
+        ("k = 3", clusters.k_means(z, 3, run.params.seed)),
+        ("elbow", clusters.k_means(z, elbows[name], run.params.seed)),
+        ("HDBSCAN", clusters.density_clusters(z)),
+    )
+}
+clusters.cluster_table(grouped["after, k = 3"], truth[:, [TEFF, LOGG, FE]], ("Teff", "log g", "[Fe/H]")).round(2)
 
 # %%
-agreement = {name: clusters.agreement(found, truth) for name, found in three.items()}
-for name in points:
-    best = int(np.argmax(agreement[name]))
-    sizes = np.bincount(dense[name][dense[name] >= 0])
-    print(f"{name}: AMI with {LABELS[best]} {agreement[name][best]:.2f}, with Teff {agreement[name][TEFF]:.2f};")
-    print(f"  HDBSCAN: {len(sizes)} clusters {sizes.tolist()}, {(dense[name] < 0).mean():.0%} of the stars in none")
+clusters.cluster_table(grouped["after, elbow"], truth[:, [TEFF, LOGG, FE]], ("Teff", "log g", "[Fe/H]")).round(2)
+
+# %%
+agreement = {name: clusters.agreement(cluster, truth) for name, cluster in grouped.items()}
+for name, cluster in grouped.items():
+    best, sizes = int(np.argmax(agreement[name])), np.bincount(cluster[cluster >= 0])
+    print(f"{name}: {len(sizes)} clusters {sizes.tolist()}, {(cluster < 0).mean():.0%} of the stars in none;")
+    print(f"  AMI with {LABELS[best]} {agreement[name][best]:.2f}, with Teff {agreement[name][TEFF]:.2f}")
 
 # %% [markdown]
 # Giants form one continuous sequence, so a partition into groups can only cut it into pieces, as it does in the papers that
@@ -269,7 +279,7 @@ run.save_metrics(
         "r2": {f"{a} / {kind}": benchmark.by_label(p.scores(**options)) for (a, kind), p in probed.items()},
         "alignment_gain": {n: {k: benchmark.by_label(f) for k, f in kinds.items()} for n, kinds in gains.items()},
         "ami": {name: dict(zip(LABELS, map(float, values), strict=True)) for name, values in agreement.items()},
-        "clusters": {name: clusters.elbow(curve) for name, curve in inertia.items()},
+        "clusters": {name: np.bincount(c[c >= 0]).tolist() for name, c in grouped.items()},
         "strata": strata.as_dict(stratified),
         "outliers": {state: count.tolist() for state, count in shared.items()},
         "net_wins": dict(zip(LABELS, wins.tolist(), strict=True)),
