@@ -65,6 +65,8 @@ cpu, seed = torch.device("cpu"), params.seed
 # The last one is the control. It has the same spectra, the same network, the same loss; only the pairing is gone. If it found
 # partners among new stars, something other than pairs would be leaking. (It starts from scratch because the pretrained
 # encoders predict the same labels: they agree about a star without any alignment, and part of that survives shuffling.)
+# Expect it near chance and not exactly there: two encoders that nobody aligned are turned to each other at random, and since
+# giants differ mostly along one direction, a single training can end a little above or below.
 
 # %%
 encoders = tuple(run.model(f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee"))
