@@ -90,8 +90,8 @@ def least_squares_labels(
 class CanonicalCorrelation:
     """Linear alignment of two instruments: directions in which pairs correlate most, weighted by their correlations.
 
-    a, b : (n, p) and (n, q) inputs of training pairs, reduced to `n_components` principal components before
-    Hotelling (1936); computed from the singular values of the product of whitened components.
+    a, b : (n, p) and (n, q) inputs of training pairs, reduced to `n_components` principal components first
+    Hotelling (1936), computed from the singular values of the product of the whitened components.
     Raises DataError if there are fewer pairs than twice the components.
     """
 

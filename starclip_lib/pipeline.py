@@ -26,7 +26,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from starclip_lib.batches import pick_device
-from starclip_lib.config import StarclipError
+from starclip_lib.config import DataError, StarclipError
 from starclip_lib.datasets import data_file
 from starclip_lib.files import atomic_path, write_json
 from starclip_lib.forecast import forecast
@@ -146,8 +146,20 @@ def run_evaluation(run: Run, params_file: Path, overrides: dict[str, Any], say: 
     device = pick_device(run.params.device)
     for file in ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "embeddings.h5"):
         run.need(file)
+    _check_enough_stars(run)
     _run_notebooks(run, EVALUATION, params_file, overrides, say)
     return _write_report(run, device)
+
+
+def _check_enough_stars(run: Run) -> None:
+    """Raise DataError, naming the setting, if the evaluation asks for more stars than the run has."""
+    settings, data = run.params.evaluation, run.data()
+    for key, asked, split in (
+        ("transfer_stars", max(settings.transfer_stars), "val"),
+        ("scaling_stars", max(settings.scaling_stars), "train"),
+    ):
+        if asked > (there := len(data.rows(split))):
+            raise DataError(f"evaluation.{key} asks for {asked} {split} stars, but the run has {there}; lower it")
 
 
 def _run_notebooks(
@@ -202,7 +214,7 @@ def _key(run: Run, name: str) -> str:
     notebook = every_notebook()[name]
     package = Path(__file__).parent
     paths = [*package.glob("*.py"), *(package.glob("evaluation/*.py") if name in EVALUATION else ())]
-    code = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+    code = {str(path.relative_to(package)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
     observed = []
     if "observed" in notebook.sections and run.params.observed.folder:
         paths = find_observed(run.root / run.params.observed.folder)

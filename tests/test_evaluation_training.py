@@ -10,12 +10,13 @@ from sklearn.metrics import r2_score
 
 from starclip_lib.batches import SpectrumSource
 from starclip_lib.config import DataError
+from starclip_lib.corruptions import mock
 from starclip_lib.encoders import Encoder, make_encoder
 from starclip_lib.evaluation import ablation, transfer
-from starclip_lib.evaluation.scaling import fit_power_law
+from starclip_lib.evaluation.scaling import error_at, fit_power_law
 from starclip_lib.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM
 from starclip_lib.labels import LabelScaler
-from starclip_lib.settings import AlignParams, EncoderParams, TrainParams
+from starclip_lib.settings import AlignParams, CorruptionParams, EncoderParams, TrainParams
 from starclip_lib.spectra import PairedSpectra
 
 CPU = torch.device("cpu")
@@ -133,6 +134,15 @@ def test_shuffled_pairs_teach_nothing(survey: PairedSpectra, two_encoders: tuple
     }
     assert losses["shuffled"] > np.log(40) - 0.1
     assert losses["full"] < np.log(40) - 0.6
+
+
+def test_scaling_does_not_make_do_with_fewer_stars(survey: PairedSpectra) -> None:
+    rows = tuple(survey.rows(split) for split in ("train", "val", "test"))
+    labels = LabelScaler.fit(survey.labels).transform(survey.labels)
+    options = {"corruption": mock(CorruptionParams()), "steps": 4, "seed": 1}
+    assert 0.3 < error_at(40, 16, survey.nirspec, rows, labels, **options) < 3
+    with pytest.raises(ValueError, match="900 training stars were asked for, but there are 100"):
+        error_at(900, 16, survey.nirspec, rows, labels, **options)
 
 
 def test_a_power_law_is_recovered_with_its_uncertainty(rng: np.random.Generator) -> None:

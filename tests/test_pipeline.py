@@ -133,6 +133,7 @@ Run.open(params_file, overrides).save_metrics("evaluation.judge", {"grade": 1.0}
     )
     shutil.copy(ROOT / "params" / "small.yaml", trained.root / "params")
     overrides = {"mockstarclip": {"n_stars": 48}}
+    monkeypatch.setattr(pipeline, "_check_enough_stars", lambda run: None)  # 160 stars are too few for the real ones
     monkeypatch.setattr(pipeline, "NOTEBOOKS", {})
     judge = Notebook(("evaluation",), ("embeddings.h5",), metrics=("evaluation.judge",))
     monkeypatch.setattr(pipeline, "EVALUATION", {"11_judge": judge})
@@ -153,6 +154,18 @@ Run.open(params_file, overrides).save_metrics("evaluation.judge", {"grade": 1.0}
         said.append,
     )
     assert "evaluation" not in written[-1]
+
+
+def test_an_evaluation_that_asks_for_too_many_stars_is_refused_at_once(trained: Run) -> None:
+    for key, message in (
+        ("transfer_stars", r"evaluation.transfer_stars asks for 900 val stars, but the run has 20; lower it"),
+        ("scaling_stars", r"evaluation.scaling_stars asks for 900 train stars, but the run has 100; lower it"),
+    ):
+        few = {"transfer_stars": (5,), "scaling_stars": (5, 6, 7, 8), key: (6, 7, 8, 900)}
+        evaluation = trained.params.evaluation.model_copy(update=few)
+        run = Run(trained.params.model_copy(update={"evaluation": evaluation}), trained.root)
+        with pytest.raises(DataError, match=message):
+            pipeline.run_evaluation(run, trained.root / "params" / "small.yaml", {})
 
 
 def test_an_unfinished_run_cannot_be_judged(run: Run) -> None:

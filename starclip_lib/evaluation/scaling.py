@@ -73,6 +73,8 @@ def error_at(
     Returns the RMSE on test stars, one view each, relative to the labels' spread, mean over the labels.
     """
     train, val, test = rows
+    if n_stars > len(train):
+        raise ValueError(f"{n_stars} training stars were asked for, but there are {len(train)}")
     chosen = np.sort(np.random.default_rng([seed, n_stars]).permutation(train)[:n_stars])
     batch = min(64, n_stars)
     settings = TrainParams(epochs=max(1, round(steps * batch / n_stars)), batch_size=batch)
