@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from starclip_lib import recipes
 from starclip_lib.config import load_params
@@ -27,6 +26,7 @@ from starclip_lib.files import write_json
 from starclip_lib.labels import FE, LOGG, TEFF
 from starclip_lib.models import Model
 from starclip_lib.probing import labels_of, linear_probe
+from starclip_lib.report import with_interval
 from starclip_lib.retrieval import mrr, ranks_between, success_rate
 from starclip_lib.settings import Params
 from starclip_lib.simulate import simulate_survey
@@ -96,13 +96,9 @@ def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
     for variant, seeds in found.items():
         cells = []
         for key in COLUMNS:
-            values = np.array([result[key] for result in seeds.values()])
-            digits = {"teff": 1, "minutes": 1, "feh": 4}.get(key, 3)
-            cell = f"{values.mean():.{digits}f}"
-            if len(values) > 1 and key != "minutes":
-                half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-                cell += f" ± {half:.{digits}f}"
-            cells.append(cell)
+            values = [result[key] for result in seeds.values()]
+            digits = {"teff": 1, "feh": 4}.get(key, 3)
+            cells.append(f"{np.mean(values):.1f}" if key == "minutes" else with_interval(values, digits))
         lines.append(f"| {variant} | {len(seeds)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.linalg import svd
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge, RidgeCV
@@ -13,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from starclip_lib.config import DataError
-from starclip_lib.corruptions import Corruption, observed_views
+from starclip_lib.corruptions import Corruption, corrupted_views, observed_views
 from starclip_lib.embeddings import Embeddings
 from starclip_lib.fitting import fit_spectrum
 from starclip_lib.instruments import Instrument
@@ -36,6 +37,15 @@ class Inputs:
     def __call__(self, flux: np.ndarray) -> np.ndarray:
         """Deviations (m, n_pix) from the mean training spectrum, 0 in missing pixels."""
         return np.where(flux == self.no_data, 0, flux - self.mean).astype(np.float32)
+
+    def of_views(
+        self, flux: np.ndarray, rows: np.ndarray, corruption: Corruption, n_views: int, seed: int
+    ) -> np.ndarray:
+        """The same of `observed_views`, star by star, (len(rows) * n_views, n_pix); holds nothing but the result."""
+        out = np.empty((len(rows), n_views, flux.shape[1]), np.float32)
+        for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed, torch.device("cpu")):
+            out[place, view] = self(batch.numpy())
+        return out.reshape(-1, flux.shape[1])
 
 
 @dataclass(eq=False)
@@ -90,19 +100,22 @@ def least_squares_labels(
 class CanonicalCorrelation:
     """Linear alignment of two instruments: directions in which pairs correlate most, weighted by their correlations.
 
-    a, b : (n, p) and (n, q) inputs of training pairs, reduced to `n_components` principal components first
+    a, b : (n * n_views, p) and (n, q) inputs of training pairs, `n_views` consecutive rows of a for each row of b, each
+        side reduced to `n_components` principal components first.  Overwritten: copies of them would fill the memory
     Hotelling (1936), computed from the singular values of the product of the whitened components.
     Raises DataError if there are fewer pairs than twice the components.
     """
 
     def __init__(self, a: np.ndarray, b: np.ndarray, n_components: int = 60, n_directions: int = 30, seed: int = 0):
-        if len(a) < 2 * n_components:
-            raise DataError(f"{len(a)} pairs are too few for canonical correlations of {n_components} components")
+        if len(b) < 2 * n_components:
+            raise DataError(f"{len(b)} pairs are too few for canonical correlations of {n_components} components")
+        n_views = len(a) // len(b)
         self._pca = [
-            PCA(n_components, whiten=True, svd_solver="randomized", random_state=seed).fit(side) for side in (a, b)
+            PCA(n_components, whiten=True, svd_solver="randomized", random_state=seed, copy=False) for _ in range(2)
         ]
-        white_a, white_b = (pca.transform(side) for pca, side in zip(self._pca, (a, b), strict=True))
-        left, self.correlations, right = svd(white_a.T @ white_b / (len(a) - 1))
+        white_a, white_b = (pca.fit_transform(side) for pca, side in zip(self._pca, (a, b), strict=True))
+        norm = np.sqrt((len(a) - 1) * n_views * (len(b) - 1))
+        left, self.correlations, right = svd(white_a.T @ np.repeat(white_b, n_views, axis=0) / norm)
         self.correlations = np.minimum(self.correlations[:n_directions], 1)
         self._turn = left[:, :n_directions], right[:n_directions].T
 
@@ -114,19 +127,19 @@ class CanonicalCorrelation:
 def align_linearly(data: PairedSpectra, corruption: Corruption, n_views: int, seed: int) -> dict[str, Embeddings]:
     """Embeddings of the test stars, 'nirspec' and 'apogee', by canonical correlations of the training stars' views."""
     train, test = data.rows("train"), data.rows("test")
-    seen, judged = (
-        observed_views(data.nirspec.flux, rows, corruption, n_views, seed).reshape(-1, data.nirspec.flux.shape[1])
-        for rows in (train, test)
-    )
-    nirspec = Inputs(seen, data.nirspec.instrument)
+    nirspec = Inputs(observed_views(data.nirspec.flux, train, corruption, 1, seed)[:, 0], data.nirspec.instrument)
     apogee = Inputs(data.apogee.flux[train], data.apogee.instrument)
     n_components = min(60, len(train) // 4)
-    partner = np.repeat(apogee(data.apogee.flux[train]), n_views, axis=0)
-    cca = CanonicalCorrelation(nirspec(seen), partner, n_components, min(30, n_components), seed)
+    cca = CanonicalCorrelation(
+        nirspec.of_views(data.nirspec.flux, train, corruption, n_views, seed),
+        apogee(data.apogee.flux[train]),
+        n_components,
+        min(30, n_components),
+        seed,
+    )
+    judged = nirspec.of_views(data.nirspec.flux, test, corruption, n_views, seed)
     out = {}
-    for side, (name, x, n) in enumerate(
-        (("nirspec", nirspec(judged), n_views), ("apogee", apogee(data.apogee.flux[test]), 1))
-    ):
+    for side, (name, x, n) in enumerate((("nirspec", judged, n_views), ("apogee", apogee(data.apogee.flux[test]), 1))):
         star = np.repeat(data.star_id[test], n)
         out[name] = Embeddings(
             cca.project(x, side).astype(np.float32),

@@ -12,6 +12,7 @@ from starclip_lib.config import DataError
 from starclip_lib.emulator import Emulator
 from starclip_lib.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument
 from starclip_lib.labels import ASPCAP_ERROR, FE, LABELS, N_LABELS, PUBLISHED_SPREAD
+from starclip_lib.retrieval import retrieval_scores
 from starclip_lib.spectra import SpectrumSet
 
 
@@ -34,10 +35,23 @@ def information(
     The information of independent spectra of a star adds up.
     Source: Fisher information of Gaussian noise, as in Ting et al. (2017) and Sandford et al. (2020).
     """
-    use = instrument.covered if missing is None else instrument.covered & ~missing
+    missing = np.zeros(instrument.n_pix, bool) if missing is None else missing
+    responses = _responses(emulator, labels, instrument, continuum_degree, line_width)
+    return _marginalised(responses, instrument, snr, missing)
+
+
+def _responses(
+    emulator: Emulator, labels: np.ndarray, instrument: Instrument, degree: int = 8, line_width: bool = False
+) -> np.ndarray:
+    """Derivatives of a star's flux with respect to its labels, in published spreads, then to the nuisances."""
     flux = emulator(labels[None], instrument)[0].astype(np.float64)
     gradient = emulator.gradient(labels, instrument) * PUBLISHED_SPREAD[:, None]
-    rows = np.concatenate([gradient, _nuisances(flux, instrument, continuum_degree, line_width)])[:, use]
+    return np.concatenate([gradient, _nuisances(flux, instrument, degree, line_width)])
+
+
+def _marginalised(responses: np.ndarray, instrument: Instrument, snr: float, missing: np.ndarray) -> np.ndarray:
+    """Information on the labels (20, 20) from the pixels that are there, less what the nuisances could explain."""
+    rows = responses[:, instrument.covered & ~missing]
     fisher = snr**2 * rows @ rows.T
     inner, cross, outer = fisher[:N_LABELS, :N_LABELS], fisher[:N_LABELS, N_LABELS:], fisher[N_LABELS:, N_LABELS:]
     size = np.sqrt(np.maximum(np.diag(outer), np.finfo(float).tiny))
@@ -192,6 +206,21 @@ class IdealMatcher:
         return out
 
 
+def ideal_scores(
+    matcher: IdealMatcher, star_a: np.ndarray, star_b: np.ndarray, n_asked: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Retrieval scores from a to b and from b to a, of the spectra of the first `n_asked` stars of b among all.
+
+    star_a, star_b : identifiers of the spectra.  Only some are asked for since pairs are compared one by one.
+    """
+    asked = star_b[np.sort(np.unique(star_b, return_index=True)[1])[:n_asked]]
+    found = []
+    for queries, candidates, backwards in ((star_a, star_b, False), (star_b, star_a, True)):
+        ranks = matcher.ranks(star_a, star_b, np.flatnonzero(np.isin(queries, asked)), backwards)
+        found.append(retrieval_scores(ranks, len(candidates)))
+    return found[0], found[1]
+
+
 def _log_normal(x: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Log density of Gaussians (n,), up to a constant: x (n, k), mean (k,), covariance (n, k, k)."""
     factor = np.linalg.cholesky(covariance)
@@ -207,12 +236,12 @@ def view_information(
     labels : (n, 20); flux : (n, n_views, n_pix), of which only the missing pixels matter; snr : (n, n_views)
     """
     missing = flux == instrument.no_data
-    return np.array(
-        [
-            [information(emulator, star, instrument, s, missing=m) for s, m in zip(noise, gone, strict=True)]
-            for star, noise, gone in zip(labels, snr, missing, strict=True)
-        ]
-    )
+    out = np.empty((*snr.shape, N_LABELS, N_LABELS))
+    for row, star in enumerate(labels):
+        responses = _responses(emulator, star, instrument)
+        for view in range(snr.shape[1]):
+            out[row, view] = _marginalised(responses, instrument, snr[row, view], missing[row, view])
+    return out
 
 
 def rms_bound(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:

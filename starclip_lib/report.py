@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+from scipy import stats
 
 from starclip_lib.config import DataError
 from starclip_lib.files import atomic_path
@@ -60,14 +62,15 @@ def contract() -> Iterator[tuple[str, ...]]:
     for instrument in ("nirspec", "apogee"):
         for label in LABELS:
             yield "limits", instrument, label
-    for model in ("cca", "ideal"):
-        for direction in DIRECTIONS["starclip"]:
+    for model, directions in (("cca", DIRECTIONS["starclip"]), ("ideal", _ALL_DIRECTIONS)):
+        for direction in directions:
             for score in _RETRIEVAL:
                 yield "baselines", "retrieval", model, direction, score
     for label in LABELS:
         for method in ("ridge", "PCA + ridge", "nearest spectra", "CNN"):
             yield "baselines", "probing", method, "rmse", label
-        yield "baselines", "limit", label
+        for limit in ("limit", "limit_extended"):
+            yield "baselines", limit, label
     yield "pca", "starclip", "0"
     yield "pca", "mockstarclip", "0"
 
@@ -93,6 +96,15 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
         raise DataError(f"{path} is missing; starclip run PARAMS makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no JSON ({error})") from error
+
+
+def with_interval(values: Sequence[float], digits: int = 3) -> str:
+    """Mean and, from two values on, the half width of its 95 % interval (Student's t)."""
+    x = np.array(values, float)
+    text = f"{x.mean():.{digits}f}"
+    if len(x) > 1:
+        text += f" ± {stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)):.{digits}f}"
+    return text
 
 
 def headlines(metrics: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from starclip_lib.limits import (
     catalogue_covariance,
     cramer_rao,
     gap_cost,
+    ideal_scores,
     information,
     information_density,
     median_bound,
@@ -182,6 +183,20 @@ def test_the_ideal_matcher_is_perfect_without_noise_and_at_chance_without_inform
             some = matcher.ranks(star, star, np.array([5, 9]), backwards=backwards)
             np.testing.assert_array_equal(some, matcher.ranks(star, star, backwards=backwards)[[5, 9]])
             assert least <= (matcher.ranks(star, star, backwards=backwards) == 1).mean() <= most
+
+
+def test_ideal_scores_ask_for_all_views_of_some_stars(survey, rng) -> None:
+    labels = survey.labels[:30].astype(float)
+    views, star = np.repeat(labels, 2, axis=0), np.arange(30) * 7
+    population = labels.mean(axis=0), np.cov(survey.labels.T.astype(float))
+    info = [np.tile(np.eye(20) * 4.0, (n, 1, 1)) for n in (60, 30)]
+    matcher = IdealMatcher((views, info[0]), (labels, info[1]), np.zeros((20, 20)), population, rng)
+    there, back = ideal_scores(matcher, np.repeat(star, 2), star, 12)
+    assert (there["queries"], there["candidates"], back["queries"], back["candidates"]) == (24, 30, 12, 60)
+    ranks = matcher.ranks(np.repeat(star, 2), star)[:24]
+    assert there["success@1"] == (ranks == 1).mean()
+    assert there["mrr"] == pytest.approx((1 / ranks).mean())
+    assert back["mrr"] == pytest.approx((1 / matcher.ranks(np.repeat(star, 2), star, backwards=True)[:12]).mean())
 
 
 def test_noise_is_read_from_the_inverse_variances(survey: PairedSpectra) -> None:

@@ -57,7 +57,7 @@ def test_canonical_correlations_are_those_of_scikit_learn(rng: np.random.Generat
     shared = rng.normal(size=(2000, 2))
     a = np.concatenate([shared + 0.5 * rng.normal(size=shared.shape), rng.normal(size=(2000, 2))], axis=1)
     b = np.concatenate([rng.normal(size=(2000, 1)), shared[:, ::-1] + 0.5 * rng.normal(size=shared.shape)], axis=1)
-    ours = CanonicalCorrelation(a, b, n_components=3, n_directions=2)
+    ours = CanonicalCorrelation(a.copy(), b.copy(), n_components=3, n_directions=2)
     x, y = CCA(2).fit_transform(a, b)
     theirs = [np.corrcoef(x[:, i], y[:, i])[0, 1] for i in range(2)]
     np.testing.assert_allclose(ours.correlations, theirs, atol=0.05)  # a is reduced to three components here
@@ -65,6 +65,18 @@ def test_canonical_correlations_are_those_of_scikit_learn(rng: np.random.Generat
     np.testing.assert_allclose(u.T @ v / 1999, np.diag(ours.correlations), atol=1e-6)
     with pytest.raises(DataError, match="100 pairs are too few for canonical correlations of 60"):
         CanonicalCorrelation(a[:100], b[:100])
+
+
+def test_several_views_of_a_star_count_as_so_many_pairs(rng: np.random.Generator) -> None:
+    b = rng.normal(size=(200, 5)) * np.arange(1, 6)
+    a = np.repeat(b[:, :3], 2, axis=0) + rng.normal(size=(400, 3))
+    views = CanonicalCorrelation(a.copy(), b.copy(), n_components=3, n_directions=3)
+    pairs = CanonicalCorrelation(a.copy(), np.repeat(b, 2, axis=0), n_components=3, n_directions=3)
+    np.testing.assert_allclose(views.correlations, pairs.correlations, rtol=1e-9)
+    for side, inputs in enumerate((a, b)):
+        np.testing.assert_allclose(
+            np.abs(views.project(inputs, side)), np.abs(pairs.project(inputs, side)), rtol=0.01, atol=1e-9
+        )
 
 
 def test_linear_alignment_finds_more_partners_than_chance(survey: PairedSpectra) -> None:
@@ -80,6 +92,9 @@ def test_views_at_once_are_the_views_one_by_one(survey: PairedSpectra) -> None:
     assert views.shape == (3, 2, NIRSPEC.n_pix)
     alone = observed_views(survey.nirspec.flux, rows[1:2], mock(CorruptionParams()), 2, 7)
     np.testing.assert_array_equal(views[1:2], alone)
+    inputs = Inputs(views[:, 0], NIRSPEC)
+    every = inputs.of_views(survey.nirspec.flux, rows, mock(CorruptionParams()), 2, 7)
+    np.testing.assert_array_equal(every, inputs(views.reshape(6, -1)))
     assert (
         np.abs(default_emulator()(survey.labels[rows].astype(float), NIRSPEC) - survey.nirspec.flux[rows]).max() < 1e-3
     )

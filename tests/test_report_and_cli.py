@@ -48,7 +48,7 @@ def provenance(params) -> dict:
 
 def test_contract_is_the_one_of_the_design() -> None:
     keys = {".".join(key) for key in contract()}
-    assert len(keys) == 4 + 6 * (1 + 3 * 20) + (2 + 2 + 4 + 4 + 4) * 7 + (2 + 5) * 20 + 2
+    assert len(keys) == 4 + 6 * (1 + 3 * 20) + (2 + 2 + 4 + 4 + 2 + 4) * 7 + (2 + 6) * 20 + 2
     for key in (
         "data.n_test",
         "encoders.supervised_mock.rmse.Teff",
@@ -105,17 +105,31 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
         metrics = assemble_metrics({**provenance, "seed": seed, "run": f"r{seed}"}, sections, {"01_data": 60.0 * seed})
         reports.append(tmp_path / f"r{seed}")
         write_json(reports[-1] / "metrics.json", metrics)
+    for name, leak in (("paper", False), ("leak", True)):
+        sections["retrieval"]["starclip"]["nirspec_to_apogee"]["success@1"] = 0.11
+        metrics = assemble_metrics({**provenance, "run": name}, sections, {})
+        metrics["params"]["pretrain"]["leak"] = leak
+        write_json(tmp_path / name / "metrics.json", metrics)
     out = tmp_path / "results.md"
     command = [sys.executable, str(ROOT / "docs" / "make_results.py"), *map(str, reports), "--out", str(out)]
+    command += ["--paper", str(tmp_path / "paper"), "--leak", str(tmp_path / "leak")]
     subprocess.run(command, check=True, capture_output=True)
     page = out.read_text()
-    row = next(line for line in page.splitlines() if line.startswith("| **StarCLIP** | NIRSpec → APOGEE"))
+    row = next(line for line in page.splitlines() if line.startswith("| **this recipe** | NIRSpec → APOGEE"))
     half = 12.706 * np.std([0.5, 0.6], ddof=1) / np.sqrt(2)  # Student's t with one degree of freedom
     assert row.split(" | ")[2] == f"0.550 ± {half:.3f}"
     assert "starclip run params/r7.yaml --set name=r8 --set seed=8" in page
     assert "Each run takes 7 to 8 minutes" in page
     assert "| 200 | 1.40 ± 0.00 | 15.0 ± 0.0 of 20 |" in page
     assert page.count("| Teff [K] | 0.5 ± 0.0 |") == 1
+    assert "as with the paper's recipe, without its leak: 5 (NIRSpec → APOGEE), 1 (APOGEE → NIRSpec)" in page
+    n = sections["data"]["n_stars"]
+    assert f"starclip run params/paper.yaml --set name=leak --set data.n_stars={n} --set pretrain.leak=true\n" in page
+    assert f"starclip run params/paper.yaml --set name=paper --set data.n_stars={n}\n" in page
+    # r2 and RMSE of 0.5 mean a variance of 0.5, of which a limit of 0.5 leaves half
+    row = next(line for line in page.splitlines() if line.startswith("| Teff [K] | 0.983 |"))
+    assert row.split(" | ")[2:7] == ["0.500", "0.500", "0.500 ± 0.000", "0.500 ± 0.000", "0.5 ± 0.0"]
+    assert "| Teff [K] | 0.935 |" in page
 
 
 def test_a_reader_who_leaves_early_is_no_error(sections: dict, provenance: dict, tmp_path: Path) -> None:
