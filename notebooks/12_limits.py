@@ -25,7 +25,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5`, `supervised.ckpt` | tables and figures | 2 minutes, 4.7 GB of memory | 2026-11-21 |
+# | `data.h5`, `embeddings.h5`, `supervised.ckpt` | tables and figures | 2 minutes, 3.2 GB of memory | 2026-11-21 |
 
 # %%
 # %matplotlib inline

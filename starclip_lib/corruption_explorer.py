@@ -28,6 +28,7 @@ from starclip_lib.embeddings import read_embeddings
 from starclip_lib.gaps import GapModel
 from starclip_lib.instruments import NIRSPEC
 from starclip_lib.labels import LABELS, PLAIN, UNITS
+from starclip_lib.live_figure import LiveFigure
 from starclip_lib.probing import fit_probe
 from starclip_lib.recipes import reference_flux
 from starclip_lib.run import Run
@@ -68,7 +69,7 @@ class CorruptionExplorer(Pictured):
         for box in self._on.values():
             box.layout.width = "190px"
         self.controls = self._make_controls()
-        self._figure = go.FigureWidget(_empty_figure())
+        self._figure = LiveFigure(_empty_figure())
         self._effect = ipywidgets.HTML()
         super().__init__([*self._lines(), self._figure, self._effect])
         self._draw()

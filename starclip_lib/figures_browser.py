@@ -111,23 +111,17 @@ def feature_marks(instrument: Instrument) -> tuple[list[dict], list[dict]]:
 
 
 def around(values: np.ndarray) -> tuple[float, float]:
-    """A range of an axis with a margin; with a range that fits itself, plotly would draw all anew at each mark."""
+    """A range of an axis with a margin."""
     low, high = float(values.min()), float(values.max())
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
-def marks(query: np.ndarray, neighbours: np.ndarray) -> dict[str, list[dict]]:
-    """A star at the query (2,) and rings around its neighbours (k, 2), as part of a layout.
-
-    A layout can be changed without drawing all points anew, which takes long with twenty thousand of them.
-    """
-    ring = {"type": "circle", "xsizemode": "pixel", "ysizemode": "pixel", "x0": -8, "x1": 8, "y0": -8, "y1": 8}
-    ring["line"] = {"color": "black", "width": 1.6}
-    star = {"text": "★", "showarrow": False, "font": {"size": 26, "color": APOGEE_COLOUR}}
-    return {
-        "shapes": [{**ring, "xanchor": float(x), "yanchor": float(y)} for x, y in neighbours],
-        "annotations": [{**star, "x": float(query[0]), "y": float(query[1])}],
-    }
+def marks(query: np.ndarray, neighbours: np.ndarray) -> list[dict]:
+    """A star at the query (2,) and rings around its neighbours (k, 2), as the marks of a LiveFigure."""
+    ring = {"text": "", "css": "width:16px; height:16px; border:1.6px solid black; border-radius:50%"}
+    star = {"text": "★", "css": f"color:{APOGEE_COLOUR}; font-size:26px; line-height:1"}
+    signs = [(xy, ring) for xy in neighbours] + [(query, star)]
+    return [{"x": float(x), "y": float(y), **sign} for (x, y), sign in signs]
 
 
 def _layout(title: str, height: int) -> dict:

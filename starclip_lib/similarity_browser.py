@@ -254,9 +254,9 @@ class SimilarityBrowser(Pictured):
             f"<b>Nearest to {escape(query.name)}</b> ({escape(query.side)}). Abundances and log g in dex. "
             f"Δ: neighbour minus query, whose labels are {source}."
         )
+        self._panels.mark(*self._at, query, self.found)
         self._table.update(self.found.table, **_TABLE)
-        self._draw_spectra()
-        self._panels.mark(*self._at, query, self.found)  # last: the map takes longest to draw
+        self._draw_spectra()  # last: it takes longest
 
 
 def _controls(gallery: Gallery) -> dict[str, ipywidgets.DOMWidget]:

@@ -13,6 +13,7 @@ from starclip_lib import figures_browser
 from starclip_lib.gallery import Found, Gallery, Query, Side
 from starclip_lib.instruments import NIRSPEC
 from starclip_lib.labels import FE, LOGG, PLAIN, TEFF, UNITS
+from starclip_lib.live_figure import FurtherFigure, LiveFigure
 
 OBSERVED = 2  # trace of the map with the observed spectra; those before are the two sides of the space
 _N_SPECTRA = len(figures_browser.NEIGHBOUR_COLOURS)
@@ -26,7 +27,7 @@ class Panels:
         self.map: go.Figure = figures_browser.star_map()
         self.kiel: go.Figure = figures_browser.kiel_diagram()
         self.spectra: go.Figure = figures_browser.spectra()
-        self._box, self._awake = ipywidgets.VBox(), False
+        self._marks: tuple[list[dict], list[dict]] = [], []
 
     def wake(self, on_click: Callable[..., None]) -> list[ipywidgets.DOMWidget]:
         """Turn the figures into live ones, and return them; to be called when all is drawn.
@@ -35,19 +36,13 @@ class Panels:
 
         on_click : called as on_click(trace, points, state) when a point of the map is clicked
         """
-        self.map, self.kiel = go.FigureWidget(self.map), go.FigureWidget(self.kiel)
-        self._show_spectra()
+        self.map = LiveFigure(self.map)
+        self.kiel, self.spectra = FurtherFigure(self.kiel), FurtherFigure(self.spectra)
+        self.map.marks, self.kiel.marks = self._marks
         for trace in self.map.data:
             trace.on_click(on_click)
         maps = ipywidgets.HBox([self.map, self.kiel], layout={"flex_flow": "row wrap"})
-        self._awake = True
-        return [maps, self._box]
-
-    def _show_spectra(self) -> None:
-        """A new live figure each time: one with so much data loses changes that come before its page has settled."""
-        old, self._box.children = self._box.children, (go.FigureWidget(self.spectra),)
-        for widget in old:
-            widget.close()
+        return [maps, self.spectra]
 
     def draw_stars(self, space: str, kind: str, rows: np.ndarray) -> None:
         """Draw the stars `rows`, and observed spectra, on a map of a space."""
@@ -99,8 +94,10 @@ class Panels:
         here, near = self._places(space, kind, query, found)
         columns = [TEFF, LOGG]
         labels = self.gallery.data.labels[found.row]
-        self.kiel.update_layout(figures_browser.marks(query.labels[columns], labels[:, columns]))
-        self.map.update_layout(figures_browser.marks(here, near))
+        on_kiel = figures_browser.marks(query.labels[columns], labels[:, columns])
+        self._marks = figures_browser.marks(here, near), on_kiel
+        if isinstance(self.map, LiveFigure):
+            self.map.marks, self.kiel.marks = self._marks
 
     def _fluxes(self, query: Query, found: Found, side: Side) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The query's spectrum on a side, and those of the nearest other stars by name; NaN where there is no data."""
@@ -122,20 +119,19 @@ class Panels:
         drawn = [*others.items(), *[("", None)] * (_N_SPECTRA - len(others))]
         lines, names = figures_browser.feature_marks(instrument)
         note = "" if np.isfinite(own[inside]).any() else " <b>The query has no data in this stretch.</b>"
-        self.spectra = figures_browser.spectra()  # with what can be seen only, so that the page answers fast
-        for (name, flux), top, bottom in zip(
-            drawn, self.spectra.data[:_N_SPECTRA], self.spectra.data[_N_SPECTRA:-1], strict=True
-        ):
-            top.update(y=None if flux is None else flux[inside], name=name, visible=flux is not None)
-            bottom.update(y=None if flux is None else (flux - own)[inside], visible=flux is not None)
-        self.spectra.data[-1].update(y=own[inside], name=f"{query.name} (query)")
-        self.spectra.update_traces(x=instrument.wavelength[inside])
-        self.spectra.update_layout(
-            shapes=lines, annotations=names, title={"text": figures_browser.SPECTRA_TITLE + note}
-        )
-        self.spectra.update_xaxes(range=window)
-        if self._awake:
-            self._show_spectra()
+        with self.spectra.batch_update():  # with what can be seen only, so that the page answers fast
+            for (name, flux), top, bottom in zip(
+                drawn, self.spectra.data[:_N_SPECTRA], self.spectra.data[_N_SPECTRA:-1], strict=True
+            ):
+                top.update(y=None if flux is None else flux[inside], name=name, visible=flux is not None)
+                bottom.update(y=None if flux is None else (flux - own)[inside], visible=flux is not None)
+            self.spectra.data[-1].update(y=own[inside], name=f"{query.name} (query)")
+            self.spectra.update_traces(x=instrument.wavelength[inside])
+            self.spectra.update_layout(
+                shapes=lines, annotations=names, title={"text": figures_browser.SPECTRA_TITLE + note}
+            )
+            self.spectra.update_xaxes(range=window)
+            self.spectra.update_yaxes(autorange=True)
 
     def picture(
         self,

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from starclip_lib.history import History
+from starclip_lib.live_figure import LiveFigure
 from starclip_lib.style import APOGEE_COLOUR, NIRSPEC_COLOUR
 
 
@@ -31,7 +32,7 @@ class TrainingViewer(ipywidgets.VBox):
         figure.update_xaxes(title_text="epoch", rangemode="tozero")
         figure.update_yaxes(title_text="loss", type="log", row=1, col=1)
         figure.update_yaxes(title_text="share of stars", range=[0, 1.02], row=1, col=2)
-        self._figure = go.FigureWidget(figure)
+        self._figure = LiveFigure(figure)
         super().__init__([ipywidgets.HBox([self._progress, self._text]), self._figure])
 
     def update(self, history: History, planned: int) -> None:

@@ -55,15 +55,14 @@ def test_a_click_makes_a_star_the_query(browser: SimilarityBrowser) -> None:
     assert (browser.query.name, browser.query.side) == (star, "APOGEE")
     assert (control(browser, "star").value, control(browser, "side").value) == (star, "APOGEE")
     assert len(browser.table) == 10
-    star, rings = browser._panels.kiel.layout.annotations, browser._panels.kiel.layout.shapes
-    assert (star[0].x, star[0].y) == pytest.approx(tuple(browser.query.labels[:2]))
-    wanted = browser.gallery.data.labels[browser.found.row][:, :2]
-    np.testing.assert_allclose([(ring.xanchor, ring.yanchor) for ring in rings], wanted)
+    *rings, here = [(mark["x"], mark["y"]) for mark in browser._panels.kiel.marks]
+    assert here == pytest.approx(tuple(browser.query.labels[:2]))
+    np.testing.assert_allclose(rings, browser.gallery.data.labels[browser.found.row][:, :2])
     places = browser.gallery.places("StarCLIP", "PCA")
-    here = browser._panels.map.layout.annotations[0]
-    assert (here.x, here.y) == pytest.approx(tuple(places["APOGEE"][rows[9]]))
+    *rings, here = [(mark["x"], mark["y"]) for mark in browser._panels.map.marks]
+    assert here == pytest.approx(tuple(places["APOGEE"][rows[9]]))
     near = [places[side][row] for side, row in zip(browser.found.side, browser.found.row, strict=True)]
-    np.testing.assert_allclose([(r.xanchor, r.yanchor) for r in browser._panels.map.layout.shapes], near, rtol=1e-6)
+    np.testing.assert_allclose(rings, near, rtol=1e-6)
 
 
 def test_every_control_changes_what_it_says(browser: SimilarityBrowser) -> None:

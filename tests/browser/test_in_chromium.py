@@ -52,6 +52,13 @@ NEARBY = """([figure, x, y]) => {
 DRAWN = """(figure) => JSON.stringify(document.querySelectorAll('.js-plotly-plot')[figure]._fullData.map(
   trace => [trace.name, Array.from(trace.y || []).slice(0, 600)]))"""
 
+# Where the star is that marks the query.
+MARK = """(figure) => {
+  const signs = document.querySelectorAll('.js-plotly-plot')[figure].querySelectorAll('span');
+  const box = Array.from(signs).find(sign => sign.textContent === '★').getBoundingClientRect();
+  return [box.x + box.width / 2, box.y + box.height / 2];
+}"""
+
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
@@ -208,6 +215,8 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     until(page, lambda: rows_of(page) != table_before and page.evaluate(DRAWN, 2) != spectra_before)
     assert star_of(page) in page.evaluate(NEARBY, [0, x, y])  # several stars may lie under the pointer
     picture(page, "page_clicked")
+    np.testing.assert_allclose(page.evaluate(MARK, 0), [x, y], atol=15)
+    changes(page, lambda: str(page.evaluate(MARK, 0)), lambda: page.mouse.dblclick(x + 60, y + 60))  # all stars in view
 
     changes(page, lambda: rows_of(page), lambda: page.get_by_label("space", exact=True).select_option("raw spectra"))
     picture(page, "page_raw_spectra")
@@ -288,6 +297,34 @@ def test_the_corruption_explorer_in_jupyterlab(page: Page, lab: str) -> None:
 
     changes(page, cosine.inner_text, slide)
     picture(page, "lab_explorer")
+
+
+def test_a_figure_hears_what_comes_before_plotly_is_there(page: Page, lab: str, project: Path) -> None:
+    lines = [
+        "import plotly.graph_objects as go",
+        "from starclip_lib.live_figure import FurtherFigure, LiveFigure",
+        "figures = [kind(go.Figure(go.Scatter(y=[0]))) for kind in (LiveFigure, *[FurtherFigure] * 2)]",
+        "display(*figures)",
+        "for figure in figures:",
+        "    for number in range(20):",
+        "        figure.data[0].y = [number] * 3",
+        "    figure.add_scatter(y=[7, 7])",
+        "    figure.layout.title.text = 'heard'",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join(lines))])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, project / "notebooks" / "live.ipynb")
+    session = page.context.new_cdp_session(page)
+    page.goto(lab + "live.ipynb?reset")
+    page.wait_for_selector(".jp-Toolbar-kernelName >> text=Python 3")
+    page.wait_for_timeout(2000)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": 3})  # plotly.js takes longer than anywidget waits
+    page.click("text=Run >> nth=0")
+    page.click("text=Run All Cells >> nth=0")
+    drawn = f"""Array.from(document.querySelectorAll('{PLOTS}')).map(
+      plot => JSON.stringify([plot._fullData.map(trace => Array.from(trace.y)), plot._fullLayout.title.text])).join()"""
+    page.wait_for_selector(f"{PLOTS} >> nth=2", timeout=2 * MINUTE)
+    until(page, lambda: page.evaluate(drawn) == ",".join(3 * ['[[[19,19,19],[7,7]],"heard"]']))
 
 
 def test_a_training_is_watched_in_jupyterlab(page: Page, lab: str, project: Path) -> None:
