@@ -19,7 +19,7 @@ ORDER = (
     "evaluation.clusters", "evaluation.strata", "evaluation.residuals", "evaluation.pairs", "evaluation.decoders",
     "evaluation.anomalies", "evaluation.densities", "evaluation.attenuation", "evaluation.transfer",
     "evaluation.scaling", "evaluation.ablation", "toy", "style", "evaluation.figures", "figures_spectra", "figures",
-    "figures_browser", "figures_limits", "run", "observed", "gallery", "widgets", "similarity_panels",
+    "figures_browser", "figures_limits", "run", "observed", "gallery", "widgets", "live_figure", "similarity_panels",
     "similarity_browser", "corruption_explorer", "training_viewer", "browse", "stages", "forecast", "report",
     "pipeline", "refresh", "cli",
 )  # fmt: skip
