@@ -142,14 +142,6 @@ def views(runs: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def duration(minutes: list[float]) -> str:
-    """What the runs took."""
-    if len(minutes) == 1:
-        return f"The run takes {minutes[0]:.0f} minutes, all notebooks included."
-    taken = ", ".join(f"{m:.0f}" for m in minutes)
-    return f"The runs took {taken} minutes, all notebooks included; runs made side by side take longer than one alone."
-
-
 def main() -> None:
     """Read the runs and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -169,7 +161,6 @@ def main() -> None:
         if len(runs) == 1
         else "Mean over the seeds ± half width of its 95 % interval."
     )
-    minutes = [sum(run["seconds"].values()) / 60 for run in runs]
     file = f"params/{first['run']}.yaml"
     commands = [f"    starclip run {file}"]
     commands += [f"    starclip run {file} --set name={run['run']} --set seed={run['seed']}" for run in runs[1:]]
@@ -186,8 +177,6 @@ def main() -> None:
         "Made by `python docs/make_results.py` from the `metrics.json` of",
         "",
         *commands,
-        "",
-        duration(minutes),
         "",
         "## Finding the same star (the paper's Table 3)",
         "",
