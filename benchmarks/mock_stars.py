@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("params", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[7])
-    parser.add_argument("--stars", type=int, nargs="+", default=[0, 50, 100, 250, 500, 1000, 2000, 4000])
+    parser.add_argument("--stars", type=int, nargs="+", default=[0, 50, 100, 250, 500, 1000])
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "mock_stars.json")
     arguments = parser.parse_args()
     found = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
