@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.linalg import svd
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge, RidgeCV
@@ -43,7 +42,7 @@ class Inputs:
     ) -> np.ndarray:
         """The same of `observed_views`, star by star, (len(rows) * n_views, n_pix); holds nothing but the result."""
         out = np.empty((len(rows), n_views, flux.shape[1]), np.float32)
-        for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed, torch.device("cpu")):
+        for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed):
             out[place, view] = self(batch.numpy())
         return out.reshape(-1, flux.shape[1])
 

@@ -61,8 +61,8 @@ class SpectrumSource:
         self.copies = copies if corruption is not None else 0
         if self.copies:
             spectra = torch.empty((len(rows), copies, flux.shape[1]))
-            for place, view, batch in corrupted_views(flux, rows, corruption, copies, seed, device):
-                spectra[torch.from_numpy(place), view] = batch.cpu()
+            for place, view, batch in corrupted_views(flux, rows, corruption, copies, seed):
+                spectra[torch.from_numpy(place), view] = batch
         else:
             spectra = torch.from_numpy(flux[rows])
         self.flux = _place(spectra, device)

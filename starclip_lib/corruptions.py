@@ -23,7 +23,7 @@ from starclip_lib.settings import CorruptionParams
 
 PASCHEN_LINES = (9548.6, 10052.1, 10941.1, 12821.6)  # Angstrom, as in the paper
 _VIEW_BLOCK = 512  # rows that share a generator in `corrupted_views`
-_BLOCK = 64  # spectra corrupted at once: 2 MB of flux stay in the processor's cache, and temporary arrays stay small
+_BLOCK = 64  # spectra corrupted at once on a CPU: 2 MB of flux stay in its cache, and temporary arrays stay small
 
 
 def seeded(device: torch.device | str, *key: int) -> torch.Generator:
@@ -40,7 +40,7 @@ class Corruption(ABC):
         if flux.ndim != 2:
             raise ValueError(f"flux must have shape (n, n_pix), not {tuple(flux.shape)}")
         out = flux.clone()
-        for block in out.split(_BLOCK):
+        for block in out.split(_BLOCK if flux.device.type == "cpu" else max(1, len(flux))):
             self.apply_(block, generator)
         return out
 
@@ -73,7 +73,8 @@ class PaschenSubstitution(Corruption):
         self.values = reference[self.pixels.to(reference.device)].clone()
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
-        flux[:, self.pixels.to(flux.device)] = self.values.to(flux)
+        self.pixels, self.values = self.pixels.to(flux.device), self.values.to(flux)
+        flux[:, self.pixels] = self.values
 
 
 class DeadPixels(Corruption):
@@ -180,24 +181,25 @@ def extended_mock(settings: CorruptionParams, reference: Tensor) -> Compose:
 
 
 def corrupted_views(
-    flux: np.ndarray, rows: np.ndarray, corruption: Corruption | None, n_views: int, seed: int, device: torch.device
+    flux: np.ndarray, rows: np.ndarray, corruption: Corruption | None, n_views: int, seed: int
 ) -> Iterator[tuple[np.ndarray, int, Tensor]]:
     """Fixed corrupted copies of some stars, a block at a time.
 
     flux : (n, n_pix) clean spectra of all stars; rows : (m,) row numbers wanted
     corruption : None gives the clean spectra
-    Yields (place, view, batch): batch[i] is view number `view` of star rows[place[i]].  A view is a function of
-    (seed, view, row): it does not depend on which other rows are asked for, so every model judges the same spectra.
+    Yields (place, view, batch), all on the CPU: batch[i] is view number `view` of star rows[place[i]].  A view is a
+    function of (seed, view, row), whatever other rows are asked for and whatever device the models are on: GPUs have
+    random streams of their own, and every model, baseline and limit must judge the same spectra.
     """
     for view in range(n_views):
         for start in range(0, len(flux), _VIEW_BLOCK):
             place = np.flatnonzero((rows >= start) & (rows < start + _VIEW_BLOCK))
             if not len(place):
                 continue
-            block = torch.from_numpy(flux[start : start + _VIEW_BLOCK]).to(device)
+            block = torch.from_numpy(flux[start : start + _VIEW_BLOCK])
             if corruption is not None:
-                block = corruption(block, seeded(device, seed, view, start))
-            yield place, view, block[torch.from_numpy(rows[place] - start).to(device)]
+                block = corruption(block, seeded("cpu", seed, view, start))
+            yield place, view, block[torch.from_numpy(rows[place] - start)]
 
 
 def observed_views(

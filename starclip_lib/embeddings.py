@@ -74,8 +74,8 @@ def run_encoder(
     function = {"embedding": encoder.embed, "labels": encoder.forward}[output]
     out: np.ndarray | None = None
     encoder.eval()
-    for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed, device):
-        result = function(batch).cpu().numpy()
+    for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed):
+        result = function(batch.to(device)).cpu().numpy()
         if out is None:
             out = np.empty((len(rows), n_views, result.shape[1]), np.float32)
         out[place, view] = result

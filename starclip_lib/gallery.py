@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import LinearRegression
 
@@ -125,7 +124,7 @@ class Gallery:
         """View 0 of every star, the one that the embeddings file has as well."""
         out = np.empty_like(self.data.nirspec.flux)
         rows, seed = np.arange(self.data.n_stars), view_seed(self.run.params)
-        for place, _, batch in corrupted_views(self.data.nirspec.flux, rows, corruption, 1, seed, torch.device("cpu")):
+        for place, _, batch in corrupted_views(self.data.nirspec.flux, rows, corruption, 1, seed):
             out[place] = batch.numpy()
         return out
 

@@ -247,7 +247,8 @@ def _schedule(
     schedulers = torch.optim.lr_scheduler
     if settings.schedule == "one_cycle":
         total = steps * settings.epochs
-        return schedulers.OneCycleLR(optimizer, settings.learning_rate, total_steps=total, pct_start=0.1), True
+        warm_up = 0.1 if total != 10 else 0.2  # PyTorch divides by zero where the warm-up is one step long
+        return schedulers.OneCycleLR(optimizer, settings.learning_rate, total_steps=total, pct_start=warm_up), True
     if settings.schedule == "cosine":
         return schedulers.CosineAnnealingLR(optimizer, settings.cosine_epochs, settings.cosine_floor), False
     factor = settings.step_factor if settings.schedule == "step" else 1.0

@@ -145,11 +145,11 @@ def test_seeded_streams_are_independent() -> None:
 
 
 def test_views_do_not_depend_on_which_rows_are_asked_for(survey) -> None:
-    flux, corruption, device = survey.nirspec.flux, mock(CorruptionParams()), torch.device("cpu")
+    flux, corruption = survey.nirspec.flux, mock(CorruptionParams())
 
     def views(rows: np.ndarray, seed: int = 4) -> np.ndarray:
         out = np.empty((len(rows), 2, 8192), np.float32)
-        for place, view, batch in corrupted_views(flux, rows, corruption, 2, seed, device):
+        for place, view, batch in corrupted_views(flux, rows, corruption, 2, seed):
             out[place, view] = batch.numpy()
         return out
 
@@ -164,7 +164,7 @@ def test_views_in_several_blocks(survey, monkeypatch) -> None:
     monkeypatch.setattr("starclip_lib.corruptions._VIEW_BLOCK", 50)
     rows = np.array([10, 60, 149, 61])
     found = {}
-    for place, view, batch in corrupted_views(survey.nirspec.flux, rows, None, 1, 0, torch.device("cpu")):
+    for place, view, batch in corrupted_views(survey.nirspec.flux, rows, None, 1, 0):
         found.update({int(p): flux for p, flux in zip(place, batch, strict=True)})
         assert view == 0
     for place, row in enumerate(rows):

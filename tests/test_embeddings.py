@@ -36,7 +36,7 @@ def test_every_view_of_every_row_lands_in_its_place(survey, encoder) -> None:
     z = run_encoder(encoder, survey.nirspec.flux, rows, corruption=corruption, n_views=3, seed=9)
     assert z.shape == (3, 3, 21)
     np.testing.assert_allclose(np.linalg.norm(z, axis=2), 1, rtol=1e-5)
-    for place, view, batch in corrupted_views(survey.nirspec.flux, rows, corruption, 3, 9, torch.device("cpu")):
+    for place, view, batch in corrupted_views(survey.nirspec.flux, rows, corruption, 3, 9):
         with torch.no_grad():
             np.testing.assert_allclose(z[place, view], encoder.embed(batch).numpy(), atol=1e-6)
 

@@ -143,6 +143,15 @@ def test_the_paper_schedule_steps_every_five_epochs(survey) -> None:
     np.testing.assert_allclose(history.learning_rate, [1e-3] * 5 + [1e-4] * 5 + [1e-5], rtol=1e-6)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 5, 10])
+def test_one_cycle_of_few_steps_ends_low(survey, epochs: int) -> None:
+    """PyTorch's own schedule divides by zero at ten steps with a tenth of them as warm-up."""
+    _, history = supervised(survey, TrainParams(epochs=epochs, batch_size=512, schedule="one_cycle"))
+    assert history.epochs == epochs
+    assert max(history.learning_rate) <= 1e-3
+    assert history.learning_rate[-1] < 1e-4 or epochs == 1
+
+
 def test_cosine_follows_its_formula(survey) -> None:
     settings = TrainParams(epochs=5, batch_size=64, schedule="cosine", learning_rate=1e-4, cosine_epochs=80)
     _, history = supervised(survey, settings)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.neural_network import MLPRegressor
@@ -65,7 +64,7 @@ def view_coefficients(
     What a linear method sees of an observation; gaps count as the mean spectrum.
     """
     out = np.empty((len(rows), n_views, basis.pca.n_components_))
-    for place, view, batch in corrupted_views(spectra.flux, rows, corruption, n_views, seed, torch.device("cpu")):
+    for place, view, batch in corrupted_views(spectra.flux, rows, corruption, n_views, seed):
         out[place, view] = basis.coefficients(batch.numpy(), spectra.instrument.no_data)
     return out.reshape(-1, out.shape[2])
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.neighbors import NearestNeighbors
 
 from starclip_lib.corruptions import Corruption, corrupted_views, measured_snr
@@ -52,7 +51,7 @@ def view_conditions(
     """
     no_data, wavelength = spectra.instrument.no_data, spectra.instrument.wavelength
     snr, gap = np.empty((2, len(rows), n_views))
-    for place, view, batch in corrupted_views(spectra.flux, rows, corruption, n_views, seed, torch.device("cpu")):
+    for place, view, batch in corrupted_views(spectra.flux, rows, corruption, n_views, seed):
         seen = batch.numpy()
         snr[place, view] = measured_snr(spectra.flux[rows[place]], seen, no_data)
         gap[place, view] = gap_start(seen, wavelength, no_data)
