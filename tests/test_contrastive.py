@@ -44,6 +44,16 @@ def test_loss_equals_the_loop(pairs, scale: float) -> None:
     assert expected < by_hand(z_a.numpy(), z_b.numpy(), scale)  # fewer wrong answers to choose from
 
 
+def test_loss_is_as_exact_in_mixed_precision(generator: torch.Generator) -> None:
+    """Of a flat embedding all cosines are near 1, where bfloat16 has steps of 0.004: two units of the logits."""
+    labels = torch.randn(64, 20, generator=generator)
+    sides = [labels + 0.05 * torch.randn(64, 20, generator=generator) for _ in range(2)]
+    z_a, z_b = (F.normalize(torch.cat([side, torch.full((64, 1), 30.0)], dim=1), dim=1) for side in sides)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = info_nce(z_a, z_b, 500.0)
+    torch.testing.assert_close(mixed, info_nce(z_a, z_b, 500.0), rtol=1e-5, atol=0)
+
+
 def test_perfect_and_collapsed_embeddings() -> None:
     n, scale = 8, 10.0
     perfect = info_nce(torch.eye(n), torch.eye(n), scale).item()
