@@ -1,11 +1,11 @@
 """Write docs/results.md from the metrics.json files of finished runs: no number in it is typed by hand.
 
     python docs/make_results.py reports/best-small reports/best-small-8 reports/best-small-9 \\
-        --paper reports/paper-4000 --leak reports/paper-4000-leak [--out docs/results.md]
+        --paper reports/paper-4000 --leak reports/paper-4000-leak --scale reports/best [--out docs/results.md]
 
 The first runs are the same recipe with different seeds; the tables give the mean over them and, from two runs on, the
 half width of its 95 % interval (Student's t).  The others are the paper's recipe on as many stars, without and with the
-leak of its evaluation (`pretrain.leak`).
+leak of its evaluation (`pretrain.leak`), and the recipe on as many stars as the paper has.
 """
 
 from __future__ import annotations
@@ -142,6 +142,35 @@ def views(runs: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def least_squares(runs: list[dict[str, Any]]) -> list[str]:
+    """How close fits of the emulator to a few single views come."""
+    fits = [run["baselines"]["least_squares"] for run in runs]
+    median = with_interval([fit["rmse_over_bound"] for fit in fits], 2)
+    return [
+        "Least-squares fits of the emulator, what a user of The Payne would do, to a few single views of each run",
+        f"({fits[0]['n']}): median RMSE / limit {median}, that limit being without prior.",
+    ]
+
+
+def at_scale(run: dict[str, Any]) -> list[str]:
+    """The recipe on as many stars as the paper has."""
+    data = run["data"]
+    return [
+        "",
+        "## As many stars as in the paper",
+        "",
+        f"`starclip run params/{run['run']}.yaml`: {data['n_stars']:,} stars, {data['n_test']:,} of them for the test,"
+        f" seed {run['seed']},",
+        f"one run; {run['device']}. The rest as above.",
+        "",
+        *retrieval([run], {}),
+        "",
+        *determination([run], {}, "starclip"),
+        "",
+        *views([run]),
+    ]
+
+
 def main() -> None:
     """Read the runs and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -149,6 +178,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.md")
     parser.add_argument("--paper", type=Path, help="without it, the tables have no row for the paper's recipe")
     parser.add_argument("--leak", type=Path, help="without it, they have none for its leak")
+    parser.add_argument("--scale", type=Path, help="without it, there is no section for as many stars as the paper has")
     arguments = parser.parse_args()
     runs = [read_metrics(path) for path in arguments.reports]
     given = {"the paper's recipe, with its leak": arguments.leak, PAPER: arguments.paper}
@@ -213,6 +243,9 @@ def main() -> None:
         "## One view at a time",
         "",
         *views(runs),
+        "",
+        *least_squares(runs),
+        *(at_scale(read_metrics(arguments.scale)) if arguments.scale else []),
     ]
     with atomic_path(arguments.out) as part:
         part.write_text("\n".join(page) + "\n", encoding="utf-8")

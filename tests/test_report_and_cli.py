@@ -99,6 +99,7 @@ def test_the_page_shows_the_numbers_and_its_links_are_relative(
 
 def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, provenance: dict, tmp_path: Path) -> None:
     sections["baselines"]["by_snr"] = {"snr": [50.0, 200.0], "over_limit": [[1.0] * 20, [1.4] * 15 + [1.6] * 5]}
+    sections["baselines"]["least_squares"] = {"n": 12, "rmse_over_bound": 0.9}
     reports = []
     for seed, value in ((7, 0.5), (8, 0.6)):
         sections["retrieval"]["starclip"]["nirspec_to_apogee"]["success@1"] = value
@@ -112,7 +113,7 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
         write_json(tmp_path / name / "metrics.json", metrics)
     out = tmp_path / "results.md"
     command = [sys.executable, str(ROOT / "docs" / "make_results.py"), *map(str, reports), "--out", str(out)]
-    command += ["--paper", str(tmp_path / "paper"), "--leak", str(tmp_path / "leak")]
+    command += ["--paper", str(tmp_path / "paper"), "--leak", str(tmp_path / "leak"), "--scale", str(reports[1])]
     subprocess.run(command, check=True, capture_output=True)
     page = out.read_text()
     row = next(line for line in page.splitlines() if line.startswith("| **this recipe** | NIRSpec → APOGEE"))
@@ -120,6 +121,8 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     assert row.split(" | ")[2] == f"0.550 ± {half:.3f}"
     assert "starclip run params/r7.yaml --set name=r8 --set seed=8" in page
     assert "| 200 | 1.40 ± 0.00 | 15.0 ± 0.0 of 20 |" in page
+    assert "(12): median RMSE / limit 0.90 ± 0.00" in page
+    assert "| **this recipe** | NIRSpec → APOGEE | 0.600 |" in page.split("## As many stars as in the paper")[1]
     assert page.count("| Teff [K] | 0.5 ± 0.0 |") == 1
     assert "times as often as with the paper's recipe: 5 (NIRSpec → APOGEE), 1 (APOGEE → NIRSpec)" in page
     n = sections["data"]["n_stars"]
@@ -129,9 +132,10 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     row = next(line for line in page.splitlines() if line.startswith("| Teff [K] | 0.983 |"))
     assert row.split(" | ")[2:7] == ["0.500", "0.500", "0.500 ± 0.000", "0.500 ± 0.000", "0.5 ± 0.0"]
     assert "| Teff [K] | 0.935 |" in page
-    subprocess.run(command[:-4], check=True, capture_output=True)
+    subprocess.run(command[:-6], check=True, capture_output=True)
     page = out.read_text()
     assert "paper's recipe" not in page
+    assert "## As many stars" not in page
     assert "| **this recipe** | NIRSpec → APOGEE" in page
 
 
