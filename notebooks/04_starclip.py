@@ -7,6 +7,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -86,6 +87,11 @@ print(f"perfect: {info_nce(perfect, perfect, scale):.6f}, by hand {math.log1p((n
 # that the space remains one from which labels can be read. And before the twenty predicted labels are brought to unit
 # length, a constant is appended to them (`lift`). Without it, a star and one with half its label values would fall on the
 # same point, and with the length of the vector most of the metallicity would be lost.
+#
+# A fourth setting, `calibrate`, is for runs with more stars, such as `params/best-small.yaml`. Not all labels tell stars apart
+# equally well: [Fe/H] is known ten times better than [Ce/H]. Once the encoders are aligned, their errors on validation
+# stars say how much each label counts, and the space gets coordinates in which a scaled cosine is the logarithm of a Bayes
+# factor: "one star" against "two stars of the population" ([docs/recipe.md](../docs/recipe.md)).
 #
 # ## Before and after
 #

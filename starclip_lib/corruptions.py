@@ -207,7 +207,7 @@ def observed_views(
 ) -> np.ndarray:
     """The same copies all at once, (len(rows), n_views, n_pix) float32: 33 kB for each NIRSpec view."""
     out = np.empty((len(rows), n_views, flux.shape[1]), np.float32)
-    for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed, torch.device("cpu")):
+    for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed):
         out[place, view] = batch.numpy()
     return out
 

@@ -41,6 +41,22 @@ class InputScaling(nn.Module):
         return ((flux - self.mean) / self.std).masked_fill(flux == self.no_data, 0)
 
 
+class Coordinates(nn.Module):
+    """Flat coordinates (n, 22) of Z-scored labels (n, 20); `calibration.calibrated` makes and explains them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.zeros(N_LABELS))
+        self.register_buffer("weight", torch.eye(N_LABELS))
+        self.register_buffer("bonus", torch.zeros(N_LABELS))
+        self.register_buffer("reach", torch.zeros(2))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        z = (labels - self.offset) @ self.weight
+        rest = self.reach - (z**2 @ self.bonus)[:, None]
+        return torch.cat([z, rest.clamp_min(1e-6).sqrt()], dim=1)  # not 0, where the root has no gradient
+
+
 class Encoder(nn.Module):
     """Spectrum to labels.  `features` is the part MockStarCLIP freezes, `head` its fully connected part.
 
@@ -54,10 +70,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.instrument, self.settings = instrument, settings
         self.scaling = InputScaling(instrument) if settings.input_scaling == "standard" else nn.Identity()
+        self.coordinates: Coordinates | None = None  # what is lifted to the sphere; None: the labels themselves
 
     @property
     def dim(self) -> int:
-        return N_LABELS + (self.settings.lift > 0)
+        return N_LABELS + 2 * (self.coordinates is not None) + (self.settings.lift > 0)
 
     def fit_scaling(self, flux: Tensor) -> None:
         """Fit the input scaling, if there is one, to training spectra (n, n_pix)."""
@@ -81,6 +98,8 @@ class Encoder(nn.Module):
         The paper normalises the labels themselves, which forgets their length.  With one more, constant coordinate
         the cosine falls with the distance between label vectors, and their length survives as latitude.
         """
+        if self.coordinates is not None:
+            labels = self.coordinates(labels)
         if self.settings.lift > 0:
             labels = torch.cat([labels, labels.new_full((len(labels), 1), self.settings.lift)], dim=1)
         return F.normalize(labels, dim=1)

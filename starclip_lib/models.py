@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from starclip_lib.config import DataError
-from starclip_lib.encoders import Encoder, make_encoder
+from starclip_lib.encoders import Coordinates, Encoder, make_encoder
 from starclip_lib.files import load_tensors, save_tensors
 from starclip_lib.history import History
 from starclip_lib.instruments import INSTRUMENTS
@@ -74,6 +74,8 @@ def _from_state(state: dict[str, Any], path: str | Path) -> Encoder:
         raise DataError(f"{path} is for the instrument '{state['instrument']}', not for {' or '.join(INSTRUMENTS)}")
     instrument = INSTRUMENTS[state["instrument"]]
     encoder = make_encoder(instrument, settings, seed=0)
+    if any(key.startswith("coordinates.") for key in state["weights"]):
+        encoder.coordinates = Coordinates()
     try:
         encoder.load_state_dict(state["weights"])
     except RuntimeError as error:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from starclip_lib.batches import NewStars, SpectrumSource, pick_device, pick_precision
+from starclip_lib.calibration import calibrated
 from starclip_lib.config import DataError
 from starclip_lib.contrastive import StarCLIP
 from starclip_lib.corruptions import Compose, Corruption, extended_mock, mock, normalisation, seeded
 from starclip_lib.distributed import local_device, rank
+from starclip_lib.embeddings import run_encoder
 from starclip_lib.emulator import default_emulator
 from starclip_lib.encoders import Encoder, make_encoder
 from starclip_lib.history import Watch
@@ -243,8 +245,25 @@ def train_starclip(
         title="StarCLIP",
         watch=watch,
     )
+    scale = float(model.logit_scale.detach())
+    if params.starclip.calibrate:
+        scale = _calibrate(model, data, params)
     encoders = {"nirspec": model.encoder_a, "apogee": model.encoder_b}
-    _finish(Model(encoders, scaler, history, float(model.logit_scale.detach())), path)
+    _finish(Model(encoders, scaler, history, scale), path)
+
+
+def _calibrate(model: StarCLIP, data: PairedSpectra, params: Params) -> float:
+    """Give both encoders the coordinates that suit their errors on validation stars; returns the cosines' new scale."""
+    rows, n_views, seed = data.rows("val"), params.corruption.n_views, view_seed(params)
+    corruption = mock(params.corruption)
+    nirspec = run_encoder(
+        model.encoder_a, data.nirspec.flux, rows, corruption=corruption, n_views=n_views, seed=seed, output="labels"
+    )
+    apogee = run_encoder(model.encoder_b, data.apogee.flux, rows, output="labels")
+    *coordinates, scale = calibrated(nirspec, np.repeat(apogee, n_views, axis=1), params.pretrain.encoder.lift)
+    for encoder, own in zip((model.encoder_a, model.encoder_b), coordinates, strict=True):
+        encoder.coordinates = own.to(next(encoder.parameters()).device)
+    return scale
 
 
 def train_mockstarclip(

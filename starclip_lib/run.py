@@ -31,6 +31,8 @@ _TRAIN_CODE = (
     "gaps",
     "batches",
     "training",
+    "embeddings",
+    "calibration",
     "recipes",
     "data/nirspec-gaps.csv",
 )
@@ -66,7 +68,7 @@ STAGES = {
         "06_retrieval",
         ("seed", "mockstarclip", "corruption", "precision"),
         ("data.h5", "starclip.ckpt", "mockstarclip.ckpt"),
-        (*_TRAIN_CODE, "embeddings", "embed_run"),
+        (*_TRAIN_CODE, "embed_run"),
     ),
 }
 

@@ -137,6 +137,14 @@ class AlignParams(Section):
     """Weight of the labels' mean squared error beside the contrastive loss; 0: contrastive loss alone (the paper)."""
 
 
+class StarclipParams(AlignParams):
+    """StarCLIP (notebook 04)."""
+
+    calibrate: bool = False
+    """After the alignment, give the space coordinates in which cosines are log Bayes factors of "one star" against
+    "two": labels that both encoders know well count for more. Fitted to the validation stars, of which it needs 200."""
+
+
 class MockParams(Section):
     """MockStarCLIP (notebook 05)."""
 
@@ -266,7 +274,7 @@ class Params(Section):
     corruption: CorruptionParams = CorruptionParams()
     pretrain: PretrainParams = PretrainParams()
     supervised: SupervisedParams = SupervisedParams()
-    starclip: AlignParams = AlignParams()
+    starclip: StarclipParams = StarclipParams()
     mockstarclip: MockParams = MockParams()
     retrieval: RetrievalParams = RetrievalParams()
     atlas: AtlasParams = AtlasParams()
@@ -279,6 +287,8 @@ class Params(Section):
         for name, settings in (("starclip", self.starclip), ("mockstarclip.align", self.mockstarclip.align)):
             if settings.logit_scale > settings.max_scale:
                 raise ValueError(f"{name}.logit_scale ({settings.logit_scale:g}) must not exceed {name}.max_scale")
+        if self.starclip.calibrate and not self.pretrain.encoder.lift:
+            raise ValueError("starclip.calibrate needs a lift: set pretrain.encoder.lift to 30, say")
         if self.data.n_stars and self.mockstarclip.n_stars > self.data.n_stars:
             raise ValueError(
                 f"mockstarclip.n_stars ({self.mockstarclip.n_stars}) must not exceed data.n_stars ({self.data.n_stars})"

@@ -9,11 +9,11 @@ import torch
 
 from starclip_lib import embed_run, recipes
 from starclip_lib.config import DataError
-from starclip_lib.embeddings import read_embeddings
+from starclip_lib.embeddings import predict_labels, read_embeddings
 from starclip_lib.labels import FE, LabelScaler
 from starclip_lib.models import Model
 from starclip_lib.recipes import mock_stars
-from starclip_lib.spectra import select_evenly
+from starclip_lib.spectra import SPLITS, select_evenly
 
 
 def test_stars_are_spread_as_evenly_as_the_data_allow(rng: np.random.Generator) -> None:
@@ -95,6 +95,25 @@ def test_mockstarclip_freezes_one_encoder_and_tunes_the_head_of_the_other(folder
         assert torch.equal(model["mock"].state_dict()[key], value)
         same = torch.equal(model["extended"].state_dict()[key], value)
         assert same == (not key.startswith("head")), key
+
+
+def test_calibration_is_fitted_to_validation_stars_and_inherited(survey, params, folder: Path, tmp_path, monkeypatch):
+    monkeypatch.setattr("starclip_lib.calibration.FEWEST", 60)
+    split = survey.split.copy()
+    split[survey.rows("train")[:40]] = SPLITS.index("val")
+    more = replace(survey, split=split)
+    chosen = params.model_copy(update={"starclip": params.starclip.model_copy(update={"calibrate": True})})
+    start = [folder / "nirspec.ckpt", folder / "apogee.ckpt"]
+    recipes.train_starclip(tmp_path / "s.ckpt", more, chosen, *start)
+    model = Model.load(tmp_path / "s.ckpt")
+    predicted = predict_labels(model, survey.apogee, more.rows("val"))[:, 0]
+    offset = model.scaler.inverse(model.encoders["apogee"].coordinates.offset.numpy())
+    np.testing.assert_allclose(offset, predicted.mean(axis=0), rtol=1e-3, atol=1e-3)
+    lengths = [encoder.coordinates(torch.zeros(1, 20)).shape for encoder in model.encoders.values()]
+    assert lengths == [(1, 22), (1, 22)]
+    recipes.train_mockstarclip(tmp_path / "m.ckpt", more, chosen, tmp_path / "s.ckpt")
+    for encoder in Model.load(tmp_path / "m.ckpt").encoders.values():
+        assert torch.equal(encoder.coordinates.weight, model.encoders["nirspec"].coordinates.weight)
 
 
 def test_the_extended_baseline_tunes_the_head_of_the_supervised_one(folder: Path) -> None:
