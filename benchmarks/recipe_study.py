@@ -42,7 +42,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "contrastive loss alone, as the paper": ("quick", {"starclip": {"label_weight": 0.0}}),
     "default + flat embedding (lift 30)": ("quick", FLAT),
     "  + new stars at every step": ("quick", NEW),
-    "  + 600 and 60 epochs (best-small.yaml)": ("best-small", {}),
+    "  + 600 and 60 epochs": ("best-small", {"starclip": {"label_weight": 1.0, "calibrate": False}}),
+    "  + label weight 10, calibration (best-small.yaml)": ("best-small", {}),
 }
 COLUMNS = {
     "n2a": "R@1 NIRSpec → APOGEE",
