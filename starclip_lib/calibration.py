@@ -14,8 +14,16 @@ import torch
 from starclip_lib.config import DataError
 from starclip_lib.encoders import Coordinates
 from starclip_lib.labels import N_LABELS
+from starclip_lib.settings import CALIBRATION_STARS
 
-FEWEST = 200  # stars; with fewer, chance correlations of twenty labels pass for information
+
+def check_enough(n_stars: int) -> None:
+    """Raise DataError if there are too few validation stars to calibrate with."""
+    if n_stars < CALIBRATION_STARS:
+        raise DataError(
+            f"starclip.calibrate needs {CALIBRATION_STARS} validation stars, and there are {n_stars}; take a larger "
+            "data set or set starclip.calibrate to false"
+        )
 
 
 def calibrated(a: np.ndarray, b: np.ndarray, lift: float) -> tuple[Coordinates, Coordinates, float]:
@@ -30,11 +38,7 @@ def calibrated(a: np.ndarray, b: np.ndarray, lift: float) -> tuple[Coordinates, 
 
     Raises DataError if there are fewer than 200 stars.
     """
-    if len(a) < FEWEST:
-        raise DataError(
-            f"starclip.calibrate needs {FEWEST} validation stars, and there are {len(a)}; raise data.n_stars or set it "
-            "to false"
-        )
+    check_enough(len(a))
     x, y = (side.reshape(-1, N_LABELS).astype(np.float64) for side in (a, b))
     joint = np.cov(x, y, rowvar=False)
     whiten_x, whiten_y = (np.linalg.inv(np.linalg.cholesky(part)).T for part in (joint[:20, :20], joint[20:, 20:]))

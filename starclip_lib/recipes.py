@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from starclip_lib.batches import NewStars, SpectrumSource, pick_device, pick_precision
-from starclip_lib.calibration import calibrated
+from starclip_lib.calibration import calibrated, check_enough
 from starclip_lib.config import DataError
 from starclip_lib.contrastive import StarCLIP
 from starclip_lib.corruptions import Compose, Corruption, extended_mock, mock, normalisation, seeded
@@ -229,6 +229,8 @@ def train_starclip(
     path: Path, data: PairedSpectra, params: Params, nirspec: Path, apogee: Path, watch: Watch | None = None
 ) -> None:
     """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2)."""
+    if params.starclip.calibrate:  # said before the alignment, not after it
+        check_enough(len(data.rows("val")))
     models = {"nirspec": Model.load(nirspec), "apogee": Model.load(apogee)}
     setup, rows = _Setup.of(params), [data.rows("train"), data.rows("val")]
     nirspec_sources = setup.sources(data.nirspec, rows, mock(params.corruption), params.corruption.n_views)

@@ -137,6 +137,9 @@ class AlignParams(Section):
     """Weight of the labels' mean squared error beside the contrastive loss; 0: contrastive loss alone (the paper)."""
 
 
+CALIBRATION_STARS = 200  # with fewer, chance correlations of twenty labels pass for information
+
+
 class StarclipParams(AlignParams):
     """StarCLIP (notebook 04)."""
 
@@ -289,6 +292,12 @@ class Params(Section):
                 raise ValueError(f"{name}.logit_scale ({settings.logit_scale:g}) must not exceed {name}.max_scale")
         if self.starclip.calibrate and not self.pretrain.encoder.lift:
             raise ValueError("starclip.calibrate needs a lift: set pretrain.encoder.lift to 30, say")
+        n_val = self.data.n_stars * self.data.split[1] // sum(self.data.split)
+        if self.starclip.calibrate and self.data.n_stars and n_val < CALIBRATION_STARS:
+            raise ValueError(
+                f"starclip.calibrate needs {CALIBRATION_STARS} validation stars, of {self.data.n_stars} stars there "
+                f"are {n_val}; raise data.n_stars or set starclip.calibrate to false"
+            )
         if self.data.n_stars and self.mockstarclip.n_stars > self.data.n_stars:
             raise ValueError(
                 f"mockstarclip.n_stars ({self.mockstarclip.n_stars}) must not exceed data.n_stars ({self.data.n_stars})"

@@ -81,6 +81,10 @@ def test_spectra_far_out_keep_a_gradient(predictions) -> None:
 def test_too_few_stars_are_refused(predictions) -> None:
     with pytest.raises(DataError, match=r"starclip.calibrate needs 200 validation stars, and there are 199"):
         calibrated(*(side[:199] for side in predictions), lift=30.0)
+    with pytest.raises(
+        ConfigError, match=r"needs 200 validation stars, of 1000 stars there are 125; raise data.n_stars"
+    ):
+        load_params(ROOT / "params" / "best-small.yaml", {"data": {"n_stars": 1000}})
 
 
 def test_a_sphere_without_lift_is_refused() -> None:

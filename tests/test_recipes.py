@@ -98,12 +98,14 @@ def test_mockstarclip_freezes_one_encoder_and_tunes_the_head_of_the_other(folder
 
 
 def test_calibration_is_fitted_to_validation_stars_and_inherited(survey, params, folder: Path, tmp_path, monkeypatch):
-    monkeypatch.setattr("starclip_lib.calibration.FEWEST", 60)
+    chosen = params.model_copy(update={"starclip": params.starclip.model_copy(update={"calibrate": True})})
+    start = [folder / "nirspec.ckpt", folder / "apogee.ckpt"]
+    with pytest.raises(DataError, match=r"starclip.calibrate needs 200 validation stars, and there are 20"):
+        recipes.train_starclip(tmp_path / "s.ckpt", survey, chosen, *start)
+    monkeypatch.setattr("starclip_lib.calibration.CALIBRATION_STARS", 60)
     split = survey.split.copy()
     split[survey.rows("train")[:40]] = SPLITS.index("val")
     more = replace(survey, split=split)
-    chosen = params.model_copy(update={"starclip": params.starclip.model_copy(update={"calibrate": True})})
-    start = [folder / "nirspec.ckpt", folder / "apogee.ckpt"]
     recipes.train_starclip(tmp_path / "s.ckpt", more, chosen, *start)
     model = Model.load(tmp_path / "s.ckpt")
     predicted = predict_labels(model, survey.apogee, more.rows("val"))[:, 0]
