@@ -36,13 +36,20 @@ def calibrated(a: np.ndarray, b: np.ndarray, lift: float) -> tuple[Coordinates, 
     -(z_a - z_b)^2 / 2 + (1 - r) (z_a^2 + z_b^2) / 2, where z_a = k u, z_b = k v and k^2 = r / (1 - r^2).  The second
     term becomes distance too: each side has an extra coordinate of its own, sqrt(constant - (1 - r) z^2).
 
-    Raises DataError if there are fewer than 200 stars.
+    Raises DataError if there are fewer than 200 stars, or if one label follows from the others.
     """
     check_enough(len(a))
     x, y = (side.reshape(-1, N_LABELS).astype(np.float64) for side in (a, b))
     joint = np.cov(x, y, rowvar=False)
-    whiten_x, whiten_y = (np.linalg.inv(np.linalg.cholesky(part)).T for part in (joint[:20, :20], joint[20:, 20:]))
-    turn_x, r, turn_y = np.linalg.svd(whiten_x.T @ joint[:20, 20:] @ whiten_y)
+    first, second = slice(0, N_LABELS), slice(N_LABELS, None)
+    try:
+        whiten_x, whiten_y = (np.linalg.inv(np.linalg.cholesky(joint[part, part])).T for part in (first, second))
+    except np.linalg.LinAlgError as error:
+        raise DataError(
+            "starclip.calibrate: an encoder predicts labels that hang together rigidly or do not differ from star to "
+            "star; train it for longer or set starclip.calibrate to false"
+        ) from error
+    turn_x, r, turn_y = np.linalg.svd(whiten_x.T @ joint[first, second] @ whiten_y)
     k, bonus = np.sqrt(r / (1 - r**2)), 1 - r
     weights = whiten_x @ turn_x * k, whiten_y @ turn_y.T * k
     flat = [(side - side.mean(axis=0)) @ weight for side, weight in zip((x, y), weights, strict=True)]

@@ -98,11 +98,12 @@ class Encoder(nn.Module):
         The paper normalises the labels themselves, which forgets their length.  With one more, constant coordinate
         the cosine falls with the distance between label vectors, and their length survives as latitude.
         """
-        if self.coordinates is not None:
-            labels = self.coordinates(labels)
-        if self.settings.lift > 0:
-            labels = torch.cat([labels, labels.new_full((len(labels), 1), self.settings.lift)], dim=1)
-        return F.normalize(labels, dim=1)
+        with torch.autocast(labels.device.type, enabled=False):  # mixed precision ends here: it would blur neighbours
+            if self.coordinates is not None:
+                labels = self.coordinates(labels)
+            if self.settings.lift > 0:
+                labels = torch.cat([labels, labels.new_full((len(labels), 1), self.settings.lift)], dim=1)
+            return F.normalize(labels, dim=1)
 
 
 class _Convolutions(nn.Module):

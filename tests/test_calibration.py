@@ -87,6 +87,21 @@ def test_too_few_stars_are_refused(predictions) -> None:
         load_params(ROOT / "params" / "best-small.yaml", {"data": {"n_stars": 1000}})
 
 
+def test_labels_that_do_not_differ_are_refused(predictions) -> None:
+    a, b = predictions
+    with pytest.raises(DataError, match=r"starclip.calibrate: an encoder predicts labels that .* train it for longer"):
+        calibrated(np.zeros_like(a), b, lift=30.0)
+
+
+def test_mixed_precision_leaves_the_sphere_as_it_is(predictions) -> None:
+    encoder = make_encoder(NIRSPEC, EncoderParams(width=8, lift=30.0), seed=0)
+    encoder.coordinates = calibrated(*predictions, lift=30.0)[0]
+    labels = torch.from_numpy(predictions[0][:50, 0]).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = encoder.to_sphere(labels)
+    assert torch.equal(mixed, encoder.to_sphere(labels))
+
+
 def test_a_sphere_without_lift_is_refused() -> None:
     changes = {"starclip": {"calibrate": True}, "pretrain": {"encoder": {"lift": 0.0}}}
     with pytest.raises(ConfigError, match=r"starclip.calibrate needs a lift"):
