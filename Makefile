@@ -44,7 +44,7 @@ lab: .venv/.ready
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: .venv/.ready
-	@$(BIN)/python -m starclip_lib.refresh
+	@$(BIN)/python -m starclip_lib.pipeline.refresh
 
 pictures: .venv/.ready
 	@$(BIN)/python docs/make_pictures.py

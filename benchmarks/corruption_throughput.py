@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from scipy.stats import gaussian_kde
 
-from starclip_lib.corruptions import PASCHEN_LINES, extended_mock, seeded
-from starclip_lib.gaps import read_gaps
-from starclip_lib.instruments import NIRSPEC
-from starclip_lib.settings import CorruptionParams, GapParams
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.seeds import seeded
+from starclip_lib.settings.training import CorruptionParams, GapParams
+from starclip_lib.transforms.corruptions import PASCHEN_LINES, extended_mock
+from starclip_lib.transforms.gaps import read_gaps
 
 
 def numpy_loop(flux: np.ndarray, reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:

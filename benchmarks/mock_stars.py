@@ -18,17 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from starclip_lib import recipes
-from starclip_lib.config import load_params
-from starclip_lib.corruptions import Corruption, mock
-from starclip_lib.embeddings import Embeddings, as_embeddings, run_encoder
+from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.data.selection import mock_stars
 from starclip_lib.files import write_json
-from starclip_lib.labels import FE, LOGG, TEFF
-from starclip_lib.models import Model
-from starclip_lib.probing import labels_of, linear_probe
-from starclip_lib.report import with_interval
-from starclip_lib.retrieval import ranks_between, success_rate
+from starclip_lib.metrics.probing import labels_of, linear_probe
+from starclip_lib.metrics.retrieval import ranks_between, success_rate
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
+from starclip_lib.pipeline.report import with_interval
 from starclip_lib.run import Run
+from starclip_lib.settings.params import load_params
+from starclip_lib.training import recipes
+from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = {
@@ -47,7 +48,7 @@ def measure(run: Run, n_stars: int) -> dict[str, float]:
     params = run.params.model_copy(update={"mockstarclip": settings})
     rows = {"known": np.array([], int), "test": data.rows("test")}
     if n_stars:
-        stars = recipes.mock_stars(data, params)
+        stars = mock_stars(data, params)
         rows["known"] = np.concatenate([stars["train"], stars["val"]])
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "mockstarclip.ckpt"
@@ -57,11 +58,11 @@ def measure(run: Run, n_stars: int) -> dict[str, float]:
         encoders = dict.fromkeys(("mock", "extended"), Model.load(start).encoders["nirspec"])
 
     def embed(side: str, part: str, corruption: Corruption) -> Embeddings:
-        options = {"corruption": corruption, "n_views": params.corruption.n_views, "seed": recipes.view_seed(params)}
+        options = {"corruption": corruption, "n_views": params.corruption.n_views, "seed": params.seed}
         z = run_encoder(encoders[side], data.nirspec.flux, rows[part], **options)
         return as_embeddings(z, data.star_id[rows[part]], data.split[rows[part]])
 
-    worse = recipes.extended_corruption(data, params)
+    worse = extended_corruption(data, params)
     test = {"mock": embed("mock", "test", mock(params.corruption)), "extended": embed("extended", "test", worse)}
     first = {name: side.of_view(0) for name, side in test.items()}
     found = {

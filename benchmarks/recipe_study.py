@@ -18,18 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from starclip_lib import recipes
-from starclip_lib.config import load_params
-from starclip_lib.corruptions import mock
-from starclip_lib.embeddings import as_embeddings, run_encoder
+from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.files import write_json
-from starclip_lib.labels import FE, LOGG, TEFF
-from starclip_lib.models import Model
-from starclip_lib.probing import labels_of, linear_probe
-from starclip_lib.report import with_interval
-from starclip_lib.retrieval import mrr, ranks_between, success_rate
-from starclip_lib.settings import Params
-from starclip_lib.simulate import simulate_survey
+from starclip_lib.metrics.probing import labels_of, linear_probe
+from starclip_lib.metrics.retrieval import mrr, ranks_between, success_rate
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.embeddings import as_embeddings, run_encoder
+from starclip_lib.pipeline.report import with_interval
+from starclip_lib.settings.params import Params, load_params
+from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.training import recipes
+from starclip_lib.transforms.corruptions import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAT = {"pretrain": {"encoder": {"lift": 30.0}}, "starclip": {"logit_scale": 500.0, "max_scale": 2000.0}}
@@ -69,7 +68,7 @@ def measure(params: Params) -> dict[str, float]:
         encoders = Model.load(path["starclip"]).encoders
     minutes = (time.perf_counter() - began) / 60
     every, views = np.arange(data.n_stars), params.corruption.n_views
-    options = {"corruption": mock(params.corruption), "n_views": views, "seed": recipes.view_seed(params)}
+    options = {"corruption": mock(params.corruption), "n_views": views, "seed": params.seed}
     embedded = {
         "nirspec": run_encoder(encoders["nirspec"], data.nirspec.flux, every, **options),
         "apogee": run_encoder(encoders["apogee"], data.apogee.flux, every),

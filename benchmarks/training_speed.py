@@ -24,15 +24,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from starclip_lib.batches import SpectrumSource, batches, pick_device, pick_precision
-from starclip_lib.config import StarclipError, load_params
-from starclip_lib.contrastive import StarCLIP
-from starclip_lib.corruptions import mock, observed_views, seeded
-from starclip_lib.encoders import make_encoder
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.settings import Params
-from starclip_lib.simulate import simulate_survey
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import StarclipError
+from starclip_lib.models.contrastive import StarCLIP
+from starclip_lib.models.encoders import make_encoder
+from starclip_lib.seeds import seeded
+from starclip_lib.settings.params import Params, load_params
+from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.training.batches import SpectrumSource, batches
+from starclip_lib.training.devices import pick_device, pick_precision
+from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import observed_views
 
 
 def new_model(data: PairedSpectra, params: Params, device: torch.device) -> StarCLIP:

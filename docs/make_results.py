@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from starclip_lib.data.labels import LABELS, PLAIN, UNITS
 from starclip_lib.files import atomic_path
-from starclip_lib.labels import LABELS, PLAIN, UNITS
-from starclip_lib.report import PUBLISHED_RETRIEVAL, read_metrics, with_interval
+from starclip_lib.pipeline.report import PUBLISHED_RETRIEVAL, read_metrics, with_interval
 
 PAPER = "the paper's recipe"
 DIRECTIONS = ("nirspec_to_apogee", "apogee_to_nirspec")

@@ -35,16 +35,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from starclip_lib import exercises, figures, figures_spectra, recipes, retrieval
-from starclip_lib.contrastive import info_nce
-from starclip_lib.corruptions import extended_mock, mock, seeded
-from starclip_lib.embeddings import as_embeddings, run_encoder
-from starclip_lib.labels import FE
-from starclip_lib.models import Model
-from starclip_lib.probing import labels_of, linear_probe, score_labels
+from starclip_lib import figures
+from starclip_lib.data.labels import FE
+from starclip_lib.metrics import retrieval
+from starclip_lib.metrics.probing import labels_of, linear_probe, score_labels
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.contrastive import info_nce
+from starclip_lib.models.embeddings import as_embeddings, run_encoder
 from starclip_lib.run import Run
-from starclip_lib.settings import Params
-from starclip_lib.simulate import simulate_survey
+from starclip_lib.seeds import seeded
+from starclip_lib.settings.params import Params
+from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.teaching import exercises
+from starclip_lib.training import recipes
+from starclip_lib.transforms.corruptions import extended_mock, mock, reference_flux
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -68,7 +72,7 @@ settings = Params(seed=run.params.seed)  # the defaults, whatever the run has: a
 data = simulate_survey(800, seed=settings.seed)
 order = data.labels[:, FE].argsort()
 pair = order[[20, -20]]
-figures_spectra.example_pairs(data.apogee.flux[pair], data.nirspec.flux[pair], data.labels[pair])
+figures.example_pairs(data.apogee.flux[pair], data.nirspec.flux[pair], data.labels[pair])
 
 # %% [markdown]
 # ## 2 · Two instruments, two worlds
@@ -190,12 +194,10 @@ figures.predicted_against_true(true, {"linear probe": probe.labels}, scores, nam
 # under all five corruptions.
 
 # %%
-chain = extended_mock(settings.corruption, recipes.reference_flux(data))
+chain = extended_mock(settings.corruption, reference_flux(data))
 perfect = torch.from_numpy(data.nirspec.flux[test[:1]])
 corrupted = chain(perfect, seeded("cpu", 9))
-figures_spectra.corruption_steps(
-    {"as computed": perfect[0].numpy(), "as a telescope might deliver it": corrupted[0].numpy()}
-)
+figures.corruption_steps({"as computed": perfect[0].numpy(), "as a telescope might deliver it": corrupted[0].numpy()})
 
 # %% tags=["nbval-check-output"]
 print(f"{len(data.rows('train'))} training stars, {len(test)} test stars")

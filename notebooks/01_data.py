@@ -33,13 +33,14 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from starclip_lib import exercises, figures_spectra
-from starclip_lib.datasets import make_data_set, real_examples
-from starclip_lib.emulator import default_emulator
-from starclip_lib.fitting import fit_spectrum
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import FE
+from starclip_lib import figures
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.fitting import fit_spectrum
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import FE
 from starclip_lib.run import Run
+from starclip_lib.surveys.curation import make_data_set, real_examples
+from starclip_lib.teaching import exercises
 
 # %% [markdown]
 # Every notebook opens with the same two variables. `params_file` names the file with all settings of the run, and
@@ -93,7 +94,7 @@ print(f"APOGEE {data.apogee.flux.shape}, NIRSpec {data.nirspec.flux.shape}")
 # edges are the paper's cuts: 4000 < Teff < 5000 K and 0.5 < log g < 2.
 
 # %%
-figure = figures_spectra.kiel_diagram(data.labels)
+figure = figures.kiel_diagram(data.labels)
 run.save_figure("kiel", figure)
 figure
 
@@ -103,7 +104,7 @@ figure
 # the published one. The band is 15 per cent either way, which is what we ask of the simulation.
 
 # %%
-figure = figures_spectra.spread_check(data.labels)
+figure = figures.spread_check(data.labels)
 run.save_figure("spread", figure)
 figure
 
@@ -113,7 +114,7 @@ figure
 # branch (colour) and mixes its burnt interior outwards; manganese following iron too eagerly.
 
 # %%
-figure = figures_spectra.abundance_patterns(data.labels)
+figure = figures.abundance_patterns(data.labels)
 run.save_figure("abundances", figure)
 figure
 
@@ -123,7 +124,7 @@ figure
 # vanadium line was measured. Remember this when you read the tables of notebook 08.
 
 # %%
-figure = figures_spectra.label_correlations(data.labels)
+figure = figures.label_correlations(data.labels)
 run.save_figure("correlations", figure)
 figure
 
@@ -136,7 +137,7 @@ figure
 # %%
 order = np.argsort(data.labels[:, FE])
 stars = order[[len(order) // 50, len(order) // 2, -len(order) // 50]]
-figure = figures_spectra.example_pairs(data.apogee.flux[stars], data.nirspec.flux[stars], data.labels[stars])
+figure = figures.example_pairs(data.apogee.flux[stars], data.nirspec.flux[stars], data.labels[stars])
 run.save_figure("pairs", figure)
 figure
 
@@ -157,7 +158,7 @@ difference[data.apogee.mask[some] & APOGEE.covered] = np.nan
 scatter = np.nanpercentile(difference, 84, axis=0) - np.nanpercentile(difference, 16, axis=0)
 
 # %%
-figure = figures_spectra.residuals(difference[len(some) // 2], scatter / 2, (15900, 16400))
+figure = figures.residuals(difference[len(some) // 2], scatter / 2, (15900, 16400))
 run.save_figure("observed_apogee", figure)
 figure
 
@@ -179,7 +180,7 @@ best = sorted(zip(examples, fits), key=lambda pair: (len(pair[1].at_edge), pair[
 
 # %%
 if best:
-    figure = figures_spectra.real_over_emulated(*zip(*best))
+    figure = figures.real_over_emulated(*zip(*best))
     run.save_figure("real_over_emulated", figure)
     display(figure)
 else:

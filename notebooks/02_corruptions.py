@@ -32,13 +32,14 @@
 import numpy as np
 import torch
 
-from starclip_lib import exercises, figures_spectra
-from starclip_lib.corruption_explorer import CorruptionExplorer
-from starclip_lib.corruptions import extended_mock, mock, seeded
-from starclip_lib.gaps import GapModel, detect_gaps, read_gaps, read_trace_image
-from starclip_lib.recipes import reference_flux
+from starclip_lib import figures
 from starclip_lib.run import Run
-from starclip_lib.settings import GapParams
+from starclip_lib.seeds import seeded
+from starclip_lib.settings.training import GapParams
+from starclip_lib.teaching import exercises
+from starclip_lib.transforms.corruptions import extended_mock, mock, reference_flux
+from starclip_lib.transforms.gaps import GapModel, detect_gaps, read_gaps, read_trace_image
+from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -80,7 +81,7 @@ for name, step in zip(("Paschen substitution", "dead pixels", "denormalisation",
     stages[f"+ {name}"] = flux[0].numpy()
 
 # %%
-figure = figures_spectra.corruption_steps(stages)
+figure = figures.corruption_steps(stages)
 run.save_figure("corruptions", figure)
 figure
 
@@ -134,7 +135,7 @@ CorruptionExplorer(run)
 # %%
 image = read_trace_image()
 table, found = read_gaps(), detect_gaps(image)
-figure = figures_spectra.trace_image(image, found)
+figure = figures.trace_image(image, found)
 run.save_figure("traces", figure)
 figure
 
@@ -154,7 +155,7 @@ print(f"{len(found)} of {len(table)} traces found, worst edge off by {worst:.1f}
 
 # %%
 independent, detector = (GapModel.measured(GapParams(model=name)) for name in ("independent", "detector"))
-figure = figures_spectra.gap_densities(table, independent.kde)
+figure = figures.gap_densities(table, independent.kde)
 run.save_figure("gap_densities", figure)
 figure
 
@@ -168,9 +169,7 @@ figure
 # %%
 models = {"independent": independent, "detector": detector}
 draws = {name: model.sample(800, seeded("cpu", 4)) for name, model in models.items()}
-figure = figures_spectra.gap_draws(
-    table, {name: (gaps.start.numpy(), gaps.cutoff.numpy()) for name, gaps in draws.items()}
-)
+figure = figures.gap_draws(table, {name: (gaps.start.numpy(), gaps.cutoff.numpy()) for name, gaps in draws.items()})
 run.save_figure("gap_models", figure)
 figure
 

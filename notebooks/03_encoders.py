@@ -31,15 +31,17 @@
 # %matplotlib inline
 from IPython.display import display
 
-from starclip_lib import exercises, figures, recipes
-from starclip_lib.corruptions import mock
-from starclip_lib.embeddings import predict_labels
-from starclip_lib.encoders import make_encoder
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.probing import score_labels, score_table
+from starclip_lib import figures
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.metrics.probing import score_labels, score_table
+from starclip_lib.models.embeddings import predict_labels
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.run import Run
-from starclip_lib.settings import EncoderParams
-from starclip_lib.training_viewer import TrainingViewer
+from starclip_lib.settings.training import EncoderParams
+from starclip_lib.teaching import exercises
+from starclip_lib.training import recipes
+from starclip_lib.transforms.corruptions import mock, pretraining_corruption
+from starclip_lib.widgets.training_viewer import TrainingViewer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -130,14 +132,14 @@ for name, model in models.items():
 # %%
 test = data.rows("test")
 true = data.labels[test]
-seen = {name: recipes.pretraining_corruption(run.params, name) for name in ("apogee", "nirspec")}
+seen = {name: pretraining_corruption(run.params, name) for name in ("apogee", "nirspec")}
 seen["supervised"] = mock(run.params.corruption)
 
 # %%
 predicted = {}
 for name, model in models.items():
     spectra = data.apogee if name == "apogee" else data.nirspec
-    views = predict_labels(model, spectra, test, corruption=seen[name], seed=recipes.view_seed(run.params))
+    views = predict_labels(model, spectra, test, corruption=seen[name], seed=run.params.seed)
     predicted[titles[name]] = views[:, 0]
 
 # %%

@@ -36,13 +36,15 @@ import math
 import torch
 from IPython.display import display
 
-from starclip_lib import exercises, figures, recipes
-from starclip_lib.contrastive import info_nce
-from starclip_lib.corruptions import mock
-from starclip_lib.embeddings import run_encoder
-from starclip_lib.labels import FE
+from starclip_lib import figures
+from starclip_lib.data.labels import FE
+from starclip_lib.models.contrastive import info_nce
+from starclip_lib.models.embeddings import run_encoder
 from starclip_lib.run import Run
-from starclip_lib.training_viewer import TrainingViewer
+from starclip_lib.teaching import exercises
+from starclip_lib.training import recipes
+from starclip_lib.transforms.corruptions import mock
+from starclip_lib.widgets.training_viewer import TrainingViewer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -101,7 +103,7 @@ print(f"perfect: {info_nce(perfect, perfect, scale):.6f}, by hand {math.log1p((n
 # %%
 test = data.rows("test")
 stars = test[data.labels[test, FE].argsort()][:: max(1, len(test) // 48)][:48]
-noisy = {"corruption": mock(run.params.corruption), "seed": recipes.view_seed(run.params)}
+noisy = {"corruption": mock(run.params.corruption), "seed": run.params.seed}
 
 # %%
 before = {name: run.model(f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee")}

@@ -31,12 +31,15 @@
 # %matplotlib inline
 from IPython.display import display
 
-from starclip_lib import exercises, figures, figures_spectra, recipes
-from starclip_lib.corruptions import mock
-from starclip_lib.embeddings import run_encoder
-from starclip_lib.labels import FE
+from starclip_lib import figures
+from starclip_lib.data.labels import FE
+from starclip_lib.data.selection import mock_stars
+from starclip_lib.models.embeddings import run_encoder
 from starclip_lib.run import Run
-from starclip_lib.training_viewer import TrainingViewer
+from starclip_lib.teaching import exercises
+from starclip_lib.training import recipes
+from starclip_lib.transforms.corruptions import extended_corruption, mock
+from starclip_lib.widgets.training_viewer import TrainingViewer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -64,12 +67,12 @@ starclip, supervised = run.need("starclip.ckpt"), run.need("supervised.ckpt")
 # 5,000. (The paper's extra test stars came from its training stars too.)
 
 # %% tags=["nbval-check-output"]
-stars = recipes.mock_stars(data, run.params)
+stars = mock_stars(data, run.params)
 print({name: len(rows) for name, rows in stars.items()})
 
 # %%
 groups = {"all training stars": data.rows("train"), "chosen for MockStarCLIP": stars["train"]}
-figure = figures_spectra.metallicity_histograms({name: data.labels[rows, FE] for name, rows in groups.items()})
+figure = figures.metallicity_histograms({name: data.labels[rows, FE] for name, rows in groups.items()})
 run.save_figure("mock_selection", figure)
 figure
 
@@ -111,8 +114,8 @@ figure
 
 # %%
 rows = stars["test"]
-seed = recipes.view_seed(run.params)
-kinds = {"mock": mock(run.params.corruption), "extended": recipes.extended_corruption(data, run.params)}
+seed = run.params.seed
+kinds = {"mock": mock(run.params.corruption), "extended": extended_corruption(data, run.params)}
 
 
 # %%

@@ -32,12 +32,15 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import embed_run, exercises, figures, figures_spectra, retrieval
-from starclip_lib.embeddings import read_embeddings
-from starclip_lib.instruments import APOGEE
-from starclip_lib.labels import LABELS
-from starclip_lib.retrieval import SimilarityIndex
+from starclip_lib import figures
+from starclip_lib.data.instruments import APOGEE
+from starclip_lib.data.labels import LABELS
+from starclip_lib.metrics import retrieval
+from starclip_lib.metrics.baselines import raw_spectra
+from starclip_lib.metrics.retrieval import SimilarityIndex
+from starclip_lib.models.embeddings import embed_all, read_embeddings
 from starclip_lib.run import Run
+from starclip_lib.teaching import exercises
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -56,7 +59,7 @@ models = [run.need("starclip.ckpt"), run.need("mockstarclip.ckpt")]
 # notebooks read. Only test stars enter the searches.
 
 # %%
-path = run.build("embeddings.h5", lambda path: embed_run.embed_all(path, data, run.params, *models))
+path = run.build("embeddings.h5", lambda path: embed_all(path, data, run.params, *models))
 nirspec, apogee = (read_embeddings(path, f"starclip/{name}").take("test") for name in ("nirspec", "apogee"))
 extended, mocks = (read_embeddings(path, f"mockstarclip/{name}").take("test") for name in ("extended", "mock"))
 
@@ -95,7 +98,7 @@ table.round(3)
 shown = data.apogee.flux[[row[star] for star in stars]]
 names = [f"{n}: {star}" + " (itself)" * (star == stars[0]) for n, star in enumerate(found, start=1)]
 captions = ["the query star", *names]
-figure = figures_spectra.neighbours(shown[0], shown[1:4], captions, APOGEE.wavelength, (15700, 15800))
+figure = figures.neighbours(shown[0], shown[1:4], captions, APOGEE.wavelength, (15700, 15800))
 run.save_figure("neighbours", figure)
 figure
 
@@ -125,7 +128,7 @@ ranks = {
 # computed at all; its pixels stand for other wavelengths, so nothing good can come of it.
 
 # %%
-raw = embed_run.raw_spectra(data, run.params)
+raw = raw_spectra(data, run.params)
 raw_ranks = {
     direction: retrieval.ranks_between(*(raw[name] for name in direction.split("_to_"))) for direction in ranks
 }

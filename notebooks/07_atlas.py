@@ -31,12 +31,13 @@
 # %matplotlib inline
 import numpy as np
 
-from starclip_lib import exercises, figures
-from starclip_lib.atlas import principal_components, thin, umap_map
-from starclip_lib.embeddings import join, read_embeddings
-from starclip_lib.probing import labels_of
+from starclip_lib import figures
+from starclip_lib.metrics.atlas import principal_components, thin, umap_map
+from starclip_lib.metrics.probing import labels_of
+from starclip_lib.models.embeddings import join, read_embeddings
 from starclip_lib.run import Run
-from starclip_lib.widgets import Illustrated
+from starclip_lib.teaching import exercises
+from starclip_lib.widgets.base import Illustrated
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

@@ -32,14 +32,16 @@
 # %matplotlib inline
 import numpy as np
 
-from starclip_lib import exercises, figures, recipes
-from starclip_lib.corruptions import mock
-from starclip_lib.embeddings import predict_labels, read_embeddings
-from starclip_lib.emulator import default_emulator
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.limits import median_bound
-from starclip_lib.probing import average_views, labels_of, linear_probe, score_labels, score_table
+from starclip_lib import figures
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.selection import mock_stars
+from starclip_lib.metrics.limits import median_bound
+from starclip_lib.metrics.probing import average_views, labels_of, linear_probe, score_labels, score_table
+from starclip_lib.models.embeddings import predict_labels, read_embeddings
 from starclip_lib.run import Run
+from starclip_lib.teaching import exercises
+from starclip_lib.transforms.corruptions import extended_corruption, mock
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -77,11 +79,11 @@ probes = {
 # exactly the same five views of each test star.
 
 # %%
-seed, n_views = recipes.view_seed(run.params), run.params.corruption.n_views
-rows = {"supervised_cnn": data.rows("test"), "supervised_cnn_extended": recipes.mock_stars(data, run.params)["test"]}
+seed, n_views = run.params.seed, run.params.corruption.n_views
+rows = {"supervised_cnn": data.rows("test"), "supervised_cnn_extended": mock_stars(data, run.params)["test"]}
 kinds = {
     "supervised_cnn": ("supervised.ckpt", mock(run.params.corruption)),
-    "supervised_cnn_extended": ("supervised_extended.ckpt", recipes.extended_corruption(data, run.params)),
+    "supervised_cnn_extended": ("supervised_extended.ckpt", extended_corruption(data, run.params)),
 }
 
 # %%

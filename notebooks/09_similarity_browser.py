@@ -30,9 +30,9 @@
 
 # %%
 # %matplotlib inline
-from starclip_lib import exercises
 from starclip_lib.run import Run
-from starclip_lib.similarity_browser import SimilarityBrowser
+from starclip_lib.teaching import exercises
+from starclip_lib.widgets.similarity_browser import SimilarityBrowser
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

@@ -35,13 +35,16 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import exercises, figures, figures_spectra, observed
-from starclip_lib.atlas import principal_components
-from starclip_lib.embeddings import read_embeddings
-from starclip_lib.instruments import NIRSPEC
-from starclip_lib.probing import labels_of
-from starclip_lib.report import write_star_page
+from starclip_lib import figures
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.metrics.atlas import principal_components
+from starclip_lib.metrics.probing import labels_of
+from starclip_lib.models.embeddings import read_embeddings
+from starclip_lib.observed import analysis as observed
+from starclip_lib.observed import study
+from starclip_lib.pipeline.report import write_star_page
 from starclip_lib.run import Run
+from starclip_lib.teaching import exercises
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -106,7 +109,7 @@ pd.DataFrame(
 # %%
 for star in prepared.stars:
     template = observed.seen_template(star, data, run.params)
-    figure = figures_spectra.observed_spectrum(NIRSPEC.wavelength, star.flux, star.mask, template, star.name)
+    figure = figures.observed_spectrum(NIRSPEC.wavelength, star.flux, star.mask, template, star.name)
     run.save_figure(f"observed_{star.name}", figure)
     display(figure)
 
@@ -161,10 +164,10 @@ for star, z in zip(stars, analysis.z, strict=True):
 
 # %%
 if spectra and settings.study:
-    study = observed.corruption_study(run, data)
-    figure = figures.study(study)
+    table = study.corruption_study(run, data)
+    figure = figures.study(table)
     run.save_figure("observed_study", figure)
-    display(figure, study.pivot(index="treatment", columns="star").reindex(list(observed.STUDY)))
+    display(figure, table.pivot(index="treatment", columns="star").reindex(list(study.STUDY)))
 
 # %% [markdown]
 # ## Exercises

@@ -32,14 +32,14 @@
 # %matplotlib inline
 import numpy as np
 
-from starclip_lib import exercises
-from starclip_lib.corruptions import mock
-from starclip_lib.embeddings import join, read_embeddings
-from starclip_lib.evaluation import benchmark, clusters, figures, pairs, probes, residuals, strata
-from starclip_lib.labels import FE, LABELS, LOGG, TEFF
-from starclip_lib.probing import average_views, labels_of
-from starclip_lib.recipes import view_seed
+from starclip_lib import figures
+from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
+from starclip_lib.evaluation import benchmark, clusters, pairs, probes, residuals, strata
+from starclip_lib.metrics.probing import average_views, labels_of
+from starclip_lib.models.embeddings import join, read_embeddings
 from starclip_lib.run import Run
+from starclip_lib.teaching import exercises
+from starclip_lib.transforms.corruptions import mock
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -160,7 +160,7 @@ for name, cluster in grouped.items():
 # %%
 probe, judged = probed["nirspec after", "linear"], after["nirspec"].take("test")
 rows, n_views = data.rows("test"), run.params.corruption.n_views
-snr, gap = strata.view_conditions(data.nirspec, rows, mock(run.params.corruption), n_views, view_seed(run.params))
+snr, gap = strata.view_conditions(data.nirspec, rows, mock(run.params.corruption), n_views, run.params.seed)
 crowd = strata.neighbour_count(judged.z, after["nirspec"].take("train").z)
 
 # %%

@@ -34,18 +34,21 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from starclip_lib import baselines, exercises, figures_limits, limits
-from starclip_lib.baselines import Inputs, Views
-from starclip_lib.corruptions import mock, observed_views, views_and_snr
-from starclip_lib.embeddings import predict_labels, read_embeddings
-from starclip_lib.emulator import default_emulator
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import FE, LABELS, PLAIN, UNITS
-from starclip_lib.probing import average_views, fit_probe, labels_of, score_labels
-from starclip_lib.recipes import extended_corruption, mock_stars, view_seed
-from starclip_lib.retrieval import ranks_between, retrieval_scores, retrieval_table
+from starclip_lib import figures
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import FE, LABELS, PLAIN, UNITS
+from starclip_lib.data.selection import mock_stars
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.metrics import baselines, limits
+from starclip_lib.metrics.baselines import Inputs, Views
+from starclip_lib.metrics.probing import average_views, fit_probe, labels_of, score_labels
+from starclip_lib.metrics.retrieval import ranks_between, retrieval_scores, retrieval_table
+from starclip_lib.models.embeddings import predict_labels, read_embeddings
 from starclip_lib.run import Run
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.teaching import exercises
+from starclip_lib.transforms.corruptions import extended_corruption, mock
+from starclip_lib.transforms.views import observed_views, views_and_snr
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -54,7 +57,7 @@ overrides: dict = {}  # small changes, e.g. {"limits": {"n_stars": 20}}
 # %%
 run = Run.open(params_file, overrides)
 data, path, emulator = run.data(), run.need("embeddings.h5"), default_emulator()
-seed, n_views, corruption = view_seed(run.params), run.params.corruption.n_views, mock(run.params.corruption)
+seed, n_views, corruption = run.params.seed, run.params.corruption.n_views, mock(run.params.corruption)
 test = data.rows("test")
 inside = test[emulator.inside_domain(data.labels[test].astype(float))]
 sample = inside[: run.params.limits.n_stars]
@@ -75,7 +78,7 @@ at_100 = {
 }
 bound = {title: 100 / snr[:, None] * values for title, values in at_100.items()}  # the bound goes as one over the SNR
 shown = ("Teff", "logg", "Fe", "Mg", "V")
-figure = figures_limits.bounds_against(snr, bound, shown, "SNR per pixel")
+figure = figures.bounds_against(snr, bound, shown, "SNR per pixel")
 run.save_figure("bounds_snr", figure)
 figure
 
@@ -95,7 +98,7 @@ by_group = {
     )
     for i in (NIRSPEC, APOGEE)
 }
-figure = figures_limits.bounds_against(metallicity, by_group, shown, "[Fe/H]", log=False)
+figure = figures.bounds_against(metallicity, by_group, shown, "[Fe/H]", log=False)
 run.save_figure("bounds_feh", figure)
 figure
 
@@ -106,7 +109,7 @@ figure
 # strongest stretch. Molecules (CN, CO, OH) fill whole bands; metals have single lines.
 
 # %%
-figure = figures_limits.information_map(limits.information_density(emulator, stars[0], NIRSPEC, 100.0), NIRSPEC)
+figure = figures.information_map(limits.information_density(emulator, stars[0], NIRSPEC, 100.0), NIRSPEC)
 run.save_figure("information", figure)
 figure
 
@@ -116,7 +119,7 @@ figure
 # %%
 starts = np.arange(10000.0, 17000.0, 350.0)
 cost = limits.gap_cost(emulator, stars[:3], NIRSPEC, starts, run.params.corruption.gaps.width)
-figure = figures_limits.gap_costs(cost, starts)
+figure = figures.gap_costs(cost, starts)
 run.save_figure("gap_cost", figure)
 figure
 
@@ -183,7 +186,7 @@ table.round(3)
 
 # %%
 ratios = {name: np.array([s["rmse"][label] for label in LABELS]) / limit for name, s in scores.items()}
-figure = figures_limits.errors_over_limit(ratios)
+figure = figures.errors_over_limit(ratios)
 run.save_figure("over_limit", figure)
 figure
 
@@ -213,7 +216,7 @@ bins = [np.flatnonzero((one >= low) & (one <= high)) for low, high in pairwise(e
 
 # %%
 by_snr = np.array([np.sqrt((own[b] ** 2).mean(axis=0)) / limits.rms_bound(every[b], NIRSPEC, prior) for b in bins])
-figure = figures_limits.ratio_by_snr([one[b].mean() for b in bins], by_snr)
+figure = figures.ratio_by_snr([one[b].mean() for b in bins], by_snr)
 run.save_figure("limit_by_snr", figure)
 figure
 

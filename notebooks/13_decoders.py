@@ -33,16 +33,17 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import exercises
-from starclip_lib.corruptions import mock, observed_views
-from starclip_lib.embeddings import read_embeddings
-from starclip_lib.emulator import default_emulator
-from starclip_lib.evaluation import anomalies, figures
+from starclip_lib import figures
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.evaluation import anomalies
 from starclip_lib.evaluation.decoders import Decoder, SpectrumBasis, regions, spectrum_scores, view_coefficients
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.probing import labels_of
-from starclip_lib.recipes import view_seed
+from starclip_lib.metrics.probing import labels_of
+from starclip_lib.models.embeddings import read_embeddings
 from starclip_lib.run import Run
+from starclip_lib.teaching import exercises
+from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import observed_views
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -51,7 +52,7 @@ overrides: dict = {}  # small changes, e.g. {"evaluation": {"line_height": 0.05}
 # %%
 run = Run.open(params_file, overrides)
 data, path, settings = run.data(), run.need("embeddings.h5"), run.params.evaluation
-seed, views = view_seed(run.params), run.params.corruption.n_views
+seed, views = run.params.seed, run.params.corruption.n_views
 train, val, test = (data.rows(split) for split in ("train", "val", "test"))
 
 # %% [markdown]

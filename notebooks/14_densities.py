@@ -33,15 +33,16 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import exercises
-from starclip_lib.embeddings import read_embeddings
-from starclip_lib.evaluation import attenuation, densities, figures
+from starclip_lib import figures
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, label_index
+from starclip_lib.evaluation import attenuation, densities
 from starclip_lib.evaluation.decoders import SpectrumBasis
-from starclip_lib.figures import MAIN_LABELS
-from starclip_lib.instruments import NIRSPEC
-from starclip_lib.labels import ASPCAP_ERROR, LABELS, label_index
-from starclip_lib.probing import average_views, fit_probe, labels_of
+from starclip_lib.figures.embeddings import MAIN_LABELS
+from starclip_lib.metrics.probing import average_views, fit_probe, labels_of
+from starclip_lib.models.embeddings import read_embeddings
 from starclip_lib.run import Run
+from starclip_lib.teaching import exercises
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

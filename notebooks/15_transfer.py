@@ -33,14 +33,14 @@
 import pandas as pd
 import torch
 
-from starclip_lib import exercises
-from starclip_lib.batches import SpectrumSource
-from starclip_lib.corruptions import mock
-from starclip_lib.embeddings import as_embeddings, run_encoder
-from starclip_lib.evaluation import ablation, figures, pairs, scaling, transfer
-from starclip_lib.recipes import extended_corruption, view_seed
+from starclip_lib import figures
+from starclip_lib.evaluation import ablation, pairs, scaling, transfer
+from starclip_lib.models.embeddings import as_embeddings, run_encoder
 from starclip_lib.run import Run
-from starclip_lib.settings import EncoderParams, TrainParams
+from starclip_lib.settings.training import EncoderParams, TrainParams
+from starclip_lib.teaching import exercises
+from starclip_lib.training.batches import SpectrumSource
+from starclip_lib.transforms.corruptions import extended_corruption, mock
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -72,7 +72,7 @@ cpu, seed = torch.device("cpu"), params.seed
 encoders = tuple(run.model(f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee"))
 sources = {
     part: (
-        SpectrumSource(data.nirspec.flux, rows, cpu, mock(params.corruption), copies, view_seed(params)),
+        SpectrumSource(data.nirspec.flux, rows, cpu, mock(params.corruption), copies, params.seed),
         SpectrumSource(data.apogee.flux, rows, cpu),
     )
     for part, rows, copies in (("train", train, 0), ("val", val, 1))
@@ -90,7 +90,7 @@ trained = {
 # %%
 curves = {}
 for variant, (model, _) in trained.items():
-    options = {"corruption": mock(params.corruption), "seed": view_seed(params)}
+    options = {"corruption": mock(params.corruption), "seed": params.seed}
     z = (
         run_encoder(model.encoder_a, data.nirspec.flux, test, **options),
         run_encoder(model.encoder_b, data.apogee.flux, test),

@@ -33,11 +33,12 @@
 import torch
 import torch.nn.functional as F
 
-from starclip_lib import exercises, figures
-from starclip_lib.contrastive import info_nce
+from starclip_lib import figures
+from starclip_lib.models.contrastive import info_nce
 from starclip_lib.run import Run
-from starclip_lib.toy import ToySurvey, align_toy, observe_toy, toy_encoder, toy_scores
-from starclip_lib.widgets import Stops
+from starclip_lib.teaching import exercises
+from starclip_lib.teaching.toy import ToySurvey, align_toy, observe_toy, toy_encoder, toy_scores
+from starclip_lib.widgets.base import Stops
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

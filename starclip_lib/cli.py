@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from starclip_lib import __version__
-from starclip_lib.config import StarclipError, merge_assignments
+from starclip_lib.errors import StarclipError
+from starclip_lib.settings.params import merge_assignments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -113,8 +114,8 @@ def _say(line: str) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from starclip_lib.pipeline import run_pipeline  # imports Jupyter and torch, which `--help` need not wait for
-    from starclip_lib.report import headlines, read_metrics
+    from starclip_lib.pipeline.report import headlines, read_metrics
+    from starclip_lib.pipeline.runner import run_pipeline  # imports Jupyter and torch, which `--help` need not wait for
     from starclip_lib.run import Run
 
     overrides = merge_assignments(arguments.set)
@@ -154,7 +155,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from starclip_lib.pipeline import run_evaluation
+    from starclip_lib.pipeline.runner import run_evaluation
     from starclip_lib.run import Run
 
     overrides = merge_assignments(arguments.set)
@@ -164,8 +165,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _browse(arguments: argparse.Namespace) -> None:
-    from starclip_lib.browse import browse
     from starclip_lib.run import Run, project_root
+    from starclip_lib.widgets.browser_page import browse
 
     file = arguments.params or project_root(Path.cwd()) / "params" / "quick.yaml"
     overrides = merge_assignments(arguments.set)
@@ -175,9 +176,9 @@ def _browse(arguments: argparse.Namespace) -> None:
 
 
 def _fetch_apogee(arguments: argparse.Namespace) -> None:
-    from starclip_lib.apogee_dr17 import fetch_apogee
-    from starclip_lib.config import load_params
     from starclip_lib.run import project_root
+    from starclip_lib.settings.params import load_params
+    from starclip_lib.surveys.apogee_dr17 import fetch_apogee
 
     file = arguments.params or project_root(Path.cwd()) / "params" / "apogee.yaml"
     params = load_params(file, merge_assignments(arguments.set))
@@ -187,9 +188,9 @@ def _fetch_apogee(arguments: argparse.Namespace) -> None:
 
 
 def _import_original(arguments: argparse.Namespace) -> None:
-    from starclip_lib.original import import_original
     from starclip_lib.run import project_root
-    from starclip_lib.settings import Params
+    from starclip_lib.settings.params import Params
+    from starclip_lib.surveys.original import import_original
 
     output = arguments.output or project_root(Path.cwd()) / "archive" / "original" / "original.h5"
     defaults = Params()
@@ -201,7 +202,7 @@ def _import_original(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from starclip_lib.report import compare, read_metrics
+    from starclip_lib.pipeline.report import compare, read_metrics
     from starclip_lib.run import project_root
 
     def find(name: str) -> Path:

@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from starclip_lib.config import DataError
-
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -34,25 +30,3 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write JSON atomically, indented, and refuse NaN and infinity (no JSON reader has to accept them)."""
     with atomic_path(path) as part:
         part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def save_tensors(path: str | Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain Python values atomically (a NumPy scalar would make the file unreadable)."""
-    with atomic_path(path) as part:
-        torch.save(content, part)
-
-
-def load_tensors(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values to the CPU; nothing in it is executed.
-
-    Raises DataError if it is missing, truncated or holds anything else.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except Exception as error:  # torch raises several kinds for a damaged or unsafe file
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path} is damaged or no checkpoint of this project ({reason}); delete it and train anew"
-        ) from error

@@ -14,28 +14,15 @@ from typing import Any
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
-from starclip_lib.config import DataError, load_params
-from starclip_lib.datasets import data_file
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
 from starclip_lib.files import atomic_path, write_json
-from starclip_lib.models import Model
-from starclip_lib.recipes import resume_file
-from starclip_lib.settings import Params
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.models.checkpoint import Model, resume_file
+from starclip_lib.settings.params import Params, load_params
+from starclip_lib.surveys.curation import data_file
 
-_DATA_CODE = ("labels", "instruments", "emulator", "spectra", "simulate", "datasets", "data/emulator.npz")
-_TRAIN_CODE = (
-    "encoders",
-    "contrastive",
-    "continuum",
-    "corruptions",
-    "gaps",
-    "batches",
-    "training",
-    "embeddings",
-    "calibration",
-    "recipes",
-    "data/nirspec-gaps.csv",
-)
+_DATA_CODE = ("data", "surveys")
+_TRAIN_CODE = ("models", "transforms", "training", "data")
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ STAGES = {
         "06_retrieval",
         ("seed", "mockstarclip", "corruption", "precision"),
         ("data.h5", "starclip.ckpt", "mockstarclip.ckpt"),
-        (*_TRAIN_CODE, "embed_run"),
+        _TRAIN_CODE,
     ),
 }
 
@@ -78,7 +65,9 @@ def _code_digest(names: tuple[str, ...]) -> str:
     package = files("starclip_lib")
     digest = hashlib.sha256()
     for name in names:
-        digest.update((package / (name if "." in name else f"{name}.py")).read_bytes())
+        for path in sorted(Path(str(package / name)).rglob("*.*")):
+            if path.suffix != ".pyc":
+                digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from starclip_lib import embed_run, recipes
-from starclip_lib.batches import pick_device
-from starclip_lib.datasets import make_data_set
-from starclip_lib.distributed import agreed, rank, session
+from starclip_lib.models.embeddings import embed_all
 from starclip_lib.run import Run
+from starclip_lib.surveys.curation import make_data_set
+from starclip_lib.training import recipes
+from starclip_lib.training.devices import agreed, pick_device, rank, session
 
 Make = Callable[[Path], None]
 
@@ -34,7 +34,7 @@ def train_models(run: Run, say: Callable[[str], None] = print) -> None:
             run, "supervised_extended.ckpt", lambda p: recipes.train_supervised_extended(p, data, params, cnn), say
         )
         models = start, path("mockstarclip.ckpt")
-        _alone(run, "embeddings.h5", lambda p: embed_run.embed_all(p, data, params, *models), say)
+        _alone(run, "embeddings.h5", lambda p: embed_all(p, data, params, *models), say)
 
 
 def _together(run: Run, file: str, make: Make, say: Callable[[str], None]) -> None:

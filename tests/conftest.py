@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib import embed_run, recipes
-from starclip_lib.config import load_params
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.models.embeddings import embed_all
 from starclip_lib.run import Run
-from starclip_lib.settings import Params
-from starclip_lib.simulate import simulate_survey
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.settings.params import Params, load_params
+from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.training import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,7 +52,7 @@ def finished(tmp_path_factory, params: Params, survey: PairedSpectra) -> Run:
     run.build("starclip.ckpt", lambda p: recipes.train_starclip(p, survey, params, *start))
     run.build("mockstarclip.ckpt", lambda p: recipes.train_mockstarclip(p, survey, params, path("starclip.ckpt")))
     models = (path("starclip.ckpt"), path("mockstarclip.ckpt"))
-    run.build("embeddings.h5", lambda p: embed_run.embed_all(p, survey, params, *models))
+    run.build("embeddings.h5", lambda p: embed_all(p, survey, params, *models))
     return run
 
 

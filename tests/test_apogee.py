@@ -13,7 +13,14 @@ from astropy.io import fits
 from astropy.table import Table
 from conftest import ROOT
 
-from starclip_lib.apogee import (
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.fitting import fit_spectrum
+from starclip_lib.data.instruments import APOGEE
+from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.errors import DataError
+from starclip_lib.metrics.limits import cramer_rao
+from starclip_lib.settings.data import DataParams
+from starclip_lib.surveys.apogee import (
     CATALOGUE_COLUMNS,
     catalogue_labels,
     read_all_star,
@@ -22,14 +29,7 @@ from starclip_lib.apogee import (
     read_folder,
     select_giants,
 )
-from starclip_lib.config import DataError
-from starclip_lib.emulator import default_emulator
-from starclip_lib.fitting import fit_spectrum
-from starclip_lib.instruments import APOGEE
-from starclip_lib.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
-from starclip_lib.limits import cramer_rao
-from starclip_lib.settings_data import DataParams
-from starclip_lib.simulate import simulate_survey
+from starclip_lib.surveys.simulate import simulate_survey
 
 REAL = ROOT.parent / "shared" / "apogee"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"real APOGEE files are not part of the project ({REAL})")
@@ -133,7 +133,7 @@ def test_the_catalogue_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "allStar.fits"
     wide = table.assign(APOGEE_ID=table["APOGEE_ID"] + "   ", UNUSED=1.0)
     Table.from_pandas(wide).write(path)
-    monkeypatch.setattr("starclip_lib.apogee._BLOCK", 7)
+    monkeypatch.setattr("starclip_lib.surveys.apogee._BLOCK", 7)
     read = read_all_star(path)
     assert list(read.columns) == list(CATALOGUE_COLUMNS)
     assert read["APOGEE_ID"].tolist() == table["APOGEE_ID"].tolist()

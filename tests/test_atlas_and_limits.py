@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from starclip_lib.atlas import principal_components, thin, umap_map
-from starclip_lib.config import DataError
-from starclip_lib.embeddings import Embeddings
-from starclip_lib.emulator import default_emulator
-from starclip_lib.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
-from starclip_lib.labels import ASPCAP_ERROR, FE, LABELS, PUBLISHED_SPREAD
-from starclip_lib.limits import (
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
+from starclip_lib.data.labels import ASPCAP_ERROR, FE, LABELS, PUBLISHED_SPREAD
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
+from starclip_lib.metrics.atlas import principal_components, thin, umap_map
+from starclip_lib.metrics.limits import (
     IdealMatcher,
     _nuisances,
     bounds,
@@ -25,8 +25,8 @@ from starclip_lib.limits import (
     snr_from_ivar,
     view_information,
 )
-from starclip_lib.simulate import perturb
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.surveys.simulate import perturb
 
 
 def test_principal_components_are_the_singular_vectors(rng: np.random.Generator) -> None:

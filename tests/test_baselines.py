@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from sklearn.cross_decomposition import CCA
 
-from starclip_lib import baselines
-from starclip_lib.baselines import CanonicalCorrelation, Inputs, Views
-from starclip_lib.config import DataError
-from starclip_lib.corruptions import mock, observed_views
-from starclip_lib.emulator import default_emulator
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import PUBLISHED_SPREAD
-from starclip_lib.retrieval import ranks_between
-from starclip_lib.settings import CorruptionParams
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import PUBLISHED_SPREAD
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
+from starclip_lib.metrics import baselines
+from starclip_lib.metrics.baselines import CanonicalCorrelation, Inputs, Views
+from starclip_lib.metrics.retrieval import ranks_between
+from starclip_lib.settings.training import CorruptionParams
+from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import observed_views
 
 
 def test_missing_pixels_are_at_the_mean(rng: np.random.Generator) -> None:

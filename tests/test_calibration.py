@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import multivariate_normal
 
-from starclip_lib.calibration import calibrated
-from starclip_lib.config import ConfigError, DataError, load_params
-from starclip_lib.contrastive import partner_first
-from starclip_lib.encoders import Encoder, make_encoder
-from starclip_lib.history import History
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import LabelScaler
-from starclip_lib.models import Model
-from starclip_lib.settings import EncoderParams
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import LabelScaler
+from starclip_lib.errors import ConfigError, DataError
+from starclip_lib.models.calibration import calibrated
+from starclip_lib.models.checkpoint import History, Model
+from starclip_lib.models.contrastive import partner_first
+from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.settings.params import load_params
+from starclip_lib.settings.training import EncoderParams
 
 ROOT = Path(__file__).parent.parent
 

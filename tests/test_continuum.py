@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib.continuum import PseudoContinuum, line_free_pixels
-from starclip_lib.corruptions import mock
-from starclip_lib.instruments import NIRSPEC
-from starclip_lib.settings import CorruptionParams
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.settings.training import CorruptionParams
+from starclip_lib.transforms.continuum import PseudoContinuum, line_free_pixels
+from starclip_lib.transforms.corruptions import mock
 
 WAVE = torch.from_numpy(NIRSPEC.wavelength.astype(np.float32))
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from starclip_lib.contrastive import StarCLIP, info_nce, partner_first
-from starclip_lib.encoders import make_encoder
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.settings import AlignParams, EncoderParams
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.models.contrastive import StarCLIP, info_nce, partner_first
+from starclip_lib.models.encoders import make_encoder
+from starclip_lib.settings.training import AlignParams, EncoderParams
 
 
 def by_hand(z_a: np.ndarray, z_b: np.ndarray, scale: float, star: np.ndarray | None = None) -> float:

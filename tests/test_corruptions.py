@@ -7,21 +7,21 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from starclip_lib.corruptions import (
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.seeds import seeded
+from starclip_lib.settings.training import CorruptionParams, GapParams
+from starclip_lib.transforms.corruptions import (
     PASCHEN_LINES,
     DeadPixels,
     Denormalisation,
     DetectorGaps,
     GaussianNoise,
     PaschenSubstitution,
-    corrupted_views,
     extended_mock,
     mock,
-    seeded,
 )
-from starclip_lib.gaps import GapModel
-from starclip_lib.instruments import NIRSPEC
-from starclip_lib.settings import CorruptionParams, GapParams
+from starclip_lib.transforms.gaps import GapModel
+from starclip_lib.transforms.views import corrupted_views
 
 WAVE = NIRSPEC.wavelength
 
@@ -161,7 +161,7 @@ def test_views_do_not_depend_on_which_rows_are_asked_for(survey) -> None:
 
 
 def test_views_in_several_blocks(survey, monkeypatch) -> None:
-    monkeypatch.setattr("starclip_lib.corruptions._VIEW_BLOCK", 50)
+    monkeypatch.setattr("starclip_lib.transforms.views._VIEW_BLOCK", 50)
     rows = np.array([10, 60, 149, 61])
     found = {}
     for place, view, batch in corrupted_views(survey.nirspec.flux, rows, None, 1, 0):

@@ -14,16 +14,16 @@ import torch
 import torch.multiprocessing as mp
 from conftest import ROOT
 
-from starclip_lib.batches import SpectrumSource
-from starclip_lib.contrastive import StarCLIP
-from starclip_lib.distributed import session, share, wrapped
-from starclip_lib.encoders import make_encoder
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.models import Model
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.contrastive import StarCLIP
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.run import Run
-from starclip_lib.settings import AlignParams, EncoderParams, TrainParams
-from starclip_lib.spectra import PairedSpectra
-from starclip_lib.training import align
+from starclip_lib.settings.training import AlignParams, EncoderParams, TrainParams
+from starclip_lib.training.batches import SpectrumSource
+from starclip_lib.training.devices import session, share, wrapped
+from starclip_lib.training.loop import align
 
 CPU = torch.device("cpu")
 SMALL = EncoderParams(width=16, depth=1)

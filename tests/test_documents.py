@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from starclip_lib.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -13,18 +13,18 @@ from archive_server import Archive, serve
 from astropy.table import Table
 from test_apogee import catalogue, write_aspcap
 
-from starclip_lib.apogee_dr17 import fetch_apogee
 from starclip_lib.cli import main
-from starclip_lib.config import DataError
-from starclip_lib.datasets import make_data_set, real_examples
-from starclip_lib.download import Downloader, Missing, Unreachable
-from starclip_lib.emulator import default_emulator
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import LABELS
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import LABELS
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
 from starclip_lib.run import Run
-from starclip_lib.settings import Params
-from starclip_lib.settings_data import ArchiveParams, DataParams
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.settings.data import ArchiveParams, DataParams
+from starclip_lib.settings.params import Params
+from starclip_lib.surveys.apogee_dr17 import fetch_apogee
+from starclip_lib.surveys.curation import make_data_set, real_examples
+from starclip_lib.surveys.download import Downloader, Missing, Unreachable
 
 N = 48
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib.config import DataError
-from starclip_lib.corruptions import corrupted_views, mock
-from starclip_lib.embeddings import (
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.data.labels import LabelScaler
+from starclip_lib.errors import DataError
+from starclip_lib.models.checkpoint import History, Model
+from starclip_lib.models.embeddings import (
     as_embeddings,
     join,
     predict_labels,
@@ -17,12 +19,10 @@ from starclip_lib.embeddings import (
     run_encoder,
     write_embeddings,
 )
-from starclip_lib.encoders import make_encoder
-from starclip_lib.history import History
-from starclip_lib.instruments import NIRSPEC
-from starclip_lib.labels import LabelScaler
-from starclip_lib.models import Model
-from starclip_lib.settings import CorruptionParams, EncoderParams
+from starclip_lib.models.encoders import make_encoder
+from starclip_lib.settings.training import CorruptionParams, EncoderParams
+from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import corrupted_views
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from starclip_lib.config import DataError
-from starclip_lib.emulator import Emulator, default_emulator
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import LABELS
+from starclip_lib.data.emulator import Emulator, default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import LABELS
+from starclip_lib.errors import DataError
 
 OVER_IRON = {
     "C": 0.1,

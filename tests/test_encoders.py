@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from starclip_lib.encoders import make_encoder
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.settings import EncoderParams
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.models.encoders import make_encoder
+from starclip_lib.settings.training import EncoderParams
 
 PAPER = EncoderParams(kind="starnet", input_scaling="none", lift=0.0)
 

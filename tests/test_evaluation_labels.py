@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from starclip_lib.config import DataError
+from starclip_lib.errors import DataError
 from starclip_lib.evaluation.attenuation import LinearFit, NetworkFit, attenuation_factor, slope
 from starclip_lib.evaluation.densities import (
     LEVELS,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starclip_lib.config import DataError
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.errors import DataError
 from starclip_lib.evaluation.anomalies import ResidualScore, add_emission_line, detection_rate
 from starclip_lib.evaluation.decoders import Decoder, SpectrumBasis, filled, regions, spectrum_scores
-from starclip_lib.instruments import APOGEE, NIRSPEC
 
 
 def low_rank_spectra(rng: np.random.Generator, n: int, rank: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import r2_score
 
-from starclip_lib.config import DataError
-from starclip_lib.corruptions import measured_snr
-from starclip_lib.embeddings import Embeddings
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.errors import DataError
 from starclip_lib.evaluation import clusters, pairs, probes, residuals, strata
 from starclip_lib.evaluation.resampling import (
     Interval,
@@ -21,7 +20,8 @@ from starclip_lib.evaluation.resampling import (
     r2_statistic,
     star_weights,
 )
-from starclip_lib.instruments import NIRSPEC
+from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.transforms.views import measured_snr
 
 
 def test_weights_are_draws_of_whole_stars() -> None:

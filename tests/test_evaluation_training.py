@@ -8,16 +8,16 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from sklearn.metrics import r2_score
 
-from starclip_lib.batches import SpectrumSource
-from starclip_lib.config import DataError
-from starclip_lib.corruptions import mock
-from starclip_lib.encoders import Encoder, make_encoder
+from starclip_lib.data.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM
+from starclip_lib.data.labels import LabelScaler
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
 from starclip_lib.evaluation import ablation, transfer
 from starclip_lib.evaluation.scaling import error_at, fit_power_law
-from starclip_lib.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM
-from starclip_lib.labels import LabelScaler
-from starclip_lib.settings import AlignParams, CorruptionParams, EncoderParams, TrainParams
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.settings.training import AlignParams, CorruptionParams, EncoderParams, TrainParams
+from starclip_lib.training.batches import SpectrumSource
+from starclip_lib.transforms.corruptions import mock
 
 CPU = torch.device("cpu")
 SMALL = EncoderParams(width=16, depth=1)

@@ -7,9 +7,9 @@ import re
 import pytest
 from conftest import ROOT
 
-from starclip_lib.config import DataError
-from starclip_lib.exercises import EXERCISES, check
-from starclip_lib.pipeline import every_notebook
+from starclip_lib.errors import DataError
+from starclip_lib.pipeline.notebooks import every_notebook
+from starclip_lib.teaching.exercises import EXERCISES, check
 
 # Worked out by hand, not taken from the module.
 ANSWERS = {

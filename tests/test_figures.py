@@ -9,15 +9,15 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from starclip_lib import figures, figures_spectra
-from starclip_lib.apogee import ApogeeSpectrum
-from starclip_lib.fitting import fit_spectrum
-from starclip_lib.gaps import GapModel, read_gaps, read_trace_image
-from starclip_lib.history import History
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import LABELS
-from starclip_lib.probing import Predictions, score_labels
-from starclip_lib.settings import GapParams
+from starclip_lib import figures
+from starclip_lib.data.fitting import fit_spectrum
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import LABELS
+from starclip_lib.metrics.probing import Predictions, score_labels
+from starclip_lib.models.checkpoint import History
+from starclip_lib.settings.training import GapParams
+from starclip_lib.surveys.apogee import ApogeeSpectrum
+from starclip_lib.transforms.gaps import GapModel, read_gaps, read_trace_image
 
 
 def every_figure(survey) -> dict[str, Figure]:
@@ -32,24 +32,20 @@ def every_figure(survey) -> dict[str, Figure]:
     bounds = {"bound": dict.fromkeys(LABELS, 0.05)}
     real = ApogeeSpectrum("2M1", apogee[0], survey.apogee.ivar[0], survey.apogee.mask[0])
     return {
-        "kiel": figures_spectra.kiel_diagram(labels),
-        "spread": figures_spectra.spread_check(labels),
-        "patterns": figures_spectra.abundance_patterns(labels),
-        "correlations": figures_spectra.label_correlations(labels),
-        "metallicities": figures_spectra.metallicity_histograms({"all": labels[:, 16], "some": labels[:9, 16]}),
-        "pairs": figures_spectra.example_pairs(apogee[:2], nirspec[:2], labels[:2]),
-        "residuals": figures_spectra.residuals(apogee[0], np.abs(apogee[1]), (15900, 16400)),
-        "steps": figures_spectra.corruption_steps({"a": nirspec[0], "b": nirspec[1]}),
-        "before and after": figures_spectra.before_and_after(nirspec[0], nirspec[1], (9000, 18000)),
-        "traces": figures_spectra.trace_image(read_trace_image(), gaps),
-        "draws": figures_spectra.gap_draws(gaps, {"a": (gaps.start, gaps.start), "b": (gaps.start, gaps.start)}),
-        "densities": figures_spectra.gap_densities(gaps, kde),
-        "neighbours": figures_spectra.neighbours(
-            apogee[0], apogee[1:3], ["q", "1", "2"], APOGEE.wavelength, (15700, 15800)
-        ),
-        "observed": figures_spectra.observed_spectrum(
-            NIRSPEC.wavelength, nirspec[0], np.zeros(8192, bool), nirspec[1], "star"
-        ),
+        "kiel": figures.kiel_diagram(labels),
+        "spread": figures.spread_check(labels),
+        "patterns": figures.abundance_patterns(labels),
+        "correlations": figures.label_correlations(labels),
+        "metallicities": figures.metallicity_histograms({"all": labels[:, 16], "some": labels[:9, 16]}),
+        "pairs": figures.example_pairs(apogee[:2], nirspec[:2], labels[:2]),
+        "residuals": figures.residuals(apogee[0], np.abs(apogee[1]), (15900, 16400)),
+        "steps": figures.corruption_steps({"a": nirspec[0], "b": nirspec[1]}),
+        "before and after": figures.before_and_after(nirspec[0], nirspec[1], (9000, 18000)),
+        "traces": figures.trace_image(read_trace_image(), gaps),
+        "draws": figures.gap_draws(gaps, {"a": (gaps.start, gaps.start), "b": (gaps.start, gaps.start)}),
+        "densities": figures.gap_densities(gaps, kde),
+        "neighbours": figures.neighbours(apogee[0], apogee[1:3], ["q", "1", "2"], APOGEE.wavelength, (15700, 15800)),
+        "observed": figures.observed_spectrum(NIRSPEC.wavelength, nirspec[0], np.zeros(8192, bool), nirspec[1], "star"),
         "losses": figures.loss_curves({"a": History([1.0, 0.5], [1.0, 0.6], [0.1, 0.4], [1e-3] * 2, [1.0] * 2)}),
         "predicted": figures.predicted_against_true(labels, {"one": predictions}, scores),
         "similarity": figures.similarity_matrices({"a": np.eye(4), "b": np.eye(4)}),
@@ -60,7 +56,7 @@ def every_figure(survey) -> dict[str, Figure]:
         "bounds": figures.errors_and_bounds(scores, bounds),
         "cosines": figures.cosine_histograms({"a": rng.uniform(0.5, 1, 50)}),
         "iron": figures.over_iron(labels, {"one": predicted}),
-        "real": figures_spectra.real_over_emulated([real], [fit_spectrum(real.flux, real.ivar, APOGEE)]),
+        "real": figures.real_over_emulated([real], [fit_spectrum(real.flux, real.ivar, APOGEE)]),
         "study": figures.study(
             pd.DataFrame({"treatment": ["a", "a", "b", "b"], "star": ["1", "2"] * 2, "Teff [K]": [1, 2, 3, 4]})
         ),

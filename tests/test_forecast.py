@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from starclip_lib import forecast as module
-from starclip_lib.config import load_params
-from starclip_lib.forecast import forecast, training_steps
+from starclip_lib.pipeline import forecast as module
+from starclip_lib.pipeline.forecast import forecast, training_steps
+from starclip_lib.settings.params import load_params
 
 CPU = torch.device("cpu")
 

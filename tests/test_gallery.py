@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from test_nirspec import observe, table, write
 
-from starclip_lib.config import DataError
-from starclip_lib.embeddings import read_embeddings
-from starclip_lib.gallery import EXTENDED, SPACES, Gallery
-from starclip_lib.labels import FE, LOGG, TEFF
-from starclip_lib.retrieval import SimilarityIndex
+from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.errors import DataError
+from starclip_lib.metrics.retrieval import SimilarityIndex
+from starclip_lib.models.embeddings import read_embeddings
+from starclip_lib.widgets.gallery import EXTENDED, SPACES, Gallery
 
 
 @pytest.fixture(scope="module")

@@ -9,41 +9,83 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-# Each module may import from those in front of it only (docs/design.md).
-ORDER = (
-    "settings_data", "settings", "config", "exercises", "files", "labels", "instruments", "emulator", "fitting",
-    "spectra", "simulate", "download", "apogee", "datasets", "apogee_dr17", "foreign_files", "original",
-    "continuum", "nirspec", "nirspec_files", "gaps", "corruptions", "distributed", "encoders", "contrastive",
-    "calibration", "batches", "history", "training", "models", "embeddings", "recipes", "embed_run", "retrieval",
-    "probing",
-    "baselines", "atlas", "limits", "evaluation.resampling", "evaluation.probes", "evaluation.benchmark",
-    "evaluation.clusters", "evaluation.strata", "evaluation.residuals", "evaluation.pairs", "evaluation.decoders",
-    "evaluation.anomalies", "evaluation.densities", "evaluation.attenuation", "evaluation.transfer",
-    "evaluation.scaling", "evaluation.ablation", "toy", "style", "evaluation.figures", "figures_spectra", "figures",
-    "figures_browser", "figures_limits", "run", "observed", "gallery", "widgets", "live_figure", "similarity_panels",
-    "similarity_browser", "corruption_explorer", "training_viewer", "browse", "stages", "forecast", "report",
-    "pipeline", "refresh", "cli",
-)  # fmt: skip
 PACKAGE = ROOT / "starclip_lib"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+# The floors from the bottom to the top (docs/design.md): a room may import from the floors below it, and within itself.
+FLOORS = (
+    ("errors", "seeds"), ("files", "settings"), ("data",), ("transforms", "surveys"), ("models",),
+    ("metrics", "training"),
+    ("evaluation", "teaching", "observed"), ("stages",), ("run", "figures"), ("widgets",), ("pipeline",), ("cli",),
+)  # fmt: skip
+NO_TORCH = ("errors", "files", "settings", "data")
+DRAWING = ("figures", "widgets", "pipeline")  # besides the notebooks
+# What the floors alone would allow.
+FORBIDDEN = {"models": {"surveys"}, "transforms": {"surveys"}, "metrics": {"surveys", "training"}}
 
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def imported(path: Path) -> set[str]:
+def room_of(path: Path) -> str:
+    return name_of(path).split(".")[0]
+
+
+def imported(source: str) -> set[str]:
+    """Every module that a source file imports, wherever the import stands; of ours with what is taken from it."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("starclip_lib."):
-            names.add(node.module.removeprefix("starclip_lib."))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute here"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.stem != "__init__"], ids=name_of)
-def test_imports_point_one_way(path: Path) -> None:
-    before = ORDER[: ORDER.index(name_of(path))]
-    assert imported(path) <= set(before)
+def rooms(source: str) -> set[str]:
+    """The rooms of the package that a source file imports from; '__init__' for the front door."""
+    ours = [name.split(".")[1:] for name in imported(source) if name.split(".")[0] == "starclip_lib"]
+    return {parts[0] if parts and _is_room(parts[0]) else "__init__" for parts in ours}
+
+
+def _is_room(name: str) -> bool:
+    return (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()
+
+
+def test_rooms_are_seen_however_they_are_imported() -> None:
+    for line in ("from starclip_lib import run", "import starclip_lib.run", "from starclip_lib.run import Run"):
+        assert rooms(line) == {"run"}
+        assert rooms(f"def later():\n    {line}") == {"run"}
+    assert rooms("from starclip_lib import __version__") == {"__init__"}
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {room_of(path) for path in MODULES} - {"__init__"} == {room for floor in FLOORS for room in floor}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) != "__init__"], ids=name_of)
+def test_imports_point_down(path: Path) -> None:
+    room = room_of(path)
+    floor = next(number for number, names in enumerate(FLOORS) if room in names)
+    below = {name for names in FLOORS[:floor] for name in names} - FORBIDDEN.get(room, set())
+    found = rooms(path.read_text()) - {room}
+    if "__init__" in found:  # the version, and nothing else: the front door stands above everything
+        assert {n for n in imported(path.read_text()) if n.count(".") == 1 and n.startswith("starclip_lib.")} & {
+            "starclip_lib.__version__"
+        }
+    assert found - {"__init__"} <= below
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
+    packages = {name.split(".")[0] for name in imported(path.read_text())}
+    if room_of(path) in NO_TORCH:
+        assert "torch" not in packages
+    if room_of(path) not in DRAWING:
+        assert not packages & {"matplotlib", "plotly", "ipywidgets"}
+    if room_of(path) not in {"pipeline", "widgets"}:
+        assert not packages & {"papermill", "nbformat", "jupytext"}
 
 
 def test_modules_stay_readable() -> None:
@@ -57,9 +99,9 @@ def test_no_module_touches_global_random_state_or_unpickles() -> None:
         assert "np.random.seed" not in text, path
         assert "weights_only=False" not in text, path
         assert "import pickle" not in text, path
-        assert ("from pickle import" in text) == (path.stem == "foreign_files"), path  # its restricted unpickler
+        assert ("from pickle import" in text) == (path.stem == "pandas_files"), path  # its restricted unpickler
         assert "manual_seed_all" not in text, path
-        assert text.count("torch.manual_seed") == (path.stem == "encoders"), path  # inside fork_rng
+        assert text.count("torch.manual_seed") == (path.stem == "seeds"), path  # inside fork_rng
 
 
 def test_versions_are_pinned() -> None:
@@ -68,9 +110,13 @@ def test_versions_are_pinned() -> None:
         assert "==" in requirement, requirement
 
 
-def test_every_figure_function_returns_a_figure_and_is_documented() -> None:
-    for name in ("figures", "figures_spectra", "figures_limits", "evaluation/figures"):
-        for node in ast.parse((ROOT / "starclip_lib" / f"{name}.py").read_text()).body:
+def test_figures_return_a_figure_and_neither_save_nor_show_it() -> None:
+    for path in (PACKAGE / "figures").glob("*.py"):
+        text = path.read_text()
+        assert not {"savefig", "write_html", "write_image", "show"} & {
+            node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)
+        }
+        for node in ast.parse(text).body if path.stem not in {"style", "__init__"} else ():
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), node.name
                 assert "Figure" in ast.unparse(node.returns), node.name

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib.config import DataError
-from starclip_lib.encoders import make_encoder
-from starclip_lib.files import save_tensors
-from starclip_lib.history import History
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import LabelScaler
-from starclip_lib.models import Model
-from starclip_lib.settings import EncoderParams
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import LabelScaler
+from starclip_lib.errors import DataError
+from starclip_lib.models.checkpoint import History, Model, save_tensors
+from starclip_lib.models.encoders import make_encoder
+from starclip_lib.settings.training import EncoderParams
 
 
 @pytest.fixture

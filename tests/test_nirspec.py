@@ -14,12 +14,12 @@ from astropy.io import fits
 from conftest import ROOT
 from scipy.ndimage import median_filter
 
-from starclip_lib.config import DataError
-from starclip_lib.continuum import PseudoContinuum
-from starclip_lib.instruments import NIRSPEC, SPEED_OF_LIGHT
-from starclip_lib.nirspec import ObservedSpectrum, match_resolution, prepare_observed
-from starclip_lib.nirspec_files import find_observed, read_observed
-from starclip_lib.settings import ObservedParams
+from starclip_lib.data.instruments import NIRSPEC, SPEED_OF_LIGHT
+from starclip_lib.errors import DataError
+from starclip_lib.observed.files import find_observed, read_observed
+from starclip_lib.observed.preparation import ObservedSpectrum, match_resolution, prepare_observed
+from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.transforms.continuum import PseudoContinuum
 
 SETTINGS, CONTINUUM = ObservedParams(), PseudoContinuum(150)
 

@@ -11,13 +11,15 @@ import pytest
 from astropy.table import Table
 from test_nirspec import observe, table, write
 
-from starclip_lib import observed
-from starclip_lib.config import DataError, changed_params
-from starclip_lib.labels import LABELS
-from starclip_lib.report import write_star_page
+from starclip_lib.data.labels import LABELS
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
+from starclip_lib.observed import analysis as observed
+from starclip_lib.observed import study
+from starclip_lib.pipeline.report import write_star_page
 from starclip_lib.run import Run
-from starclip_lib.settings import ObservedParams
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.settings.params import changed_params
 
 
 @pytest.fixture
@@ -89,9 +91,9 @@ def test_edge_and_distance_are_said(folder: Path, trained: Run, monkeypatch) -> 
 
 
 def test_the_study_gives_a_row_for_each_kind_and_star(folder: Path, trained: Run, monkeypatch) -> None:
-    monkeypatch.setattr(observed, "STUDY", {"as it is": {}, "normalised": {"corruption": {"continuum_spacing": 600.0}}})
+    monkeypatch.setattr(study, "STUDY", {"as it is": {}, "normalised": {"corruption": {"continuum_spacing": 600.0}}})
     trained.params = changed_params(trained.params, {"observed": {"folder": "sky"}})
-    table = observed.corruption_study(trained, trained.data())
+    table = study.corruption_study(trained, trained.data())
     assert table["treatment"].tolist() == ["as it is"] * 2 + ["normalised"] * 2
     assert np.isfinite(table[["Teff [K]", "log g", "[Fe/H]"]].to_numpy(float)).all()
 

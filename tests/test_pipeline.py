@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT
 
-from starclip_lib import pipeline
-from starclip_lib.config import DataError, StarclipError
-from starclip_lib.pipeline import Notebook
+from starclip_lib.errors import DataError, StarclipError
+from starclip_lib.pipeline import notebooks
+from starclip_lib.pipeline import runner as pipeline
+from starclip_lib.pipeline.notebooks import Notebook
 from starclip_lib.run import Run
 
 HEAD = """# ---
@@ -56,8 +56,8 @@ if Path("../broken").exists():
 def toy(run: Run, monkeypatch) -> Run:
     for name, text in (("01_first", FIRST), ("02_second", SECOND)):
         (run.root / "notebooks" / f"{name}.py").write_text(text)
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", {"01_first": Notebook(("seed",)), "02_second": Notebook(("atlas",))})
-    monkeypatch.setattr(pipeline, "EVALUATION", {})
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", {"01_first": Notebook(("seed",)), "02_second": Notebook(("atlas",))})
+    monkeypatch.setattr(notebooks, "EVALUATION", {})
     monkeypatch.setattr(
         pipeline, "assemble_metrics", lambda provenance, sections, seconds: {"seconds": seconds, **provenance}
     )
@@ -134,9 +134,9 @@ Run.open(params_file, overrides).save_metrics("evaluation.judge", {"grade": 1.0}
     shutil.copy(ROOT / "params" / "small.yaml", trained.root / "params")
     overrides = {"mockstarclip": {"n_stars": 48}}
     monkeypatch.setattr(pipeline, "_check_enough_stars", lambda run: None)  # 160 stars are too few for the real ones
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", {})
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", {})
     judge = Notebook(("evaluation",), ("embeddings.h5",), metrics=("evaluation.judge",))
-    monkeypatch.setattr(pipeline, "EVALUATION", {"11_judge": judge})
+    monkeypatch.setattr(notebooks, "EVALUATION", {"11_judge": judge})
     written: list[dict] = []
     monkeypatch.setattr(pipeline, "assemble_metrics", lambda provenance, sections, seconds: sections)
     monkeypatch.setattr(pipeline, "write_index", lambda report, metrics: written.append(metrics))
@@ -175,16 +175,16 @@ def test_an_unfinished_run_cannot_be_judged(run: Run) -> None:
 
 def test_an_unknown_notebook_is_an_error(toy: Run) -> None:
     (toy.root / "notebooks" / "03_mine.py").write_text(HEAD)
-    with pytest.raises(StarclipError, match=r"pipeline.py disagree about 03_mine"):
+    with pytest.raises(StarclipError, match=r"notebooks.py disagree about 03_mine"):
         go(toy)
 
 
 def test_the_real_table_fits_the_stages_and_the_folder() -> None:
     from starclip_lib.run import STAGES
 
-    names = set(pipeline.every_notebook())
+    names = set(notebooks.every_notebook())
     assert {stage.notebook for stage in STAGES.values()} <= names
-    for name, notebook in pipeline.every_notebook().items():
+    for name, notebook in notebooks.every_notebook().items():
         assert set(notebook.makes) == {file for file, stage in STAGES.items() if stage.notebook == name}
         assert set(notebook.needs) <= set(STAGES)
-    assert {path.stem for path in Path(pipeline.__file__).parent.parent.glob("notebooks/*.py")} == names
+    assert {path.stem for path in ROOT.glob("notebooks/*.py")} == names

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib import embed_run, recipes
-from starclip_lib.config import DataError
-from starclip_lib.embeddings import predict_labels, read_embeddings
-from starclip_lib.labels import FE, LabelScaler
-from starclip_lib.models import Model
-from starclip_lib.recipes import mock_stars
-from starclip_lib.spectra import SPLITS, select_evenly
+from starclip_lib.data.labels import FE, LabelScaler
+from starclip_lib.data.selection import mock_stars, select_evenly
+from starclip_lib.data.spectra import SPLITS
+from starclip_lib.errors import DataError
+from starclip_lib.metrics.baselines import raw_spectra
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.embeddings import embed_all, predict_labels, read_embeddings
+from starclip_lib.training import recipes
 
 
 def test_stars_are_spread_as_evenly_as_the_data_allow(rng: np.random.Generator) -> None:
@@ -56,7 +57,7 @@ def folder(survey, params, tmp_path_factory) -> Path:
     recipes.train_mockstarclip(folder / "mockstarclip.ckpt", survey, params, folder / "starclip.ckpt")
     recipes.train_supervised_extended(folder / "extended.ckpt", survey, params, folder / "supervised.ckpt")
     models = [folder / "starclip.ckpt", folder / "mockstarclip.ckpt"]
-    embed_run.embed_all(folder / "embeddings.h5", survey, params, *models)
+    embed_all(folder / "embeddings.h5", survey, params, *models)
     return folder
 
 
@@ -102,7 +103,7 @@ def test_calibration_is_fitted_to_validation_stars_and_inherited(survey, params,
     start = [folder / "nirspec.ckpt", folder / "apogee.ckpt"]
     with pytest.raises(DataError, match=r"starclip.calibrate needs 200 validation stars, and there are 20"):
         recipes.train_starclip(tmp_path / "s.ckpt", survey, chosen, *start)
-    monkeypatch.setattr("starclip_lib.calibration.CALIBRATION_STARS", 60)
+    monkeypatch.setattr("starclip_lib.models.calibration.CALIBRATION_STARS", 60)
     split = survey.split.copy()
     split[survey.rows("train")[:40]] = SPLITS.index("val")
     more = replace(survey, split=split)
@@ -142,7 +143,7 @@ def test_embeddings_cover_all_stars_and_their_views(survey, params, folder: Path
 
 
 def test_raw_baseline_sees_the_same_test_stars(survey, params) -> None:
-    raw = embed_run.raw_spectra(survey, params)
+    raw = raw_spectra(survey, params)
     assert raw["nirspec"].z.shape == (40 * params.corruption.n_views, 8192)
     assert raw["apogee"].z.shape == (40, 8192)
     assert (raw["apogee"].z[0] == survey.apogee.flux[survey.rows("test")[0], 246 : 246 + 8192]).all()

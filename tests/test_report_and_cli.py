@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from starclip_lib.browse import browse
 from starclip_lib.cli import main
-from starclip_lib.config import DataError, StarclipError
+from starclip_lib.data.labels import LABELS
+from starclip_lib.errors import DataError, StarclipError
 from starclip_lib.files import write_json
-from starclip_lib.labels import LABELS
-from starclip_lib.report import assemble_metrics, compare, contract, headlines, read_metrics, write_index
+from starclip_lib.pipeline.report import assemble_metrics, compare, contract, headlines, read_metrics, write_index
 from starclip_lib.run import Run
+from starclip_lib.widgets.browser_page import browse
 
 
 def put(tree: dict, key: tuple[str, ...], value: float) -> None:

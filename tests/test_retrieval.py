@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from starclip_lib import retrieval
-from starclip_lib.embeddings import Embeddings
-from starclip_lib.retrieval import SimilarityIndex, chance_scores, mrr, ranks_between, retrieval_scores, success_rate
+from starclip_lib.metrics import retrieval
+from starclip_lib.metrics.retrieval import (
+    SimilarityIndex,
+    chance_scores,
+    mrr,
+    ranks_between,
+    retrieval_scores,
+    success_rate,
+)
+from starclip_lib.models.embeddings import Embeddings
 
 
 def expected_rank(query: np.ndarray, star: int, z: np.ndarray, stars: np.ndarray) -> float:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from starclip_lib import run as run_module
-from starclip_lib.config import DataError
-from starclip_lib.recipes import resume_file
+from starclip_lib.errors import DataError
+from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.run import Run, project_root
-from starclip_lib.settings import Params
+from starclip_lib.settings.params import Params
 
 
 def changed(run: Run, **sections: dict) -> Run:

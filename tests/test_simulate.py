@@ -5,12 +5,13 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import kstest
 
-from starclip_lib.config import DataError
-from starclip_lib.emulator import default_emulator
-from starclip_lib.instruments import APOGEE, NIRSPEC, SPEED_OF_LIGHT
-from starclip_lib.labels import ASPCAP_ERROR, FE, LOGG, PUBLISHED_SPREAD, TEFF
-from starclip_lib.settings_data import DataParams, ObservationParams
-from starclip_lib.simulate import (
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC, SPEED_OF_LIGHT
+from starclip_lib.data.labels import ASPCAP_ERROR, FE, LOGG, PUBLISHED_SPREAD, TEFF
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
+from starclip_lib.settings.data import DataParams, ObservationParams
+from starclip_lib.surveys.simulate import (
     catalogue_errors,
     draw_snr,
     observe_apogee,
@@ -19,7 +20,6 @@ from starclip_lib.simulate import (
     simulate_survey,
     sky_pattern,
 )
-from starclip_lib.spectra import PairedSpectra
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from starclip_lib.config import DataError
-from starclip_lib.spectra import PairedSpectra, split_by_star
+from starclip_lib.data.selection import split_by_star
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
 
 
 @pytest.fixture

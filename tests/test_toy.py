@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib.toy import ToySurvey, align_toy, toy_encoder, toy_scores
+from starclip_lib.teaching.toy import ToySurvey, align_toy, toy_encoder, toy_scores
 
 
 def test_scores_of_arrangements_that_are_known() -> None:

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib import training
-from starclip_lib.batches import NewStars, SpectrumSource, batches, pick_device, pick_precision
-from starclip_lib.config import ConfigError, DataError
-from starclip_lib.contrastive import StarCLIP
-from starclip_lib.corruptions import mock, seeded
-from starclip_lib.emulator import default_emulator
-from starclip_lib.encoders import Encoder, make_encoder
-from starclip_lib.history import History
-from starclip_lib.instruments import APOGEE, NIRSPEC
-from starclip_lib.labels import LabelScaler
-from starclip_lib.settings import AlignParams, CorruptionParams, EncoderParams, TrainParams
-from starclip_lib.spectra import PairedSpectra
-from starclip_lib.training import align, pretrain
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import LabelScaler
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import ConfigError, DataError
+from starclip_lib.models.checkpoint import History
+from starclip_lib.models.contrastive import StarCLIP
+from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.seeds import seeded
+from starclip_lib.settings.training import AlignParams, CorruptionParams, EncoderParams, TrainParams
+from starclip_lib.training import loop as training
+from starclip_lib.training.batches import NewStars, SpectrumSource, batches
+from starclip_lib.training.devices import pick_device, pick_precision
+from starclip_lib.training.loop import align, pretrain
+from starclip_lib.transforms.corruptions import mock
 
 CPU = torch.device("cpu")
 SIX = TrainParams(epochs=6, batch_size=16)

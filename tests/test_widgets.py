@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from plotly.callbacks import InputDeviceState, Points
 from test_gallery import fits_file
 
-from starclip_lib import recipes
-from starclip_lib.config import DataError
-from starclip_lib.corruption_explorer import CorruptionExplorer
-from starclip_lib.history import History
-from starclip_lib.similarity_browser import SimilarityBrowser
-from starclip_lib.training_viewer import TrainingViewer
-from starclip_lib.widgets import WIDGET, Illustrated, Stops
+from starclip_lib.errors import DataError
+from starclip_lib.models.checkpoint import History
+from starclip_lib.training import recipes
+from starclip_lib.widgets.base import WIDGET, Illustrated, Stops
+from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
+from starclip_lib.widgets.similarity_browser import SimilarityBrowser
+from starclip_lib.widgets.training_viewer import TrainingViewer
 
 
 @pytest.fixture

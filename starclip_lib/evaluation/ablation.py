@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from starclip_lib.batches import SpectrumSource
-from starclip_lib.contrastive import StarCLIP
-from starclip_lib.encoders import Encoder, make_encoder, seeded_weights
-from starclip_lib.history import History
-from starclip_lib.labels import N_LABELS
-from starclip_lib.settings import AlignParams
-from starclip_lib.training import align
+from starclip_lib.data.labels import N_LABELS
+from starclip_lib.models.checkpoint import History
+from starclip_lib.models.contrastive import StarCLIP
+from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.seeds import seeded_weights
+from starclip_lib.settings.training import AlignParams
+from starclip_lib.training.batches import SpectrumSource
+from starclip_lib.training.loop import align
 
 Variant = Literal["full", "head", "scratch", "shuffled"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
-from starclip_lib.corruptions import Corruption, observed_views, pixel_noise
-from starclip_lib.embeddings import Embeddings, run_encoder
-from starclip_lib.emulator import Emulator
-from starclip_lib.encoders import Encoder
+from starclip_lib.data.emulator import Emulator
+from starclip_lib.data.instruments import SIGMA_PER_FWHM, Instrument
+from starclip_lib.data.labels import label_index
+from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.evaluation.decoders import Decoder
-from starclip_lib.instruments import SIGMA_PER_FWHM, Instrument
-from starclip_lib.labels import label_index
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.models.embeddings import Embeddings, run_encoder
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.transforms.corruptions import Corruption
+from starclip_lib.transforms.views import observed_views, pixel_noise
 
 _MEDIAN_CHI2 = 0.4549364  # median of chi-squared with one degree of freedom
 _SMOOTH = 9  # pixels over which the decoder's usual error is averaged, some widths of a line

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from starclip_lib.config import DataError
-from starclip_lib.encoders import seeded_weights
+from starclip_lib.errors import DataError
+from starclip_lib.seeds import seeded_weights
 
 
 def attenuation_factor(signal_variance: float, noise_variance: float) -> float:

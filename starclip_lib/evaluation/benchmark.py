@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import r2_score
 
-from starclip_lib.config import DataError
-from starclip_lib.corruptions import mock
-from starclip_lib.embeddings import Embeddings, as_embeddings, run_encoder
+from starclip_lib.data.labels import LABELS
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
 from starclip_lib.evaluation.probes import Kind, fit_probe
 from starclip_lib.evaluation.resampling import Interval, difference, intervals, numbers_of, r2_statistic
-from starclip_lib.labels import LABELS
-from starclip_lib.models import Model
-from starclip_lib.probing import labels_of
-from starclip_lib.recipes import view_seed
-from starclip_lib.settings import Params
-from starclip_lib.spectra import PairedSpectra
+from starclip_lib.metrics.probing import labels_of
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
+from starclip_lib.settings.params import Params
+from starclip_lib.transforms.corruptions import mock
 
 
 @dataclass(eq=False)
@@ -81,7 +80,7 @@ def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Mo
     views = {"nirspec": (mock(params.corruption), params.corruption.n_views), "apogee": (None, 1)}
     for name, (corruption, n_views) in views.items():
         spectra, encoder = getattr(data, name), models[name].encoders[name]
-        z = run_encoder(encoder, spectra.flux, every, corruption=corruption, n_views=n_views, seed=view_seed(params))
+        z = run_encoder(encoder, spectra.flux, every, corruption=corruption, n_views=n_views, seed=params.seed)
         out[name] = as_embeddings(z, data.star_id, data.split)
     return out
 

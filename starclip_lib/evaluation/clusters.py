@@ -8,7 +8,7 @@ from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
-from starclip_lib.config import DataError
+from starclip_lib.errors import DataError
 
 NOISE = -1  # HDBSCAN's number for points in no cluster
 

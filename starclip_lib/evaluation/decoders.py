@@ -12,10 +12,11 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from starclip_lib.config import DataError
-from starclip_lib.corruptions import Corruption, corrupted_views
-from starclip_lib.instruments import Instrument
-from starclip_lib.spectra import SpectrumSet
+from starclip_lib.data.instruments import Instrument
+from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.errors import DataError
+from starclip_lib.transforms.corruptions import Corruption
+from starclip_lib.transforms.views import corrupted_views
 
 
 @dataclass(eq=False)

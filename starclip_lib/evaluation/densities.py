@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
-from starclip_lib.config import DataError
+from starclip_lib.errors import DataError
 
 LEVELS = np.linspace(0.005, 0.995, 199)  # probabilities at which quantiles of a density are kept
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from starclip_lib.embeddings import Embeddings
 from starclip_lib.evaluation.resampling import WeightedStatistic, bootstrap, mean_statistic, numbers_of
-from starclip_lib.retrieval import SimilarityIndex, ranks_between
+from starclip_lib.metrics.retrieval import SimilarityIndex, ranks_between
+from starclip_lib.models.embeddings import Embeddings
 
 PERCENTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 

@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from starclip_lib.config import DataError
+from starclip_lib.errors import DataError
 
 Kind = Literal["linear", "knn", "mlp"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

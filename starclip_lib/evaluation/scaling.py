@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import curve_fit
 
-from starclip_lib.config import DataError
-from starclip_lib.corruptions import Corruption
+from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.errors import DataError
 from starclip_lib.evaluation.transfer import Domain, predict, train_on
-from starclip_lib.settings import EncoderParams, TrainParams
-from starclip_lib.spectra import SpectrumSet
+from starclip_lib.settings.training import EncoderParams, TrainParams
+from starclip_lib.transforms.corruptions import Corruption
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from starclip_lib.corruptions import Corruption, corrupted_views, measured_snr
+from starclip_lib.data.labels import label_index
+from starclip_lib.data.spectra import SpectrumSet
 from starclip_lib.evaluation.resampling import Interval, intervals, mean_statistic, numbers_of
-from starclip_lib.labels import label_index
-from starclip_lib.spectra import SpectrumSet
+from starclip_lib.transforms.corruptions import Corruption
+from starclip_lib.transforms.views import corrupted_views, measured_snr
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
-from starclip_lib.batches import SpectrumSource
-from starclip_lib.corruptions import Corruption, seeded
-from starclip_lib.encoders import Encoder, make_encoder, seeded_weights
+from starclip_lib.data.instruments import SIGMA_PER_FWHM, Instrument
+from starclip_lib.data.labels import N_LABELS
+from starclip_lib.data.spectra import SpectrumSet
 from starclip_lib.evaluation.resampling import Interval, r2_statistic, star_weights
-from starclip_lib.instruments import SIGMA_PER_FWHM, Instrument
-from starclip_lib.labels import N_LABELS
-from starclip_lib.settings import EncoderParams, TrainParams
-from starclip_lib.spectra import SpectrumSet
-from starclip_lib.training import pretrain
+from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.seeds import seeded, seeded_weights
+from starclip_lib.settings.training import EncoderParams, TrainParams
+from starclip_lib.training.batches import SpectrumSource
+from starclip_lib.training.loop import pretrain
+from starclip_lib.transforms.corruptions import Corruption
 
 Strategy = Literal["zero_shot", "adapter", "lora", "full"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

@@ -1,0 +1,160 @@
+"""Ab initio spectra of red giants from their labels, and the gradients of these spectra.
+
+A small network maps the twenty labels to coefficients of principal components of LTE spectra, one set for each
+instrument.  The formula and the physics are described in docs/emulator.md; everything here is NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from starclip_lib.data.instruments import INSTRUMENTS, Instrument, check_grid
+from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.errors import DataError
+
+_BLOCK = 512  # spectra evaluated at once: 512 x 8,575 float32 are 18 MB
+
+
+class Emulator:
+    """Labels in, continuum-normalised flux out, on the APOGEE and the NIRSpec grid.
+
+    path : the .npz with the layout described in docs/emulator.md; sizes are read from it
+    Raises DataError if the file is missing, is no such file, or was made for other labels or grids.
+    """
+
+    def __init__(self, path: str | Path):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self._read(file, str(path))
+        except FileNotFoundError:
+            raise DataError(f"{path}: the emulator file is missing; reinstall starclip or give its path") from None
+        except (KeyError, ValueError, OSError, EOFError) as error:
+            raise DataError(f"{path}: not an emulator file ({error})") from error
+
+    def _read(self, file: np.lib.npyio.NpzFile, where: str) -> None:
+        names = tuple(str(name) for name in file["label_names"])
+        if names != LABELS:
+            raise DataError(f"{where}: made for the labels {names}, this project uses {LABELS}")
+        self.version = str(file["version"])
+        self.label_min, self.label_max = file["label_min"], file["label_max"]
+        self.xfe_min, self.xfe_max = file["xfe_min"], file["xfe_max"]
+        self.max_c_over_o = float(file["max_c_over_o"])
+        self._center, self._scale = file["label_center"], file["label_scale"]
+        self._net = [(file[f"w{k}"].astype(np.float32), file[f"b{k}"].astype(np.float32)) for k in (1, 2, 3)]
+        self._mean, self._basis, self._columns, start = {}, {}, {}, 0
+        for name, instrument in INSTRUMENTS.items():
+            check_grid(file[f"{name}_wavelength"], instrument, f"{where}: {name}_wavelength")
+            self._mean[name] = file[f"{name}_mean"].astype(np.float32)
+            self._basis[name] = file[f"{name}_basis"].astype(np.float32)
+            self._columns[name] = slice(start, start := start + len(self._basis[name]))
+
+    def _coefficients(self, labels: np.ndarray) -> np.ndarray:
+        x = ((labels - self._center) / self._scale).astype(np.float32)
+        for k, (weight, bias) in enumerate(self._net):
+            x = x @ weight + bias
+            if k < 2:
+                x = x / (1 + np.exp(-x))  # SiLU
+        return x
+
+    def parts(self, instrument: Instrument) -> dict[str, np.ndarray]:
+        """The arrays of the formula, for those who evaluate it elsewhere (on a GPU): docs/emulator.md explains them.
+
+        center, scale : (20,) float32 of the labels; w1, b1 ... w3, b3 : the network, the third layer's part for this
+        instrument; basis : (n_components, n_pix), mean : (n_pix,)
+        """
+        (w1, b1), (w2, b2), (w3, b3) = self._net
+        columns = self._columns[instrument.name]
+        return {
+            "center": self._center.astype(np.float32),
+            "scale": self._scale.astype(np.float32),
+            "w1": w1,
+            "b1": b1,
+            "w2": w2,
+            "b2": b2,
+            "w3": w3[:, columns],
+            "b3": b3[columns],
+            "basis": self._basis[instrument.name],
+            "mean": self._mean[instrument.name],
+        }
+
+    def mean_spectrum(self, instrument: Instrument) -> np.ndarray:
+        """Mean of the spectra it was fitted to, (n_pix,) float32."""
+        return self._mean[instrument.name]
+
+    def __call__(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
+        """Spectra of (n, 20) labels in K and dex: flux (n, n_pix) float32, relative to the true continuum, >= 0.
+
+        Raises DataError for labels outside the domain the emulator was trained on.
+        """
+        labels = np.asarray(labels, np.float64)
+        self.check_domain(labels)
+        flux = np.empty((len(labels), instrument.n_pix), np.float32)
+        for start in range(0, len(labels), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            coefficients = self._coefficients(labels[rows])[:, self._columns[instrument.name]]
+            np.matmul(coefficients, self._basis[instrument.name], out=flux[rows])
+            flux[rows] += self._mean[instrument.name]
+        return np.maximum(flux, 0, out=flux)
+
+    def gradient(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
+        """d flux / d label of one star, (20, n_pix) float32 per K and per dex: the chain rule through the network.
+
+        labels : (20,) in K and dex, inside the domain
+        """
+        labels = np.asarray(labels, np.float64)
+        self.check_domain(labels[None])
+        x = ((labels - self._center) / self._scale).astype(np.float32)
+        jacobian = np.diag(1 / self._scale).astype(np.float32)  # d x / d label
+        for k, (weight, bias) in enumerate(self._net):
+            x, jacobian = x @ weight + bias, jacobian @ weight
+            if k < 2:
+                gate = 1 / (1 + np.exp(-x))
+                jacobian = jacobian * (gate * (1 + x * (1 - gate)))  # d SiLU / d x
+                x = x * gate
+        return jacobian[:, self._columns[instrument.name]] @ self._basis[instrument.name]
+
+    def inside_domain(self, labels: np.ndarray) -> np.ndarray:
+        """(n,) bool: true where (n, 20) labels lie inside the box the emulator was trained on."""
+        return ~np.any([outside for _, outside in self._violations(np.asarray(labels, np.float64))], axis=0)
+
+    def check_domain(self, labels: np.ndarray) -> None:
+        """Raise DataError, naming the first label that lies outside the training box (or is not finite)."""
+        for what, outside in self._violations(labels):
+            if outside.any():
+                raise DataError(
+                    f"{outside.sum()} of {len(labels)} stars lie outside the emulator's domain: {what} "
+                    f"(the first is star number {int(np.argmax(outside))})"
+                )
+
+    def _violations(self, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        if labels.ndim != 2 or labels.shape[1] != len(LABELS):
+            raise DataError(f"labels must have shape (n, {len(LABELS)}), not {labels.shape}")
+        slack = 1e-4  # relative: labels are stored in float32
+        iron = labels[:, FE]
+        for i, name in ((TEFF, "Teff"), (LOGG, "logg"), (FE, "[Fe/H]")):
+            unit = " K" if i == TEFF else ""
+            yield _outside(labels[:, i], self.label_min[i], self.label_max[i], name, unit, slack)
+        for i, element in enumerate(
+            ELEMENTS, start=2
+        ):  # the box is one of [X/Fe]; [X/H] alone would bound a larger one
+            if i != FE:
+                yield _outside(labels[:, i] - iron, self.xfe_min[i], self.xfe_max[i], f"[{element}/Fe]", "", slack)
+        c_over_o = labels[:, LABELS.index("C")] - labels[:, LABELS.index("O")]
+        yield f"[C/O] must be below {self.max_c_over_o:g} (no carbon stars)", ~(c_over_o <= self.max_c_over_o + slack)
+
+
+def _outside(x: np.ndarray, low: float, high: float, name: str, unit: str, slack: float) -> tuple[str, np.ndarray]:
+    room = slack * max(1.0, abs(high))
+    return f"{name} must be between {low:g} and {high:g}{unit}", ~((x >= low - room) & (x <= high + room))
+
+
+@cache
+def default_emulator() -> Emulator:
+    """The emulator that comes with the package, read once."""
+    with as_file(files(__package__) / "emulator.npz") as path:
+        return Emulator(path)

@@ -1,0 +1,1 @@
+"""How good: retrieval, probes, maps, simple baselines, and the limits that physics sets."""

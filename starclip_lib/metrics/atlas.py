@@ -1,0 +1,51 @@
+"""Maps of the embedding: principal components and UMAP."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from starclip_lib.errors import DataError
+from starclip_lib.models.embeddings import Embeddings
+
+if TYPE_CHECKING:
+    from umap import UMAP
+
+
+def thin(points: Embeddings, n: int, seed: int) -> np.ndarray:
+    """Sorted positions of at most n points, drawn at random, for a map that stays readable."""
+    order = np.random.default_rng(seed).permutation(len(points))
+    return np.sort(order[:n])
+
+
+def principal_components(z: np.ndarray, n_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Project embeddings (m, dim) on their first principal components.
+
+    Returns coordinates (m, n_components) and the fraction of the variance that each of all `dim` components explains.
+    """
+    if len(z) <= n_components:
+        raise DataError(f"a map needs more than {n_components} points, {len(z)} given")
+    pca = PCA(svd_solver="full").fit(z)
+    return pca.transform(z)[:, :n_components], pca.explained_variance_ratio_
+
+
+def umap_map(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -> np.ndarray:
+    """UMAP of embeddings (m, dim) by cosine distance: coordinates (m, 2)."""
+    return fit_umap(z, n_neighbours, min_distance, seed).embedding_
+
+
+def fit_umap(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -> UMAP:
+    """The same, ready to place new vectors on the map as well (`.transform`).
+
+    Repeats on one machine, not across machines.  The first call in a session compiles for about 20 s.
+    """
+    if len(z) <= n_neighbours:
+        raise DataError(f"UMAP with {n_neighbours} neighbours needs more points than that, {len(z)} given")
+    import umap  # takes seconds, so only whoever asks for a map waits for it
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="n_jobs value")  # a seed means one thread; that is what we ask for
+        return umap.UMAP(n_neighbors=n_neighbours, min_dist=min_distance, metric="cosine", random_state=seed).fit(z)

@@ -1,0 +1,260 @@
+"""How well any method could do: Cramer-Rao bounds of the labels, and the best possible matcher.
+
+Information matrices are (20, 20), marginalised over continuum, velocity and, on request, line width, and in units of
+the labels' published spreads; `bounds` brings them back to K and dex.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from starclip_lib.data.emulator import Emulator
+from starclip_lib.data.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument
+from starclip_lib.data.labels import ASPCAP_ERROR, FE, LABELS, N_LABELS, PUBLISHED_SPREAD
+from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.errors import DataError
+from starclip_lib.metrics.retrieval import retrieval_scores
+
+
+def information(
+    emulator: Emulator,
+    labels: np.ndarray,
+    instrument: Instrument,
+    snr: float,
+    *,
+    missing: np.ndarray | None = None,
+    continuum_degree: int = 8,
+    line_width: bool = False,
+) -> np.ndarray:
+    """Fisher information on the labels that one spectrum holds, (20, 20), nuisances marginalised.
+
+    labels : (20,) of the star, in K and dex; snr : per pixel, noise 1/snr everywhere
+    missing : (n_pix,) pixels without data, besides those off the chips
+    continuum_degree : a polynomial continuum of this degree and a radial velocity are fitted along
+    line_width : so is the width of the line-spread function
+    The information of independent spectra of a star adds up.
+    Source: Fisher information of Gaussian noise, as in Ting et al. (2017) and Sandford et al. (2020).
+    """
+    missing = np.zeros(instrument.n_pix, bool) if missing is None else missing
+    responses = _responses(emulator, labels, instrument, continuum_degree, line_width)
+    return _marginalised(responses, instrument, snr, missing)
+
+
+def _responses(
+    emulator: Emulator, labels: np.ndarray, instrument: Instrument, degree: int = 8, line_width: bool = False
+) -> np.ndarray:
+    """Derivatives of a star's flux with respect to its labels, in published spreads, then to the nuisances."""
+    flux = emulator(labels[None], instrument)[0].astype(np.float64)
+    gradient = emulator.gradient(labels, instrument) * PUBLISHED_SPREAD[:, None]
+    return np.concatenate([gradient, _nuisances(flux, instrument, degree, line_width)])
+
+
+def _marginalised(responses: np.ndarray, instrument: Instrument, snr: float, missing: np.ndarray) -> np.ndarray:
+    """Information on the labels (20, 20) from the pixels that are there, less what the nuisances could explain."""
+    rows = responses[:, instrument.covered & ~missing]
+    fisher = snr**2 * rows @ rows.T
+    inner, cross, outer = fisher[:N_LABELS, :N_LABELS], fisher[:N_LABELS, N_LABELS:], fisher[N_LABELS:, N_LABELS:]
+    size = np.sqrt(np.maximum(np.diag(outer), np.finfo(float).tiny))
+    inverse = np.linalg.pinv(outer / np.outer(size, size), hermitian=True) / np.outer(size, size)
+    return inner - cross @ inverse @ cross.T
+
+
+def _nuisances(flux: np.ndarray, instrument: Instrument, degree: int, line_width: bool) -> np.ndarray:
+    """Derivatives of the flux with respect to what nobody asked for."""
+    x = np.linspace(-1, 1, instrument.n_pix)
+    slope = np.gradient(flux, instrument.wavelength)
+    rows = [
+        flux * np.polynomial.legendre.legvander(x, degree).T,
+        (instrument.wavelength * slope / SPEED_OF_LIGHT)[None],
+    ]
+    if line_width:  # d flux / d log sigma of a Gaussian line-spread function is sigma^2 times the second derivative
+        sigma = instrument.wavelength / instrument.resolution * SIGMA_PER_FWHM
+        curvature = np.zeros(instrument.n_pix)
+        curvature[1:-1] = np.diff(flux, 2) / np.gradient(instrument.wavelength)[1:-1] ** 2
+        rows.append((sigma**2 * curvature)[None])
+    return np.concatenate(rows)
+
+
+def bounds(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:
+    """Smallest standard deviation of each label, (20,) in K and dex, that an unbiased estimator can have.
+
+    info : (20, 20) as `information` gives it
+    prior : (20, 20) covariance of the population in K and dex; with it, the posterior standard deviation of a star
+        drawn from a Gaussian population, which a method that knows the population can reach
+    A label that leaves no trace in the spectrum has an infinite bound (without a prior).
+    Raises DataError, naming them, if some labels cannot be told apart.
+    """
+    if prior is not None:
+        precision = np.linalg.inv(prior / np.outer(PUBLISHED_SPREAD, PUBLISHED_SPREAD))
+        return np.sqrt(np.diag(np.linalg.inv(info + precision))) * PUBLISHED_SPREAD
+    out = np.full(N_LABELS, np.inf)
+    length = np.sqrt(np.maximum(np.diag(info), 0))
+    seen = np.flatnonzero(length > 1e-9)
+    if not len(seen):
+        return out
+    values, vectors = np.linalg.eigh(info[np.ix_(seen, seen)] / np.outer(length[seen], length[seen]))
+    if values[0] < 1e-10:
+        names = [LABELS[seen[i]] for i in np.flatnonzero(np.abs(vectors[:, 0]) > 0.1)]
+        raise DataError(f"{instrument.title}: the pixels left cannot tell apart {', '.join(names)}")
+    out[seen] = np.sqrt(np.diag((vectors / values) @ vectors.T)) / length[seen] * PUBLISHED_SPREAD[seen]
+    return out
+
+
+def cramer_rao(
+    emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float, **options: object
+) -> np.ndarray:
+    """The Cramer-Rao bound of each label for one spectrum, (20,) in K and dex; `options` as for `information`."""
+    return bounds(information(emulator, labels, instrument, snr, **options), instrument)
+
+
+def median_bound(emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float) -> dict[str, float]:
+    """Median Cramer-Rao bound of each label over some stars (n, 20), as `metrics.json` holds it."""
+    found = np.median([cramer_rao(emulator, star, instrument, snr) for star in labels], axis=0)
+    return {name: float(bound) for name, bound in zip(LABELS, found, strict=True)}
+
+
+def information_density(emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float) -> np.ndarray:
+    """Where in the spectrum each label shows: information per Angstrom, (20, n_pix), everything else being known.
+
+    In units of one over the label's published spread squared, per Angstrom; 0 off the chips.
+    """
+    gradient = emulator.gradient(labels, instrument) * PUBLISHED_SPREAD[:, None]
+    return np.where(instrument.covered, (snr * gradient) ** 2, 0) / np.gradient(instrument.wavelength)
+
+
+def gap_cost(
+    emulator: Emulator, labels: np.ndarray, instrument: Instrument, starts: np.ndarray, width: float
+) -> np.ndarray:
+    """By how much a gap widens the bound of each label: ratios (len(starts), 20), medians over stars.
+
+    labels : (n, 20); starts : where the gap begins, Angstrom; width : of the gap, Angstrom
+    """
+    ratios = np.empty((len(labels), len(starts), N_LABELS))
+    for row, star in enumerate(labels):
+        whole = cramer_rao(emulator, star, instrument, 100.0)
+        for column, start in enumerate(starts):
+            missing = (instrument.wavelength >= start) & (instrument.wavelength < start + width)
+            ratios[row, column] = cramer_rao(emulator, star, instrument, 100.0, missing=missing) / whole
+    return np.median(ratios, axis=0)
+
+
+def catalogue_covariance(errors: np.ndarray = ASPCAP_ERROR) -> np.ndarray:
+    """Covariance of the catalogue's label errors, (20, 20) in K and dex: all [X/H] share the error of [Fe/H].
+
+    errors : (20,) standard deviations
+    """
+    covariance = np.diag(errors**2)
+    for i in range(2, N_LABELS):
+        for j in range(2, N_LABELS):
+            if i != j:
+                covariance[i, j] = errors[FE] ** 2
+    return covariance
+
+
+class IdealMatcher:
+    """Matches label estimates of two instruments as well as can be: what no embedding can beat.
+
+    Each spectrum gives an unbiased estimate of its star's labels with the smallest covariance that is possible.  Two
+    spectra are compared by the Bayes factor of "one star" against "two stars of the population".
+
+    a, b : labels (n, 20) in K and dex of the stars behind each spectrum of an instrument, and their information
+        (n, 20, 20) as `information` gives it
+    extra : (20, 20) covariance in K and dex of what else differs between two spectra of one star (catalogue errors)
+    population : mean (20,) and covariance (20, 20) of the labels, in K and dex, taken as Gaussian
+    """
+
+    def __init__(
+        self,
+        a: tuple[np.ndarray, np.ndarray],
+        b: tuple[np.ndarray, np.ndarray],
+        extra: np.ndarray,
+        population: tuple[np.ndarray, np.ndarray],
+        rng: np.random.Generator,
+    ):
+        scale = np.outer(PUBLISHED_SPREAD, PUBLISHED_SPREAD)
+        self.mean, self.prior, self.extra = population[0] / PUBLISHED_SPREAD, population[1] / scale, extra / scale
+        # a hundred times the population's covariance stands for "unknown" where a spectrum holds no information
+        weak = np.linalg.inv(100 * self.prior)
+        self._sides = []
+        for labels, info in (a, b):
+            covariance = np.linalg.inv(info + weak)
+            noise = np.linalg.cholesky(covariance) @ rng.standard_normal((len(labels), N_LABELS, 1))
+            self._sides.append((labels / PUBLISHED_SPREAD + noise[..., 0], covariance))
+
+        self._alone = [_log_normal(x, self.mean, self.prior + self.extra + c) for x, c in self._sides]
+
+    def log_factor(self, query: int, backwards: bool = False) -> np.ndarray:
+        """Log Bayes factor (n,) of each spectrum of b with spectrum `query` of a (or of each of a with one of b)."""
+        (x, c_x), (y, c_y) = self._sides[::-1] if backwards else self._sides
+        gain = np.linalg.solve(self.prior + c_x[query], self.prior).T  # of a Kalman filter
+        posterior = self.mean + gain @ (x[query] - self.mean), self.prior - gain @ self.prior
+        return _log_normal(y, posterior[0], posterior[1] + self.extra + c_y) - self._alone[0 if backwards else 1]
+
+    def ranks(
+        self, star_a: np.ndarray, star_b: np.ndarray, queries: np.ndarray | None = None, backwards: bool = False
+    ) -> np.ndarray:
+        """Rank of the first hit of some queries (all if None) among all spectra of the other instrument.
+
+        star_a, star_b : identifiers of the spectra; queries : numbers of spectra of a (of b if `backwards`)
+        """
+        asked, candidates = (star_b, star_a) if backwards else (star_a, star_b)
+        queries = np.arange(len(asked)) if queries is None else queries
+        out = np.empty(len(queries))
+        for place, query in enumerate(queries):
+            found = self.log_factor(int(query), backwards)
+            out[place] = 1 + (found > found[candidates == asked[query]].max()).sum()
+        return out
+
+
+def ideal_scores(
+    matcher: IdealMatcher, star_a: np.ndarray, star_b: np.ndarray, n_asked: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Retrieval scores from a to b and from b to a, of the spectra of the first `n_asked` stars of b among all.
+
+    star_a, star_b : identifiers of the spectra.  Only some are asked for since pairs are compared one by one.
+    """
+    asked = star_b[np.sort(np.unique(star_b, return_index=True)[1])[:n_asked]]
+    found = []
+    for queries, candidates, backwards in ((star_a, star_b, False), (star_b, star_a, True)):
+        ranks = matcher.ranks(star_a, star_b, np.flatnonzero(np.isin(queries, asked)), backwards)
+        found.append(retrieval_scores(ranks, len(candidates)))
+    return found[0], found[1]
+
+
+def _log_normal(x: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Log density of Gaussians (n,), up to a constant: x (n, k), mean (k,), covariance (n, k, k)."""
+    factor = np.linalg.cholesky(covariance)
+    z = np.linalg.solve(factor, (x - mean)[..., None])[..., 0]
+    return -0.5 * (z**2).sum(axis=1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
+
+
+def view_information(
+    emulator: Emulator, labels: np.ndarray, flux: np.ndarray, snr: np.ndarray, instrument: Instrument
+) -> np.ndarray:
+    """Information (n, n_views, 20, 20) of observed views of some stars, each with its own noise and gaps.
+
+    labels : (n, 20); flux : (n, n_views, n_pix), of which only the missing pixels matter; snr : (n, n_views)
+    """
+    missing = flux == instrument.no_data
+    out = np.empty((*snr.shape, N_LABELS, N_LABELS))
+    for row, star in enumerate(labels):
+        responses = _responses(emulator, star, instrument)
+        for view in range(snr.shape[1]):
+            out[row, view] = _marginalised(responses, instrument, snr[row, view], missing[row, view])
+    return out
+
+
+def rms_bound(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:
+    """Root mean square bound (20,) over spectra or stars: what an RMSE must be compared with.  info : (n, 20, 20)"""
+    return np.sqrt(np.mean([bounds(one, instrument, prior) ** 2 for one in info], axis=0))
+
+
+def snr_from_ivar(spectra: SpectrumSet, rows: np.ndarray, otherwise: float) -> np.ndarray:
+    """Signal-to-noise ratio per pixel (len(rows),) of spectra near 1, the median over the pixels that hold data.
+
+    otherwise : what to take for all if the data set keeps no inverse variances
+    """
+    if spectra.ivar is None:
+        return np.full(len(rows), otherwise)
+    ivar = np.where(spectra.ivar[rows] > 0, spectra.ivar[rows], np.nan)
+    return np.sqrt(np.nanmedian(ivar[:, spectra.instrument.covered], axis=1))

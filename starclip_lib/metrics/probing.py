@@ -1,0 +1,118 @@
+"""Reading labels off embeddings, and scoring labels however they were predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score, root_mean_squared_error
+
+from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, PLAIN, UNITS
+from starclip_lib.errors import DataError
+from starclip_lib.models.embeddings import Embeddings
+
+Scores = dict[str, dict[str, float] | int]
+
+
+@dataclass(eq=False)
+class Predictions:
+    """Labels predicted for some stars, in K and dex.
+
+    star_id : (n,) str; labels : (n, 20) mean over the views of a star
+    spread : (n, 20) standard deviation over its views, 0 where there is one view only
+    """
+
+    star_id: np.ndarray
+    labels: np.ndarray
+    spread: np.ndarray
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """(n, 20) uncertainty: spread of the views and intrinsic scatter in quadrature (equation 5.1)."""
+        return np.hypot(self.spread, ASPCAP_ERROR)
+
+
+def average_views(labels: np.ndarray, star_id: np.ndarray) -> Predictions:
+    """Mean and spread over the views of each star.
+
+    labels : (m, 20), one row a view; star_id : (m,).  Stars come out sorted by identifier.
+    """
+    stars, row, count = np.unique(star_id, return_inverse=True, return_counts=True)
+    mean = _sum_by(row, labels, len(stars)) / count[:, None]
+    squares = _sum_by(row, (labels - mean[row]) ** 2, len(stars))
+    return Predictions(stars, mean, np.sqrt(squares / np.maximum(count - 1, 1)[:, None]))
+
+
+def _sum_by(row: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    out = np.zeros((n, values.shape[1]))
+    np.add.at(out, row, values)
+    return out
+
+
+def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) -> Predictions:
+    """One linear regression from the embedding to all labels, predictions averaged over the views of a star.
+
+    train_labels : (len(train), 20) in K and dex, one row a view
+    Raises DataError if a star is in both parts, or if there are fewer views than coefficients.
+    """
+    both = np.intersect1d(train.star_id, test.star_id)
+    if len(both):
+        raise DataError(f"{len(both)} stars are in the probe's training and test part, {both[0]} among them")
+    if len(train) <= train.z.shape[1] + 1:
+        raise DataError(f"a linear probe on {train.z.shape[1]} dimensions needs more than the {len(train)} views given")
+    probe = LinearRegression().fit(train.z.astype(np.float64), train_labels)
+    return average_views(probe.predict(test.z.astype(np.float64)), test.star_id)
+
+
+def fit_probe(known: Embeddings, star_id: np.ndarray, labels: np.ndarray) -> LinearRegression:
+    """The linear probe itself, for whoever wants to read labels off single spectra.
+
+    known : embeddings of stars whose labels (n, 20) are found by identifier (n,)
+    """
+    return LinearRegression().fit(known.z.astype(np.float64), labels_of(known.star_id, star_id, labels))
+
+
+def labels_of(star_id: np.ndarray, known_id: np.ndarray, known_labels: np.ndarray) -> np.ndarray:
+    """Catalogue labels (m, 20) of the stars `star_id` (m,), looked up among `known_id` (n,)."""
+    order = np.argsort(known_id)
+    place = np.minimum(np.searchsorted(known_id, star_id, sorter=order), len(known_id) - 1)
+    row = order[place]
+    missing = known_id[row] != star_id
+    if missing.any():
+        raise DataError(f"{missing.sum()} stars have no labels in the data set, {star_id[missing][0]} among them")
+    return known_labels[row].astype(np.float64)
+
+
+def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:
+    """r2, bias and RMSE of each label (equations 4.2 to 4.4), Teff in K and the rest in dex.
+
+    true, predicted : (n, 20) in K and dex, n >= 2
+    """
+    if true.shape != predicted.shape or len(true) < 2:
+        raise ValueError(f"need labels of at least two stars on both sides, got {true.shape} and {predicted.shape}")
+    columns = {
+        "r2": r2_score(true, predicted, multioutput="raw_values"),
+        "bias": (predicted - true).mean(axis=0),
+        "rmse": root_mean_squared_error(true, predicted, multioutput="raw_values"),
+    }
+    scores: Scores = {
+        key: dict(zip(LABELS, (float(x) for x in values), strict=True)) for key, values in columns.items()
+    }
+    scores["n"] = len(true)
+    return scores
+
+
+def score_table(scores: dict[str, Scores], bounds: dict[str, dict[str, float]] | None = None) -> pd.DataFrame:
+    """One row a label: r2, bias and RMSE of each model, as the paper's Tables 4 to 6, and bounds where given."""
+    columns: dict[tuple[str, str], dict[str, float]] = {
+        (model, title): values[key]
+        for model, values in scores.items()
+        for key, title in (("r2", "r²"), ("bias", "Δ"), ("rmse", "RMSE"))
+    }
+    for name, values in (bounds or {}).items():
+        columns[(name, "σ")] = values
+    table = pd.DataFrame(columns).loc[list(LABELS)]
+    table.index = [f"{name} [{unit}]" for name, unit in zip(PLAIN, UNITS, strict=True)]
+    return table.round(3)

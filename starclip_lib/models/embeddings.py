@@ -1,0 +1,164 @@
+"""Embeddings of a data set: making them in bounded memory, and their file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from starclip_lib.data.selection import mock_stars
+from starclip_lib.data.spectra import SPLITS, PairedSpectra, SpectrumSet
+from starclip_lib.errors import DataError
+from starclip_lib.files import atomic_path
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.settings.params import Params
+from starclip_lib.training.devices import pick_device
+from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
+from starclip_lib.transforms.views import corrupted_views
+
+
+@dataclass(eq=False)
+class Embeddings:
+    """Points on the unit sphere, one for each view of each star.
+
+    z : (m, dim) float32 of unit length; star_id : (m,) str; view : (m,) number of the copy
+    split : (m,) uint8, 0 train, 1 val, 2 test
+    """
+
+    z: np.ndarray
+    star_id: np.ndarray
+    view: np.ndarray
+    split: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def take(self, *splits: str) -> Embeddings:
+        """The embeddings of the stars of the given splits."""
+        keep = np.isin(self.split, [SPLITS.index(split) for split in splits])
+        return self._where(keep)
+
+    def of_view(self, view: int) -> Embeddings:
+        """The embeddings of one view of each star."""
+        return self._where(self.view == view)
+
+    def _where(self, keep: np.ndarray) -> Embeddings:
+        return Embeddings(self.z[keep], self.star_id[keep], self.view[keep], self.split[keep])
+
+
+def join(*parts: Embeddings) -> Embeddings:
+    """Embeddings one after another, such as those of both instruments."""
+    return Embeddings(
+        *(np.concatenate([getattr(part, key) for part in parts]) for key in ("z", "star_id", "view", "split"))
+    )
+
+
+@torch.no_grad()
+def run_encoder(
+    encoder: Encoder,
+    flux: np.ndarray,
+    rows: np.ndarray,
+    *,
+    corruption: Corruption | None = None,
+    n_views: int = 1,
+    seed: int = 0,
+    output: str = "embedding",
+) -> np.ndarray:
+    """Embeddings or predicted labels of the views of some stars, on the encoder's device.
+
+    flux : (n, n_pix) clean spectra of all stars; rows : (m,) row numbers wanted
+    output : 'embedding' for unit vectors, 'labels' for Z-scored labels
+    Returns (m, n_views, dim), computed in float32.  Memory beyond the result: a block of 512 spectra.
+    """
+    device = next(encoder.parameters()).device
+    function = {"embedding": encoder.embed, "labels": encoder.forward}[output]
+    out: np.ndarray | None = None
+    encoder.eval()
+    for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed):
+        result = function(batch.to(device)).cpu().numpy()
+        if out is None:
+            out = np.empty((len(rows), n_views, result.shape[1]), np.float32)
+        out[place, view] = result
+    if out is None:
+        raise DataError("there is no star to run the encoder on")
+    return out
+
+
+def predict_labels(
+    model: Model,
+    spectra: SpectrumSet,
+    rows: np.ndarray,
+    *,
+    corruption: Corruption | None = None,
+    n_views: int = 1,
+    seed: int = 0,
+) -> np.ndarray:
+    """Labels (m, n_views, 20) in K and dex that a model predicts from its instrument's spectra of some stars."""
+    encoder = model.encoders[spectra.instrument.name]
+    scaled = run_encoder(
+        encoder, spectra.flux, rows, corruption=corruption, n_views=n_views, seed=seed, output="labels"
+    )
+    return model.scaler.inverse(scaled)
+
+
+def as_embeddings(z: np.ndarray, star_id: np.ndarray, split: np.ndarray) -> Embeddings:
+    """Flatten (m, n_views, dim) with the identifiers and splits (m,) of the stars."""
+    m, n_views, dim = z.shape
+    view = np.tile(np.arange(n_views), m)
+    return Embeddings(z.reshape(-1, dim), np.repeat(star_id, n_views), view, np.repeat(split, n_views))
+
+
+def write_embeddings(path: str | Path, groups: dict[str, Embeddings]) -> None:
+    """Write groups such as 'starclip/nirspec' to one HDF5 file, atomically."""
+    with atomic_path(path) as part, h5py.File(part, "w") as file:
+        for name, embeddings in groups.items():
+            group = file.create_group(name)
+            group.create_dataset("z", data=embeddings.z.astype(np.float32))
+            group.create_dataset("star_id", data=embeddings.star_id.astype(object), dtype=h5py.string_dtype())
+            group.create_dataset("view", data=embeddings.view.astype(np.int32))
+            group.create_dataset("split", data=embeddings.split.astype(np.uint8))
+
+
+def read_embeddings(path: str | Path, name: str) -> Embeddings:
+    """Read one group; raises DataError that names the file and what is missing or wrong in it."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} is missing; notebook 06_retrieval makes it (or: starclip run PARAMS)")
+    try:
+        with h5py.File(path) as file:
+            if name not in file:
+                raise DataError(f"{path}: no embeddings '{name}' in it; run notebook 06_retrieval again")
+            group = file[name]
+            out = Embeddings(group["z"][:], group["star_id"].asstr()[:], group["view"][:], group["split"][:])
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path} is damaged or truncated ({error}); delete it and run notebook 06_retrieval") from error
+    if not np.isfinite(out.z).all() or {len(out.star_id), len(out.view), len(out.split)} != {len(out.z)}:
+        raise DataError(f"{path}: '{name}' has NaN or arrays of different length; run notebook 06_retrieval again")
+    return out
+
+
+def embed_all(path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path) -> None:
+    """Embed every star with both models and write the groups 'starclip/...' and 'mockstarclip/...' to one file.
+
+    StarCLIP: all stars, five mock views and the APOGEE spectrum; MockStarCLIP: its stars, five views of either kind.
+    """
+    device = pick_device(params.device)
+    groups, every = {}, np.arange(data.n_stars)
+    chosen = np.concatenate(list(mock_stars(data, params).values()))
+    views = {"mock": mock(params.corruption), "extended": extended_corruption(data, params)}
+    plan = [
+        (starclip, "starclip", "nirspec", data.nirspec, every, views["mock"]),
+        (starclip, "starclip", "apogee", data.apogee, every, None),
+        (mockstarclip, "mockstarclip", "mock", data.nirspec, chosen, views["mock"]),
+        (mockstarclip, "mockstarclip", "extended", data.nirspec, chosen, views["extended"]),
+    ]
+    for file, model, role, spectra, rows, corruption in plan:
+        encoder = Model.load(file, device).encoders[role]
+        n_views = 1 if corruption is None else params.corruption.n_views
+        z = run_encoder(encoder, spectra.flux, rows, corruption=corruption, n_views=n_views, seed=params.seed)
+        groups[f"{model}/{role}"] = as_embeddings(z, data.star_id[rows], data.split[rows])
+    write_embeddings(path, groups)

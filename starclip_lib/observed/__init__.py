@@ -1,0 +1,1 @@
+"""Observed NIRSpec spectra: reading, judging, preparing and analysing them."""

@@ -1,0 +1,242 @@
+"""Observed NIRSpec spectra through the models: verdict, preparation, labels with uncertainties, domain, neighbours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from astropy.table import Table
+
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF, UNITS
+from starclip_lib.data.selection import select_evenly
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.files import atomic_path
+from starclip_lib.metrics.probing import fit_probe, labels_of
+from starclip_lib.metrics.retrieval import SimilarityIndex
+from starclip_lib.models.embeddings import read_embeddings
+from starclip_lib.observed.files import find_observed, read_observed
+from starclip_lib.observed.preparation import ObservedSpectrum, PreparedSpectrum, prepare_observed
+from starclip_lib.run import Run
+from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.settings.params import Params
+from starclip_lib.transforms.continuum import PseudoContinuum
+
+_N_TEMPLATES = 64
+_STRETCHES = 8  # of equally many pixels, about 500 Angstrom: wider than a band of a molecule
+# Of the test stars' views, so many per cent lie closer to the training stars than what is said to lie outside.
+_FAR = 99.9
+
+
+def read_folder(root: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
+    """The spectra of `observed.folder` (relative to `root`); an empty list if no folder is set.
+
+    Each gets its target's name; where several files have the same target, the file's name goes in front.
+    """
+    if not settings.folder:
+        return []
+    read = [(path, s) for path in find_observed(root / settings.folder) for s in read_observed(path, settings)]
+    count = Counter(spectrum.name for _, spectrum in read)
+    for path, spectrum in read:
+        if count[spectrum.name] > 1:
+            spectrum.name = f"{path.name.split('.')[0]}_{spectrum.name}"
+    return [spectrum for _, spectrum in read]
+
+
+def describe(spectra: list[ObservedSpectrum], settings: ObservedParams) -> pd.DataFrame:
+    """What was measured on each spectrum, and the verdict: 'good', or everything that is wrong with it."""
+    rows = [
+        {
+            "name": s.name,
+            "good pixels": s.n_good,
+            "S/N claimed": round(s.snr),
+            "neighbours differ by [%]": round(100 * s.roughness, 1),
+            "verdict": "; ".join(s.faults(settings)) or "good",
+        }
+        for s in spectra
+    ]
+    return pd.DataFrame(rows, columns=["name", "good pixels", "S/N claimed", "neighbours differ by [%]", "verdict"])
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """stars : what may be embedded; set_aside : name and reason of everything else."""
+
+    stars: list[PreparedSpectrum]
+    set_aside: dict[str, str]
+
+
+def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Params) -> Preparation:
+    """Bring the good spectra to rest and onto the grid; training stars spread over [Fe/H] serve as templates."""
+    settings = params.observed
+    train = data.rows("train")
+    few = min(_N_TEMPLATES, len(train))
+    rows = train[select_evenly(data.labels[train, FE], few, few // 2, np.random.default_rng(0))]
+    continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
+    stars, set_aside = [], {}
+    for spectrum in spectra:
+        faults = spectrum.faults(settings)
+        if not faults:
+            star = prepare_observed(spectrum, data.nirspec.flux[rows], continuum, settings)
+            star.template = int(rows[star.template])  # a row of the data set, for whoever wants to draw it
+            faults = star.faults(settings)
+        if faults:
+            set_aside[spectrum.name] = "; ".join(faults)
+        else:
+            stars.append(star)
+    return Preparation(stars, set_aside)
+
+
+def seen_template(star: PreparedSpectrum, data: PairedSpectra, params: Params) -> np.ndarray:
+    """The best template (8192,) as the instrument would have shown it: same mask, same pseudo-continuum."""
+    continuum = PseudoContinuum(params.corruption.continuum_spacing or params.observed.continuum_spacing)
+    template = np.where(star.mask, NIRSPEC.no_data, data.nirspec.flux[star.template]).astype(np.float32)
+    return continuum.normalise(torch.from_numpy(template[None])).numpy()[0]
+
+
+def model_input(star: PreparedSpectrum, flux: np.ndarray, data: PairedSpectra, params: Params) -> np.ndarray:
+    """Spectra (n, 8192) of a star on the scale the run's models were trained on.
+
+    Models that never saw a pseudo-continuum get the best template's put back in.
+    """
+    if params.corruption.continuum_spacing:
+        return flux
+    template = data.nirspec.flux[star.template]
+    continuum = np.where(star.mask, 1.0, template / seen_template(star, data, params))
+    return np.where(flux == NIRSPEC.no_data, flux, flux * continuum).astype(np.float32)
+
+
+def _draws(star: PreparedSpectrum, n: int, rng: np.random.Generator) -> np.ndarray:
+    """The spectrum and n - 1 copies with noise drawn anew, (n, 8192); neighbouring pixels of the grid share noise."""
+    coarse = rng.standard_normal((n, NIRSPEC.n_pix // 2 + 1))
+    coarse[0] = 0
+    place = np.arange(NIRSPEC.n_pix) / 2
+    left = place.astype(int)
+    part = place - left
+    noise = (coarse[:, left] * (1 - part) + coarse[:, left + 1] * part) / np.sqrt((1 - part) ** 2 + part**2)
+    return np.where(star.mask, NIRSPEC.no_data, star.flux + star.noise * noise).astype(np.float32)
+
+
+def _stretches_left_out(star: PreparedSpectrum) -> np.ndarray:
+    """Copies of the spectrum without one stretch of wavelengths each, (`_STRETCHES`, 8192)."""
+    copies = np.repeat(star.flux[None], _STRETCHES, axis=0)
+    for copy, stretch in zip(copies, np.array_split(np.flatnonzero(~star.mask), _STRETCHES), strict=True):
+        copy[stretch] = NIRSPEC.no_data
+    return copies
+
+
+def jackknife_error(without: np.ndarray) -> np.ndarray:
+    """Standard error of an estimate from its values (k, ...) with each of k parts of the data left out in turn."""
+    return np.sqrt(len(without) - 1) * without.std(axis=0)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """labels : a row a star, labels with uncertainties `sigma_...`, velocity, domain; neighbours : a row a neighbour.
+
+    z : (n, dim) embeddings of the stars
+    """
+
+    labels: pd.DataFrame
+    neighbours: pd.DataFrame
+    z: np.ndarray
+
+
+@torch.no_grad()
+def analyse(stars: list[PreparedSpectrum], data: PairedSpectra, run: Run) -> Analysis:
+    """Embed spectra with StarCLIP's NIRSpec encoder, read labels with the linear probe, find the nearest APOGEE stars.
+
+    The uncertainty of a label is the spread over resampled noise and, in quadrature, the larger of two: the probe's
+    error on the views of test stars, and what the star's own wavelengths disagree by (a jackknife over eight stretches
+    of the spectrum), which grows where real spectra differ from synthetic ones.
+
+    A spectrum lies outside the domain if Teff, log g or [Fe/H] is beyond the training stars' range, or if its embedding
+    is farther from them than 99.9 per cent of the test stars' views are; 'just outside' and 'at the edge' say that one
+    sigma of a label decides.
+    """
+    if not stars:
+        return Analysis(pd.DataFrame(), pd.DataFrame(), np.empty((0, 0)))
+    params, path = run.params, run.need("embeddings.h5")
+    encoder = run.model("starclip.ckpt").encoders["nirspec"]
+    every = read_embeddings(path, "starclip/nirspec")
+    known, test = every.take("train", "val"), every.take("test")
+    probe = fit_probe(known, data.star_id, data.labels)
+    error = probe.predict(test.z) - labels_of(test.star_id, data.star_id, data.labels)
+    rmse = np.sqrt((error**2).mean(axis=0))
+    index = SimilarityIndex(known.z, known.star_id)
+    usual = np.percentile(index.search(test.z, 1)[1][:, 0], 100 - _FAR)
+
+    rows, z = [], []
+    for star in stars:
+        draws = _draws(star, params.observed.n_draws, np.random.default_rng(params.seed))
+        spectra = model_input(star, np.concatenate([draws, _stretches_left_out(star)]), data, params)
+        points = encoder.embed(torch.from_numpy(spectra)).numpy()
+        labels, without = np.split(probe.predict(points.astype(np.float64)), [len(draws)])
+        sigma = np.hypot(labels.std(axis=0, ddof=1), np.maximum(rmse, jackknife_error(without)))
+        closest = float(index.search(points[:1], 1)[1][0, 0])
+        domain = _domain(labels[0], sigma, params)
+        if closest < usual:
+            domain.insert(0, f"outside: nearest training spectrum at cosine {closest:.3f}, below {usual:.3f}")
+        rows.append(
+            {
+                "name": star.name,
+                "velocity": star.velocity,
+                "sigma_velocity": star.velocity_error,
+                "correlation": star.correlation,
+                "domain": "; ".join(sorted(domain, reverse=True)) or "inside",
+                **dict(zip(LABELS, labels[0].tolist(), strict=True)),
+                **{f"sigma_{name}": value for name, value in zip(LABELS, sigma.tolist(), strict=True)},
+            }
+        )
+        z.append(points[0])
+    apogee = read_embeddings(path, "starclip/apogee")
+    place, cosine = SimilarityIndex(apogee.z, apogee.star_id).search(
+        np.array(z), min(params.observed.n_neighbours, len(apogee))
+    )
+    found = apogee.star_id[place.ravel()]
+    near = pd.DataFrame(labels_of(found, data.star_id, data.labels), columns=LABELS)
+    near.insert(0, "cosine", cosine.ravel())
+    near.insert(0, "APOGEE star", found)
+    near.insert(0, "observed", np.repeat([star.name for star in stars], place.shape[1]))
+    return Analysis(pd.DataFrame(rows), near, np.array(z))
+
+
+def _domain(labels: np.ndarray, sigma: np.ndarray, params: Params) -> list[str]:
+    """What is to be said about labels (20,) and their uncertainties beside the range the models have learned."""
+    said = []
+    for name, column, (low, high), digits in (
+        ("Teff", TEFF, params.data.teff_range, 0),
+        ("log g", LOGG, params.data.logg_range, 2),
+        ("[Fe/H]", FE, params.data.feh_range, 2),
+    ):
+        value, error = labels[column], sigma[column]
+        beyond = max(low - value, value - high)  # negative inside
+        if beyond > -error:
+            where = "outside" if beyond > error else "just outside" if beyond > 0 else "at the edge"
+            said.append(f"{where}: {name} {value:.{digits}f} ± {error:.{digits}f}, trained from {low:g} to {high:g}")
+    return said
+
+
+def write_tables(analysis: Analysis, set_aside: dict[str, str], folder: Path) -> list[Path]:
+    """Write observed.ecsv (with units) and observed.csv: one row for each spectrum, those set aside with the reason."""
+    table = analysis.labels.copy()
+    table.insert(min(1, table.shape[1]), "verdict", "good")
+    aside = pd.DataFrame({"name": list(set_aside), "verdict": list(set_aside.values())})
+    table = pd.concat([table, aside], ignore_index=True) if len(table) else aside
+    paths = [folder / "observed.csv", folder / "observed.ecsv"]
+    with atomic_path(paths[0]) as part:
+        table.to_csv(part, index=False, float_format="%.5g")
+    with_units = Table.from_pandas(table)
+    for name in with_units.colnames:
+        label = name.removeprefix("sigma_")
+        if label == "velocity":
+            with_units[name].unit = "km / s"
+        elif label in LABELS:
+            with_units[name].unit = UNITS[LABELS.index(label)]
+    with atomic_path(paths[1]) as part:
+        with_units.write(part, format="ascii.ecsv", overwrite=True)
+    return paths

@@ -1,0 +1,143 @@
+"""Reading observed NIRSpec spectra: PypeIt's spec1d and STScI's x1d files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from astropy import units
+from astropy.io import fits
+from scipy.ndimage import median_filter
+
+from starclip_lib.errors import DataError
+from starclip_lib.observed.preparation import ObservedSpectrum
+from starclip_lib.settings.evaluation import ObservedParams
+
+
+def find_observed(folder: str | Path) -> list[Path]:
+    """The spec1d and x1d files of a folder, sorted; raises DataError if there is no such folder or none in it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; set observed.folder to one with spec1d_*.fits or *_x1d.fits files")
+    paths = sorted({*folder.glob("spec1d*.fits*"), *folder.glob("*x1d*.fits*")})
+    if not paths:
+        raise DataError(f"{folder} holds no spec1d*.fits (PypeIt) and no *x1d*.fits (STScI) file")
+    return paths
+
+
+def read_observed(path: str | Path, settings: ObservedParams | None = None) -> list[ObservedSpectrum]:
+    """The spectra of a file: the target of a PypeIt spec1d, every source of an STScI x1d.
+
+    Raises DataError that names the file and what is missing in it.
+    """
+    settings, path = settings or ObservedParams(), Path(path)
+    try:
+        with fits.open(path, memmap=False) as file:
+            if path.name.startswith("spec1d"):
+                return [_spec1d(file, path, settings)]
+            return _x1d(file, path, settings)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is truncated or no FITS file ({error})") from error
+
+
+def _spec1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> ObservedSpectrum:
+    """The object with the highest S/N, optimal extraction.
+
+    An object is one table (both detectors joined, MSC) or one for each detector (DET), which are joined here.
+    """
+    columns = ("OPT_WAVE", "OPT_COUNTS", "OPT_COUNTS_IVAR", "OPT_MASK")
+    tables = [hdu for hdu in file[1:] if hdu.header.get("DMODCLS") == "SpecObj"]
+    if not tables:
+        raise DataError(f"{path}: no extracted object in it; is it a PypeIt spec1d file?")
+
+    def snr(hdu: fits.BinTableHDU) -> float:
+        return hdu.header.get("SMASH_SNR", hdu.header.get("S2N", 0.0)) or 0.0
+
+    best = max(tables, key=snr)
+    trace, detector = best.name.rsplit("-", 1)
+    slit = trace.split("-")[1]
+    others = [snr(hdu) for hdu in tables if f"-{slit}-" in hdu.name and not hdu.name.startswith(f"{trace}-")]
+    parts = [best]
+    if detector.startswith("DET"):
+        parts = [hdu for hdu in tables if hdu.name.startswith(f"{trace}-DET")]
+    wave, flux, ivar, good = _columns(parts, columns, path, f"{best.name} has no column", "(no optimal extraction)")
+    return _spectrum(
+        _plain(file[0].header.get("TARGET", path.stem)),
+        *(wave, flux, ivar, good == 0),
+        settings,
+        max(others, default=0.0) / snr(best) if snr(best) > 0 else 0.0,
+    )
+
+
+def _x1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
+    """Every source of a MultiSpecModel: one EXTRACT1D table for each slit, flux density per frequency, microns."""
+    tables = [hdu for hdu in file[1:] if hdu.name == "EXTRACT1D"]
+    if not tables:
+        raise DataError(f"{path}: no EXTRACT1D table in it; is it an STScI x1d file?")
+    sources: dict[str, list[fits.BinTableHDU]] = {}
+    for number, hdu in enumerate(tables, start=1):
+        key = hdu.header.get("SRCNAME") or hdu.header.get("SOURCEID") or f"{path.name.split('.')[0]}_{number}"
+        sources.setdefault(_plain(key), []).append(hdu)
+    spectra = []
+    for name, parts in sources.items():
+        error = "FLUX_ERROR" if "FLUX_ERROR" in parts[0].columns.names else "ERROR"
+        columns = ("WAVELENGTH", "FLUX", error, "DQ")
+        wave, flux, sigma, quality = _columns(parts, columns, path, f"the table of {name} has no column", "")
+        table = parts[0].columns
+        angstrom = units.Unit(table["WAVELENGTH"].unit or "um").to("Angstrom")
+        per_frequency = units.Unit(table["FLUX"].unit or "Jy")
+        if not per_frequency.is_equivalent("Jy"):
+            raise DataError(f"{path}: the flux of {name} is in {per_frequency}, expected Jy or a multiple of it")
+        wave = wave * angstrom
+        per_wavelength = per_frequency.to("Jy") * (12000.0 / np.maximum(wave, 1.0)) ** 2  # F_lambda ~ F_nu / lambda^2
+        with np.errstate(divide="ignore"):
+            ivar = np.where(sigma > 0, 1 / (sigma * per_wavelength) ** 2, 0.0)
+        do_not_use = quality.astype(int) & 1 == 1
+        spectra.append(_spectrum(name, wave, flux * per_wavelength, ivar, do_not_use, settings, 0.0))
+    return spectra
+
+
+def _columns(
+    parts: list[fits.BinTableHDU], columns: tuple[str, ...], path: Path, complaint: str, hint: str
+) -> tuple[np.ndarray, ...]:
+    missing = [name for name in columns if name not in parts[0].columns.names]
+    if missing:
+        raise DataError(f"{path}: {complaint} {', '.join(missing)} {hint}".rstrip())
+    return tuple(np.concatenate([hdu.data[name] for hdu in parts]).astype(float) for name in columns)
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[^\w.+-]+", "_", str(name))  # it names files, too
+
+
+def _spectrum(
+    name: str,
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    flagged: np.ndarray,
+    settings: ObservedParams,
+    second_source: float,
+) -> ObservedSpectrum:
+    order = np.argsort(wavelength)
+    order = order[wavelength[order] > 0]
+    wavelength, flux, ivar, flagged = (array[order] for array in (wavelength, flux, ivar, flagged))
+    low, high = settings.wavelength_range
+    flagged = flagged | ~(ivar > 0) | ~np.isfinite(flux) | ~(flux > 0)
+    flux = np.where(np.isfinite(flux) & (flux > 0), flux, 0.0)
+    flagged |= _outliers(flux, flagged)
+    bad = flagged | (wavelength < low) | (wavelength > high)
+    return ObservedSpectrum(name, wavelength, flux, np.where(flagged, 0.0, ivar), flagged, bad, second_source)
+
+
+def _outliers(flux: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Good pixels far above the running median, or below it by more than any line of a giant at this resolution."""
+    out = np.zeros(len(flux), bool)
+    good = np.flatnonzero(~bad)
+    if len(good) > 51:
+        off = flux[good] / median_filter(flux[good], 15) - 1
+        out[good] = (off > 6 * 1.4826 * np.median(np.abs(off))) | (off < -0.25)
+    return out

@@ -1,0 +1,232 @@
+"""Observed NIRSpec spectra: a verdict, velocity, resolution, continuum, and the way onto the training grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d, median_filter
+
+from starclip_lib.data.instruments import NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
+from starclip_lib.errors import DataError
+from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.transforms.continuum import PseudoContinuum
+
+_EDGE = 20  # good pixels dropped at either end of each detector, where extractions bend
+_STEP = 5.0  # km/s between the velocities tried
+_GAP = 300.0  # Angstrom; a wider stretch without good pixels lies between the detectors (theirs has 374)
+_LINE_WINDOW = 41  # pixels (96 Angstrom): wider than lines and band heads, narrower than the response's wiggles
+_CLIP = 3.0  # sigma
+_ROUNDS = 2
+_MIN_CHECK = 200  # good pixels of a detector; fewer give no velocity worth comparing
+_MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
+
+
+@dataclass(eq=False)
+class ObservedSpectrum:
+    """One extracted spectrum, detectors joined.
+
+    wavelength : (m,) vacuum Angstrom, increasing; flux : (m,) in any unit per Angstrom or pixel
+    ivar : (m,) inverse variance as the reduction claims it
+    flagged : (m,) true where the pixel itself is bad; bad : (m,) true there and outside the range that is used
+    second_source : S/N of the second brightest object in the same slit relative to this one, 0 if there is none
+    """
+
+    name: str
+    wavelength: np.ndarray
+    flux: np.ndarray
+    ivar: np.ndarray
+    flagged: np.ndarray
+    bad: np.ndarray
+    second_source: float = 0.0
+
+    @property
+    def n_good(self) -> int:
+        return int((~self.bad).sum())
+
+    @property
+    def snr(self) -> float:
+        """Median signal-to-noise ratio per good pixel, as the reduction claims it."""
+        good = ~self.bad
+        return float(np.median(self.flux[good] * np.sqrt(self.ivar[good]))) if good.any() else 0.0
+
+    @property
+    def roughness(self) -> float:
+        """Median absolute difference of neighbouring good pixels, relative to the flux around them."""
+        good = ~self.bad
+        if good.sum() < 2:
+            return 0.0
+        level = median_filter(self.flux[good], 51)
+        return float(np.median(np.abs(np.diff(self.flux[good])) / np.abs(level[1:])))
+
+    def faults(self, settings: ObservedParams) -> list[str]:
+        """Why the spectrum should not be used, with what was measured; empty if it is good."""
+        found = []
+        if self.n_good < settings.min_pixels:
+            found.append(f"only {self.n_good} good pixels in the range used, {settings.min_pixels} are needed")
+        elif self.snr < settings.min_snr:
+            found.append(f"S/N {self.snr:.0f} per pixel, below {settings.min_snr:g}")
+        elif self.roughness > settings.max_roughness:
+            limit = f"{settings.max_roughness:.1%}"
+            found.append(f"saw-tooth extraction: neighbours differ by {self.roughness:.1%}, more than {limit}")
+        if self.second_source > settings.max_second_source:
+            found.append(f"a second source in the slit, with {self.second_source:.0%} of the S/N")
+        return found
+
+
+@dataclass(eq=False)
+class PreparedSpectrum:
+    """An observed spectrum as an encoder takes it.
+
+    flux : (8192,) float32, rest frame, relative to its pseudo-continuum, 1 where mask (8192,) is true
+    noise : (8192,) its pixel-to-pixel noise, measured on the spectrum itself
+    velocity, velocity_error : km/s (topocentric if the file's wavelengths are), by which it was shifted
+    detector_velocities : km/s, velocity and uncertainty of each detector by itself, over all that it shows
+    correlation : with the best template, before outliers are rejected; template : row of the template it fits best
+    """
+
+    name: str
+    flux: np.ndarray
+    mask: np.ndarray
+    noise: np.ndarray
+    velocity: float
+    velocity_error: float
+    detector_velocities: tuple[tuple[float, float], ...]
+    correlation: float
+    template: int
+
+    def faults(self, settings: ObservedParams) -> list[str]:
+        """Why it is no usable spectrum of a star after all; empty if it is good."""
+        if self.correlation < settings.min_correlation:
+            return [f"no stellar lines: correlation {self.correlation:.2f}, below {settings.min_correlation:g}"]
+        return []
+
+
+def prepare_observed(
+    spectrum: ObservedSpectrum,
+    templates: np.ndarray,
+    continuum: PseudoContinuum,
+    settings: ObservedParams | None = None,
+) -> PreparedSpectrum:
+    """Shift a spectrum to rest, put it on the NIRSpec grid at the templates' resolution, and normalise it.
+
+    templates : (n, 8192) ab initio spectra; a few dozen that cover the domain are enough
+    Velocity and template are where the cross-correlation is highest.  The grid is finer than the detector's pixels, so
+    linear interpolation keeps the flux.  Raises DataError if too few pixels are good.
+    """
+    settings = settings or ObservedParams()
+    if spectrum.n_good < settings.min_pixels:
+        raise DataError(f"{spectrum.name}: only {spectrum.n_good} good pixels, {settings.min_pixels} are needed")
+    good = np.flatnonzero(~spectrum.bad)
+    wave, flux = spectrum.wavelength[good], spectrum.flux[good]
+    best, velocity, error, correlation = _velocity(wave, flux, templates, settings)
+    bad = spectrum.bad.copy()
+    detectors = _detectors(wave)
+    for part in detectors:
+        alone = len(part) >= _MIN_ALONE or len(detectors) == 1
+        bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
+    rest = spectrum.wavelength / (1 + velocity / SPEED_OF_LIGHT)
+    on_grid, mask = resample(rest, spectrum.flux / np.median(flux), bad, NIRSPEC)
+    on_grid = match_resolution(on_grid, mask, settings.fwhm)
+    both = np.stack([on_grid, np.where(mask, NIRSPEC.no_data, templates[best])]).astype(np.float32)
+    normalised, template = continuum.normalise(torch.from_numpy(both)).numpy()
+    difference = np.abs(normalised - template)[~mask]
+    noise = np.where(mask, 0.0, 1.4826 * np.median(difference))
+    return PreparedSpectrum(
+        spectrum.name,
+        normalised,
+        mask,
+        noise,
+        velocity,
+        error,
+        _detector_velocities(spectrum, templates[best], settings),
+        correlation,
+        best,
+    )
+
+
+def _detectors(wave: np.ndarray) -> list[np.ndarray]:
+    """Positions of the good pixels of each detector."""
+    return np.split(np.arange(len(wave)), np.flatnonzero(np.diff(wave) > _GAP) + 1)
+
+
+def _detector_velocities(
+    spectrum: ObservedSpectrum, template: np.ndarray, settings: ObservedParams
+) -> tuple[tuple[float, float], ...]:
+    """Velocity and uncertainty of each detector; also where the range that is used shows little of it."""
+    good = np.flatnonzero(~spectrum.flagged)
+    wave, flux = spectrum.wavelength[good], spectrum.flux[good]
+    enough = [part for part in _detectors(wave) if len(part) >= _MIN_CHECK]
+    return tuple(_velocity(wave[part], flux[part], template[None], settings)[1:3] for part in enough)
+
+
+def _velocity(
+    wave: np.ndarray, flux: np.ndarray, templates: np.ndarray, settings: ObservedParams
+) -> tuple[int, float, float, float]:
+    """Best template, velocity, its uncertainty, and the correlation before outliers are rejected.
+
+    Where the best template fits worst there are defects of the extraction or lines that it lacks: what stands off by
+    3 sigma is left out and the peak sought again, twice.  The uncertainty follows from the curvature of the
+    cross-correlation's peak (Zucker 2003, equation 5).
+    """
+    velocities = np.arange(-settings.max_velocity, settings.max_velocity + 1, _STEP)
+    observed = _lines(flux)
+
+    def shifted(template: np.ndarray) -> np.ndarray:
+        """The template's lines as they would be seen at each velocity, (velocities, m)."""
+        rest = [wave / (1 + velocity / SPEED_OF_LIGHT) for velocity in velocities]
+        return np.stack([_lines(np.interp(x, NIRSPEC.wavelength, template)) for x in rest])
+
+    score = np.stack([_correlations(observed, shifted(template)) for template in templates])
+    best = int(np.unravel_index(np.argmax(score), score.shape)[0])
+    first, lines, kept = float(score.max()), shifted(templates[best]), np.ones(len(wave), bool)
+    for last in [False] * _ROUNDS + [True]:
+        score = _correlations(observed[kept], lines[:, kept])
+        peak = int(np.argmax(score))
+        if last or not 0 < peak < len(velocities) - 1:
+            break
+        slope, offset = np.polyfit(lines[peak, kept], observed[kept], 1)
+        off = np.abs(observed - offset - slope * lines[peak])
+        kept = off < _CLIP * 1.4826 * np.median(off)
+    velocity, top = float(velocities[peak]), float(score[peak])
+    if not 0 < peak < len(velocities) - 1:
+        return best, velocity, float("inf"), first
+    left, _, right = score[peak - 1 : peak + 2]  # the vertex of the parabola through the peak and its neighbours
+    bend = left - 2 * top + right
+    velocity += _STEP / 2 * float((left - right) / bend)
+    curvature = kept.sum() * (bend / _STEP**2 / top) * top**2 / (1 - top**2)
+    return best, velocity, float(np.sqrt(-1 / curvature)), first
+
+
+def _correlations(observed: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """Pearson's coefficient of (m,) with each row of (n, m)."""
+    observed, lines = observed - observed.mean(), lines - lines.mean(1, keepdims=True)
+    return lines @ observed / np.maximum(np.linalg.norm(lines, axis=1) * np.linalg.norm(observed), 1e-30)
+
+
+def _lines(flux: np.ndarray) -> np.ndarray:
+    """What is left when a running median is divided out; what stands above it is no line, and deep pixels are tamed."""
+    return np.clip(flux / median_filter(flux, _LINE_WINDOW) - 1, -0.3, 0.02)
+
+
+def match_resolution(flux: np.ndarray, mask: np.ndarray, fwhm: float) -> np.ndarray:
+    """Broaden a spectrum on the NIRSpec grid to the resolution of the ab initio spectra.
+
+    flux, mask : (8192,); fwhm : of its line-spread function, Angstrom, the same everywhere (a grating's is)
+    The templates have R = 2,700, a width that grows with wavelength; where the spectrum is broader already it stays.
+    """
+    grid = NIRSPEC.wavelength
+    wanted = np.sqrt(np.maximum((grid / NIRSPEC.resolution) ** 2 - fwhm**2, 0)) * SIGMA_PER_FWHM / (grid[1] - grid[0])
+    widths = np.linspace(0, wanted.max() + 1e-3, 12)  # kernels, between which is interpolated linearly
+    weight = (~mask).astype(float)
+    stack = [flux * weight]
+    for width in widths[1:]:
+        reach = gaussian_filter1d(weight, width)
+        stack.append(gaussian_filter1d(flux * weight, width) / np.maximum(reach, 1e-6))
+    place = wanted / (widths[1] - widths[0])
+    lower = place.astype(int)
+    part, column = place - lower, np.arange(len(grid))
+    broad = np.array(stack)
+    out = (1 - part) * broad[lower, column] + part * broad[np.minimum(lower + 1, len(widths) - 1), column]
+    return np.where(mask, NIRSPEC.no_data, out)

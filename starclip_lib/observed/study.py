@@ -1,0 +1,66 @@
+"""What label networks that were trained on differently treated spectra say about the same observed stars."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.observed.analysis import prepare_all, read_folder
+from starclip_lib.run import Run
+from starclip_lib.settings.params import changed_params
+from starclip_lib.training.recipes import train_encoder
+
+# What the study of notebook 10 changes in the run's own parameters, one thing at a time.
+STUDY: dict[str, dict[str, dict[str, Any]]] = {
+    "as the run has it": {},
+    "true continuum, as the paper's mock": {"corruption": {"continuum_spacing": 0.0}},
+    "pseudo-continuum with knots at 600 Å": {"corruption": {"continuum_spacing": 600.0}},
+    "from 10,000 Å": {
+        "corruption": {"gaps": {"blue_edge": 10000.0}},
+        "observed": {"wavelength_range": [10000.0, 18000.0]},
+    },
+    "observed spectra not broadened": {"observed": {"fwhm": 7.0}},
+    "less noise: SNR 100 to 300": {"corruption": {"snr_min": 100.0}},
+    "more noise: SNR 30 to 100": {"corruption": {"snr_max": 100.0}},
+}
+
+
+def corruption_study(run: Run, data: PairedSpectra) -> pd.DataFrame:
+    """What label networks that were pretrained on differently treated spectra say about the observed stars.
+
+    One row for each treatment (`STUDY`) and star: Teff, log g, [Fe/H] and [Mg/H].  A minute for each treatment.
+    Models of the true continuum get the observed spectrum on the pseudo-continuum: it is all an observer has.
+    """
+    rows = []
+    for kind, change in STUDY.items():
+        changed = changed_params(run.params, change)
+        stars = prepare_all(read_folder(run.root, changed.observed), data, changed).stars
+        if not stars:
+            raise DataError("the study needs a good observed spectrum; set observed.study to false")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "nirspec.ckpt"
+            train_encoder(path, data, changed, "nirspec")
+            model = Model.load(path)
+        with torch.no_grad():
+            scaled = model.encoders["nirspec"](torch.from_numpy(np.stack([star.flux for star in stars]))).numpy()
+        for star, labels in zip(stars, model.scaler.inverse(scaled), strict=True):
+            rows.append(
+                {
+                    "treatment": kind,
+                    "star": star.name,
+                    "Teff [K]": round(labels[TEFF]),
+                    "log g": round(labels[LOGG], 2),
+                    "[Fe/H]": round(labels[FE], 2),
+                    "[Mg/H]": round(labels[LABELS.index("Mg")], 2),
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""From a parameter file to a page: notebooks in their order, and what they leave put together."""

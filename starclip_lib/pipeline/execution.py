@@ -1,0 +1,96 @@
+"""One notebook through papermill, and its page."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import latex2mathml.converter
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from starclip_lib.errors import StarclipError
+from starclip_lib.files import atomic_path
+from starclip_lib.run import Run
+from starclip_lib.training.loop import BARS
+from starclip_lib.widgets.base import WIDGET
+
+_PLOTLY = "application/vnd.plotly.v1+json"
+
+
+def _execute(run: Run, name: str, parameters: dict[str, Any]) -> None:
+    folder = run.root / "notebooks"
+    failed = run.report / f"{name}.failed.ipynb"
+    failed.unlink(missing_ok=True)
+    bars = sys.stderr if sys.stderr.isatty() else None  # the progress bars of the trainings, live
+    os.environ[BARS] = "1"  # the notebooks' viewers are out of sight here
+    with atomic_path(run.report / f"{name}.ipynb") as part, tempfile.TemporaryDirectory() as private:
+        # Sockets in a folder of our own instead of TCP ports: nobody else on a shared machine can listen in.
+        sockets = {"transport": "ipc", "ip": f"{private}/kernel"} if os.name == "posix" else {}
+        nbformat.write(jupytext.read(folder / f"{name}.py"), part)
+        try:
+            papermill.execute_notebook(
+                part,
+                part,
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                stderr_file=bars,
+                cwd=folder,
+                config=Config({"KernelManager": sockets}),
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its own chatter, not the notebook's
+            )
+        except PapermillExecutionError as error:
+            os.replace(part, failed)
+            part.touch()  # for atomic_path to remove
+            raise StarclipError(_failure(error, name, failed, run.root)) from error
+        executed = nbformat.read(part, as_version=4)
+        _sweep(executed)
+        nbformat.write(executed, part)
+    for output in (o for cell in executed.cells for o in cell.get("outputs", ()) if _PLOTLY in o.get("data", {})):
+        page = output.data.pop(_PLOTLY)["layout"]["meta"]["page"]  # nbconvert cannot draw it, so frame the saved page
+        output.data["text/html"] = f'<iframe src="{page}" width="100%" height="660" style="border:0"></iframe>'
+    for cell in executed.cells:
+        if cell.cell_type == "markdown":  # pages link to pages, and show formulas without a network
+            cell.source = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.html)", cell.source)
+            cell.source = re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", _mathml, cell.source, flags=re.DOTALL)
+    html, _ = HTMLExporter(template_name="lab").from_notebook_node(executed)
+    with atomic_path(run.report / f"{name}.html") as part:
+        part.write_text(html, encoding="utf-8")
+
+
+def _mathml(formula: re.Match[str]) -> str:
+    block, inline = formula.groups()
+    return latex2mathml.converter.convert(block or inline, display="block" if block else "inline")
+
+
+def _failure(error: PapermillExecutionError, name: str, failed: Path, root: Path) -> str:
+    code = "\n".join(f"    {line}" for line in error.source.strip().splitlines()[:8])
+    return (
+        f"notebook {name} stopped in cell {error.cell_index + 1} (In [{error.exec_count}]):\n{code}\n"
+        f"{error.ename}: {error.evalue}\n"
+        f"The notebook as far as it came: {failed.relative_to(root)}. Run the same command again to go on from there."
+    )
+
+
+def _sweep(notebook: nbformat.NotebookNode) -> None:
+    """Take out of an executed notebook what needs a kernel, progress bars, and what changes from run to run."""
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and "\r" in o.get("text", ""))]
+            for output in cell.outputs:
+                if output.get("data", {}).pop(WIDGET, None):  # its picture stays, if it has one; its repr says nothing
+                    output.data.pop("text/plain", None)
+            cell.outputs = [o for o in cell.outputs if o.get("data") != {}]

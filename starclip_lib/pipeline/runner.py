@@ -1,0 +1,159 @@
+"""From a parameter file to a page: the notebooks in order through papermill, and what they leave put together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from starclip_lib.errors import DataError, StarclipError
+from starclip_lib.files import write_json
+from starclip_lib.observed.files import find_observed
+from starclip_lib.pipeline import notebooks
+from starclip_lib.pipeline.execution import _execute
+from starclip_lib.pipeline.forecast import forecast
+from starclip_lib.pipeline.report import assemble_metrics, write_index
+from starclip_lib.run import Run, digest
+from starclip_lib.surveys.curation import data_file
+from starclip_lib.training.devices import pick_device
+
+
+def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Callable[[str], None] = print) -> Path:
+    """Run what is not up to date, in order, and write the report; returns the path of its index.html.
+
+    Raises StarclipError at the first failing cell, naming notebook, cell and error.  What was finished stays, so the
+    same call goes on from there.
+    """
+    device = pick_device(run.params.device)  # what is wrong with the request is said before anything is computed
+    if run.params.data.file:
+        data_file(run.params.data, run.root)
+    if run.params.observed.folder:
+        find_observed(run.root / run.params.observed.folder)
+    unknown = sorted({path.stem for path in (run.root / "notebooks").glob("*.py")} ^ set(notebooks.every_notebook()))
+    if unknown:
+        raise StarclipError(f"the folder notebooks and pipeline/notebooks.py disagree about {', '.join(unknown)}")
+    if not run.is_current("starclip.ckpt") and (warning := forecast(run.params, device)):
+        say(warning)
+    _run_notebooks(run, notebooks.NOTEBOOKS, params_file, overrides, say)
+    return _write_report(run, device)
+
+
+def run_evaluation(run: Run, params_file: Path, overrides: dict[str, Any], say: Callable[[str], None] = print) -> Path:
+    """Judge a finished run: the notebooks of the evaluation suite, and the report once more; returns its index.html.
+
+    Raises DataError if the run is not finished, saying what to run; otherwise as `run_pipeline`.
+    """
+    device = pick_device(run.params.device)
+    for file in ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "embeddings.h5"):
+        run.need(file)
+    _check_enough_stars(run)
+    _run_notebooks(run, notebooks.EVALUATION, params_file, overrides, say)
+    return _write_report(run, device)
+
+
+def _check_enough_stars(run: Run) -> None:
+    """Raise DataError, naming the setting, if the evaluation asks for more stars than the run has."""
+    settings, data = run.params.evaluation, run.data()
+    for key, asked, split in (
+        ("transfer_stars", max(settings.transfer_stars), "val"),
+        ("scaling_stars", max(settings.scaling_stars), "train"),
+    ):
+        if asked > (there := len(data.rows(split))):
+            raise DataError(f"evaluation.{key} asks for {asked} {split} stars, but the run has {there}; lower it")
+
+
+def _run_notebooks(
+    run: Run, names: Iterable[str], params_file: Path, overrides: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    parameters = {"params_file": os.path.relpath(params_file, run.root / "notebooks"), "overrides": overrides}
+    total = len(list(names))
+    for number, name in enumerate(names, start=1):
+        place = f"[{number:2d}/{total}] {name}"
+        if _is_current(run, name):
+            say(f"{place}: up to date")
+            continue
+        say(f"{place} ...")
+        began = time.perf_counter()
+        _execute(run, name, parameters)
+        seconds = time.perf_counter() - began
+        _remember(run, name, seconds)
+        say(f"{place}: {seconds:.0f} s")
+
+
+def _write_report(run: Run, device: torch.device) -> Path:
+    provenance = {
+        "run": run.params.name,
+        "seed": run.params.seed,
+        "device": _device_name(device),
+        "versions": versions(),
+        "params": run.params.model_dump(mode="json"),
+    }
+    # an evaluation of models that have been trained anew since would be one of others
+    done = [name for name in notebooks.every_notebook() if name in notebooks.NOTEBOOKS or _is_current(run, name)]
+    outdated = {
+        section for name in set(notebooks.EVALUATION) - set(done) for section in notebooks.EVALUATION[name].metrics
+    }
+    seconds = {name: round(record["seconds"], 1) for name, record in _memory(run).items() if name in done}
+    metrics = assemble_metrics(provenance, run.metrics(outdated), seconds)
+    write_json(run.report / "metrics.json", metrics)
+    return write_index(run.report, metrics)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages whose numbers end up in the report."""
+    packages = ("starclip", "torch", "numpy", "scikit-learn", "umap-learn", "h5py", "papermill")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({os.cpu_count()} cores)"
+
+
+def _key(run: Run, name: str) -> str:
+    """Digest of all that an executed notebook depends on."""
+    notebook = notebooks.every_notebook()[name]
+    package = Path(__file__).parent.parent
+    paths = [path for path in package.rglob("*.*") if path.suffix != ".pyc"]
+    code = {str(path.relative_to(package)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+    observed = []
+    if "observed" in notebook.sections and run.params.observed.folder:
+        paths = find_observed(run.root / run.params.observed.folder)
+        observed = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    content = [
+        (run.root / "notebooks" / f"{name}.py").read_text(encoding="utf-8"),
+        run.params.model_dump(mode="json", include=set(notebook.sections)),
+        [run.identity(file) for file in (*notebook.needs, *notebook.makes)],
+        code,
+        observed,
+    ]
+    return digest(content)
+
+
+def _is_current(run: Run, name: str) -> bool:
+    notebook = notebooks.every_notebook()[name]
+    files = [run.report / f"{name}.ipynb", run.report / f"{name}.html"]
+    files += [run.folder / "metrics" / f"{section}.json" for section in notebook.metrics]
+    return (
+        _memory(run).get(name, {}).get("key") == _key(run, name)
+        and all(path.is_file() for path in files)
+        and all(run.is_current(file) for file in notebook.makes)
+    )
+
+
+def _memory(run: Run) -> dict[str, dict[str, Any]]:
+    path = run.folder / "notebooks.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _remember(run: Run, name: str, seconds: float) -> None:
+    write_json(run.folder / "notebooks.json", {**_memory(run), name: {"key": _key(run, name), "seconds": seconds}})

@@ -1,0 +1,92 @@
+"""The settings of the data set, and what all groups of settings have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from starclip_lib.settings.base import Count, Fraction, NotNegative, Positive, Range, Section
+
+
+def _none_or_enough(n_stars: int) -> int:
+    if n_stars != 0 and n_stars < 40:
+        raise ValueError(f"must be at least 40, or 0 for all stars of data.file, not {n_stars}")
+    return n_stars
+
+
+class ObservationParams(Section):
+    """What makes the simulated APOGEE spectra look observed."""
+
+    snr_min: Positive = 200.0
+    """Lowest signal-to-noise ratio per pixel (the paper's cut)."""
+    snr_max: Positive = 2900.0
+    """Highest signal-to-noise ratio per pixel."""
+    snr_index: Positive = 2.2
+    """Power-law index: the number of stars above S falls as S**-index (median 273)."""
+    rv_residual: NotNegative = 0.3
+    """Standard deviation of the residual radial velocity, km/s."""
+    lsf_residual: NotNegative = 0.03
+    """Relative standard deviation of the width of the line-spread function."""
+    sky_residual: NotNegative = 0.01
+    """Standard deviation of the residual at the centre of each airglow line, relative to the continuum."""
+    telluric_residual: NotNegative = 0.005
+    """Standard deviation of the residual in the cores of the telluric CO2 and CH4 lines."""
+    bad_pixels: Fraction = 0.002
+    """Fraction of pixels without data, at random places."""
+
+
+class ArchiveParams(Section):
+    """APOGEE DR17 from the public archive (`starclip fetch apogee`)."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://")] = (
+        "https://data.sdss.org/sas/dr17/apogee/spectro/aspcap/dr17/synspec_rev1/"
+    )
+    """Address of the folder that holds the catalogue and, by telescope and field, the spectra."""
+    catalogue: Annotated[str, Field(pattern=r"^[\w+][\w.+-]*$")] = "allStar-dr17-synspec_rev1.fits"
+    """Name of the catalogue in that folder."""
+    folder: str = "archive/apogee-dr17"
+    """Where everything is put, relative to the project's root."""
+    snr_min: NotNegative = 200.0
+    """Cut on the signal-to-noise ratio (the paper's)."""
+    max_vscatter: Positive = 1.0
+    """Cut on the scatter of the visits' radial velocities, km/s (the paper's)."""
+    connections: Annotated[int, Field(ge=1, le=8)] = 4
+    """Files fetched at the same time; the archive serves everybody."""
+    timeout: Positive = 60.0
+    """An attempt has failed after so many seconds without a byte."""
+    attempts: Count = 5
+    """How often a file is tried."""
+    pause: Positive = 1.0
+    """Seconds before the second attempt, doubled before each further one."""
+
+
+class DataParams(Section):
+    """The data set (notebook 01)."""
+
+    file: str = ""
+    """A data set made by `starclip fetch apogee` or `starclip import-original`, relative to the project's root; empty:
+    simulate the stars."""
+    n_stars: Annotated[int, AfterValidator(_none_or_enough)] = 4000
+    """Stars in all, the paper has 19,001; 0: as many as `file` or the archive has."""
+    split: tuple[Count, Count, Count] = (5, 1, 2)
+    """Proportions of train, validation and test stars."""
+    teff_range: Range = (4000.0, 5000.0)
+    """Cuts on the catalogue's Teff, K."""
+    logg_range: Range = (0.5, 2.0)
+    """Cuts on the catalogue's log g; the population is stretched over this range."""
+    feh_range: Range = (-1.8, 0.5)
+    """Cuts on the catalogue's [Fe/H]."""
+    error_spread: NotNegative = 0.2
+    """Star-to-star scatter (natural logarithm) of the ASPCAP uncertainties about their published means."""
+    apogee: ObservationParams = ObservationParams()
+    archive: ArchiveParams = ArchiveParams()
+    real_spectra: str = ""
+    """Folder of aspcapStar and apStar files that notebook 01 lays over emulated spectra, relative to the project's
+    root; empty: none, or three stars of `file`."""
+
+    @model_validator(mode="after")
+    def _all_of_what(self) -> DataParams:
+        if self.n_stars == 0 and not self.file:
+            raise ValueError("n_stars can be 0 only if data.file names a data set; simulated stars need a number")
+        return self

@@ -1,0 +1,154 @@
+"""Every setting of a run: frozen groups of values with their defaults, bounds and meaning.
+
+The text below a field is its documentation.  `config.load_params` reads them from YAML.
+"""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from starclip_lib.errors import ConfigError
+from starclip_lib.settings.base import Section
+from starclip_lib.settings.data import DataParams
+from starclip_lib.settings.evaluation import AtlasParams, EvaluationParams, LimitParams, ObservedParams, RetrievalParams
+from starclip_lib.settings.training import (
+    CALIBRATION_STARS,
+    CorruptionParams,
+    MockParams,
+    PretrainParams,
+    StarclipParams,
+    SupervisedParams,
+)
+
+
+class Params(Section):
+    """Every setting of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "quick"
+    """Names the folders runs/NAME and reports/NAME; the parameter file's own name if it is not given."""
+    seed: Annotated[int, Field(ge=0)] = 7
+    """Everything random is a function of it."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """'auto' takes a CUDA GPU if there is one, else the CPU."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """'auto' computes encoders in bfloat16 on a CUDA GPU and in float32 elsewhere."""
+    data: DataParams = DataParams()
+    corruption: CorruptionParams = CorruptionParams()
+    pretrain: PretrainParams = PretrainParams()
+    supervised: SupervisedParams = SupervisedParams()
+    starclip: StarclipParams = StarclipParams()
+    mockstarclip: MockParams = MockParams()
+    retrieval: RetrievalParams = RetrievalParams()
+    atlas: AtlasParams = AtlasParams()
+    limits: LimitParams = LimitParams()
+    observed: ObservedParams = ObservedParams()
+    evaluation: EvaluationParams = EvaluationParams()
+
+    @model_validator(mode="after")
+    def _enough_stars(self) -> Params:
+        for name, settings in (("starclip", self.starclip), ("mockstarclip.align", self.mockstarclip.align)):
+            if settings.logit_scale > settings.max_scale:
+                raise ValueError(f"{name}.logit_scale ({settings.logit_scale:g}) must not exceed {name}.max_scale")
+        if self.starclip.calibrate and not self.pretrain.encoder.lift:
+            raise ValueError("starclip.calibrate needs a lift: set pretrain.encoder.lift to 30, say")
+        n_val = self.data.n_stars * self.data.split[1] // sum(self.data.split)
+        if self.starclip.calibrate and self.data.n_stars and n_val < CALIBRATION_STARS:
+            raise ValueError(
+                f"starclip.calibrate needs {CALIBRATION_STARS} validation stars, of {self.data.n_stars} stars there "
+                f"are {n_val}; raise data.n_stars or set starclip.calibrate to false"
+            )
+        if self.data.n_stars and self.mockstarclip.n_stars > self.data.n_stars:
+            raise ValueError(
+                f"mockstarclip.n_stars ({self.mockstarclip.n_stars}) must not exceed data.n_stars ({self.data.n_stars})"
+            )
+        return self
+
+
+def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Params:
+    """Read a parameter file and apply overrides, a (nested) dict of the same shape.
+
+    Raises ConfigError that names the file, the key and, for an unknown key, the nearest known one.
+    """
+    path = Path(path)
+    try:
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such parameter file") from None
+    except (YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines, found {type(raw).__name__}")
+    return params_from_mapping(_merged({"name": path.stem, **raw}, overrides or {}), str(path))
+
+
+def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
+    """Check a nested mapping and make it `Params`; `where` is named in errors."""
+    try:
+        return Params.model_validate_json(json.dumps(raw))
+    except TypeError as error:
+        raise ConfigError(f"{where}: a value is not a number, text, list or mapping ({error})") from error
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(problem, where) for problem in error.errors())) from None
+
+
+def changed_params(params: Params, changes: dict[str, Any]) -> Params:
+    """The same settings with a (nested) dict of changes put in and checked; raises ConfigError as `load_params`."""
+    return params_from_mapping(_merged(params.model_dump(mode="json"), changes), params.name)
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """'starclip.train.epochs=2' as a nested dict; the value is read as YAML.  Raises ConfigError if it has no '='."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}: expected key=value, for example starclip.train.epochs=2")
+    try:
+        nested: Any = YAML(typ="safe", pure=True).load(value)
+    except YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` put in, mapping by mapping; neither is changed."""
+    out = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if both else value
+    return out
+
+
+def merge_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Several `--set` texts as one nested dict; later ones win."""
+    out: dict[str, Any] = {}
+    for text in assignments:
+        out = _merged(out, parse_assignment(text))
+    return out
+
+
+def _explain(problem: Any, where: str) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = list(_section(problem["loc"][:-1]).model_fields)
+        near = get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key '{key}'; {hint}"
+    if problem["type"] == "value_error":  # one of our own checks, which says all there is to say
+        return f"{where}: {key + ': ' if key else ''}{problem['ctx']['error']}"
+    return f"{where}: {key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
+
+
+def _section(loc: tuple[Any, ...]) -> type[Section]:
+    section: type[Section] = Params
+    for part in loc:
+        section = section.model_fields[part].annotation  # type: ignore[assignment]
+    return section

@@ -1,0 +1,128 @@
+"""The paper's data set, rebuilt from the public archive: APOGEE DR17 spectra with ab initio NIRSpec partners."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from starclip_lib.data.emulator import Emulator, default_emulator
+from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import LABELS
+from starclip_lib.data.selection import draw_rows, split_by_star
+from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.errors import DataError
+from starclip_lib.files import atomic_path
+from starclip_lib.settings.data import DataParams
+from starclip_lib.surveys.apogee import read_all_star, read_aspcap_star, select_giants
+from starclip_lib.surveys.download import Downloader
+
+DATA_FILE = "apogee-dr17.h5"
+_FEWEST = 40  # stars, as for a simulated data set
+_SAFE = re.compile(r"[\w+][\w.+\-\[\]]*")  # field and star names become parts of paths
+
+
+def fetch_apogee(
+    settings: DataParams, seed: int, root: Path, say: Callable[[str], None] = print, skip_failed: bool = False
+) -> Path:
+    """Download the catalogue, choose the stars, download their spectra and write the data set; returns its path.
+
+    Everything lands in the folder `settings.archive.folder` under `root`: the catalogue, `cuts.csv`, `stars.csv`,
+    `files.txt` (the addresses), `spectra/`, and the data set.  What is there already is not fetched again.
+    skip_failed : go on without spectra that could not be downloaded (without it, they are an error)
+    Raises DataError or Unreachable, saying what to do; the same call goes on from there.
+    """
+    archive = settings.archive
+    folder = root / archive.folder
+    downloader = Downloader(archive.timeout, archive.attempts, archive.pause, archive.connections)
+    catalogue = folder / archive.catalogue
+    if not catalogue.is_file():
+        say(f"catalogue: {_address(settings, archive.catalogue)} (all of DR17: several gigabytes)")
+    downloader.fetch(_address(settings, archive.catalogue), catalogue, read_all_star, progress=True)
+
+    stars, cuts = select_giants(read_all_star(catalogue), settings)
+    stars = stars.iloc[draw_rows(len(stars), settings.n_stars, np.random.default_rng(seed))].reset_index(drop=True)
+    jobs = {_address(settings, place): folder / "spectra" / place for place in map(_place, stars.itertuples())}
+    stars["file"] = [str(path.relative_to(folder)) for path in jobs.values()]
+    for name, table in (("cuts.csv", cuts), ("stars.csv", stars)):
+        with atomic_path(folder / name) as part:
+            table.to_csv(part, index=False)
+    with atomic_path(folder / "files.txt") as part:
+        part.write_text("\n".join(jobs) + "\n", encoding="utf-8")
+    say(f"{cuts.to_string(index=False)}\n{len(stars)} stars; cuts.csv, stars.csv and files.txt are in {folder}")
+
+    if len(stars) < _FEWEST:
+        raise DataError(f"only {len(stars)} stars pass the cuts, {_FEWEST} are needed; widen the cuts listed above")
+    missing, failed = downloader.fetch_all(jobs.items(), read_aspcap_star, "spectra")
+    lost = {**missing, **failed}
+    with atomic_path(folder / "lost.txt") as part:
+        part.write_text("".join(f"{reason}\n" for reason in lost.values()), encoding="utf-8")
+    if failed and not skip_failed:
+        raise DataError(
+            f"{len(failed)} of {len(jobs)} spectra could not be downloaded, the first one: "
+            f"{next(iter(failed.values()))}. The same command tries these again; --skip-failed does without them"
+        )
+    if lost:
+        say(f"{len(lost)} of {len(jobs)} spectra are left out; {folder / 'lost.txt'} says why")
+    stars = stars[[url not in lost for url in jobs]].reset_index(drop=True)
+    data = build_data_set(stars, folder, settings, seed, cuts)
+    data.write(folder / DATA_FILE)
+    return folder / DATA_FILE
+
+
+def build_data_set(
+    stars: pd.DataFrame,
+    folder: Path,
+    settings: DataParams,
+    seed: int,
+    cuts: pd.DataFrame,
+    emulator: Emulator | None = None,
+) -> PairedSpectra:
+    """Read the spectra of `stars` (columns of `select_giants` and `file`) and compute their NIRSpec partners.
+
+    Its arrays take 120 kB a star.  Raises DataError naming the file that cannot be read or the label that is off.
+    """
+    emulator = emulator or default_emulator()
+    labels = stars[list(LABELS)].to_numpy()
+    emulator.check_domain(labels)
+    shape = (len(stars), APOGEE.n_pix)
+    flux, ivar, mask = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, bool)
+    for row, name in enumerate(tqdm(stars["file"], desc="reading spectra", unit="file")):
+        spectrum = read_aspcap_star(folder / name)
+        flux[row], ivar[row], mask[row] = spectrum.flux, spectrum.ivar, spectrum.mask
+    nirspec = emulator(labels, NIRSPEC)
+    star_id = stars["APOGEE_ID"].to_numpy(str)
+    return PairedSpectra(
+        star_id=star_id,
+        labels=labels.astype(np.float32),
+        label_errors=stars[[f"{name}_err" for name in LABELS]].to_numpy(np.float32),
+        split=split_by_star(star_id, settings.split, np.random.default_rng(seed)),
+        apogee=SpectrumSet(APOGEE, flux, mask, ivar),
+        nirspec=SpectrumSet(NIRSPEC, nirspec, np.zeros(nirspec.shape, bool)),
+        source="apogee-dr17",
+        seed=seed,
+        provenance={
+            "emulator": emulator.version,
+            "archive": settings.archive.base_url,
+            "catalogue": settings.archive.catalogue,
+            "cuts": cuts.to_dict("records"),
+        },
+    )
+
+
+def _address(settings: DataParams, place: str) -> str:
+    return f"{settings.archive.base_url.rstrip('/')}/{quote(place, safe='/+')}"
+
+
+def _place(star: object) -> str:
+    """Where the archive keeps a star's spectrum, relative to its base address."""
+    parts = (star.TELESCOPE, star.FIELD, star.APOGEE_ID)
+    unsafe = [part for part in parts if not _SAFE.fullmatch(part)]
+    if unsafe:
+        raise DataError(f"the catalogue names a star '{'/'.join(parts)}'; '{unsafe[0]}' cannot be part of a file name")
+    return f"{parts[0]}/{parts[1]}/aspcapStar-dr17-{parts[2]}.fits"

@@ -1,0 +1,75 @@
+"""The data set of a run: simulated, or drawn from a file of real spectra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.data.selection import draw_rows, split_by_star
+from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.errors import DataError
+from starclip_lib.settings.data import DataParams
+from starclip_lib.surveys.apogee import ApogeeSpectrum, read_folder
+from starclip_lib.surveys.simulate import simulate_survey
+
+
+def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
+    """Simulate the stars, or take them from `settings.file` (relative to `root`), cut, drawn and split anew.
+
+    Raises DataError if the file is missing, damaged, or holds too few stars within the cuts.
+    """
+    if not settings.file:
+        return simulate_survey(settings.n_stars, seed, settings)
+    everything = PairedSpectra.read(data_file(settings, root), with_ivar=True)
+    keep = np.ones(everything.n_stars, bool)
+    for column, (low, high) in (
+        (TEFF, settings.teff_range),
+        (LOGG, settings.logg_range),
+        (FE, settings.feh_range),
+    ):
+        keep &= (everything.labels[:, column] > low) & (everything.labels[:, column] < high)
+    rng = np.random.default_rng(seed)
+    rows = np.flatnonzero(keep)[draw_rows(int(keep.sum()), settings.n_stars, rng)]
+    return PairedSpectra(
+        star_id=everything.star_id[rows],
+        labels=everything.labels[rows],
+        label_errors=everything.label_errors[rows],
+        split=split_by_star(everything.star_id[rows], settings.split, rng),
+        apogee=_take(everything.apogee, rows),
+        nirspec=_take(everything.nirspec, rows),
+        source=everything.source,
+        seed=seed,
+        provenance={**everything.provenance, "file": settings.file},
+    )
+
+
+def data_file(settings: DataParams, root: Path) -> Path:
+    """Path of the file of real spectra; raises DataError, saying how to get one, if it is not there."""
+    path = root / settings.file
+    if not path.is_file():
+        raise DataError(
+            f"data.file {settings.file} is missing: make it with 'starclip fetch apogee' or 'starclip import-original'"
+        )
+    return path
+
+
+def real_examples(settings: DataParams, root: Path, data: PairedSpectra) -> list[ApogeeSpectrum]:
+    """Real APOGEE spectra to look at: those of `settings.real_spectra`, or three stars of a real data set, or none."""
+    if settings.real_spectra:
+        return read_folder(root / settings.real_spectra)
+    if data.source == "simulate":
+        return []
+    order = np.argsort(data.labels[:, FE])
+    stars = order[[len(order) // 20, len(order) // 2, -1 - len(order) // 20]]
+    ivar = np.where(data.apogee.mask[stars], 0, 200.0**2)  # their S/N is above 200
+    return [
+        ApogeeSpectrum(data.star_id[star], data.apogee.flux[star], weight, data.apogee.mask[star])
+        for star, weight in zip(stars, ivar, strict=True)
+    ]
+
+
+def _take(spectra: SpectrumSet, rows: np.ndarray) -> SpectrumSet:
+    ivar = None if spectra.ivar is None else spectra.ivar[rows]
+    return SpectrumSet(spectra.instrument, spectra.flux[rows], spectra.mask[rows], ivar)

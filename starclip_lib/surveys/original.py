@@ -1,0 +1,143 @@
+"""The paper's own files, for those who have them, turned into a data set of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument, check_grid
+from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, TEFF
+from starclip_lib.data.selection import split_by_star
+from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.errors import DataError
+from starclip_lib.surveys.apogee import catalogue_labels
+from starclip_lib.surveys.pandas_files import read_frame_hdf, read_frame_pickle
+
+UNPAIRED_ROW = 11215  # of apogee_dr17.h5: a star without a NIRSpec spectrum
+KNOWN_COUNTS = {19_799: 19_001}  # rows before and after duplicates are dropped, as published
+_TOLERANCE = 3.0  # labels of both files must agree to so many catalogue errors
+
+
+def import_original(
+    jwst: str | Path,
+    allstar: str | Path,
+    spectra: str | Path,
+    split: tuple[int, int, int],
+    seed: int,
+    unpaired_row: int = UNPAIRED_ROW,
+    say: Callable[[str], None] = print,
+) -> PairedSpectra:
+    """Read the three files, pair their rows, and drop repeated stars.
+
+    jwst : JWST_APOGEE.h5 with the pandas keys `wavelength` (8192), `labels` (n, 20; Teff in kK or K) and `spectra`
+    allstar : apogee_dr17.h5 with the pandas key `allstar`: n rows, or n + 1 with `unpaired_row` to be left out
+    spectra : the APOGEE fluxes, n or n + 1 rows of 8575 pixels: a pickled frame (.pkl, .pkl.gz; read without running
+        anything in it) or an HDF5 file with one frame or array
+    All three files are held in memory, and the fluxes once more in float32.
+    Raises DataError, naming the file, if something is missing, damaged, unsafe, or the rows do not belong together.
+    """
+    wavelength = read_frame_hdf(jwst, "wavelength").to_numpy(np.float64).ravel()
+    check_grid(wavelength, NIRSPEC, f"{jwst}, key 'wavelength'")
+    labels = _labels(read_frame_hdf(jwst, "labels"), f"{jwst}, key 'labels'")
+    nirspec = _fluxes(read_frame_hdf(jwst, "spectra"), NIRSPEC, f"{jwst}, key 'spectra'")
+    n = len(labels)
+    if len(nirspec) != n:
+        raise DataError(f"{jwst}: {len(nirspec)} spectra but {n} rows of labels")
+    catalogue = _paired(read_frame_hdf(allstar, "allstar"), n, unpaired_row, str(allstar))
+    apogee = _paired(_fluxes(_read_spectra(spectra), APOGEE, str(spectra)), n, unpaired_row, str(spectra))
+
+    try:
+        names = catalogue["APOGEE_ID"]
+        expected, errors = catalogue_labels(catalogue)
+    except KeyError as error:
+        raise DataError(f"{allstar}: no column {error.args[0]}") from error
+    _check_pairing(labels, expected, f"{jwst} and {allstar}")
+    star_id = np.array([name.decode() if isinstance(name, bytes) else str(name) for name in names])
+    star_id = np.char.strip(star_id)
+    first = np.sort(np.unique(star_id, return_index=True)[1])
+    if n in KNOWN_COUNTS and len(first) != KNOWN_COUNTS[n]:
+        raise DataError(
+            f"{allstar}: {n:,} rows hold {len(first):,} different stars, the paper's hold {KNOWN_COUNTS[n]:,}; "
+            "these are not the files of the paper, or their rows were changed"
+        )
+    measured = np.isfinite(errors[first]).all(1)
+    rows = first[measured]
+    say(f"{n:,} rows, {n - len(first):,} of them repeat a star; {len(first) - len(rows):,} stars lack a label's error")
+
+    mask = (apogee == APOGEE.no_data) | ~np.isfinite(apogee) | ~APOGEE.covered
+    apogee = np.where(mask, np.float32(APOGEE.no_data), apogee)
+    return PairedSpectra(
+        star_id=star_id[rows],
+        labels=labels[rows].astype(np.float32),
+        label_errors=errors[rows].astype(np.float32),
+        split=split_by_star(star_id[rows], split, np.random.default_rng(seed)),
+        apogee=SpectrumSet(APOGEE, apogee[rows], mask[rows]),
+        nirspec=SpectrumSet(NIRSPEC, nirspec[rows], np.zeros((len(rows), NIRSPEC.n_pix), bool)),
+        source="original",
+        seed=seed,
+        provenance={"files": [Path(path).name for path in (jwst, allstar, spectra)], "rows": n},
+    )
+
+
+def _read_spectra(path: str | Path) -> pd.DataFrame:
+    if ".pkl" in Path(path).suffixes or ".pickle" in Path(path).suffixes:
+        return read_frame_pickle(path)
+    try:
+        with h5py.File(path) as file:
+            keys = list(file)
+    except OSError as error:
+        raise DataError(
+            f"{path}: neither a pickle (.pkl, .pkl.gz) nor an HDF5 file that can be opened ({error})"
+        ) from error
+    if len(keys) != 1:
+        raise DataError(f"{path}: expected one key, found {', '.join(keys) or 'none'}")
+    return read_frame_hdf(path, keys[0])
+
+
+def _fluxes(frame: pd.DataFrame, instrument: Instrument, where: str) -> np.ndarray:
+    """(n, n_pix) float32 with one spectrum a row, whichever way the frame lies."""
+    try:
+        flux = frame.to_numpy(np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: not a table of numbers ({error})") from error
+    if flux.shape[1] != instrument.n_pix and flux.shape[0] == instrument.n_pix:
+        flux = np.ascontiguousarray(flux.T)
+    if flux.shape[1] != instrument.n_pix:
+        raise DataError(f"{where}: shape {flux.shape}, expected {instrument.n_pix} pixels a spectrum")
+    return flux
+
+
+def _labels(frame: pd.DataFrame, where: str) -> np.ndarray:
+    if frame.shape[1] != len(LABELS):
+        raise DataError(f"{where}: {frame.shape[1]} columns, expected {len(LABELS)}: {', '.join(LABELS)}")
+    labels = frame.to_numpy(np.float64, copy=True)
+    if np.median(labels[:, TEFF]) < 100:  # kilokelvin
+        labels[:, TEFF] *= 1000
+    return labels
+
+
+def _paired(table: pd.DataFrame | np.ndarray, n: int, unpaired_row: int, where: str) -> pd.DataFrame | np.ndarray:
+    """The n rows that have a NIRSpec spectrum."""
+    if len(table) == n:
+        return table
+    if len(table) != n + 1 or unpaired_row > n:
+        raise DataError(f"{where}: {len(table)} rows for {n} NIRSpec spectra; expected {n}, or one more")
+    if isinstance(table, pd.DataFrame):
+        return table.drop(index=table.index[unpaired_row]).reset_index(drop=True)
+    return np.delete(table, unpaired_row, axis=0)
+
+
+def _check_pairing(labels: np.ndarray, expected: np.ndarray, where: str) -> None:
+    """The same star in the same row: the labels of both files agree."""
+    difference = np.abs(labels - expected) / ASPCAP_ERROR
+    agree = np.mean(~(difference > _TOLERANCE), axis=0)  # a label without measurement says nothing
+    worst = int(np.argmin(agree))
+    if agree[worst] < 0.99:
+        raise DataError(
+            f"{where}: {LABELS[worst]} of the two files agrees in only {agree[worst]:.0%} of the rows; "
+            f"either the rows are not those of the same stars, or the columns are not in the order {', '.join(LABELS)}"
+        )

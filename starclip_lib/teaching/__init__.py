@@ -1,0 +1,1 @@
+"""For teaching: exercises with checked answers, and contrastive learning in the plane."""

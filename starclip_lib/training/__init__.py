@@ -1,0 +1,1 @@
+"""Trainings: devices and processes, batches, the loop, and the recipes of the paper."""

@@ -1,0 +1,96 @@
+"""A pseudo-continuum that observed and ab initio NIRSpec spectra share, so that a model can take either.
+
+The true continuum of an observed spectrum is unknown: the response of the spectrograph wiggles by per cents over a few
+hundred Angstrom.  A smooth curve through the same line-free pixels, divided out of both kinds, makes them meet.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.interpolate import BSpline
+from scipy.ndimage import percentile_filter
+from torch import Tensor
+
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import NIRSPEC
+
+_BIN = 8  # pixels (9 Angstrom); far below the distance of the knots, and 1,024 bins are fitted faster than 8,192 pixels
+_WINDOW = 273  # pixels (300 Angstrom) over which "line-free" is judged
+_LINE_FREE = 0.6  # the 60 per cent of the pixels of each window with the highest flux in the mean ab initio spectrum
+_RIDGE = 1e-4  # weight of the coefficients' second differences: bridges gaps, and is not felt where there are data
+_CLIP = 3.0  # sigma
+_ROUNDS = 3
+
+
+class PseudoContinuum:
+    """Cubic splines with equidistant knots, fitted to line-free pixels on each detector by itself.
+
+    spacing : distance of the knots, Angstrom
+    What is fitted are means over bins of 8 pixels; bins that stand off by 3 sigma are rejected, twice.  The detectors
+    are told apart by the longest stretch without data inside a spectrum.
+    """
+
+    def __init__(self, spacing: float):
+        wave, pieces = NIRSPEC.wavelength, max(1, round((NIRSPEC.wavelength[-1] - NIRSPEC.wavelength[0]) / spacing))
+        knots = np.linspace(wave[0], wave[-1], pieces + 1)
+        step = knots[1] - knots[0]
+        knots = np.concatenate([knots[0] + step * np.arange(-3, 0), knots, knots[-1] + step * np.arange(1, 4)])
+        spline = torch.from_numpy(BSpline.design_matrix(wave, knots, 3).toarray())
+        binned = spline.reshape(-1, _BIN, spline.shape[1]).mean(1)
+        self._overlap = ((binned.T @ binned) > 0).nonzero(as_tuple=True)  # pairs of splines: a band of the matrix
+        products = binned[:, self._overlap[0]] * binned[:, self._overlap[1]]
+        bend = torch.diff(torch.eye(spline.shape[1], dtype=torch.float64), n=2, dim=0)
+        penalty = _RIDGE * NIRSPEC.n_pix / spline.shape[1] * bend.T @ bend + 1e-4 * torch.eye(spline.shape[1])
+        free = torch.from_numpy(line_free_pixels())
+        self._parts = [part.float() for part in (spline, binned, products, penalty)] + [free]
+
+    def fit(self, flux: Tensor) -> Tensor:
+        """The pseudo-continuum (n, 8192) of spectra (n, 8192) that hold exactly 1 where they have no data."""
+        self._parts = [part.to(flux.device) for part in self._parts]
+        spline, binned, products, penalty, free = self._parts
+        n = len(flux)
+        used = ((flux != NIRSPEC.no_data) & free).view(n, -1, _BIN)
+        weight = used.sum(2).float()
+        mean = (flux.view_as(used) * used).sum(2) / weight.clamp_min(1)
+        second = _second_detector(flux)[:, None]
+        bins = torch.arange(weight.shape[1], device=flux.device)
+        weight = torch.stack([weight * (bins < second), weight * (bins >= second)], 1).view(2 * n, -1)
+        mean = mean.repeat_interleave(2, 0)
+        for last in [False] * (_ROUNDS - 1) + [True]:
+            normal = penalty.repeat(2 * n, 1, 1)
+            normal[:, *self._overlap] += weight @ products
+            coefficients = torch.cholesky_solve(((weight * mean) @ binned)[:, :, None], torch.linalg.cholesky(normal))[
+                :, :, 0
+            ]
+            if not last:
+                off = (mean - coefficients @ binned.T).abs()
+                sigma = 1.4826 * off.masked_fill(weight == 0, torch.nan).nanmedian(1, keepdim=True).values
+                weight = weight.masked_fill(off > _CLIP * sigma, 0)
+        first, then = (coefficients @ spline.T).view(n, 2, -1).unbind(1)
+        return torch.where(torch.arange(flux.shape[1], device=flux.device) < second * _BIN, first, then)
+
+    def normalise(self, flux: Tensor) -> Tensor:
+        """Spectra (n, 8192) over their pseudo-continuum; pixels without data, or out of its reach, are 1."""
+        continuum = self.fit(flux)
+        missing = (flux == NIRSPEC.no_data) | (continuum < 0.02)
+        return (flux / continuum).masked_fill(missing, NIRSPEC.no_data)
+
+
+def line_free_pixels() -> np.ndarray:
+    """(8192,) bool: where the mean ab initio spectrum is among the highest of its neighbourhood."""
+    mean = default_emulator().mean_spectrum(NIRSPEC)
+    relative = mean / percentile_filter(mean, 95, _WINDOW)
+    return relative >= percentile_filter(relative, 100 * (1 - _LINE_FREE), 2 * _WINDOW)
+
+
+def _second_detector(flux: Tensor) -> Tensor:
+    """(n,) number of the first bin after the longest inner stretch of bins without data; 0 if there is none."""
+    seen = (flux != NIRSPEC.no_data).view(len(flux), -1, _BIN).any(2)
+    bins, outside = torch.arange(seen.shape[1], device=flux.device), seen.shape[1]
+    before = torch.where(seen, bins, -1).cummax(1).values
+    after = torch.where(seen, bins, outside).flip(1).cummin(1).values.flip(1)
+    length = torch.where(~seen & (before >= 0) & (after < outside), after - before, 0)
+    longest, place = length.max(1)
+    start = after.gather(1, place[:, None])[:, 0]
+    return torch.where(longest > _BIN, start, 0)  # 8 bins are 70 Angstrom; the gap has 374

@@ -1,0 +1,179 @@
+"""Where the detectors end: measuring gaps in an image of spectral traces, and drawing gaps for new spectra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.errors import DataError
+from starclip_lib.settings.training import GapParams
+
+# Wavelengths of the left edge of the first and the right edge of the last column of a trace image.
+IMAGE_RANGE = (float(NIRSPEC.wavelength[0]), float(NIRSPEC.wavelength[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Measured gaps, one entry a trace, all (n,) float64 in Angstrom.
+
+    start, width : blue edge and width of the gap between the detectors
+    cutoff_width : how much is missing at the red end, up to 18,000 Angstrom
+    """
+
+    start: np.ndarray
+    width: np.ndarray
+    cutoff_width: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def read_gaps(path: str | Path | None = None) -> Gaps:
+    """Read a table of measured gaps (CSV with the columns of the one in the package, which is the default)."""
+    if path is None:
+        with as_file(files(__package__) / "nirspec-gaps.csv") as packaged:
+            return read_gaps(packaged)
+    columns = ("gap_start_angstrom", "gap_width_angstrom", "red_cutoff_width_angstrom")
+    try:
+        table = np.genfromtxt(path, delimiter=",", names=True, dtype=None, encoding="utf-8")
+        return Gaps(*(np.atleast_1d(table[column]).astype(float) for column in columns))
+    except FileNotFoundError:
+        raise DataError(f"{path}: the table of gaps is missing") from None
+    except (ValueError, IndexError, TypeError) as error:
+        raise DataError(f"{path}: expected a CSV table with the columns {', '.join(columns)} ({error})") from error
+
+
+def draw_traces(gaps: Gaps, angstrom_per_pixel: float = 10.0, seed: int = 0) -> np.ndarray:
+    """Draw an image of spectral traces as in the paper's Figure 4(b): dark traces, broken where light is lost.
+
+    Returns (9 n + 9, width) uint8: one trace for each entry of `gaps`, 4 pixels high every 9, on a noisy background
+    whose columns span `IMAGE_RANGE` evenly.  The image in the package, traces.png, is `draw_traces(read_gaps())`.
+    """
+    low, high = IMAGE_RANGE
+    n_columns = round((high - low) / angstrom_per_pixel)
+    image = np.full((9 * len(gaps) + 9, n_columns), 235.0)
+    edges = np.stack([gaps.start, gaps.start + gaps.width, high - gaps.cutoff_width], axis=1)
+    for row, (start, stop, cutoff) in enumerate(np.rint((edges - low) / angstrom_per_pixel).astype(int)):
+        trace = image[9 * row + 7 : 9 * row + 11]
+        trace[:, :start] = 70
+        trace[:, stop:cutoff] = 70
+    image += np.random.default_rng(seed).normal(0, 4, image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def read_trace_image(path: str | Path | None = None) -> np.ndarray:
+    """Read a grey-scale image, (height, width) uint8; None reads the one in the package.
+
+    Raises DataError if there is no such image: no other one is taken in its place.
+    """
+    if path is None:
+        with as_file(files(__package__) / "traces.png") as packaged:
+            return read_trace_image(packaged)
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if Path(path).is_file() else None
+    if image is None:
+        raise DataError(f"{path}: no such image, or not one that OpenCV can read; give the path of a trace image")
+    return image
+
+
+def detect_gaps(image: np.ndarray) -> Gaps:
+    """Measure the gaps in an image of dark spectral traces on a light background.
+
+    image : (height, width) uint8, its columns spanning `IMAGE_RANGE` evenly
+    Each run of rows with dark pixels is one trace: its longest break is the gap between the detectors, and what is
+    missing at its red end the cut-off.  Raises DataError if the array is no such image or shows no broken trace.
+    """
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise DataError(f"expected a grey-scale image, (height, width) uint8, not {image.shape} {image.dtype}")
+    _, dark = cv2.threshold(cv2.medianBlur(image, 3), 0, 1, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
+    _, _, boxes, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
+    boxes = boxes[1:]  # the first one is the background
+    boxes = boxes[(boxes[:, cv2.CC_STAT_HEIGHT] >= 3) & (boxes[:, cv2.CC_STAT_WIDTH] >= 5)]
+    low, high = IMAGE_RANGE
+    scale = (high - low) / image.shape[1]
+    found = []
+    for pieces in _by_row(boxes):
+        left = pieces[:, cv2.CC_STAT_LEFT]
+        right = left + pieces[:, cv2.CC_STAT_WIDTH]
+        if len(pieces) < 2:
+            continue
+        breaks = left[1:] - right[:-1]
+        widest = int(np.argmax(breaks))
+        found.append((low + scale * right[widest], scale * breaks[widest], scale * (image.shape[1] - right[-1])))
+    if not found:
+        raise DataError("found no trace with a gap; expected dark horizontal traces on a light background")
+    return Gaps(*np.array(found, float).T)
+
+
+def _by_row(boxes: np.ndarray) -> list[np.ndarray]:
+    """Group boxes whose vertical extents overlap, top to bottom, and order each group from left to right."""
+    groups: list[list[np.ndarray]] = []
+    bottom = -1
+    for box in sorted(boxes, key=lambda b: b[cv2.CC_STAT_TOP]):
+        if box[cv2.CC_STAT_TOP] >= bottom:
+            groups.append([])
+        groups[-1].append(box)
+        bottom = max(bottom, box[cv2.CC_STAT_TOP] + box[cv2.CC_STAT_HEIGHT])
+    return [np.array(sorted(group, key=lambda b: b[cv2.CC_STAT_LEFT])) for group in groups]
+
+
+class DrawnGaps(NamedTuple):
+    """What is missing in each of n spectra: below `blue`, from `start` to `stop`, and from `cutoff` on (Angstrom)."""
+
+    blue: Tensor
+    start: Tensor
+    stop: Tensor
+    cutoff: Tensor
+
+
+class GapModel:
+    """Distribution of gaps, fitted to measured ones by Gaussian kernel density estimation.
+
+    'independent' is the paper's: start, width and cut-off are drawn from three separate estimates and clipped at 0
+    (equations 4.7 and 4.8).  'detector' is what NIRSpec does: only where the gap begins is drawn.  Its width is that
+    of the space between the detectors; each detector covers a fixed stretch, so the red cut-off moves with the gap;
+    and the filter lets nothing through below its blue edge.
+
+    The kernel's width follows Scott's rule, the default of `scipy.stats.gaussian_kde`.
+    """
+
+    def __init__(self, gaps: Gaps, settings: GapParams):
+        if len(gaps) < 3:
+            raise DataError(f"a gap distribution needs at least 3 measured gaps, {len(gaps)} given")
+        self.settings = settings
+        names = ("start",) if settings.model == "detector" else ("start", "width", "cutoff_width")
+        self.kde = {name: stats.gaussian_kde(getattr(gaps, name)) for name in names}
+
+    @classmethod
+    def measured(cls, settings: GapParams) -> GapModel:
+        """The model of the measurements that come with the package."""
+        return cls(read_gaps(), settings)
+
+    def _draw(self, name: str, n: int, generator: torch.Generator) -> Tensor:
+        """Resample a measured value and add the kernel's Gaussian: exact draws from the KDE; clipped at 0."""
+        kde, device = self.kde[name], generator.device
+        values = torch.as_tensor(kde.dataset[0], dtype=torch.float32, device=device)
+        picked = values[torch.randint(len(values), (n,), generator=generator, device=device)]
+        kernel = float(np.sqrt(kde.covariance[0, 0]))
+        return (picked + kernel * torch.randn(n, generator=generator, device=device)).clamp_min(0)
+
+    def sample(self, n: int, generator: torch.Generator) -> DrawnGaps:
+        """Draw the gaps of n spectra, on the generator's device."""
+        settings, (blue_end, red_end) = self.settings, IMAGE_RANGE
+        start = self._draw("start", n, generator)
+        if settings.model == "detector":
+            stop = start + settings.width
+            blue = (start - settings.detector_length).clamp_min(settings.blue_edge)
+            return DrawnGaps(blue, start, stop, (stop + settings.detector_length).clamp_max(red_end))
+        stop = start + self._draw("width", n, generator)
+        return DrawnGaps(
+            torch.full_like(start, blue_end), start, stop, red_end - self._draw("cutoff_width", n, generator)
+        )

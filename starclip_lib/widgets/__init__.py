@@ -1,0 +1,1 @@
+"""What moves when you touch it: widgets for running notebooks, and the page of `starclip browse`."""

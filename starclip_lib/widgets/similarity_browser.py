@@ -1,0 +1,289 @@
+"""The similarity browser: click a star, see its nearest neighbours in and across instruments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from itables.widget import ITable
+from matplotlib.figure import Figure
+
+from starclip_lib.data.labels import FE, LOGG, PLAIN, TEFF, UNITS
+from starclip_lib.errors import StarclipError
+from starclip_lib.run import Run
+from starclip_lib.widgets.base import Pictured, line, menu, slider
+from starclip_lib.widgets.browser_figures import windows
+from starclip_lib.widgets.gallery import MAPS, SPACES, Found, Gallery, Query, Side
+from starclip_lib.widgets.similarity_panels import OBSERVED, Panels
+
+_BOTH, _NONE = "both", "(none)"
+_FIRST_WINDOW = {"NIRSpec": "Mg 15029", "APOGEE": "CO 15582"}  # nine in ten mock NIRSpec spectra show it
+_UMAP_NOTE = " Computing the UMAP of all stars; with thousands of them this takes minutes ..."
+_TABLE = {
+    "buttons": [{"extend": "csvHtml5", "text": "Save as CSV", "filename": "neighbours", "footer": False}],
+    "layout": {"topStart": "buttons", "topEnd": None, "bottomStart": None, "bottomEnd": None},
+    "classes": "display compact nowrap",
+    "showIndex": False,
+    "paging": False,
+    "text_in_header_can_be_selected": False,  # so that a click anywhere on a head sorts
+}
+
+
+class SimilarityBrowser(Pictured):
+    """A map of stars to click on, with the neighbours of the chosen one in a table, as spectra and in a Kiel diagram.
+
+    run : a run whose notebooks 01 to 06 have been run
+    `choose` does from Python what a click does; `found` holds the neighbours, `table` what the table shows.
+    """
+
+    query: Query
+    found: Found
+
+    def __init__(self, run: Run):
+        self.gallery = Gallery(run)
+        self._panels = Panels(self.gallery)
+        self._quiet = False
+        self._controls = _controls(self.gallery)
+        self._status, self._caption = ipywidgets.HTML(), ipywidgets.HTML()
+        self._table = ITable(pd.DataFrame(), **_TABLE)
+        rows = {
+            "Space": ("space", "map", "colour", "shown", "stars"),
+            "Query": ("star", "side", "observed", "upload"),
+            "Star like": ("Teff", "logg", "Fe"),
+            "Neighbours": ("k", "among", "spectra", "window"),
+        }
+        lines = [line(title, *(self._controls[name] for name in names)) for title, names in rows.items()]
+        self._open_space()
+        self._draw_stars()
+        self.choose(str(self.gallery.data.star_id[self._rows[0]]))
+        maps, spectra = self._panels.wake(self._answer(self._on_click))
+        table = ipywidgets.Box([self._table], layout={"overflow": "auto"})
+        super().__init__([*lines, self._status, maps, self._caption, table, spectra])
+        for name, widget in self._controls.items():
+            widget.observe(self._answer(getattr(self, f"_on_{name}", self._on_neighbours)), "value")
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """What is known about the neighbours, one row each."""
+        return self.found.table
+
+    def choose(self, star: str, side: str | None = None) -> None:
+        """Take a star of the data set, or an observed spectrum, as the query.
+
+        side : which of its spectra, such as 'APOGEE'; the present one if not given
+        Raises DataError if there is no such star or side.
+        """
+        observed = [spectrum.name for spectrum in self.gallery.observed]
+        space = self._controls["space"].value
+        if star in observed:
+            self._show(self.gallery.observation(space, observed.index(star)))
+        else:
+            self._show(self.gallery.star(space, side or self._controls["side"].value, self.gallery.row(star)))
+
+    def picture(self) -> Figure:
+        """Map, Kiel diagram and spectra as they are now."""
+        return self._panels.picture(*self._at, self._rows, self.query, self.found, self._side, self._window)
+
+    # What the controls do.
+
+    def _answer(self, handler: Callable[..., None]) -> Callable[..., None]:
+        """A handler that stays silent when we set a control ourselves, and says what went wrong."""
+
+        def answer(*event: object) -> None:
+            if self._quiet:
+                return
+            self._status.value = ""
+            try:
+                handler(*event)
+            except StarclipError as error:
+                self._say(str(error), bad=True)
+
+        return answer
+
+    @contextmanager
+    def _silently(self) -> Iterator[None]:
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+    def _say(self, text: str, bad: bool = False) -> None:
+        colour = "#b00020" if bad else "#444444"
+        self._status.value = f'<span role="status" style="color:{colour}">{escape(text)}</span>'
+
+    def _on_space(self, change: dict) -> None:
+        self._say(f"Opening: {change['new']} ...{_UMAP_NOTE if self._at[1] == 'UMAP' else ''}")
+        self._open_space()
+        self._draw_stars()
+        self.choose(self.query.name)
+        self._say("")
+
+    def _on_map(self, change: dict) -> None:
+        if change["new"] == "UMAP":
+            self._say(_UMAP_NOTE)
+        self._draw_stars()
+        self._panels.mark(*self._at, self.query, self.found)
+        self._say("")
+
+    def _on_stars(self, change: dict) -> None:
+        self._draw_stars()
+        self.choose(self.query.name)
+
+    def _on_colour(self, change: dict) -> None:
+        self._panels.paint(self._rows, change["new"])
+
+    def _on_shown(self, change: dict) -> None:
+        titles = list(self.gallery.space(self._at[0]))
+        self._panels.show_sides([change["new"] in (_BOTH, title) for title in titles])
+
+    def _on_star(self, change: dict) -> None:
+        self.choose(change["new"].strip())
+
+    def _on_side(self, change: dict) -> None:
+        if self.query.row is not None:
+            self.choose(self.query.name, change["new"])
+
+    def _on_observed(self, change: dict) -> None:
+        if change["new"] != _NONE:
+            self.choose(change["new"])
+
+    def _on_upload(self, change: dict) -> None:
+        for file in change["new"]:
+            self._say(f"Reading {file['name']} ...")
+            verdicts = self.gallery.add_file(file["name"], bytes(file["content"]))
+            good = [name for name, verdict in verdicts.items() if verdict == "good"]
+            with self._silently():
+                self._controls["observed"].options = [_NONE, *(star.name for star in self.gallery.observed)]
+            self._draw_stars()
+            if good:
+                self.choose(good[-1])
+            self._say("; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items()), bad=not good)
+
+    def _on_label(self, change: dict) -> None:
+        wanted = {name: self._controls[name].value for name in ("Teff", "logg", "Fe")}
+        self.choose(str(self.gallery.data.star_id[self.gallery.star_with(wanted, self._rows)]))
+
+    _on_Teff = _on_logg = _on_Fe = _on_label
+
+    def _on_neighbours(self, change: dict) -> None:
+        self.choose(self.query.name)
+
+    def _on_spectra(self, change: dict) -> None:
+        self._fill_windows()
+        self._draw_spectra()
+
+    def _on_window(self, change: dict) -> None:
+        self._draw_spectra()
+
+    def _on_click(self, trace: go.Scatter, points: object, state: object) -> None:
+        if not points.point_inds:
+            return
+        number, place = points.trace_index, points.point_inds[0]
+        if number == OBSERVED:
+            self.choose(self.gallery.observed[place].name)
+        else:
+            self.choose(
+                str(self.gallery.data.star_id[self._rows[place]]), list(self.gallery.space(self._at[0]))[number]
+            )
+
+    # What is drawn.
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return self.gallery.rows(self._controls["stars"].value)
+
+    @property
+    def _at(self) -> tuple[str, str]:
+        """Space and kind of map."""
+        return self._controls["space"].value, self._controls["map"].value
+
+    @property
+    def _side(self) -> Side:
+        """The side whose spectra are drawn."""
+        return self.gallery.space(self._at[0])[self._controls["spectra"].value]
+
+    @property
+    def _window(self) -> tuple[float, float]:
+        return windows(self._side.instrument)[self._controls["window"].value]
+
+    def _open_space(self) -> None:
+        """Offer the sides of the space."""
+        titles = list(self.gallery.space(self._at[0]))
+        with self._silently():
+            for name in ("shown", "among"):
+                self._controls[name].options = [_BOTH, *titles]
+                self._controls[name].value = _BOTH
+            for name in ("side", "spectra"):
+                self._controls[name].options = titles
+                self._controls[name].value = titles[0]
+        self._fill_windows()
+
+    def _fill_windows(self) -> None:
+        names = list(windows(self._side.instrument))
+        with self._silently():
+            self._controls["window"].options = names
+            self._controls["window"].value = _FIRST_WINDOW[self._side.instrument.title]
+
+    def _draw_stars(self) -> None:
+        self._panels.draw_stars(*self._at, self._rows)
+        self._panels.paint(self._rows, self._controls["colour"].value)
+
+    def _draw_spectra(self) -> None:
+        self._panels.draw_spectra(self.query, self.found, self._side, self._window)
+
+    def _show(self, query: Query) -> None:
+        """Search for a query and draw what is found."""
+        space, among = self._at[0], self._controls["among"].value
+        sides = list(self.gallery.space(space)) if among == _BOTH else [among]
+        self.found = self.gallery.search(space, query, self._controls["k"].value, sides, self._rows)
+        self.query = query
+        with self._silently():
+            self._controls["star"].value = query.name
+            self._controls["side"].value = query.side
+            self._controls["observed"].value = query.name if query.row is None else _NONE
+            for name, column in (("Teff", TEFF), ("logg", LOGG), ("Fe", FE)):
+                self._controls[name].value = float(query.labels[column])
+        source = "from the catalogue" if query.row is not None else "read by the linear probe"
+        self._caption.value = (
+            f"<b>Nearest to {escape(query.name)}</b> ({escape(query.side)}). Abundances and log g in dex. "
+            f"Δ: neighbour minus query, whose labels are {source}."
+        )
+        self._panels.mark(*self._at, query, self.found)
+        self._table.update(self.found.table, **_TABLE)
+        self._draw_spectra()  # last: it takes longest
+
+
+def _controls(gallery: Gallery) -> dict[str, ipywidgets.DOMWidget]:
+    labels = [(f"{name} [{unit}]", i) for i, (name, unit) in enumerate(zip(PLAIN, UNITS, strict=True))]
+
+    def star_like(column: int, step: float, form: str) -> ipywidgets.FloatSlider:
+        values, title = gallery.data.labels[:, column], f"{PLAIN[column]} [{UNITS[column]}]"
+        low, high = np.floor(values.min() / step) * step, np.ceil(values.max() / step) * step
+        return slider(title, low, high, step, form, (low + high) / 2)
+
+    return {
+        "space": menu("space", SPACES, width="270px"),
+        "map": menu("map", MAPS, width="150px"),
+        "colour": menu("colour", labels, FE, width="190px"),
+        "shown": menu("show", [_BOTH], width="200px"),
+        "stars": menu("stars", [("test stars", True), ("all stars", False)], True, width="170px"),
+        "star": ipywidgets.Text(description="star", continuous_update=False, layout={"width": "330px"}),
+        "side": menu("its spectrum", [_BOTH]),
+        "observed": menu("observed", [_NONE, *(star.name for star in gallery.observed)]),
+        "upload": ipywidgets.FileUpload(
+            description="upload spec1d or x1d", multiple=True, accept=".fits,.fits.gz", layout={"width": "190px"}
+        ),
+        "Teff": star_like(TEFF, 10, ".0f"),
+        "logg": star_like(LOGG, 0.05, ".2f"),
+        "Fe": star_like(FE, 0.05, ".2f"),
+        "k": ipywidgets.IntSlider(value=5, min=1, max=20, description="k", continuous_update=False),
+        "among": menu("search in", [_BOTH]),
+        "spectra": menu("spectra of", [_BOTH]),
+        "window": menu("stretch", ["everything"], width="210px"),
+    }
