@@ -208,7 +208,7 @@ print("better than guessing:", bool(np.median(ranks) < len(test) / 4))
 #
 # | notebook | what it shows |
 # |---|---|
-# | [Contrastive learning from scratch](contrastive_from_scratch.ipynb) | the game of pairs in thirty lines, with sliders |
+# | [Contrastive learning from scratch](00b_contrastive_from_scratch.ipynb) | the game of pairs in thirty lines, with sliders |
 # | [01 · Data](01_data.ipynb) | how the stars are made, and what is real |
 # | [02 · Corruptions](02_corruptions.ipynb) | what a spectrograph does to a spectrum |
 # | [03 · Encoders](03_encoders.ipynb) | networks that read labels |
@@ -226,7 +226,7 @@ print("better than guessing:", bool(np.median(ranks) < len(test) / 4))
 
 # %%
 answer = None
-exercises.check("00.1", answer)
+starclip.check("00.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -239,7 +239,7 @@ exercises.check("00.1", answer)
 
 # %%
 answer = None
-exercises.check("00.2", answer)
+starclip.check("00.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

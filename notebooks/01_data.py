@@ -223,7 +223,7 @@ run.save_metrics("data", {"source": data.source, "n_stars": data.n_stars, **coun
 
 # %%
 answer = None
-exercises.check("01.1", answer)
+starclip.check("01.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -237,7 +237,7 @@ exercises.check("01.1", answer)
 
 # %%
 answer = None
-exercises.check("01.2", answer)
+starclip.check("01.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

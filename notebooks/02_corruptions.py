@@ -183,7 +183,7 @@ figure
 
 # %%
 answer = None
-exercises.check("02.1", answer)
+starclip.check("02.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -196,7 +196,7 @@ exercises.check("02.1", answer)
 
 # %%
 answer = None
-exercises.check("02.2", answer)
+starclip.check("02.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

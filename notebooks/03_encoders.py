@@ -174,7 +174,7 @@ print("iron from APOGEE is easier than vanadium from mock NIRSpec:", better)
 
 # %%
 answer = None
-exercises.check("03.1", answer)
+starclip.check("03.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -187,7 +187,7 @@ exercises.check("03.1", answer)
 
 # %%
 answer = None
-exercises.check("03.2", answer)
+starclip.check("03.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

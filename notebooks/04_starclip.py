@@ -23,7 +23,7 @@
 # picture that two instruments agree.
 #
 # **Before this:** notebook 03; the loss is derived step by step in [Contrastive learning from
-# scratch](contrastive_from_scratch.ipynb).
+# scratch](00b_contrastive_from_scratch.ipynb).
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
@@ -162,7 +162,7 @@ print("dimensions:", z_nirspec.shape[1])
 
 # %%
 answer = None
-exercises.check("04.1", answer)
+starclip.check("04.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -175,7 +175,7 @@ exercises.check("04.1", answer)
 
 # %%
 answer = None
-exercises.check("04.2", answer)
+starclip.check("04.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

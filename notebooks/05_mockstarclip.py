@@ -149,7 +149,7 @@ print("the frozen encoder is StarCLIP's, unchanged:", bool(same))
 
 # %%
 answer = None
-exercises.check("05.1", answer)
+starclip.check("05.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -162,7 +162,7 @@ exercises.check("05.1", answer)
 
 # %%
 answer = None
-exercises.check("05.2", answer)
+starclip.check("05.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -207,7 +207,7 @@ pd.DataFrame(
 
 # %%
 answer = None
-exercises.check("06.1", answer)
+starclip.check("06.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -220,7 +220,7 @@ exercises.check("06.1", answer)
 
 # %%
 answer = None
-exercises.check("06.2", answer)
+starclip.check("06.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

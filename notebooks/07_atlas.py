@@ -137,7 +137,7 @@ print("points drawn:", len(shown), "of", len(labels))
 
 # %%
 answer = None
-exercises.check("07.1", answer)
+starclip.check("07.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -150,7 +150,7 @@ exercises.check("07.1", answer)
 
 # %%
 answer = None
-exercises.check("07.2", answer)
+starclip.check("07.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -184,7 +184,7 @@ print("[Fe/H] is recovered better than [V/H]:", scores["starclip"]["r2"]["Fe"] >
 
 # %%
 answer = None
-exercises.check("08.1", answer)
+starclip.check("08.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -197,7 +197,7 @@ exercises.check("08.1", answer)
 
 # %%
 answer = None
-exercises.check("08.2", answer)
+starclip.check("08.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

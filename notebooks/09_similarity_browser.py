@@ -102,7 +102,7 @@ for space in ("raw spectra", "encoders before alignment", "StarCLIP"):
 
 # %%
 answer = None
-exercises.check("09.1", answer)
+starclip.check("09.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -117,7 +117,7 @@ exercises.check("09.1", answer)
 
 # %%
 answer = None
-exercises.check("09.2", answer)
+starclip.check("09.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

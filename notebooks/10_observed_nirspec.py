@@ -176,7 +176,7 @@ if spectra and settings.study:
 
 # %%
 answer = None
-exercises.check("10.1", answer)
+starclip.check("10.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -189,7 +189,7 @@ exercises.check("10.1", answer)
 
 # %%
 answer = None
-exercises.check("10.2", answer)
+starclip.check("10.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -1,3 +1,16 @@
-"""StarCLIP: APOGEE and JWST/NIRSpec spectra of giant stars in one space."""
+"""StarCLIP: APOGEE and JWST/NIRSpec spectra of giant stars in one space.
 
-__version__ = "0.1.0"
+The front door: what notebooks and scripts use, under one name each.  Nothing is imported before it is asked for.
+
+    import starclip_lib as starclip
+
+    run = starclip.open_run("quick")
+    star = run.data.star("SIM000123")
+    run.neighbours(star, k=5)
+    run.labels(starclip.read_spectra("folder"))
+"""
+
+import lazy_loader
+
+__version__ = "0.2.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

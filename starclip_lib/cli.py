@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from starclip_lib import __version__
 from starclip_lib.errors import StarclipError
-from starclip_lib.settings.params import merge_assignments
+
+if TYPE_CHECKING:
+    from starclip_lib.run import Run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,27 +119,30 @@ def _say(line: str) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from starclip_lib.pipeline.report import headlines, read_metrics
     from starclip_lib.pipeline.runner import run_pipeline  # imports Jupyter and torch, which `--help` need not wait for
-    from starclip_lib.run import Run
 
-    overrides = merge_assignments(arguments.set)
-    run = Run.open(arguments.params, overrides)
-    if arguments.observed is not None:
-        overrides = _with_observed(overrides, arguments.observed, run.root)
-        run = Run.open(arguments.params, overrides)
+    run = _open(arguments, arguments.params)
     print(f"starclip run {arguments.params}: notebooks into {os.path.relpath(run.report)}, then its index.html")
     if arguments.fresh:
         for folder in (run.folder, run.report):
             shutil.rmtree(folder, ignore_errors=True)
-    index = run_pipeline(run, arguments.params.resolve(), overrides, _say)
+    index = run_pipeline(run, _say)
     print("\n".join(headlines(read_metrics(run.report))))
     print(f"\nOpen {os.path.relpath(index)}")
 
 
-def _with_observed(overrides: dict[str, Any], folder: Path, root: Path) -> dict[str, Any]:
-    """The overrides with a folder of observed spectra."""
+def _open(arguments: argparse.Namespace, params: Path) -> Run:
+    """The run of a parameter file with the settings that the command line changes."""
+    from starclip_lib.run import Run
+    from starclip_lib.settings.params import merge_assignments
+
+    overrides, folder = merge_assignments(arguments.set), getattr(arguments, "observed", None)
+    run = Run.open(params, overrides)
+    if folder is None:
+        return run
     if not folder.is_dir():
         raise StarclipError(f"--observed {folder}: no such folder")
-    return {**overrides, "observed": {**overrides.get("observed", {}), "folder": os.path.relpath(folder, root)}}
+    observed = {**overrides.get("observed", {}), "folder": os.path.relpath(folder, run.root)}
+    return Run.open(params, {**overrides, "observed": observed})
 
 
 def _observe(arguments: argparse.Namespace) -> None:
@@ -148,36 +154,28 @@ def _observe(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from starclip_lib.run import Run
-    from starclip_lib.stages import train_models
-
-    train_models(Run.open(arguments.params, merge_assignments(arguments.set)), _say)
+    _open(arguments, arguments.params).train(_say)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from starclip_lib.pipeline.runner import run_evaluation
-    from starclip_lib.run import Run
 
-    overrides = merge_assignments(arguments.set)
-    run = Run.open(arguments.params, overrides)
-    index = run_evaluation(run, arguments.params.resolve(), overrides, _say)
+    index = run_evaluation(_open(arguments, arguments.params), _say)
     _say(f"\nOpen {os.path.relpath(index)}; the numbers are in metrics.json beside it, under 'evaluation'")
 
 
 def _browse(arguments: argparse.Namespace) -> None:
-    from starclip_lib.run import Run, project_root
+    from starclip_lib.run import project_root
     from starclip_lib.widgets.browser_page import browse
 
-    file = arguments.params or project_root(Path.cwd()) / "params" / "quick.yaml"
-    overrides = merge_assignments(arguments.set)
-    if arguments.observed is not None:
-        overrides = _with_observed(overrides, arguments.observed, Run.open(file, overrides).root)
-    browse(Run.open(file, overrides), file.resolve(), overrides, arguments.port, not arguments.no_browser, _say)
+    run = _open(arguments, arguments.params or project_root(Path.cwd()) / "params" / "quick.yaml")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server must not outlive us
+    browse(run, arguments.port, not arguments.no_browser, _say)
 
 
 def _fetch_apogee(arguments: argparse.Namespace) -> None:
     from starclip_lib.run import project_root
-    from starclip_lib.settings.params import load_params
+    from starclip_lib.settings.params import load_params, merge_assignments
     from starclip_lib.surveys.apogee_dr17 import fetch_apogee
 
     file = arguments.params or project_root(Path.cwd()) / "params" / "apogee.yaml"

@@ -93,7 +93,7 @@ def test_the_page_shows_the_numbers_and_its_links_are_relative(
     assert "evaluation suite" not in page
     metrics["evaluation"] = {"benchmark": {}}
     page = write_index(tmp_path, metrics).read_text()
-    assert 'href="14_densities.html"' in page
+    assert 'href="15_densities.html"' in page
     assert "figures/alignment_gains.png" in page
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from starclip_lib.errors import DataError
 
 SPEED_OF_LIGHT = 299792.458  # km/s
 SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
+MAD_PER_SIGMA = float(norm.ppf(0.75))  # median absolute deviation of a Gaussian, over its standard deviation
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument, check_grid
-from starclip_lib.data.labels import LABELS, N_LABELS, UNITS
+from starclip_lib.data.labels import FE, LABELS, LOGG, N_LABELS, TEFF, UNITS
 from starclip_lib.errors import DataError
 from starclip_lib.files import atomic_path
 
@@ -56,7 +57,40 @@ class SpectrumSet:
                 raise DataError(f"{where}: {name}/flux must be {self.instrument.no_data:g} wherever {name}/mask is set")
 
 
-@dataclass(eq=False)
+def on_nirspec_grid(flux: np.ndarray) -> np.ndarray:
+    """Spectra (n, 8192) float32 of one (8192,) or several; raises DataError if they are none of that or not finite."""
+    flux = np.atleast_2d(np.asarray(flux, np.float32))
+    n_pix = INSTRUMENTS["nirspec"].n_pix
+    if flux.ndim != 2 or flux.shape[1] != n_pix:
+        raise DataError(f"NIRSpec spectra have shape (n, {n_pix}), not {flux.shape}; put them on the grid first")
+    if not np.isfinite(flux).all():
+        raise DataError("the spectra hold NaN or infinite values; set pixels without data to 1")
+    return flux
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Star:
+    """One star of a data set.
+
+    row : in the data set; split : 'train', 'val' or 'test'
+    labels, label_errors : (20,) in K and dex
+    apogee : (8575,) and nirspec : (8192,) flux relative to the continuum
+    """
+
+    star_id: str
+    row: int
+    split: str
+    labels: np.ndarray
+    label_errors: np.ndarray
+    apogee: np.ndarray
+    nirspec: np.ndarray
+
+    def __repr__(self) -> str:
+        teff, logg, iron = self.labels[[TEFF, LOGG, FE]]
+        return f"{self.star_id} ({self.split}): Teff {teff:.0f} K, log g {logg:.2f}, [Fe/H] {iron:+.2f}"
+
+
+@dataclass(eq=False, repr=False)
 class PairedSpectra:
     """Stars with catalogue labels and one spectrum from each instrument.
 
@@ -85,6 +119,45 @@ class PairedSpectra:
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of the 'train', 'val' or 'test' stars."""
         return np.flatnonzero(self.split == SPLITS.index(split))
+
+    def row(self, star_id: str) -> int:
+        """The row of a star; raises DataError with the most similar identifiers if there is none."""
+        rows = np.flatnonzero(self.star_id == star_id)
+        if len(rows):
+            return int(rows[0])
+        close = difflib.get_close_matches(star_id, self.star_id.tolist(), 3, 0.5)
+        hint = f"; similar: {', '.join(close)}" if close else f"; identifiers look like {self.star_id[0]}"
+        raise DataError(f"no star '{star_id}' in this data set{hint}")
+
+    def star(self, star_id: str) -> Star:
+        """Everything there is about one star; raises DataError as `row`."""
+        row = self.row(star_id)
+        return Star(
+            str(self.star_id[row]),
+            row,
+            SPLITS[self.split[row]],
+            self.labels[row].astype(np.float64),
+            self.label_errors[row].astype(np.float64),
+            self.apogee.flux[row],
+            self.nirspec.flux[row],
+        )
+
+    def labels_of(self, star_id: np.ndarray) -> np.ndarray:
+        """Catalogue labels (m, 20) float64 of stars by identifier (m,), repeats allowed.
+
+        Raises DataError, naming the first, if some of them are not in the data set.
+        """
+        order = np.argsort(self.star_id)
+        place = np.minimum(np.searchsorted(self.star_id, star_id, sorter=order), self.n_stars - 1)
+        row = order[place]
+        missing = self.star_id[row] != star_id
+        if missing.any():
+            raise DataError(f"{missing.sum()} stars have no labels in the data set, {star_id[missing][0]} among them")
+        return self.labels[row].astype(np.float64)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.split_counts().items())
+        return f"{self.n_stars:,} stars ({counts}), {self.source}; labels and spectra of APOGEE and NIRSpec"
 
     def split_counts(self) -> dict[str, int]:
         """Number of train, val and test stars."""

@@ -6,8 +6,7 @@ import copy
 from typing import Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from starclip_lib.data.labels import N_LABELS
 from starclip_lib.models.checkpoint import History
@@ -15,12 +14,11 @@ from starclip_lib.models.contrastive import StarCLIP
 from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.seeds import seeded_weights
 from starclip_lib.settings.training import AlignParams
-from starclip_lib.training.batches import SpectrumSource
-from starclip_lib.training.loop import align
+from starclip_lib.training.batches import Shuffled
+from starclip_lib.training.loop import Pair, Trainer
 
 Variant = Literal["full", "head", "scratch", "shuffled"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-Sources = tuple[SpectrumSource, SpectrumSource]
 
 
 class FrozenWithHead(Encoder):
@@ -40,22 +38,11 @@ class FrozenWithHead(Encoder):
         return self
 
 
-class _Shuffled(SpectrumSource):
-    """A source whose stars have been given each other's spectra."""
-
-    def __init__(self, source: SpectrumSource, order: np.ndarray):
-        self.device, self.corruption, self.copies = source.device, source.corruption, source.copies
-        self.flux, self.order = source.flux, torch.from_numpy(order)
-
-    def batch(self, star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
-        return super().batch(self.order.to(star.device)[star], view, generator)
-
-
 def train_variant(
     variant: Variant,
     encoders: tuple[Encoder, Encoder],
-    train: Sources,
-    val: Sources,
+    train: Pair,
+    val: Pair,
     settings: AlignParams,
     *,
     seed: int,
@@ -67,7 +54,7 @@ def train_variant(
         encoders know the same labels, so some of their agreement would survive the shuffling)
     The contrastive loss alone is used (`label_weight` 0), so that nothing but pairs can teach.
     """
-    settings = settings.model_copy(update={"label_weight": 0.0})
+    settings = settings.changed(label_weight=0.0)
     a, b = (copy.deepcopy(encoder).requires_grad_(True) for encoder in encoders)
     if variant == "head":
         a, b = FrozenWithHead(a, seed), FrozenWithHead(b, seed + 1)
@@ -75,12 +62,10 @@ def train_variant(
         a, b = (_fresh(encoder, seed + i) for i, encoder in enumerate((a, b)))
     if variant == "shuffled":
         rng = np.random.default_rng(seed)
-        train = (train[0], _Shuffled(train[1], rng.permutation(len(train[1]))))
-        val = (val[0], _Shuffled(val[1], rng.permutation(len(val[1]))))
+        train = (train[0], Shuffled(train[1], rng.permutation(len(train[1]))))
+        val = (val[0], Shuffled(val[1], rng.permutation(len(val[1]))))
     model = StarCLIP(a, b, settings)
-    labels = [np.zeros((len(source), N_LABELS), np.float32) for source in (train[0], val[0])]
-    history = align(model, train, val, *labels, seed=seed, title=f"alignment, {variant}")
-    return model, history
+    return model, Trainer(settings.train, seed, title=f"alignment, {variant}").align(model, train, val)
 
 
 def _fresh(encoder: Encoder, seed: int) -> Encoder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
@@ -12,10 +12,9 @@ from starclip_lib.data.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.data.labels import label_index
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.evaluation.decoders import Decoder
-from starclip_lib.models.embeddings import Embeddings, run_encoder
+from starclip_lib.models.embeddings import Embeddings, encode
 from starclip_lib.models.encoders import Encoder
-from starclip_lib.transforms.corruptions import Corruption
-from starclip_lib.transforms.views import observed_views, pixel_noise
+from starclip_lib.transforms.views import MockTelescope, pixel_noise
 
 _MEDIAN_CHI2 = 0.4549364  # median of chi-squared with one degree of freedom
 _SMOOTH = 9  # pixels over which the decoder's usual error is averaged, some widths of a line
@@ -116,12 +115,18 @@ class Observatory:
     """Observes stars with the mock telescope and pairs them with APOGEE's embeddings.
 
     encoder : of NIRSpec spectra; apogee : embeddings of all stars of `data`, one a star, in their order
+    telescope : of which the first view counts
     """
 
-    def __init__(self, data: PairedSpectra, encoder: Encoder, apogee: Embeddings, corruption: Corruption, seed: int):
+    def __init__(self, data: PairedSpectra, encoder: Encoder, apogee: Embeddings, telescope: MockTelescope):
         if not np.array_equal(apogee.star_id, data.star_id):
             raise ValueError("the APOGEE embeddings must be those of all stars of the data set, in their order")
-        self.encoder, self.apogee, self.corruption, self.seed = encoder, apogee.z, corruption, seed
+        self.encoder, self.apogee, self.telescope, self._nirspec = (
+            encoder,
+            apogee.z,
+            replace(telescope, n_views=1),
+            data.nirspec,
+        )
 
     def pairs(self, flux: np.ndarray, rows: np.ndarray, partners: np.ndarray | None = None) -> ObservedPairs:
         """First mock views of some of the clean spectra (n_stars, n_pix), with the partners in other rows if given."""
@@ -132,12 +137,11 @@ class Observatory:
 
         The same rows get the same noise and gaps whatever their flux, so that an anomaly is the only difference.
         """
-        return observed_views(flux, rows, self.corruption, 1, self.seed)[:, 0]
+        return self.telescope.views(replace(self._nirspec, flux=flux), rows)[:, 0]
 
     def observed(self, flux: np.ndarray, partners: np.ndarray) -> ObservedPairs:
         """Spectra (m, n_pix) that have been observed already, with the APOGEE stars in rows `partners` (m,)."""
-        z = run_encoder(self.encoder, flux, np.arange(len(flux)))[:, 0]
-        return ObservedPairs(flux, z, self.apogee[partners])
+        return ObservedPairs(flux, encode(self.encoder, flux), self.apogee[partners])
 
 
 def stripped(

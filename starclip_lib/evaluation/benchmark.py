@@ -12,13 +12,12 @@ from sklearn.metrics import r2_score
 from starclip_lib.data.labels import LABELS
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
-from starclip_lib.evaluation.probes import Kind, fit_probe
+from starclip_lib.evaluation.probes import Kind, fit_regressor
 from starclip_lib.evaluation.resampling import Interval, difference, intervals, numbers_of, r2_statistic
-from starclip_lib.metrics.probing import labels_of
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
 from starclip_lib.settings.params import Params
-from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import mock_telescope
 
 
 @dataclass(eq=False)
@@ -53,20 +52,15 @@ class Probed:
         return intervals(difference(ours, theirs), n_stars, **options)
 
 
-def probe_views(
-    kind: Kind, embeddings: Embeddings, star_id: np.ndarray, labels: np.ndarray, *, seed: int = 0
-) -> Probed:
-    """Fit a probe on the training and validation stars and read the test stars.
-
-    star_id : (n,) of the stars whose labels (n, 20) are known
-    """
+def probe_views(kind: Kind, embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> Probed:
+    """Fit a probe on the training and validation stars and read the test stars."""
     known, judged = embeddings.take("train", "val"), embeddings.take("test")
     if not len(known) or not len(judged):
         raise DataError("the embeddings hold no training or no test stars")
-    taught = labels_of(known.star_id, star_id, labels)
-    probe = fit_probe(kind, known.z, taught, seed=seed)
+    taught = data.labels_of(known.star_id)
+    probe = fit_regressor(kind, known.z, taught, seed=seed)
     train_r2 = r2_score(taught, probe.predict(known.z.astype(np.float64)), multioutput="raw_values")
-    true = labels_of(judged.star_id, star_id, labels)
+    true = data.labels_of(judged.star_id)
     return Probed(judged.star_id, true, probe.predict(judged.z.astype(np.float64)), train_r2)
 
 
@@ -77,10 +71,8 @@ def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Mo
     """
     every = np.arange(data.n_stars)
     out = {}
-    views = {"nirspec": (mock(params.corruption), params.corruption.n_views), "apogee": (None, 1)}
-    for name, (corruption, n_views) in views.items():
-        spectra, encoder = getattr(data, name), models[name].encoders[name]
-        z = run_encoder(encoder, spectra.flux, every, corruption=corruption, n_views=n_views, seed=params.seed)
+    for name, telescope in {"nirspec": mock_telescope(params), "apogee": None}.items():
+        z = run_encoder(models[name].encoders[name], getattr(data, name), every, telescope)
         out[name] = as_embeddings(z, data.star_id, data.split)
     return out
 

@@ -15,8 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from starclip_lib.data.instruments import Instrument
 from starclip_lib.data.spectra import SpectrumSet
 from starclip_lib.errors import DataError
-from starclip_lib.transforms.corruptions import Corruption
-from starclip_lib.transforms.views import corrupted_views
+from starclip_lib.transforms.views import MockTelescope
 
 
 @dataclass(eq=False)
@@ -58,14 +57,14 @@ def filled(flux: np.ndarray, no_data: float) -> np.ndarray:
 
 
 def view_coefficients(
-    basis: SpectrumBasis, spectra: SpectrumSet, rows: np.ndarray, corruption: Corruption, n_views: int, seed: int
+    basis: SpectrumBasis, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope
 ) -> np.ndarray:
     """Coefficients (len(rows) * n_views, n_components) of corrupted views, in the order of `as_embeddings`.
 
     What a linear method sees of an observation; gaps count as the mean spectrum.
     """
-    out = np.empty((len(rows), n_views, basis.pca.n_components_))
-    for place, view, batch in corrupted_views(spectra.flux, rows, corruption, n_views, seed):
+    out = np.empty((len(rows), telescope.n_views, basis.pca.n_components_))
+    for place, view, batch in telescope.blocks(spectra, rows):
         out[place, view] = basis.coefficients(batch.numpy(), spectra.instrument.no_data)
     return out.reshape(-1, out.shape[2])
 

@@ -19,7 +19,7 @@ Kind = Literal["linear", "knn", "mlp"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-def fit_probe(
+def fit_regressor(
     kind: Kind, z: np.ndarray, labels: np.ndarray, *, neighbours: int = 16, width: int = 32, seed: int = 0
 ) -> RegressorMixin:
     """Fit a probe from embeddings (m, dim) to labels (m, k); returns a scikit-learn regressor.

@@ -13,8 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from starclip_lib.data.labels import label_index
 from starclip_lib.data.spectra import SpectrumSet
 from starclip_lib.evaluation.resampling import Interval, intervals, mean_statistic, numbers_of
-from starclip_lib.transforms.corruptions import Corruption
-from starclip_lib.transforms.views import corrupted_views, measured_snr
+from starclip_lib.transforms.views import MockTelescope, measured_snr
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,11 @@ def gap_start(corrupted: np.ndarray, wavelength: np.ndarray, no_data: float, sho
     return out
 
 
-def view_conditions(
-    spectra: SpectrumSet, rows: np.ndarray, corruption: Corruption, n_views: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Signal-to-noise ratio and start of the gap of every corrupted view of some stars, (len(rows), n_views) each.
-
-    The views are those that `embeddings.run_encoder` makes with the same arguments.
-    """
+def view_conditions(spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope) -> tuple[np.ndarray, np.ndarray]:
+    """Signal-to-noise ratio and start of the gap of every view of some stars, (len(rows), n_views) each."""
     no_data, wavelength = spectra.instrument.no_data, spectra.instrument.wavelength
-    snr, gap = np.empty((2, len(rows), n_views))
-    for place, view, batch in corrupted_views(spectra.flux, rows, corruption, n_views, seed):
+    snr, gap = np.empty((2, len(rows), telescope.n_views))
+    for place, view, batch in telescope.blocks(spectra, rows):
         seen = batch.numpy()
         snr[place, view] = measured_snr(spectra.flux[rows[place]], seen, no_data)
         gap[place, view] = gap_start(seen, wavelength, no_data)

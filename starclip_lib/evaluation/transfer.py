@@ -7,7 +7,7 @@ trainable matrices of low rank to its linear layers (Hu et al. 2021); 'full' tra
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,8 +24,9 @@ from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.seeds import seeded, seeded_weights
 from starclip_lib.settings.training import EncoderParams, TrainParams
 from starclip_lib.training.batches import SpectrumSource
-from starclip_lib.training.loop import pretrain
+from starclip_lib.training.loop import Trainer
 from starclip_lib.transforms.corruptions import Corruption
+from starclip_lib.transforms.views import MockTelescope
 
 Strategy = Literal["zero_shot", "adapter", "lora", "full"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -214,12 +215,12 @@ def train_on(
     rows : of the training and of the validation stars; labels : (n_stars, 20), Z-scored
     """
     network = make_encoder(spectra.instrument, encoder, seed)
-    clean = [domain.clean(spectra, part) for part in rows]
-    every = [np.arange(len(part)) for part in rows]
-    network.fit_scaling(torch.from_numpy(clean[0]))
+    clean = [replace(spectra, flux=domain.clean(spectra, part), mask=spectra.mask[part]) for part in rows]
+    network.fit_scaling(torch.from_numpy(clean[0].flux))
+    telescope = MockTelescope(domain.corruption, 1, seed)
     sources = [
-        SpectrumSource(flux, part, torch.device("cpu"), domain.corruption, copies, seed)
-        for flux, part, copies in zip(clean, every, (0, 1), strict=True)
+        SpectrumSource(seen, np.arange(len(part)), labels[part], torch.device("cpu"), telescope, fresh)
+        for seen, part, fresh in zip(clean, rows, (True, False), strict=True)
     ]
-    pretrain(network, *sources, *(labels[part] for part in rows), train, seed=seed, title=f"encoder, {domain.name}")
+    Trainer(train, seed, title=f"encoder, {domain.name}").pretrain(network, *sources)
     return network

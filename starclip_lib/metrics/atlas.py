@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 
 from starclip_lib.errors import DataError
 from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.settings.evaluation import AtlasParams
 
 if TYPE_CHECKING:
     from umap import UMAP
+
+
+_SAMPLE = 4000  # vectors that the axes of a map are found from
+_UMAP_DIMENSIONS = 50
 
 
 def thin(points: Embeddings, n: int, seed: int) -> np.ndarray:
@@ -30,6 +36,29 @@ def principal_components(z: np.ndarray, n_components: int = 2) -> tuple[np.ndarr
         raise DataError(f"a map needs more than {n_components} points, {len(z)} given")
     pca = PCA(svd_solver="full").fit(z)
     return pca.transform(z)[:, :n_components], pca.explained_variance_ratio_
+
+
+def fit_map(
+    parts: Sequence[np.ndarray], kind: str, settings: AtlasParams, seed: int
+) -> tuple[list[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """A map 'PCA' or 'UMAP' of several sets of unit vectors (n, dim), and what places further ones on it.
+
+    Axes are found from at most 4,000 of the vectors; UMAP gets at most 50 dimensions.  Returns (n, 2) for each part,
+    and a function from (m, dim) to (m, 2).
+    """
+    few = [np.linspace(0, len(part) - 1, min(len(part), _SAMPLE // len(parts))).astype(int) for part in parts]
+    sample = np.concatenate([part[rows] for part, rows in zip(parts, few, strict=True)])
+    if kind == "PCA":
+        transform = PCA(2, svd_solver="randomized", random_state=seed).fit(sample).transform
+        return [transform(part) for part in parts], transform
+    reduce: Callable[[np.ndarray], np.ndarray] = np.asarray
+    if sample.shape[1] > _UMAP_DIMENSIONS:  # without centring: it keeps cosines
+        reduce = TruncatedSVD(_UMAP_DIMENSIONS, random_state=seed).fit(sample).transform
+    umap = fit_umap(
+        np.concatenate([reduce(part) for part in parts]), settings.n_neighbours, settings.min_distance, seed
+    )
+    places = np.split(umap.embedding_, np.cumsum([len(part) for part in parts])[:-1])
+    return places, lambda z: umap.transform(reduce(z))
 
 
 def umap_map(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -> np.ndarray:

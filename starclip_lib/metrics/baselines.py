@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import svd
@@ -15,12 +15,11 @@ from sklearn.preprocessing import StandardScaler
 from starclip_lib.data.fitting import fit_spectrum
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.data.selection import mock_stars
-from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.settings.params import Params
-from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
-from starclip_lib.transforms.views import corrupted_views, observed_views
+from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
 _PENALTIES = np.logspace(-2, 4, 7)
 
@@ -40,14 +39,12 @@ class Inputs:
         """Deviations (m, n_pix) from the mean training spectrum, 0 in missing pixels."""
         return np.where(flux == self.no_data, 0, flux - self.mean).astype(np.float32)
 
-    def of_views(
-        self, flux: np.ndarray, rows: np.ndarray, corruption: Corruption, n_views: int, seed: int
-    ) -> np.ndarray:
-        """The same of `observed_views`, star by star, (len(rows) * n_views, n_pix); holds nothing but the result."""
-        out = np.empty((len(rows), n_views, flux.shape[1]), np.float32)
-        for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed):
+    def of_views(self, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope) -> np.ndarray:
+        """The same of a telescope's views, star by star, (len(rows) * n_views, n_pix); holds nothing but the result."""
+        out = np.empty((len(rows), telescope.n_views, len(self.mean)), np.float32)
+        for place, view, batch in telescope.blocks(spectra, rows):
             out[place, view] = self(batch.numpy())
-        return out.reshape(-1, flux.shape[1])
+        return out.reshape(-1, len(self.mean))
 
 
 @dataclass(eq=False)
@@ -126,48 +123,43 @@ class CanonicalCorrelation:
         return self._pca[side].transform(inputs) @ self._turn[side] * self.correlations
 
 
-def align_linearly(data: PairedSpectra, corruption: Corruption, n_views: int, seed: int) -> dict[str, Embeddings]:
+def align_linearly(data: PairedSpectra, telescope: MockTelescope) -> dict[str, Embeddings]:
     """Embeddings of the test stars, 'nirspec' and 'apogee', by canonical correlations of the training stars' views."""
     train, test = data.rows("train"), data.rows("test")
-    nirspec = Inputs(observed_views(data.nirspec.flux, train, corruption, 1, seed)[:, 0], data.nirspec.instrument)
+    once = replace(telescope, n_views=1)
+    nirspec = Inputs(once.views(data.nirspec, train)[:, 0], data.nirspec.instrument)
     apogee = Inputs(data.apogee.flux[train], data.apogee.instrument)
     n_components = min(60, len(train) // 4)
     cca = CanonicalCorrelation(
-        nirspec.of_views(data.nirspec.flux, train, corruption, n_views, seed),
+        nirspec.of_views(data.nirspec, train, telescope),
         apogee(data.apogee.flux[train]),
         n_components,
         min(30, n_components),
-        seed,
+        telescope.seed,
     )
-    judged = nirspec.of_views(data.nirspec.flux, test, corruption, n_views, seed)
     out = {}
-    for side, (name, x, n) in enumerate((("nirspec", judged, n_views), ("apogee", apogee(data.apogee.flux[test]), 1))):
-        star = np.repeat(data.star_id[test], n)
-        out[name] = Embeddings(
-            cca.project(x, side).astype(np.float32),
-            star,
-            np.tile(np.arange(n), len(test)),
-            np.repeat(data.split[test], n),
-        )
+    sides = (nirspec.of_views(data.nirspec, test, telescope), apogee(data.apogee.flux[test]))
+    for side, (name, x) in enumerate(zip(("nirspec", "apogee"), sides, strict=True)):
+        z = cca.project(x, side).astype(np.float32).reshape(len(test), -1, cca.correlations.size)
+        out[name] = as_embeddings(z, data.star_id[test], data.split[test])
     return out
 
 
 def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
-    """The test spectra themselves as vectors, the baseline of Table 3: the same views as `embed_all` judges.
+    """The test spectra themselves as vectors, the baseline of Table 3: the same views as embeddings are made of.
 
     APOGEE is cropped to the 8,192 pixels from the first chip on, to have NIRSpec's length (footnote 11 of the paper).
     """
     test, extended = data.rows("test"), mock_stars(data, params)["test"]
     start = APOGEE.chips[0][0]
     wanted = {
-        "nirspec": (test, mock(params.corruption), params.corruption.n_views),
-        "mock": (extended, mock(params.corruption), 1),
-        "extended": (extended, extended_corruption(data, params), 1),
+        "nirspec": (test, mock_telescope(params)),
+        "mock": (extended, mock_telescope(params, 1)),
+        "extended": (extended, extended_telescope(data, params, 1)),
     }
     out = {}
-    for name, (rows, corruption, n_views) in wanted.items():
-        flux = observed_views(data.nirspec.flux, rows, corruption, n_views, params.seed)
-        out[name] = as_embeddings(flux, data.star_id[rows], data.split[rows])
+    for name, (rows, telescope) in wanted.items():
+        out[name] = as_embeddings(telescope.views(data.nirspec, rows), data.star_id[rows], data.split[rows])
     cropped = data.apogee.flux[test, start : start + NIRSPEC.n_pix]
     out["apogee"] = as_embeddings(cropped[:, None], data.star_id[test], data.split[test])
     return out

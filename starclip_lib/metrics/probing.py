@@ -66,23 +66,12 @@ def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) 
     return average_views(probe.predict(test.z.astype(np.float64)), test.star_id)
 
 
-def fit_probe(known: Embeddings, star_id: np.ndarray, labels: np.ndarray) -> LinearRegression:
+def fit_probe(known: Embeddings, labels: np.ndarray) -> LinearRegression:
     """The linear probe itself, for whoever wants to read labels off single spectra.
 
-    known : embeddings of stars whose labels (n, 20) are found by identifier (n,)
+    labels : (len(known), 20) in K and dex, one row a view
     """
-    return LinearRegression().fit(known.z.astype(np.float64), labels_of(known.star_id, star_id, labels))
-
-
-def labels_of(star_id: np.ndarray, known_id: np.ndarray, known_labels: np.ndarray) -> np.ndarray:
-    """Catalogue labels (m, 20) of the stars `star_id` (m,), looked up among `known_id` (n,)."""
-    order = np.argsort(known_id)
-    place = np.minimum(np.searchsorted(known_id, star_id, sorter=order), len(known_id) - 1)
-    row = order[place]
-    missing = known_id[row] != star_id
-    if missing.any():
-        raise DataError(f"{missing.sum()} stars have no labels in the data set, {star_id[missing][0]} among them")
-    return known_labels[row].astype(np.float64)
+    return LinearRegression().fit(known.z.astype(np.float64), labels)
 
 
 def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:

@@ -23,13 +23,14 @@ class SimilarityIndex:
     """Exact cosine search among candidates.
 
     z : (m, dim) vectors of any length, not zero; star_id : (m,) identifiers, several views of a star allowed
+    dtype : of the unit vectors that are kept; float32 halves the memory, and knows cosines to 1e-7
     Nothing larger than a block of queries times the candidates is held in memory.
     """
 
-    def __init__(self, z: np.ndarray, star_id: np.ndarray):
+    def __init__(self, z: np.ndarray, star_id: np.ndarray, dtype: type = np.float64):
         if len(z) != len(star_id) or len(z) == 0:
             raise ValueError(f"need as many vectors as identifiers and at least one, got {len(z)} and {len(star_id)}")
-        self.z, self.star_id = _unit(z), np.asarray(star_id)
+        self.z, self.star_id = _unit(z, dtype), np.asarray(star_id)
 
     def __len__(self) -> int:
         return len(self.z)
@@ -40,23 +41,26 @@ class SimilarityIndex:
         step = max(1, _BLOCK_VALUES // len(self.z))
         for start in range(0, len(queries), step):
             rows = slice(start, min(start + step, len(queries)))
-            yield rows, _unit(queries[rows]) @ self.z.T
+            yield rows, _unit(queries[rows], self.z.dtype) @ self.z.T
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: np.ndarray, k: int, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar candidates of each query, best first.
 
+        among : (p,) positions of the candidates that count; None for all
         Returns positions (n, k) among the candidates and cosine similarities (n, k); equal ones in their order.
         """
-        if not 1 <= k <= len(self):
-            raise ValueError(f"k must be between 1 and the {len(self)} candidates, not {k}")
+        n = len(self) if among is None else len(among)
+        if not 1 <= k <= n:
+            raise ValueError(f"k must be between 1 and the {n} candidates, not {k}")
         place = np.empty((len(queries), k), np.int64)
         cosine = np.empty((len(queries), k))
         for rows, similarity in self._similarities(queries):
+            similarity = similarity if among is None else similarity[:, among]
             top = np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
             order = np.argsort(-np.take_along_axis(similarity, top, axis=1), axis=1, kind="stable")
             place[rows] = np.take_along_axis(top, order, axis=1)
             cosine[rows] = np.take_along_axis(similarity, place[rows], axis=1)
-        return place, cosine
+        return place if among is None else among[place], cosine
 
     def first_hit_ranks(
         self, queries: np.ndarray, star_id: np.ndarray, exclude: np.ndarray | None = None, by_star: bool = False
@@ -137,8 +141,8 @@ def chance_scores(queries: int, candidates: int, views: int) -> dict[str, float 
     return {**scores, "mrr": float(np.sum(first / r[1:])), "queries": queries, "candidates": candidates}
 
 
-def _unit(z: np.ndarray) -> np.ndarray:
-    z = np.asarray(z, np.float64)
+def _unit(z: np.ndarray, dtype: type | np.dtype = np.float64) -> np.ndarray:
+    z = np.asarray(z, dtype)
     length = np.linalg.norm(z, axis=1, keepdims=True)
     if not (np.isfinite(length) & (length > 0)).all():
         bad = int(np.flatnonzero(~(np.isfinite(length) & (length > 0)))[0])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.settings.training import AlignParams
-from starclip_lib.training.devices import gathered
 
 
 def info_nce(z_a: Tensor, z_b: Tensor, logit_scale: Tensor | float, star: Tensor | None = None) -> Tensor:
@@ -39,6 +40,15 @@ def partner_first(z_a: Tensor, z_b: Tensor) -> float:
     """Share of the unit vectors z_a (n, dim) whose own row of z_b (n, dim) is the nearest of all."""
     nearest = (z_a @ z_b.T).argmax(dim=1)
     return float((nearest == torch.arange(len(z_a), device=z_a.device)).float().mean())
+
+
+def gathered(x: Tensor) -> Tensor:
+    """The rows (n, ...) of all processes that train together, first to last in the order of the processes.
+
+    Others' embeddings are negatives too, and the gradient flows back to the process that each row came from.
+    """
+    alone = not dist.is_initialized() or dist.get_world_size() == 1
+    return x if alone else torch.cat(list(all_gather(x.contiguous())))
 
 
 class StarCLIP(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 import torch
+from torch import Tensor
 
 from starclip_lib.data.selection import mock_stars
 from starclip_lib.data.spectra import SPLITS, PairedSpectra, SpectrumSet
@@ -16,9 +18,9 @@ from starclip_lib.files import atomic_path
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.settings.params import Params
-from starclip_lib.training.devices import pick_device
-from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
-from starclip_lib.transforms.views import corrupted_views
+from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+
+_BLOCK = 512  # spectra encoded at once
 
 
 @dataclass(eq=False)
@@ -58,51 +60,52 @@ def join(*parts: Embeddings) -> Embeddings:
 
 
 @torch.no_grad()
+def encode(encoder: Encoder, flux: np.ndarray, output: str = "embedding") -> np.ndarray:
+    """Embeddings or predicted labels (n, dim) of spectra (n, n_pix) as they are; otherwise as `run_encoder`."""
+    function, device = _output(encoder, output)
+    encoder.eval()
+    parts = [function(block.to(device)).cpu().numpy() for block in torch.from_numpy(flux).split(_BLOCK)]
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
 def run_encoder(
     encoder: Encoder,
-    flux: np.ndarray,
+    spectra: SpectrumSet,
     rows: np.ndarray,
-    *,
-    corruption: Corruption | None = None,
-    n_views: int = 1,
-    seed: int = 0,
+    telescope: MockTelescope | None = None,
     output: str = "embedding",
 ) -> np.ndarray:
     """Embeddings or predicted labels of the views of some stars, on the encoder's device.
 
-    flux : (n, n_pix) clean spectra of all stars; rows : (m,) row numbers wanted
+    rows : (m,) row numbers wanted; telescope : what they are seen through, None for the spectra as they are
     output : 'embedding' for unit vectors, 'labels' for Z-scored labels
     Returns (m, n_views, dim), computed in float32.  Memory beyond the result: a block of 512 spectra.
     """
-    device = next(encoder.parameters()).device
-    function = {"embedding": encoder.embed, "labels": encoder.forward}[output]
+    telescope = telescope or MockTelescope()
+    function, device = _output(encoder, output)
     out: np.ndarray | None = None
     encoder.eval()
-    for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed):
+    for place, view, batch in telescope.blocks(spectra, rows):
         result = function(batch.to(device)).cpu().numpy()
         if out is None:
-            out = np.empty((len(rows), n_views, result.shape[1]), np.float32)
+            out = np.empty((len(rows), telescope.n_views, result.shape[1]), np.float32)
         out[place, view] = result
     if out is None:
         raise DataError("there is no star to run the encoder on")
     return out
 
 
+def _output(encoder: Encoder, output: str) -> tuple[Callable[[Tensor], Tensor], torch.device]:
+    return {"embedding": encoder.embed, "labels": encoder.forward}[output], next(encoder.parameters()).device
+
+
 def predict_labels(
-    model: Model,
-    spectra: SpectrumSet,
-    rows: np.ndarray,
-    *,
-    corruption: Corruption | None = None,
-    n_views: int = 1,
-    seed: int = 0,
+    model: Model, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope | None = None
 ) -> np.ndarray:
     """Labels (m, n_views, 20) in K and dex that a model predicts from its instrument's spectra of some stars."""
     encoder = model.encoders[spectra.instrument.name]
-    scaled = run_encoder(
-        encoder, spectra.flux, rows, corruption=corruption, n_views=n_views, seed=seed, output="labels"
-    )
-    return model.scaler.inverse(scaled)
+    return model.scaler.inverse(run_encoder(encoder, spectra, rows, telescope, output="labels"))
 
 
 def as_embeddings(z: np.ndarray, star_id: np.ndarray, split: np.ndarray) -> Embeddings:
@@ -141,24 +144,23 @@ def read_embeddings(path: str | Path, name: str) -> Embeddings:
     return out
 
 
-def embed_all(path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path) -> None:
+def embed_all(
+    path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path, device: torch.device
+) -> None:
     """Embed every star with both models and write the groups 'starclip/...' and 'mockstarclip/...' to one file.
 
     StarCLIP: all stars, five mock views and the APOGEE spectrum; MockStarCLIP: its stars, five views of either kind.
     """
-    device = pick_device(params.device)
     groups, every = {}, np.arange(data.n_stars)
     chosen = np.concatenate(list(mock_stars(data, params).values()))
-    views = {"mock": mock(params.corruption), "extended": extended_corruption(data, params)}
+    mock, extended = mock_telescope(params), extended_telescope(data, params)
     plan = [
-        (starclip, "starclip", "nirspec", data.nirspec, every, views["mock"]),
+        (starclip, "starclip", "nirspec", data.nirspec, every, mock),
         (starclip, "starclip", "apogee", data.apogee, every, None),
-        (mockstarclip, "mockstarclip", "mock", data.nirspec, chosen, views["mock"]),
-        (mockstarclip, "mockstarclip", "extended", data.nirspec, chosen, views["extended"]),
+        (mockstarclip, "mockstarclip", "mock", data.nirspec, chosen, mock),
+        (mockstarclip, "mockstarclip", "extended", data.nirspec, chosen, extended),
     ]
-    for file, model, role, spectra, rows, corruption in plan:
-        encoder = Model.load(file, device).encoders[role]
-        n_views = 1 if corruption is None else params.corruption.n_views
-        z = run_encoder(encoder, spectra.flux, rows, corruption=corruption, n_views=n_views, seed=params.seed)
+    for file, model, role, spectra, rows, telescope in plan:
+        z = run_encoder(Model.load(file, device).encoders[role], spectra, rows, telescope)
         groups[f"{model}/{role}"] = as_embeddings(z, data.star_id[rows], data.split[rows])
     write_embeddings(path, groups)

@@ -1,27 +1,22 @@
-"""Observed NIRSpec spectra through the models: verdict, preparation, labels with uncertainties, domain, neighbours."""
+"""Observed NIRSpec spectra through the models: labels with uncertainties, domain, neighbours, tables."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from astropy.table import Table
+from astropy.table import QTable, Table
 
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF, UNITS
 from starclip_lib.data.selection import select_evenly
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.files import atomic_path
-from starclip_lib.metrics.probing import fit_probe, labels_of
 from starclip_lib.metrics.retrieval import SimilarityIndex
-from starclip_lib.models.embeddings import read_embeddings
-from starclip_lib.observed.files import find_observed, read_observed
+from starclip_lib.metrics.space import Space
 from starclip_lib.observed.preparation import ObservedSpectrum, PreparedSpectrum, prepare_observed
-from starclip_lib.run import Run
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.settings.params import Params
 from starclip_lib.transforms.continuum import PseudoContinuum
@@ -30,21 +25,6 @@ _N_TEMPLATES = 64
 _STRETCHES = 8  # of equally many pixels, about 500 Angstrom: wider than a band of a molecule
 # Of the test stars' views, so many per cent lie closer to the training stars than what is said to lie outside.
 _FAR = 99.9
-
-
-def read_folder(root: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
-    """The spectra of `observed.folder` (relative to `root`); an empty list if no folder is set.
-
-    Each gets its target's name; where several files have the same target, the file's name goes in front.
-    """
-    if not settings.folder:
-        return []
-    read = [(path, s) for path in find_observed(root / settings.folder) for s in read_observed(path, settings)]
-    count = Counter(spectrum.name for _, spectrum in read)
-    for path, spectrum in read:
-        if count[spectrum.name] > 1:
-            spectrum.name = f"{path.name.split('.')[0]}_{spectrum.name}"
-    return [spectrum for _, spectrum in read]
 
 
 def describe(spectra: list[ObservedSpectrum], settings: ObservedParams) -> pd.DataFrame:
@@ -82,7 +62,6 @@ def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Pa
         faults = spectrum.faults(settings)
         if not faults:
             star = prepare_observed(spectrum, data.nirspec.flux[rows], continuum, settings)
-            star.template = int(rows[star.template])  # a row of the data set, for whoever wants to draw it
             faults = star.faults(settings)
         if faults:
             set_aside[spectrum.name] = "; ".join(faults)
@@ -91,23 +70,9 @@ def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Pa
     return Preparation(stars, set_aside)
 
 
-def seen_template(star: PreparedSpectrum, data: PairedSpectra, params: Params) -> np.ndarray:
-    """The best template (8192,) as the instrument would have shown it: same mask, same pseudo-continuum."""
-    continuum = PseudoContinuum(params.corruption.continuum_spacing or params.observed.continuum_spacing)
-    template = np.where(star.mask, NIRSPEC.no_data, data.nirspec.flux[star.template]).astype(np.float32)
-    return continuum.normalise(torch.from_numpy(template[None])).numpy()[0]
-
-
-def model_input(star: PreparedSpectrum, flux: np.ndarray, data: PairedSpectra, params: Params) -> np.ndarray:
-    """Spectra (n, 8192) of a star on the scale the run's models were trained on.
-
-    Models that never saw a pseudo-continuum get the best template's put back in.
-    """
-    if params.corruption.continuum_spacing:
-        return flux
-    template = data.nirspec.flux[star.template]
-    continuum = np.where(star.mask, 1.0, template / seen_template(star, data, params))
-    return np.where(flux == NIRSPEC.no_data, flux, flux * continuum).astype(np.float32)
+def model_input(star: PreparedSpectrum, flux: np.ndarray, params: Params) -> np.ndarray:
+    """Spectra (n, 8192) of a star, relative to the continuum that the run's models were trained on."""
+    return flux if params.corruption.continuum_spacing else star.with_continuum(flux)
 
 
 def _draws(star: PreparedSpectrum, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -146,8 +111,7 @@ class Analysis:
     z: np.ndarray
 
 
-@torch.no_grad()
-def analyse(stars: list[PreparedSpectrum], data: PairedSpectra, run: Run) -> Analysis:
+def analyse(stars: list[PreparedSpectrum], space: Space, params: Params) -> Analysis:
     """Embed spectra with StarCLIP's NIRSpec encoder, read labels with the linear probe, find the nearest APOGEE stars.
 
     The uncertainty of a label is the spread over resampled noise and, in quadrature, the larger of two: the probe's
@@ -160,23 +124,16 @@ def analyse(stars: list[PreparedSpectrum], data: PairedSpectra, run: Run) -> Ana
     """
     if not stars:
         return Analysis(pd.DataFrame(), pd.DataFrame(), np.empty((0, 0)))
-    params, path = run.params, run.need("embeddings.h5")
-    encoder = run.model("starclip.ckpt").encoders["nirspec"]
-    every = read_embeddings(path, "starclip/nirspec")
-    known, test = every.take("train", "val"), every.take("test")
-    probe = fit_probe(known, data.star_id, data.labels)
-    error = probe.predict(test.z) - labels_of(test.star_id, data.star_id, data.labels)
-    rmse = np.sqrt((error**2).mean(axis=0))
-    index = SimilarityIndex(known.z, known.star_id)
+    test = space.nirspec.take("test")
+    index = SimilarityIndex(space.known.z, space.known.star_id)
     usual = np.percentile(index.search(test.z, 1)[1][:, 0], 100 - _FAR)
 
     rows, z = [], []
     for star in stars:
         draws = _draws(star, params.observed.n_draws, np.random.default_rng(params.seed))
-        spectra = model_input(star, np.concatenate([draws, _stretches_left_out(star)]), data, params)
-        points = encoder.embed(torch.from_numpy(spectra)).numpy()
-        labels, without = np.split(probe.predict(points.astype(np.float64)), [len(draws)])
-        sigma = np.hypot(labels.std(axis=0, ddof=1), np.maximum(rmse, jackknife_error(without)))
+        points = space.embed(model_input(star, np.concatenate([draws, _stretches_left_out(star)]), params))
+        labels, without = np.split(space.read(points), [len(draws)])
+        sigma = np.hypot(labels.std(axis=0, ddof=1), np.maximum(space.probe_error, jackknife_error(without)))
         closest = float(index.search(points[:1], 1)[1][0, 0])
         domain = _domain(labels[0], sigma, params)
         if closest < usual:
@@ -193,15 +150,11 @@ def analyse(stars: list[PreparedSpectrum], data: PairedSpectra, run: Run) -> Ana
             }
         )
         z.append(points[0])
-    apogee = read_embeddings(path, "starclip/apogee")
-    place, cosine = SimilarityIndex(apogee.z, apogee.star_id).search(
-        np.array(z), min(params.observed.n_neighbours, len(apogee))
-    )
-    found = apogee.star_id[place.ravel()]
-    near = pd.DataFrame(labels_of(found, data.star_id, data.labels), columns=LABELS)
+    found, cosine = space.nearest(np.array(z), params.observed.n_neighbours)
+    near = pd.DataFrame(space.data.labels_of(found.ravel()), columns=LABELS)
     near.insert(0, "cosine", cosine.ravel())
-    near.insert(0, "APOGEE star", found)
-    near.insert(0, "observed", np.repeat([star.name for star in stars], place.shape[1]))
+    near.insert(0, "APOGEE star", found.ravel())
+    near.insert(0, "observed", np.repeat([star.name for star in stars], found.shape[1]))
     return Analysis(pd.DataFrame(rows), near, np.array(z))
 
 
@@ -221,22 +174,31 @@ def _domain(labels: np.ndarray, sigma: np.ndarray, params: Params) -> list[str]:
     return said
 
 
-def write_tables(analysis: Analysis, set_aside: dict[str, str], folder: Path) -> list[Path]:
-    """Write observed.ecsv (with units) and observed.csv: one row for each spectrum, those set aside with the reason."""
+def _joined(analysis: Analysis, set_aside: dict[str, str]) -> pd.DataFrame:
     table = analysis.labels.copy()
     table.insert(min(1, table.shape[1]), "verdict", "good")
     aside = pd.DataFrame({"name": list(set_aside), "verdict": list(set_aside.values())})
-    table = pd.concat([table, aside], ignore_index=True) if len(table) else aside
-    paths = [folder / "observed.csv", folder / "observed.ecsv"]
-    with atomic_path(paths[0]) as part:
-        table.to_csv(part, index=False, float_format="%.5g")
-    with_units = Table.from_pandas(table)
-    for name in with_units.colnames:
+    return pd.concat([table, aside], ignore_index=True) if len(table) else aside
+
+
+def table_of(analysis: Analysis, set_aside: dict[str, str]) -> QTable:
+    """One row for each spectrum, with units: its labels and their uncertainties, or why it was set aside."""
+    table = Table.from_pandas(_joined(analysis, set_aside))
+    for name in table.colnames:
         label = name.removeprefix("sigma_")
         if label == "velocity":
-            with_units[name].unit = "km / s"
+            table[name].unit = "km / s"
         elif label in LABELS:
-            with_units[name].unit = UNITS[LABELS.index(label)]
+            table[name].unit = UNITS[LABELS.index(label)]
+            table[name].info.format = ".0f" if label == "Teff" else ".2f"
+    return QTable(table)
+
+
+def write_tables(analysis: Analysis, set_aside: dict[str, str], folder: Path) -> list[Path]:
+    """Write observed.ecsv (with units) and observed.csv: one row for each spectrum, those set aside with the reason."""
+    paths = [folder / "observed.csv", folder / "observed.ecsv"]
+    with atomic_path(paths[0]) as part:
+        _joined(analysis, set_aside).to_csv(part, index=False, float_format="%.5g")
     with atomic_path(paths[1]) as part:
-        with_units.write(part, format="ascii.ecsv", overwrite=True)
+        table_of(analysis, set_aside).write(part, format="ascii.ecsv", overwrite=True)
     return paths

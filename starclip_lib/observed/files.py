@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from astropy import units
 from astropy.io import fits
 from scipy.ndimage import median_filter
 
+from starclip_lib.data.instruments import MAD_PER_SIGMA
 from starclip_lib.errors import DataError
 from starclip_lib.observed.preparation import ObservedSpectrum
 from starclip_lib.settings.evaluation import ObservedParams
@@ -24,6 +27,33 @@ def find_observed(folder: str | Path) -> list[Path]:
     if not paths:
         raise DataError(f"{folder} holds no spec1d*.fits (PypeIt) and no *x1d*.fits (STScI) file")
     return paths
+
+
+def read_spectra(
+    source: str | Path | Iterable[str | Path], settings: ObservedParams | None = None
+) -> list[ObservedSpectrum]:
+    """Read observed NIRSpec spectra: PypeIt's spec1d and STScI's x1d files.
+
+    source : a folder, a file, or several files
+    settings : which wavelengths are used; the defaults if not given
+    Each spectrum gets its target's name; where several files have the same target, the file's name goes in front.
+    Raises DataError that names the folder or file, and what is missing.
+    """
+    if isinstance(source, str | Path):
+        paths = [Path(source)] if Path(source).is_file() else find_observed(source)
+    else:
+        paths = [Path(path) for path in source]
+    read = [(path, spectrum) for path in paths for spectrum in read_observed(path, settings)]
+    count = Counter(spectrum.name for _, spectrum in read)
+    for path, spectrum in read:
+        if count[spectrum.name] > 1:
+            spectrum.name = f"{path.name.split('.')[0]}_{spectrum.name}"
+    return [spectrum for _, spectrum in read]
+
+
+def read_observed_folder(root: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
+    """The spectra of `observed.folder` (relative to `root`); an empty list if no folder is set."""
+    return read_spectra(root / settings.folder, settings) if settings.folder else []
 
 
 def read_observed(path: str | Path, settings: ObservedParams | None = None) -> list[ObservedSpectrum]:
@@ -139,5 +169,5 @@ def _outliers(flux: np.ndarray, bad: np.ndarray) -> np.ndarray:
     good = np.flatnonzero(~bad)
     if len(good) > 51:
         off = flux[good] / median_filter(flux[good], 15) - 1
-        out[good] = (off > 6 * 1.4826 * np.median(np.abs(off))) | (off < -0.25)
+        out[good] = (off > 6 * np.median(np.abs(off)) / MAD_PER_SIGMA) | (off < -0.25)
     return out

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d, median_filter
 
-from starclip_lib.data.instruments import NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
+from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
 from starclip_lib.errors import DataError
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.transforms.continuum import PseudoContinuum
@@ -23,7 +23,7 @@ _MIN_CHECK = 200  # good pixels of a detector; fewer give no velocity worth comp
 _MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ObservedSpectrum:
     """One extracted spectrum, detectors joined.
 
@@ -40,6 +40,11 @@ class ObservedSpectrum:
     flagged: np.ndarray
     bad: np.ndarray
     second_source: float = 0.0
+
+    def __repr__(self) -> str:
+        used = self.wavelength[~self.bad]
+        stretch = f" from {used[0]:,.0f} to {used[-1]:,.0f} Å" if len(used) else ""
+        return f"{self.name}: {self.n_good:,} good pixels{stretch}, S/N {self.snr:.0f} as claimed"
 
     @property
     def n_good(self) -> int:
@@ -83,7 +88,9 @@ class PreparedSpectrum:
     noise : (8192,) its pixel-to-pixel noise, measured on the spectrum itself
     velocity, velocity_error : km/s (topocentric if the file's wavelengths are), by which it was shifted
     detector_velocities : km/s, velocity and uncertainty of each detector by itself, over all that it shows
-    correlation : with the best template, before outliers are rejected; template : row of the template it fits best
+    correlation : with the best template, before outliers are rejected
+    template : (8192,) ab initio spectrum that fits best; seen_template : as the instrument would have shown it, with
+        the same mask and over its own pseudo-continuum
     """
 
     name: str
@@ -94,7 +101,16 @@ class PreparedSpectrum:
     velocity_error: float
     detector_velocities: tuple[tuple[float, float], ...]
     correlation: float
-    template: int
+    template: np.ndarray
+    seen_template: np.ndarray
+
+    def with_continuum(self, flux: np.ndarray) -> np.ndarray:
+        """Spectra (n, 8192) of this star, relative to the pseudo-continuum, as relative to the true one.
+
+        For models that never saw a pseudo-continuum: the best template's, which is known, is put back in.
+        """
+        continuum = np.where(self.mask, 1.0, self.template / self.seen_template)
+        return np.where(flux == NIRSPEC.no_data, flux, flux * continuum).astype(np.float32)
 
     def faults(self, settings: ObservedParams) -> list[str]:
         """Why it is no usable spectrum of a star after all; empty if it is good."""
@@ -130,9 +146,9 @@ def prepare_observed(
     on_grid, mask = resample(rest, spectrum.flux / np.median(flux), bad, NIRSPEC)
     on_grid = match_resolution(on_grid, mask, settings.fwhm)
     both = np.stack([on_grid, np.where(mask, NIRSPEC.no_data, templates[best])]).astype(np.float32)
-    normalised, template = continuum.normalise(torch.from_numpy(both)).numpy()
-    difference = np.abs(normalised - template)[~mask]
-    noise = np.where(mask, 0.0, 1.4826 * np.median(difference))
+    normalised, seen = continuum.normalise(torch.from_numpy(both)).numpy()
+    difference = np.abs(normalised - seen)[~mask]
+    noise = np.where(mask, 0.0, np.median(difference) / MAD_PER_SIGMA)
     return PreparedSpectrum(
         spectrum.name,
         normalised,
@@ -142,7 +158,8 @@ def prepare_observed(
         error,
         _detector_velocities(spectrum, templates[best], settings),
         correlation,
-        best,
+        templates[best],
+        seen,
     )
 
 
@@ -188,7 +205,7 @@ def _velocity(
             break
         slope, offset = np.polyfit(lines[peak, kept], observed[kept], 1)
         off = np.abs(observed - offset - slope * lines[peak])
-        kept = off < _CLIP * 1.4826 * np.median(off)
+        kept = off < _CLIP * np.median(off) / MAD_PER_SIGMA
     velocity, top = float(velocities[peak]), float(score[peak])
     if not 0 < peak < len(velocities) - 1:
         return best, velocity, float("inf"), first

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.observed.analysis import prepare_all, read_folder
-from starclip_lib.run import Run
-from starclip_lib.settings.params import changed_params
+from starclip_lib.models.embeddings import encode
+from starclip_lib.observed.analysis import prepare_all
+from starclip_lib.observed.files import read_observed_folder
+from starclip_lib.settings.params import Params, changed_params
 from starclip_lib.training.recipes import train_encoder
 
 # What the study of notebook 10 changes in the run's own parameters, one thing at a time.
@@ -34,24 +34,24 @@ STUDY: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def corruption_study(run: Run, data: PairedSpectra) -> pd.DataFrame:
+def corruption_study(data: PairedSpectra, params: Params, root: Path) -> pd.DataFrame:
     """What label networks that were pretrained on differently treated spectra say about the observed stars.
 
+    root : of the project, to which `observed.folder` is relative
     One row for each treatment (`STUDY`) and star: Teff, log g, [Fe/H] and [Mg/H].  A minute for each treatment.
     Models of the true continuum get the observed spectrum on the pseudo-continuum: it is all an observer has.
     """
     rows = []
     for kind, change in STUDY.items():
-        changed = changed_params(run.params, change)
-        stars = prepare_all(read_folder(run.root, changed.observed), data, changed).stars
+        changed = changed_params(params, change)
+        stars = prepare_all(read_observed_folder(root, changed.observed), data, changed).stars
         if not stars:
             raise DataError("the study needs a good observed spectrum; set observed.study to false")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "nirspec.ckpt"
             train_encoder(path, data, changed, "nirspec")
             model = Model.load(path)
-        with torch.no_grad():
-            scaled = model.encoders["nirspec"](torch.from_numpy(np.stack([star.flux for star in stars]))).numpy()
+        scaled = encode(model.encoders["nirspec"], np.stack([star.flux for star in stars]), output="labels")
         for star, labels in zip(stars, model.scaler.inverse(scaled), strict=True):
             rows.append(
                 {

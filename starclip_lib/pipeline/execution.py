@@ -7,7 +7,6 @@ import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import jupytext
 import latex2mathml.converter
@@ -20,18 +19,23 @@ from traitlets.config import Config
 from starclip_lib.errors import StarclipError
 from starclip_lib.files import atomic_path
 from starclip_lib.run import Run
-from starclip_lib.training.loop import BARS
-from starclip_lib.widgets.base import WIDGET
 
 _PLOTLY = "application/vnd.plotly.v1+json"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def _execute(run: Run, name: str, parameters: dict[str, Any]) -> None:
+def execute(run: Run, name: str) -> None:
+    """Run a notebook with the parameters of a run; leave it executed, and as a page, in the report's folder.
+
+    Raises StarclipError at the first failing cell, naming notebook, cell and error.
+    """
+    if run.params_file is None:
+        raise StarclipError("this run was made in memory; notebooks need a parameter file to read")
     folder = run.root / "notebooks"
+    parameters = {"params_file": os.path.relpath(run.params_file, folder), "overrides": run.overrides}
     failed = run.report / f"{name}.failed.ipynb"
     failed.unlink(missing_ok=True)
     bars = sys.stderr if sys.stderr.isatty() else None  # the progress bars of the trainings, live
-    os.environ[BARS] = "1"  # the notebooks' viewers are out of sight here
     with atomic_path(run.report / f"{name}.ipynb") as part, tempfile.TemporaryDirectory() as private:
         # Sockets in a folder of our own instead of TCP ports: nobody else on a shared machine can listen in.
         sockets = {"transport": "ipc", "ip": f"{private}/kernel"} if os.name == "posix" else {}
@@ -56,8 +60,7 @@ def _execute(run: Run, name: str, parameters: dict[str, Any]) -> None:
         _sweep(executed)
         nbformat.write(executed, part)
     for output in (o for cell in executed.cells for o in cell.get("outputs", ()) if _PLOTLY in o.get("data", {})):
-        page = output.data.pop(_PLOTLY)["layout"]["meta"]["page"]  # nbconvert cannot draw it, so frame the saved page
-        output.data["text/html"] = f'<iframe src="{page}" width="100%" height="660" style="border:0"></iframe>'
+        del output.data[_PLOTLY]  # nbconvert cannot draw it; beside it stands the saved page in a frame
     for cell in executed.cells:
         if cell.cell_type == "markdown":  # pages link to pages, and show formulas without a network
             cell.source = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.html)", cell.source)
@@ -91,6 +94,6 @@ def _sweep(notebook: nbformat.NotebookNode) -> None:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and "\r" in o.get("text", ""))]
             for output in cell.outputs:
-                if output.get("data", {}).pop(WIDGET, None):  # its picture stays, if it has one; its repr says nothing
+                if output.get("data", {}).pop(_WIDGET, None):  # its picture stays, if it has one; its repr says nothing
                     output.data.pop("text/plain", None)
             cell.outputs = [o for o in cell.outputs if o.get("data") != {}]

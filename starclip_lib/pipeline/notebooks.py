@@ -1,88 +1,94 @@
-"""The notebooks in their order: what each reads from the parameters and from other stages, and what it leaves."""
+"""The notebooks in their order: what each reads, and what it leaves.
+
+Which files a notebook makes, from what and with which settings, stands in the plan of the run (`stages.STAGES`); here
+is what it looks at besides.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starclip_lib.stages import STAGES
+from starclip_lib.widgets.spaces import NEEDED as BROWSED
+
 
 @dataclass(frozen=True)
 class Notebook:
-    """What a notebook reads from the parameters and from other stages, and what it leaves."""
+    """One notebook.
 
-    sections: tuple[str, ...]
+    name : of its file; sections, needs : settings and files that it reads besides what its own stages do
+    metrics : sections of metrics.json that it leaves
+    """
+
+    name: str
+    sections: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    makes: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
 
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The files of a run that it makes."""
+        return tuple(file for file, stage in STAGES.items() if stage.notebook == self.name)
 
-_MODELS = ("starclip.ckpt", "mockstarclip.ckpt")
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The files of a run that it needs from other notebooks."""
+        wanted = dict.fromkeys([*(name for file in self.makes for name in STAGES[file].inputs), *self.needs])
+        return tuple(file for file in wanted if file not in self.makes)
 
-
-NOTEBOOKS = {
-    "00_tour": Notebook(("seed",)),
-    "contrastive_from_scratch": Notebook(("seed",)),
-    "01_data": Notebook(("seed", "data"), makes=("data.h5",), metrics=("data",)),
-    "02_corruptions": Notebook(("seed", "corruption"), ("data.h5",)),
-    "03_encoders": Notebook(
-        ("seed", "pretrain", "supervised", "corruption", "device", "precision"),
-        ("data.h5",),
-        ("apogee.ckpt", "nirspec.ckpt", "supervised.ckpt"),
-        ("encoders",),
-    ),
-    "04_starclip": Notebook(
-        ("seed", "starclip", "corruption", "device", "precision"),
-        ("data.h5", "apogee.ckpt", "nirspec.ckpt"),
-        ("starclip.ckpt",),
-    ),
-    "05_mockstarclip": Notebook(
-        ("seed", "mockstarclip", "supervised", "corruption", "device", "precision"),
-        ("data.h5", "starclip.ckpt", "supervised.ckpt"),
-        ("mockstarclip.ckpt", "supervised_extended.ckpt"),
-    ),
-    "06_retrieval": Notebook(
-        ("seed", "corruption", "mockstarclip", "retrieval", "device"),
-        ("data.h5", *_MODELS),
-        ("embeddings.h5",),
-        ("retrieval",),
-    ),
-    "07_atlas": Notebook(("seed", "atlas"), ("data.h5", "embeddings.h5"), metrics=("pca",)),
-    "08_probing": Notebook(
-        ("seed", "corruption", "limits", "mockstarclip", "device"),
-        ("data.h5", "embeddings.h5", "supervised.ckpt", "supervised_extended.ckpt"),
-        metrics=("probing", "limits"),
-    ),
-    "09_similarity_browser": Notebook(
-        ("seed", "corruption", "observed", "atlas"),
-        ("data.h5", "apogee.ckpt", "nirspec.ckpt", "embeddings.h5", *_MODELS),
-    ),
-    "10_observed_nirspec": Notebook(
-        ("seed", "data", "corruption", "pretrain", "observed", "device"), ("data.h5", "embeddings.h5", "starclip.ckpt")
-    ),
-    "12_limits": Notebook(
-        ("seed", "corruption", "limits"), ("data.h5", "embeddings.h5", "supervised.ckpt"), metrics=("baselines",)
-    ),
-}
+    @property
+    def settings(self) -> set[str]:
+        """The sections of the settings that it depends on."""
+        return {"seed", *self.sections, *(section for file in self.makes for section in STAGES[file].sections)}
 
 
-_EVALUATED = ("seed", "corruption", "evaluation", "device")
+def _by_name(*notebooks: Notebook) -> dict[str, Notebook]:
+    return {notebook.name: notebook for notebook in notebooks}
 
 
-EVALUATION = {  # `starclip evaluate`: notebooks that judge a finished run, each on its own
-    "11_benchmark": Notebook(
-        _EVALUATED,
-        ("data.h5", "apogee.ckpt", "nirspec.ckpt", "embeddings.h5"),
-        metrics=("evaluation.benchmark",),
+_DATA, _EMBEDDED = ("data.h5",), ("data.h5", "embeddings.h5")
+NOTEBOOKS = _by_name(
+    Notebook("00_tour"),
+    Notebook("00b_contrastive_from_scratch"),
+    Notebook("01_data", metrics=("data",)),
+    Notebook("02_corruptions", ("corruption",), _DATA),
+    Notebook("03_encoders", ("device",), metrics=("encoders",)),
+    Notebook("04_starclip", ("device",)),
+    Notebook("05_mockstarclip", ("device",)),
+    Notebook("06_retrieval", ("retrieval", "device"), metrics=("retrieval",)),
+    Notebook("07_atlas", ("atlas",), _EMBEDDED, ("pca",)),
+    Notebook(
+        "08_probing",
+        ("corruption", "limits", "mockstarclip", "device"),
+        (*_EMBEDDED, "supervised.ckpt", "supervised_extended.ckpt"),
+        ("probing", "limits"),
     ),
-    "13_decoders": Notebook(
-        _EVALUATED, ("data.h5", "embeddings.h5", "starclip.ckpt"), metrics=("evaluation.decoders",)
+    Notebook("09_similarity_browser", ("corruption", "observed", "atlas"), BROWSED),
+    Notebook(
+        "10_observed_nirspec",
+        ("data", "corruption", "pretrain", "observed", "device"),
+        (*_EMBEDDED, "starclip.ckpt"),
     ),
-    "14_densities": Notebook(_EVALUATED, ("data.h5", "embeddings.h5"), metrics=("evaluation.densities",)),
-    "15_transfer": Notebook(
+    Notebook("11_limits", ("corruption", "limits"), _DATA),
+    Notebook(
+        "12_baselines",
+        ("corruption", "limits", "mockstarclip"),
+        (*_EMBEDDED, "starclip.ckpt", "supervised.ckpt"),
+        ("baselines",),
+    ),
+)
+_EVALUATED = ("corruption", "evaluation", "device")
+EVALUATION = _by_name(  # `starclip evaluate`: notebooks that judge a finished run, each on its own
+    Notebook("13_benchmark", _EVALUATED, (*_EMBEDDED, "apogee.ckpt", "nirspec.ckpt"), ("evaluation.benchmark",)),
+    Notebook("14_decoders", _EVALUATED, (*_EMBEDDED, "starclip.ckpt"), ("evaluation.decoders",)),
+    Notebook("15_densities", _EVALUATED, _EMBEDDED, ("evaluation.densities",)),
+    Notebook(
+        "16_transfer",
         (*_EVALUATED, "starclip", "pretrain"),
         ("data.h5", "apogee.ckpt", "nirspec.ckpt"),
-        metrics=("evaluation.transfer",),
+        ("evaluation.transfer",),
     ),
-}
+)
 
 
 def every_notebook() -> dict[str, Notebook]:

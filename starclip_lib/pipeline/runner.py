@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from starclip_lib.errors import DataError, StarclipError
 from starclip_lib.files import write_json
 from starclip_lib.observed.files import find_observed
 from starclip_lib.pipeline import notebooks
-from starclip_lib.pipeline.execution import _execute
+from starclip_lib.pipeline.execution import execute
 from starclip_lib.pipeline.forecast import forecast
 from starclip_lib.pipeline.report import assemble_metrics, write_index
 from starclip_lib.run import Run, digest
@@ -26,7 +27,7 @@ from starclip_lib.surveys.curation import data_file
 from starclip_lib.training.devices import pick_device
 
 
-def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Callable[[str], None] = print) -> Path:
+def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
     """Run what is not up to date, in order, and write the report; returns the path of its index.html.
 
     Raises StarclipError at the first failing cell, naming notebook, cell and error.  What was finished stays, so the
@@ -42,26 +43,26 @@ def run_pipeline(run: Run, params_file: Path, overrides: dict[str, Any], say: Ca
         raise StarclipError(f"the folder notebooks and pipeline/notebooks.py disagree about {', '.join(unknown)}")
     if not run.is_current("starclip.ckpt") and (warning := forecast(run.params, device)):
         say(warning)
-    _run_notebooks(run, notebooks.NOTEBOOKS, params_file, overrides, say)
+    _run_notebooks(run, notebooks.NOTEBOOKS, say)
     return _write_report(run, device)
 
 
-def run_evaluation(run: Run, params_file: Path, overrides: dict[str, Any], say: Callable[[str], None] = print) -> Path:
+def run_evaluation(run: Run, say: Callable[[str], None] = print) -> Path:
     """Judge a finished run: the notebooks of the evaluation suite, and the report once more; returns its index.html.
 
     Raises DataError if the run is not finished, saying what to run; otherwise as `run_pipeline`.
     """
     device = pick_device(run.params.device)
-    for file in ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "embeddings.h5"):
+    for file in dict.fromkeys(file for notebook in notebooks.EVALUATION.values() for file in notebook.inputs):
         run.need(file)
     _check_enough_stars(run)
-    _run_notebooks(run, notebooks.EVALUATION, params_file, overrides, say)
+    _run_notebooks(run, notebooks.EVALUATION, say)
     return _write_report(run, device)
 
 
 def _check_enough_stars(run: Run) -> None:
     """Raise DataError, naming the setting, if the evaluation asks for more stars than the run has."""
-    settings, data = run.params.evaluation, run.data()
+    settings, data = run.params.evaluation, run.data
     for key, asked, split in (
         ("transfer_stars", max(settings.transfer_stars), "val"),
         ("scaling_stars", max(settings.scaling_stars), "train"),
@@ -70,10 +71,7 @@ def _check_enough_stars(run: Run) -> None:
             raise DataError(f"evaluation.{key} asks for {asked} {split} stars, but the run has {there}; lower it")
 
 
-def _run_notebooks(
-    run: Run, names: Iterable[str], params_file: Path, overrides: dict[str, Any], say: Callable[[str], None]
-) -> None:
-    parameters = {"params_file": os.path.relpath(params_file, run.root / "notebooks"), "overrides": overrides}
+def _run_notebooks(run: Run, names: Iterable[str], say: Callable[[str], None]) -> None:
     total = len(list(names))
     for number, name in enumerate(names, start=1):
         place = f"[{number:2d}/{total}] {name}"
@@ -82,7 +80,7 @@ def _run_notebooks(
             continue
         say(f"{place} ...")
         began = time.perf_counter()
-        _execute(run, name, parameters)
+        execute(run, name)
         seconds = time.perf_counter() - began
         _remember(run, name, seconds)
         say(f"{place}: {seconds:.0f} s")
@@ -122,21 +120,26 @@ def _device_name(device: torch.device) -> str:
 def _key(run: Run, name: str) -> str:
     """Digest of all that an executed notebook depends on."""
     notebook = notebooks.every_notebook()[name]
-    package = Path(__file__).parent.parent
-    paths = [path for path in package.rglob("*.*") if path.suffix != ".pyc"]
-    code = {str(path.relative_to(package)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
     observed = []
-    if "observed" in notebook.sections and run.params.observed.folder:
+    if "observed" in notebook.settings and run.params.observed.folder:
         paths = find_observed(run.root / run.params.observed.folder)
         observed = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     content = [
         (run.root / "notebooks" / f"{name}.py").read_text(encoding="utf-8"),
-        run.params.model_dump(mode="json", include=set(notebook.sections)),
-        [run.identity(file) for file in (*notebook.needs, *notebook.makes)],
-        code,
+        run.params.model_dump(mode="json", include=notebook.settings),
+        [run.identity(file) for file in (*notebook.inputs, *notebook.makes)],
+        _package_digest(),
         observed,
     ]
     return digest(content)
+
+
+@cache
+def _package_digest() -> str:
+    """Digest of the whole package: through its front door, a notebook can reach all of it."""
+    package = Path(__file__).parent.parent
+    files = sorted(path for path in package.rglob("*.*") if path.is_file() and path.suffix != ".pyc")
+    return digest([[str(path.relative_to(package)), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files])
 
 
 def _is_current(run: Run, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -17,6 +17,10 @@ class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys and values of another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    def changed(self, **values: Any) -> Self:
+        """A copy with some values changed, checked as if it had been read; raises pydantic's ValidationError."""
+        return type(self).model_validate({**dict(self), **values})
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

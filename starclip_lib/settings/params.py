@@ -86,7 +86,7 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
     raw = {} if raw is None else raw
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, found {type(raw).__name__}")
-    return params_from_mapping(_merged({"name": path.stem, **raw}, overrides or {}), str(path))
+    return params_from_mapping(merged({"name": path.stem, **raw}, overrides or {}), str(path))
 
 
 def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
@@ -101,7 +101,7 @@ def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
 
 def changed_params(params: Params, changes: dict[str, Any]) -> Params:
     """The same settings with a (nested) dict of changes put in and checked; raises ConfigError as `load_params`."""
-    return params_from_mapping(_merged(params.model_dump(mode="json"), changes), params.name)
+    return params_from_mapping(merged(params.model_dump(mode="json"), changes), params.name)
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
@@ -118,12 +118,12 @@ def parse_assignment(text: str) -> dict[str, Any]:
     return nested
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with `changes` put in, mapping by mapping; neither is changed."""
     out = dict(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = _merged(out[key], value) if both else value
+        out[key] = merged(out[key], value) if both else value
     return out
 
 
@@ -131,7 +131,7 @@ def merge_assignments(assignments: list[str]) -> dict[str, Any]:
     """Several `--set` texts as one nested dict; later ones win."""
     out: dict[str, Any] = {}
     for text in assignments:
-        out = _merged(out, parse_assignment(text))
+        out = merged(out, parse_assignment(text))
     return out
 
 

@@ -14,6 +14,7 @@ from astropy.io import fits
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE
 from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams
 
@@ -88,7 +89,7 @@ def read_ap_star(path: str | Path) -> ApogeeSpectrum:
     return _spectrum(path, name, flux, error, (bits & sum(1 << bit for bit in BAD_PIXEL_BITS)) != 0)
 
 
-def read_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectrum]:
+def read_apogee_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectrum]:
     """Read the first `limit` aspcapStar, apStar and asStar files of a folder, all with a median flux of about 1.
 
     Raises DataError if the folder or such files are missing, or one of them cannot be read.
@@ -106,6 +107,21 @@ def read_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectrum]:
         unit = np.median(raw.flux[~raw.mask])
         spectra.append(ApogeeSpectrum(raw.star_id, raw.flux / unit, raw.ivar * unit**2, raw.mask))
     return spectra
+
+
+def real_examples(settings: DataParams, root: Path, data: PairedSpectra) -> list[ApogeeSpectrum]:
+    """Real APOGEE spectra to look at: those of `settings.real_spectra`, or three stars of a real data set, or none."""
+    if settings.real_spectra:
+        return read_apogee_folder(root / settings.real_spectra)
+    if data.source == "simulate":
+        return []
+    order = np.argsort(data.labels[:, FE])
+    stars = order[[len(order) // 20, len(order) // 2, -1 - len(order) // 20]]
+    ivar = np.where(data.apogee.mask[stars], 0, 200.0**2)  # their S/N is above 200
+    return [
+        ApogeeSpectrum(data.star_id[star], data.apogee.flux[star], weight, data.apogee.mask[star])
+        for star, weight in zip(stars, ivar, strict=True)
+    ]
 
 
 def _images(path: Path, count: int) -> tuple[list[np.ndarray], fits.Header, str]:

@@ -11,7 +11,7 @@ from starclip_lib.data.selection import draw_rows, split_by_star
 from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams
-from starclip_lib.surveys.apogee import ApogeeSpectrum, read_folder
+from starclip_lib.settings.params import Params
 from starclip_lib.surveys.simulate import simulate_survey
 
 
@@ -45,6 +45,11 @@ def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
     )
 
 
+def write_data_set(path: Path, root: Path, params: Params, watch: object = None) -> None:
+    """Make the data set of a run and write it; there is nothing to watch.  Raises DataError as `make_data_set`."""
+    make_data_set(params.data, params.seed, root).write(path)
+
+
 def data_file(settings: DataParams, root: Path) -> Path:
     """Path of the file of real spectra; raises DataError, saying how to get one, if it is not there."""
     path = root / settings.file
@@ -53,21 +58,6 @@ def data_file(settings: DataParams, root: Path) -> Path:
             f"data.file {settings.file} is missing: make it with 'starclip fetch apogee' or 'starclip import-original'"
         )
     return path
-
-
-def real_examples(settings: DataParams, root: Path, data: PairedSpectra) -> list[ApogeeSpectrum]:
-    """Real APOGEE spectra to look at: those of `settings.real_spectra`, or three stars of a real data set, or none."""
-    if settings.real_spectra:
-        return read_folder(root / settings.real_spectra)
-    if data.source == "simulate":
-        return []
-    order = np.argsort(data.labels[:, FE])
-    stars = order[[len(order) // 20, len(order) // 2, -1 - len(order) // 20]]
-    ivar = np.where(data.apogee.mask[stars], 0, 200.0**2)  # their S/N is above 200
-    return [
-        ApogeeSpectrum(data.star_id[star], data.apogee.flux[star], weight, data.apogee.mask[star])
-        for star, weight in zip(stars, ivar, strict=True)
-    ]
 
 
 def _take(spectra: SpectrumSet, rows: np.ndarray) -> SpectrumSet:

@@ -37,13 +37,13 @@ EXERCISES = {
         "its spectra come with labels that others measured; NIRSpec's stars get theirs from their neighbours.",
         "one survey has hundreds of thousands of bright stars with a pipeline behind it, the other a handful.",
     ),
-    "toy.1": Exercise(
+    "00b.1": Exercise(
         math.log(60),
         "each of the 60 answers has probability 1/60, and minus the logarithm of that is log 60.",
         "with all seats the same, how probable is each of the 60 answers? The loss is minus the logarithm of that.",
         {60.0: "that is the number of answers; the loss is a logarithm.", math.log10(60): "use the natural logarithm."},
     ),
-    "toy.2": Exercise(
+    "00b.2": Exercise(
         math.log(3),
         "three seats that coincide share the probability, so even a perfect arrangement pays log 3 for each question.",
         "the right partner and the two copies sit in one place: what is the probability of the right one?",
@@ -165,7 +165,7 @@ EXERCISES = {
         "by how much does it exceed 2.6, in units of 0.2?",
         {0.2: "that is the distance in dex; divide by the uncertainty."},
     ),
-    "11.1": Exercise(
+    "13.1": Exercise(
         "undecided",
         "zero lies inside the interval. It does not say that they are equal either; more test stars would.",
         "look whether zero lies inside the interval.",
@@ -174,13 +174,13 @@ EXERCISES = {
             "no": "zero lies inside, but not alone.",
         },
     ),
-    "11.2": Exercise(
+    "13.2": Exercise(
         5.0,
         "each place is as likely as any other for a partner drawn at random, and 50 of 1,000 are 5 %.",
         "the right star could be in any of the 1,000 places; how many of them are among the best 50?",
         {0.05: "as a fraction, yes; the question asks for per cent."},
     ),
-    "12.1": Exercise(
+    "11.1": Exercise(
         0.06,
         "information adds up, and the bound is one over its root: 0.12 / √4.",
         "four times the information; the bound goes as one over the square root.",
@@ -191,32 +191,32 @@ EXERCISES = {
         "the bound holds for unbiased methods; the network leans towards what is common.",
         "for which kind of method does the bound hold?",
     ),
-    "13.1": Exercise(0.96, "r² is one minus the unexplained share.", "r² is the share that is explained."),
-    "13.2": Exercise(
+    "14.1": Exercise(0.96, "r² is one minus the unexplained share.", "r² is the share that is explained."),
+    "14.2": Exercise(
         100 * 6 / (6 + 99.9),
         "6 real ones among some 106 alarms. When anomalies are rare, most alarms are false even at 1 %.",
         "count both: the real ones found, and 1 % of the 9,990 normal stars.",
         {60.0: "that is how many of the real ones are found; how many alarms are real?"},
         tolerance=0.05,
     ),
-    "14.1": Exercise(
+    "15.1": Exercise(
         0.8,
         "2² / (2² + 1²): variances add, not standard deviations.",
         "use the formula above; the spreads go in as squares.",
         {2 / 3: "variances, not standard deviations."},
     ),
-    "14.2": Exercise(
+    "15.2": Exercise(
         "narrow",
         "the truth lies in the outermost quantiles more often than stated.",
         "a ∪ has too many stars at PIT near 0 and 1. Where does the truth lie then?",
     ),
-    "15.1": Exercise(
+    "16.1": Exercise(
         4096,
         "4 × (512 + 512), in place of 262,144.",
         "two thin matrices: 4 by 512 and 512 by 4.",
         {262144: "that is the layer itself, which stays frozen."},
     ),
-    "15.2": Exercise(4.0, "(4 n)^(−0.5) is half of n^(−0.5).", "which factor f has f^(−0.5) = 1/2?"),
+    "16.2": Exercise(4.0, "(4 n)^(−0.5) is half of n^(−0.5).", "which factor f has f^(−0.5) = 1/2?"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Contrastive learning in the plane, small enough to watch: for teaching (notebook contrastive_from_scratch)."""
+"""Contrastive learning in the plane, small enough to watch: for teaching (notebook 00b_contrastive_from_scratch)."""
 
 from __future__ import annotations
 

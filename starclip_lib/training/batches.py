@@ -1,8 +1,10 @@
-"""What a training loop is fed with: the device, the precision, and batches of spectra."""
+"""What a training loop is fed with: batches of spectra with their labels."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,49 +14,67 @@ from torch import Tensor
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import Instrument
 from starclip_lib.data.labels import LabelScaler
+from starclip_lib.data.spectra import SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.transforms.corruptions import Corruption
-from starclip_lib.transforms.views import corrupted_views
+from starclip_lib.transforms.views import MockTelescope
+
+
+class Source(Protocol):
+    """Stars as a training loop sees them.
+
+    copies : 0 where every call brings something new, else the number of fixed copies of each star
+    """
+
+    device: torch.device
+    copies: int
+
+    def __len__(self) -> int: ...
+
+    def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Spectra (b, n_pix) and Z-scored labels (b, 20), on the device.
+
+        star, view : (b,) which stars, from 0, and which of their copies
+        """
+        ...
 
 
 class SpectrumSource:
-    """Spectra of some stars as a training loop sees them: clean, freshly corrupted, or as fixed corrupted copies.
+    """Spectra of some stars: clean, freshly corrupted, or as fixed corrupted copies.
 
-    flux : (n, n_pix) float32 of all stars; rows : (m,) the stars to take
-    corruption : None for clean spectra
-    copies : 0 for a fresh corruption at every call, else the number of fixed copies of each star
+    rows : (m,) the stars of `spectra` to take; labels : (m, 20) of these stars, Z-scored
+    telescope : what they are seen through; None for clean spectra
+    fresh : a new corruption at every call, instead of the telescope's views
     The spectra are kept on the device if they take less than half of its free memory, else moved batch by batch.
     """
 
     def __init__(
         self,
-        flux: np.ndarray,
+        spectra: SpectrumSet,
         rows: np.ndarray,
+        labels: np.ndarray,
         device: torch.device,
-        corruption: Corruption | None = None,
-        copies: int = 0,
-        seed: int = 0,
+        telescope: MockTelescope | None = None,
+        fresh: bool = False,
     ):
-        self.device, self.corruption = device, corruption
-        self.copies = copies if corruption is not None else 0
-        if self.copies:
-            spectra = torch.empty((len(rows), copies, flux.shape[1]))
-            for place, view, batch in corrupted_views(flux, rows, corruption, copies, seed):
-                spectra[torch.from_numpy(place), view] = batch
-        else:
-            spectra = torch.from_numpy(flux[rows])
-        self.flux = _place(spectra, device)
+        self.device, self._corruption, self.copies = device, None, 0
+        flux = torch.from_numpy(spectra.flux[rows]) if telescope is None or fresh else None
+        if flux is None:
+            self.copies = telescope.n_views
+            flux = torch.from_numpy(telescope.views(spectra, rows))
+        elif telescope is not None and telescope.corruption is not None:
+            self._corruption = copy.deepcopy(telescope.corruption).to(device)  # the telescope's own stays on the CPU
+        self._flux, self._labels = _place(flux, device), on_device(labels, device)
 
     def __len__(self) -> int:
-        return len(self.flux)
+        return len(self._flux)
 
-    def batch(self, star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
-        """Spectra (b, n_pix) on the device of the given rows; `view` picks among fixed copies and is ignored else."""
-        where = self.flux.device
-        star = star.to(where)
-        flux = self.flux[star, view.to(where)] if self.copies else self.flux[star]
+    def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As `Source.draw`; without fixed copies, `view` is ignored."""
+        there, where = star.to(self._flux.device), self._flux.device
+        flux = self._flux[there, view.to(where)] if self.copies else self._flux[there]
         flux = flux.to(self.device, non_blocking=True)
-        return flux if self.corruption is None or self.copies else self.corruption(flux, generator)
+        return flux if self._corruption is None else self._corruption(flux, generator), self._labels[star]
 
 
 class NewStars:
@@ -84,7 +104,8 @@ class NewStars:
         emulator: Emulator | None = None,
     ):
         emulator = emulator or default_emulator()
-        self.device, self.corruption, self.copies, self._n = device, corruption, 0, len(labels)
+        self.device, self.copies, self._n = device, 0, len(labels)
+        self._corruption = None if corruption is None else copy.deepcopy(corruption).to(device)
         drawn = _around(labels.astype(np.float64), smoothing, pool, emulator, np.random.default_rng(seed))
         parts = emulator.parts(instrument)
         self._parts = {name: torch.from_numpy(array).to(device) for name, array in parts.items()}
@@ -94,13 +115,31 @@ class NewStars:
     def __len__(self) -> int:
         return self._n
 
-    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Spectra (n, n_pix) and scaled labels (n, 20) of n new stars, on the device."""
-        row = torch.randint(len(self._inputs), (n,), generator=generator, device=self.device)
+    def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As `Source.draw`, of as many new stars as `star` names."""
+        row = torch.randint(len(self._inputs), (len(star),), generator=generator, device=self.device)
         p = self._parts
         hidden = F.silu(F.silu(self._inputs[row] @ p["w1"] + p["b1"]) @ p["w2"] + p["b2"])
         flux = ((hidden @ p["w3"] + p["b3"]) @ p["basis"] + p["mean"]).clamp_min_(0)
-        return flux if self.corruption is None else self.corruption(flux, generator), self._targets[row]
+        return flux if self._corruption is None else self._corruption(flux, generator), self._targets[row]
+
+
+class Shuffled:
+    """A source whose stars have been given each other's spectra: a control from which nobody can learn pairs.
+
+    order : (len(source),) whose spectrum each star gets
+    """
+
+    def __init__(self, source: Source, order: np.ndarray):
+        self.device, self.copies = source.device, source.copies
+        self._source, self._order = source, torch.from_numpy(order).to(source.device)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As `Source.draw`, spectra and labels of the other star."""
+        return self._source.draw(self._order[star], view, generator)
 
 
 def _around(labels: np.ndarray, smoothing: float, n: int, emulator: Emulator, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Several processes, one training: `torchrun` starts them, DistributedDataParallel averages their gradients.
 
-Each process takes its share of every batch.  A contrastive loss needs the others' embeddings too, as negatives, and
-with their gradient; `gathered` brings them.
+Each process takes its share of every batch.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 from torch.nn.parallel import DistributedDataParallel
 
 from starclip_lib.errors import ConfigError
@@ -66,6 +64,11 @@ def agreed(flag: bool) -> bool:
     return flags[0]
 
 
+def wait_for_all() -> None:
+    """Nobody goes on before everybody is here."""
+    agreed(True)
+
+
 def average(value: Tensor) -> Tensor:
     """The mean of a tensor over the processes."""
     if processes() == 1:
@@ -95,14 +98,6 @@ def share(batch: Tensor) -> Tensor:
     """
     n = processes()
     return batch if n == 1 else batch[: len(batch) // n * n][rank() :: n]
-
-
-def gathered(x: Tensor) -> Tensor:
-    """The rows (n, ...) of all processes, this process's own first to last in the order of the processes.
-
-    The gradient flows back to the process that each row came from.
-    """
-    return x if processes() == 1 else torch.cat(list(all_gather(x.contiguous())))
 
 
 def pick_device(name: str) -> torch.device:

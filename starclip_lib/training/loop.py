@@ -6,10 +6,10 @@ weights as one that was not, bit for bit on a CPU.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,178 +24,191 @@ from starclip_lib.models.contrastive import StarCLIP, partner_first
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import TrainParams
-from starclip_lib.training.batches import NewStars, SpectrumSource, batches, on_device
+from starclip_lib.training.batches import Source, batches
 from starclip_lib.training.devices import agreed, average, mean_number, processes, rank, share, wrapped
 
-BARS = "STARCLIP_BARS"  # environment variable: progress bars even where a viewer watches (terminals show them)
-BatchLoss = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # star, view, generator -> loss of that batch
+Watch = Callable[[History, int], None]  # called after every epoch with what happened and the number of epochs planned
+Pair = tuple[Source, Source]
+_CPU = torch.device("cpu")
+_Loss = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # star, view, generator -> loss of that batch
 
 
-def pretrain(
-    encoder: Encoder,
-    train: SpectrumSource | NewStars,
-    val: SpectrumSource,
-    train_labels: np.ndarray,
-    val_labels: np.ndarray,
-    settings: TrainParams,
-    *,
-    seed: int,
-    precision: torch.dtype = torch.float32,
-    resume: Path | None = None,
-    title: str = "pretraining",
-    watch: Watch | None = None,
-) -> History:
-    """Train an encoder to predict Z-scored labels (n, 20) by mean squared error (equation 4.1).
+@dataclass(frozen=True)
+class Trainer:
+    """How to train.
 
-    `encoder` is changed in place and ends with the weights of its best epoch on the validation stars.  New stars bring
-    their own labels; the training stars' ones are not used then.
+    settings : epochs, batches, learning rate and its schedule; seed : of everything random
+    device, precision : where, and the floating-point type that encoders compute in
+    resume : where the checkpoint of every epoch is kept; None for trainings that are over in a moment
+    title : what the progress bar says; watch : called after every epoch
     """
-    device = train.device
-    net = wrapped(encoder.to(device))
 
-    def loss_on(source: SpectrumSource | NewStars, labels: np.ndarray) -> BatchLoss:
-        targets = on_device(labels, device)
+    settings: TrainParams
+    seed: int
+    device: torch.device = _CPU
+    precision: torch.dtype = torch.float32
+    resume: Path | None = None
+    title: str = "training"
+    watch: Watch | None = None
 
-        def loss(star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
-            if isinstance(source, NewStars):
-                flux, wanted = source.draw(len(star), generator)
-            else:
-                flux, wanted = source.batch(star, view, generator), targets[star]
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                predicted = net(flux)
-            return F.mse_loss(predicted.float(), wanted)
+    def pretrain(self, encoder: Encoder, train: Source, val: Source) -> History:
+        """Train an encoder to predict Z-scored labels by mean squared error (equation 4.1).
 
-        return loss
+        `encoder` is changed in place and ends with the weights of its best epoch on the validation stars.
+        """
+        net = wrapped(encoder.to(self.device))
 
-    return _fit(
-        encoder,
-        loss_on(train, train_labels),
-        loss_on(val, val_labels),
-        (len(train), train.copies),
-        (len(val), val.copies),
-        settings,
-        device=device,
-        seed=seed,
-        resume=resume,
-        title=title,
-        watch=watch,
-    )
+        def loss_on(source: Source) -> _Loss:
+            def loss(star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
+                flux, wanted = source.draw(star, view, generator)
+                with self._autocast():
+                    predicted = net(flux)
+                return F.mse_loss(predicted.float(), wanted)
+
+            return loss
+
+        items = [(len(source), source.copies) for source in (train, val)]
+        return self._fit(encoder, (loss_on(train), loss_on(val)), items)
+
+    def align(self, model: StarCLIP, train: Pair, val: Pair) -> History:
+        """Align the two encoders of `model` on pairs of spectra by the contrastive loss.
+
+        train, val : sources of both sides, row i of one belonging to row i of the other; the labels are those of the
+            first, and are used only if the model's `label_weight` is not 0
+        """
+        net = wrapped(model.to(self.device))
+
+        def loss_on(pair: Pair) -> _Loss:
+            def loss(star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
+                (flux_a, labels), (flux_b, _) = (source.draw(star, view, generator) for source in pair)
+                with self._autocast():
+                    return net(flux_a, flux_b, star, labels)
+
+            return loss
+
+        items = [(len(pair[0]), max(source.copies for source in pair)) for pair in (train, val)]
+        return self._fit(
+            model,
+            (loss_on(train), loss_on(val)),
+            items,
+            retrieval=lambda: _retrieval(model, val, self.settings.batch_size),
+        )
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def _fit(
+        self,
+        model: nn.Module,
+        losses: tuple[_Loss, _Loss],
+        items: list[tuple[int, int]],
+        retrieval: Callable[[], float] | None = None,
+    ) -> History:
+        """The loop: `losses` and `items` (stars, copies) of training and validation."""
+        settings, (n_stars, copies) = self.settings, items[0]
+        steps = -(-n_stars * max(1, copies) // settings.batch_size)
+        state = _State.begin(model, settings, steps)
+        if self.resume is not None and agreed(self.resume.exists()):
+            state.load(self.resume, settings, self.seed)
+        history = state.history
+        with _bar(self.title, steps * settings.epochs, steps * history.epochs) as bar:
+            while history.epochs < settings.epochs and not _stalled(history.val_loss, settings):
+                began = time.perf_counter()
+                history.learning_rate.append(state.optimizer.param_groups[0]["lr"])
+                total = self._epoch(state, losses[0], items[0], bar)
+                history.train_loss.append(float(average(total)) / steps)
+                judged = _evaluate(model, losses[1], items[1], settings.batch_size, self.device)
+                # GPUs differ in the last digits, and all must agree
+                history.val_loss.append(mean_number(judged, self.device))
+                if retrieval is not None:
+                    history.val_retrieval.append(retrieval())
+                history.seconds.append(time.perf_counter() - began)
+                if not np.isfinite(history.train_loss[-1]):
+                    raise DataError(
+                        f"{self.title}: the loss is not finite in epoch {history.epochs}; lower the learning rate"
+                    )
+                if history.best_epoch == history.epochs:
+                    state.best = _weights(model)
+                bar.set_postfix_str(f"train {history.train_loss[-1]:.4f}, val {history.val_loss[-1]:.4f}")
+                if self.resume is not None and rank() == 0:
+                    state.save(self.resume, settings, self.seed)
+                if self.watch is not None:
+                    self.watch(history, settings.epochs)
+        model.load_state_dict(state.best)
+        model.eval()
+        return history
+
+    def _epoch(self, state: _State, loss_of: _Loss, items: tuple[int, int], bar: tqdm) -> Tensor:
+        """One pass over the training stars; returns the sum of the batches' losses."""
+        settings, epoch = self.settings, state.history.epochs
+        generator = seeded(self.device, self.seed, epoch, *([rank()] if processes() > 1 else []))
+        total = torch.zeros((), device=self.device)
+        state.model.train()
+        order = np.random.default_rng([self.seed, epoch])
+        for count, (star, view) in enumerate(batches(*items, settings.batch_size, self.device, order), start=1):
+            star, view = share(star), share(view)
+            if not len(star):  # the rest of an epoch may be too small to be shared
+                continue
+            state.optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(star, view, generator)
+            loss.backward()
+            state.optimizer.step()
+            if state.every_step:
+                state.schedule.step()
+            total += loss.detach()
+            bar.update()
+            if count % 20 == 0:
+                bar.set_postfix_str(f"epoch {epoch + 1}, loss {float(total) / count:.4f}", refresh=False)
+        if not state.every_step:
+            state.schedule.step()
+        return total
 
 
-def align(
-    model: StarCLIP,
-    train: tuple[SpectrumSource, SpectrumSource],
-    val: tuple[SpectrumSource, SpectrumSource],
-    train_labels: np.ndarray,
-    val_labels: np.ndarray,
-    *,
-    seed: int,
-    precision: torch.dtype = torch.float32,
-    resume: Path | None = None,
-    title: str = "alignment",
-    watch: Watch | None = None,
-) -> History:
-    """Align the two encoders of `model` on pairs of spectra by the contrastive loss.
+@dataclass
+class _State:
+    """What changes while a training goes on, and what its checkpoint holds.
 
-    train, val : sources of both sides, row i of one belonging to row i of the other
-    train_labels, val_labels : (n, 20) Z-scored, used only if the model's `label_weight` is not 0
+    every_step : whether the schedule moves every step (else every epoch); best : weights of the best epoch so far
     """
-    device = train[0].device
-    net = wrapped(model.to(device))
 
-    def loss_on(pair: tuple[SpectrumSource, SpectrumSource], labels: np.ndarray) -> BatchLoss:
-        targets = on_device(labels, device)
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    every_step: bool
+    history: History
+    best: dict[str, Tensor]
 
-        def loss(star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
-            flux_a, flux_b = (source.batch(star, view, generator) for source in pair)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                return net(flux_a, flux_b, star, targets[star])
+    @classmethod
+    def begin(cls, model: nn.Module, settings: TrainParams, steps: int) -> _State:
+        optimizer = _optimizer(model, settings)
+        return cls(model, optimizer, *_schedule(optimizer, settings, steps), History(), _weights(model))
 
-        return loss
+    def save(self, path: Path, settings: TrainParams, seed: int) -> None:
+        newest = self.history.best_epoch == self.history.epochs
+        state = {
+            "settings": settings.model_dump(mode="json"),
+            "seed": seed,
+            "history": vars(self.history),
+            "best": None if newest else self.best,  # the model itself: saves a quarter of the file
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        save_tensors(path, state)
 
-    return _fit(
-        model,
-        loss_on(train, train_labels),
-        loss_on(val, val_labels),
-        (len(train[0]), max(source.copies for source in train)),
-        (len(val[0]), max(source.copies for source in val)),
-        model.settings.train,
-        device=device,
-        seed=seed,
-        resume=resume,
-        title=title,
-        watch=watch,
-        retrieval=lambda: _retrieval(model, val, model.settings.train.batch_size),
-    )
-
-
-def _fit(
-    model: nn.Module,
-    train_loss: BatchLoss,
-    val_loss: BatchLoss,
-    train_items: tuple[int, int],
-    val_items: tuple[int, int],
-    settings: TrainParams,
-    *,
-    device: torch.device,
-    seed: int,
-    resume: Path | None,
-    title: str,
-    watch: Watch | None,
-    retrieval: Callable[[], float] | None = None,
-) -> History:
-    steps = -(-train_items[0] * max(1, train_items[1]) // settings.batch_size)
-    optimizer = _optimizer(model, settings)
-    schedule, every_step = _schedule(optimizer, settings, steps)
-    history, best = History(), _weights(model)
-    if resume is not None and agreed(resume.exists()):
-        history, best = _load(resume, model, optimizer, schedule, settings, seed)
-    with _bar(title, steps * settings.epochs, steps * history.epochs, watch is not None) as bar:
-        while history.epochs < settings.epochs and not _stalled(history.val_loss, settings):
-            began, epoch = time.perf_counter(), history.epochs
-            history.learning_rate.append(optimizer.param_groups[0]["lr"])
-            generator = seeded(device, seed, epoch, *([rank()] if processes() > 1 else []))
-            total = torch.zeros((), device=device)
-            model.train()
-            order = np.random.default_rng([seed, epoch])
-            for count, (star, view) in enumerate(batches(*train_items, settings.batch_size, device, order), start=1):
-                star, view = share(star), share(view)
-                if not len(star):  # the rest of an epoch may be too small to be shared
-                    continue
-                optimizer.zero_grad(set_to_none=True)
-                loss = train_loss(star, view, generator)
-                loss.backward()
-                optimizer.step()
-                if every_step:
-                    schedule.step()
-                total += loss.detach()
-                bar.update()
-                if count % 20 == 0:
-                    bar.set_postfix_str(f"epoch {epoch + 1}, loss {float(total) / count:.4f}", refresh=False)
-            if not every_step:
-                schedule.step()
-            history.train_loss.append(float(average(total)) / steps)
-            judged = _evaluate(model, val_loss, val_items, settings.batch_size, device)
-            history.val_loss.append(mean_number(judged, device))  # GPUs differ in the last digits, and all must agree
-            if retrieval is not None:
-                history.val_retrieval.append(retrieval())
-            history.seconds.append(time.perf_counter() - began)
-            if not np.isfinite(history.train_loss[-1]):
-                raise DataError(f"{title}: the loss is not finite in epoch {epoch + 1}; lower the learning rate")
-            if history.best_epoch == history.epochs:
-                best = _weights(model)
-            bar.set_postfix_str(f"train {history.train_loss[-1]:.4f}, val {history.val_loss[-1]:.4f}")
-            if resume is not None and rank() == 0:
-                _save(resume, model, optimizer, schedule, settings, seed, history, best)
-            if watch is not None:
-                watch(history, settings.epochs)
-    model.load_state_dict(best)
-    model.eval()
-    return history
+    def load(self, path: Path, settings: TrainParams, seed: int) -> None:
+        state = load_tensors(path)
+        if (state["settings"], state["seed"]) != (settings.model_dump(mode="json"), seed):
+            raise DataError(f"{path} was made with other settings or another seed; delete it to train anew")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.history = History(**state["history"])
+        self.best = state["best"] or _weights(self.model)
 
 
 @torch.no_grad()
-def _retrieval(model: StarCLIP, val: tuple[SpectrumSource, SpectrumSource], batch_size: int) -> float:
+def _retrieval(model: StarCLIP, val: Pair, batch_size: int) -> float:
     """Share of the validation stars whose first view on one side is nearest to its partner on the other."""
     model.eval()
     device, n = val[0].device, len(val[0])
@@ -203,7 +216,7 @@ def _retrieval(model: StarCLIP, val: tuple[SpectrumSource, SpectrumSource], batc
     for source, encoder in zip(val, (model.encoder_a, model.encoder_b), strict=True):
         generator = seeded(device, 0)
         parts = [
-            encoder.embed(source.batch(star, torch.zeros_like(star), generator))
+            encoder.embed(source.draw(star, torch.zeros_like(star), generator)[0])
             for star, _ in batches(n, 0, batch_size, device)
         ]
         sides.append(torch.cat(parts))
@@ -212,7 +225,7 @@ def _retrieval(model: StarCLIP, val: tuple[SpectrumSource, SpectrumSource], batc
 
 @torch.no_grad()
 def _evaluate(
-    model: nn.Module, val_loss: BatchLoss, items: tuple[int, int], batch_size: int, device: torch.device
+    model: nn.Module, val_loss: _Loss, items: tuple[int, int], batch_size: int, device: torch.device
 ) -> float:
     """Mean validation loss over batches of the training's size, mixed once and for all, weighted by their length."""
     model.eval()
@@ -258,51 +271,8 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in model.state_dict().items()}
 
 
-def _bar(title: str, total: int, done: int, watched: bool) -> tqdm:
-    """A progress bar for terminals; one also for notebooks that nobody watches otherwise, which keep a trace of it."""
+def _bar(title: str, total: int, done: int) -> tqdm:
+    """A progress bar for terminals and notebooks."""
     ipython = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    in_notebook = hasattr(ipython, "kernel") and (not watched or BARS in os.environ)
-    shown = (in_notebook or sys.stderr.isatty()) and rank() == 0
+    shown = (hasattr(ipython, "kernel") or sys.stderr.isatty()) and rank() == 0
     return tqdm(desc=title, total=total, initial=done, unit="step", leave=False, disable=not shown, mininterval=0.5)
-
-
-def _save(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: TrainParams,
-    seed: int,
-    history: History,
-    best: dict[str, Tensor],
-) -> None:
-    state = {
-        "settings": settings.model_dump(mode="json"),
-        "seed": seed,
-        "history": vars(history),
-        "best": None if history.best_epoch == history.epochs else best,  # the model itself: saves a quarter of the file
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-    }
-    save_tensors(path, state)
-
-
-def _load(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: TrainParams,
-    seed: int,
-) -> tuple[History, dict[str, Tensor]]:
-    state = load_tensors(path)
-    if (state["settings"], state["seed"]) != (settings.model_dump(mode="json"), seed):
-        raise DataError(f"{path} was made with other settings or another seed; delete it to train anew")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    return History(**state["history"]), state["best"] or _weights(model)
-
-
-Watch = Callable[[History, int], None]  # called after every epoch with what happened and the number of epochs planned

@@ -1,4 +1,7 @@
-"""The trainings of the paper: which spectra each one sees, where it starts from, and the file it leaves."""
+"""The trainings of the paper: which spectra each one sees, where it starts from, and the file it leaves.
+
+Each recipe is called with the path to write, the data set, the settings of the run, and the models it starts from.
+"""
 
 from __future__ import annotations
 
@@ -18,191 +21,144 @@ from starclip_lib.errors import DataError
 from starclip_lib.models.calibration import calibrated, check_enough
 from starclip_lib.models.checkpoint import Model, resume_file
 from starclip_lib.models.contrastive import StarCLIP
-from starclip_lib.models.embeddings import run_encoder
+from starclip_lib.models.embeddings import embed_all, run_encoder
 from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.params import Params
-from starclip_lib.settings.training import CorruptionParams, EncoderParams, TrainParams
-from starclip_lib.training.batches import NewStars, SpectrumSource
+from starclip_lib.settings.training import EncoderParams, TrainParams
+from starclip_lib.training.batches import NewStars, Source, SpectrumSource
 from starclip_lib.training.devices import local_device, pick_device, pick_precision, rank
-from starclip_lib.training.loop import Watch, align, pretrain
-from starclip_lib.transforms.corruptions import (
-    Compose,
-    Corruption,
-    extended_corruption,
-    mock,
-    normalisation,
-    pretraining_corruption,
-)
+from starclip_lib.training.loop import Trainer, Watch
+from starclip_lib.transforms.corruptions import Compose, normalisation, pretraining_corruption
+from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
 # Keys that make the random streams of the trainings independent of each other.
 _APOGEE, _NIRSPEC, _SUPERVISED, _EXTENDED, _STARCLIP, _MOCKSTARCLIP = range(1, 7)
+_Sources = tuple[SpectrumSource, SpectrumSource]  # of training and of validation stars
 
 
 @dataclass(frozen=True)
-class _Setup:
-    """What all trainings of a run share."""
+class _Recipe:
+    """One training of a run: the file it leaves, the key of its random streams, its title and who watches it."""
 
+    path: Path
     params: Params
-    device: torch.device
-    precision: torch.dtype
+    key: int
+    title: str
+    watch: Watch | None
 
-    @classmethod
-    def of(cls, params: Params) -> _Setup:
-        device = local_device(pick_device(params.device))
-        return cls(params, device, pick_precision(params.precision, device))
+    @property
+    def seed(self) -> int:
+        return self.params.seed * 10 + self.key
+
+    @property
+    def device(self) -> torch.device:
+        return local_device(pick_device(self.params.device))
+
+    def trainer(self, settings: TrainParams) -> Trainer:
+        precision = pick_precision(self.params.precision, self.device)
+        resume = resume_file(self.path)
+        return Trainer(settings, self.seed, self.device, precision, resume, self.title, self.watch)
 
     def sources(
-        self, spectra: SpectrumSet, rows: list[np.ndarray], corruption: Corruption | None = None, copies: int = 1
-    ) -> list[SpectrumSource]:
-        """Training and validation spectra.
-
-        Corruptions are fresh in training, if so set, one fixed copy in validation; else `copies` fixed ones in both.
-        """
-        numbers = [0, 1] if self.params.corruption.fresh else [copies] * 2
-        return [
-            SpectrumSource(spectra.flux, part, self.device, corruption, n, self.params.seed)
-            for part, n in zip(rows, numbers, strict=True)
-        ]
-
-    def supervised(
         self,
-        path: Path,
-        encoder: Encoder,
         spectra: SpectrumSet,
-        labels: np.ndarray,
         rows: list[np.ndarray],
-        *,
-        scaler: LabelScaler,
-        corruption: Corruption | None,
-        copies: int,
-        train: TrainParams,
-        key: int,
-        title: str,
-        watch: Watch | None,
-        smoothing: float | None = None,
-    ) -> None:
-        """Pretrain an encoder on labels and save it as the only encoder of a model.
+        labels: list[np.ndarray],
+        telescope: MockTelescope | None = None,
+    ) -> _Sources:
+        """Training and validation spectra, with their Z-scored labels.
 
-        smoothing : if given, train on new stars around the training stars, as `NewStars` makes them
+        Corruptions are fresh in training, if so set, one fixed copy in validation; else the telescope's views in both.
         """
-        train_source, val_source = self.sources(spectra, rows, corruption, copies)
-        seed = self.params.seed * 10 + key
-        if smoothing is not None:
-            train_source = NewStars(
-                labels[rows[0]],
-                spectra.instrument,
-                scaler,
-                self.device,
-                smoothing=smoothing,
-                corruption=corruption,
-                seed=seed,
-            )
-        history = pretrain(
-            encoder,
-            train_source,
-            val_source,
-            *(scaler.transform(labels[part]) for part in rows),
-            train,
-            seed=seed,
-            precision=self.precision,
-            resume=resume_file(path),
-            title=title,
-            watch=watch,
+        fresh = self.params.corruption.fresh
+        if telescope is not None and fresh:
+            telescope = MockTelescope(telescope.corruption, 1, telescope.seed)
+        return (
+            SpectrumSource(spectra, rows[0], labels[0], self.device, telescope, fresh),
+            SpectrumSource(spectra, rows[1], labels[1], self.device, telescope),
         )
-        _finish(Model({spectra.instrument.name: encoder}, scaler, history), path)
+
+    def pretrain(
+        self, encoder: Encoder, train: Source, val: Source, settings: TrainParams, scaler: LabelScaler
+    ) -> None:
+        """Pretrain an encoder on labels and save it as the only encoder of a model."""
+        history = self.trainer(settings).pretrain(encoder, train, val)
+        self.save(Model({encoder.instrument.name: encoder}, scaler, history))
+
+    def save(self, model: Model) -> None:
+        """Save a trained model, once, and drop the checkpoint of its training."""
+        if rank() == 0:
+            model.save(self.path)
+            resume_file(self.path).unlink(missing_ok=True)
 
 
-def _finish(model: Model, path: Path) -> None:
-    """Save a trained model, once, and drop the checkpoint of its training."""
-    if rank() == 0:
-        model.save(path)
-        resume_file(path).unlink(missing_ok=True)
-
-
-def _fresh_encoder(
-    spectra: SpectrumSet, rows: np.ndarray, settings: EncoderParams, corruption: CorruptionParams, seed: int
-) -> Encoder:
-    encoder = make_encoder(spectra.instrument, settings, seed)
+def _fresh_encoder(spectra: SpectrumSet, rows: np.ndarray, settings: EncoderParams, recipe: _Recipe) -> Encoder:
+    encoder = make_encoder(spectra.instrument, settings, recipe.seed)
     flux = torch.from_numpy(spectra.flux[rows])
     if spectra.instrument is NIRSPEC:  # the scale is that of the spectra which the encoder will see
-        flux = Compose(normalisation(corruption))(flux, seeded("cpu", seed))
+        flux = Compose(normalisation(recipe.params.corruption))(flux, seeded("cpu", recipe.seed))
     encoder.fit_scaling(flux)
     return encoder
 
 
 def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: str, watch: Watch | None = None) -> None:
     """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper)."""
-    spectra, settings = getattr(data, instrument), params.pretrain
-    split = data.split
+    spectra: SpectrumSet = getattr(data, instrument)
+    settings, split = params.pretrain, data.split
     if settings.leak:  # another split than the one that judges, as in the published evaluation
         split = split_by_star(data.star_id, params.data.split, np.random.default_rng([params.seed, 1]))
     rows = [np.flatnonzero(split == SPLITS.index(name)) for name in ("train", "val")]
     scaler = LabelScaler.fit(data.labels if settings.leak else data.labels[rows[0]])
-    key = {"apogee": _APOGEE, "nirspec": _NIRSPEC}[instrument]
     emulated = instrument == "nirspec" and settings.nirspec_stars == "emulated"
     if emulated and data.provenance.get("emulator") != default_emulator().version:
         raise DataError(
             "pretrain.nirspec_stars: 'emulated' would mix spectra of two kinds: those of this data set "
             f"({data.source}) are not from this version's emulator; use 'catalogue'"
         )
-    _Setup.of(params).supervised(
-        path,
-        _fresh_encoder(spectra, rows[0], settings.encoder, params.corruption, params.seed * 10 + key),
-        spectra,
-        data.labels,
-        rows,
-        scaler=scaler,
-        corruption=pretraining_corruption(params, instrument),
-        copies=params.corruption.n_views,
-        train=getattr(settings, instrument),
-        key=key,
-        title=f"{spectra.instrument.title} encoder",
-        watch=watch,
-        smoothing=settings.smoothing if emulated else None,
-    )
+    key = {"apogee": _APOGEE, "nirspec": _NIRSPEC}[instrument]
+    recipe = _Recipe(path, params, key, f"{spectra.instrument.title} encoder", watch)
+    corruption = pretraining_corruption(params, instrument)
+    telescope = MockTelescope(corruption, params.corruption.n_views, params.seed) if corruption is not None else None
+    train: Source
+    train, val = recipe.sources(spectra, rows, [scaler.transform(data.labels[part]) for part in rows], telescope)
+    if emulated:
+        train = NewStars(
+            data.labels[rows[0]],
+            spectra.instrument,
+            scaler,
+            recipe.device,
+            smoothing=settings.smoothing,
+            corruption=corruption,
+            seed=recipe.seed,
+        )
+    encoder = _fresh_encoder(spectra, rows[0], settings.encoder, recipe)
+    recipe.pretrain(encoder, train, val, getattr(settings, instrument), scaler)
 
 
 def train_supervised(path: Path, data: PairedSpectra, params: Params, watch: Watch | None = None) -> None:
     """The supervised baseline: the CNN trained from scratch on mock NIRSpec (section 5.2.3)."""
     settings, rows = params.supervised, [data.rows("train"), data.rows("val")]
-    _Setup.of(params).supervised(
-        path,
-        _fresh_encoder(data.nirspec, rows[0], settings.encoder, params.corruption, params.seed * 10 + _SUPERVISED),
-        data.nirspec,
-        data.labels,
-        rows,
-        scaler=LabelScaler.fit(data.labels[rows[0]]),
-        corruption=mock(params.corruption),
-        copies=params.corruption.n_views,
-        train=settings.mock,
-        key=_SUPERVISED,
-        title="supervised CNN",
-        watch=watch,
-    )
+    scaler = LabelScaler.fit(data.labels[rows[0]])
+    recipe = _Recipe(path, params, _SUPERVISED, "supervised CNN", watch)
+    labels = [scaler.transform(data.labels[part]) for part in rows]
+    sources = recipe.sources(data.nirspec, rows, labels, mock_telescope(params))
+    encoder = _fresh_encoder(data.nirspec, rows[0], settings.encoder, recipe)
+    recipe.pretrain(encoder, *sources, settings.mock, scaler)
 
 
 def train_supervised_extended(
     path: Path, data: PairedSpectra, params: Params, start: Path, watch: Watch | None = None
 ) -> None:
     """The supervised baseline on extended mock: that CNN, its fully connected layers tuned on the few stars."""
-    model = Model.load(start)
-    encoder = model.encoders["nirspec"]
+    model, stars = Model.load(start), mock_stars(data, params)
+    encoder, rows = model.encoders["nirspec"], [stars["train"], stars["val"]]
     encoder.features.requires_grad_(False)
-    _Setup.of(params).supervised(
-        path,
-        encoder,
-        data.nirspec,
-        data.labels,
-        [mock_stars(data, params)[name] for name in ("train", "val")],
-        scaler=model.scaler,
-        corruption=extended_corruption(data, params),
-        copies=params.mockstarclip.copies,
-        train=params.supervised.extended,
-        key=_EXTENDED,
-        title="supervised CNN, extended mock",
-        watch=watch,
-    )
+    recipe = _Recipe(path, params, _EXTENDED, "supervised CNN, extended mock", watch)
+    labels = [model.scaler.transform(data.labels[part]) for part in rows]
+    telescope = extended_telescope(data, params, params.mockstarclip.copies)
+    sources = recipe.sources(data.nirspec, rows, labels, telescope)
+    recipe.pretrain(encoder, *sources, params.supervised.extended, model.scaler)
 
 
 def train_starclip(
@@ -212,37 +168,27 @@ def train_starclip(
     if params.starclip.calibrate:  # said before the alignment, not after it
         check_enough(len(data.rows("val")))
     models = {"nirspec": Model.load(nirspec), "apogee": Model.load(apogee)}
-    setup, rows = _Setup.of(params), [data.rows("train"), data.rows("val")]
-    nirspec_sources = setup.sources(data.nirspec, rows, mock(params.corruption), params.corruption.n_views)
-    apogee_sources = setup.sources(data.apogee, rows)
-    scaler = models["nirspec"].scaler
-    model = StarCLIP(*(models[name].encoders[name] for name in ("nirspec", "apogee")), params.starclip)
-    history = align(
-        model,
-        *zip(nirspec_sources, apogee_sources, strict=True),
-        *(scaler.transform(data.labels[part]) for part in rows),
-        seed=params.seed * 10 + _STARCLIP,
-        precision=setup.precision,
-        resume=resume_file(path),
-        title="StarCLIP",
-        watch=watch,
+    scaler, rows = models["nirspec"].scaler, [data.rows("train"), data.rows("val")]
+    recipe = _Recipe(path, params, _STARCLIP, "StarCLIP", watch)
+    labels = [scaler.transform(data.labels[part]) for part in rows]
+    sides = (
+        recipe.sources(data.nirspec, rows, labels, mock_telescope(params)),
+        recipe.sources(data.apogee, rows, labels),
     )
+    model = StarCLIP(*(models[name].encoders[name] for name in ("nirspec", "apogee")), params.starclip)
+    history = recipe.trainer(params.starclip.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
     if params.starclip.calibrate:
         scale = _calibrate(model, data, params)
-    encoders = {"nirspec": model.encoder_a, "apogee": model.encoder_b}
-    _finish(Model(encoders, scaler, history, scale), path)
+    recipe.save(Model({"nirspec": model.encoder_a, "apogee": model.encoder_b}, scaler, history, scale))
 
 
 def _calibrate(model: StarCLIP, data: PairedSpectra, params: Params) -> float:
     """Give both encoders the coordinates that suit their errors on validation stars; returns the cosines' new scale."""
-    rows, n_views, seed = data.rows("val"), params.corruption.n_views, params.seed
-    corruption = mock(params.corruption)
-    nirspec = run_encoder(
-        model.encoder_a, data.nirspec.flux, rows, corruption=corruption, n_views=n_views, seed=seed, output="labels"
-    )
-    apogee = run_encoder(model.encoder_b, data.apogee.flux, rows, output="labels")
-    *coordinates, scale = calibrated(nirspec, np.repeat(apogee, n_views, axis=1), params.pretrain.encoder.lift)
+    rows, telescope = data.rows("val"), mock_telescope(params)
+    nirspec = run_encoder(model.encoder_a, data.nirspec, rows, telescope, output="labels")
+    apogee = np.repeat(run_encoder(model.encoder_b, data.apogee, rows, output="labels"), telescope.n_views, axis=1)
+    *coordinates, scale = calibrated(nirspec, apogee, params.pretrain.encoder.lift)
     for encoder, own in zip((model.encoder_a, model.encoder_b), coordinates, strict=True):
         encoder.coordinates = own.to(next(encoder.parameters()).device)
     return scale
@@ -252,26 +198,23 @@ def train_mockstarclip(
     path: Path, data: PairedSpectra, params: Params, starclip: Path, watch: Watch | None = None
 ) -> None:
     """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head."""
-    start = Model.load(starclip)
-    setup, stars = _Setup.of(params), mock_stars(data, params)
+    start, stars, settings = Model.load(starclip), mock_stars(data, params), params.mockstarclip
     rows = [stars["train"], stars["val"]]
     frozen, tuned = start.encoders["nirspec"], copy.deepcopy(start.encoders["nirspec"])
     frozen.requires_grad_(False)
     tuned.features.requires_grad_(False)
-    sources = [
-        setup.sources(data.nirspec, rows, corruption, params.mockstarclip.copies)
-        for corruption in (mock(params.corruption), extended_corruption(data, params))
-    ]
-    model = StarCLIP(frozen, tuned, params.mockstarclip.align)
-    history = align(
-        model,
-        *zip(*sources, strict=True),
-        *(start.scaler.transform(data.labels[part]) for part in rows),
-        seed=params.seed * 10 + _MOCKSTARCLIP,
-        precision=setup.precision,
-        resume=resume_file(path),
-        title="MockStarCLIP",
-        watch=watch,
-    )
-    encoders = {"mock": model.encoder_a, "extended": model.encoder_b}
-    _finish(Model(encoders, start.scaler, history, float(model.logit_scale.detach())), path)
+    recipe = _Recipe(path, params, _MOCKSTARCLIP, "MockStarCLIP", watch)
+    labels = [start.scaler.transform(data.labels[part]) for part in rows]
+    telescopes = mock_telescope(params, settings.copies), extended_telescope(data, params, settings.copies)
+    sides = [recipe.sources(data.nirspec, rows, labels, telescope) for telescope in telescopes]
+    model = StarCLIP(frozen, tuned, settings.align)
+    history = recipe.trainer(settings.align.train).align(model, *zip(*sides, strict=True))
+    scale = float(model.logit_scale.detach())
+    recipe.save(Model({"mock": model.encoder_a, "extended": model.encoder_b}, start.scaler, history, scale))
+
+
+def embed_stars(
+    path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path, watch: Watch | None = None
+) -> None:
+    """Embed every star with both models, on the device of the trainings; there is nothing to watch."""
+    embed_all(path, data, params, starclip, mockstarclip, pick_device(params.device))

@@ -6,14 +6,16 @@ hundred Angstrom.  A smooth curve through the same line-free pixels, divided out
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from scipy.interpolate import BSpline
 from scipy.ndimage import percentile_filter
-from torch import Tensor
+from torch import Tensor, nn
 
 from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC
 
 _BIN = 8  # pixels (9 Angstrom); far below the distance of the knots, and 1,024 bins are fitted faster than 8,192 pixels
 _WINDOW = 273  # pixels (300 Angstrom) over which "line-free" is judged
@@ -23,7 +25,7 @@ _CLIP = 3.0  # sigma
 _ROUNDS = 3
 
 
-class PseudoContinuum:
+class PseudoContinuum(nn.Module):
     """Cubic splines with equidistant knots, fitted to line-free pixels on each detector by itself.
 
     spacing : distance of the knots, Angstrom
@@ -31,26 +33,22 @@ class PseudoContinuum:
     are told apart by the longest stretch without data inside a spectrum.
     """
 
+    spline: Tensor
+    binned: Tensor
+    overlap: Tensor
+    products: Tensor
+    penalty: Tensor
+    free: Tensor
+
     def __init__(self, spacing: float):
-        wave, pieces = NIRSPEC.wavelength, max(1, round((NIRSPEC.wavelength[-1] - NIRSPEC.wavelength[0]) / spacing))
-        knots = np.linspace(wave[0], wave[-1], pieces + 1)
-        step = knots[1] - knots[0]
-        knots = np.concatenate([knots[0] + step * np.arange(-3, 0), knots, knots[-1] + step * np.arange(1, 4)])
-        spline = torch.from_numpy(BSpline.design_matrix(wave, knots, 3).toarray())
-        binned = spline.reshape(-1, _BIN, spline.shape[1]).mean(1)
-        self._overlap = ((binned.T @ binned) > 0).nonzero(as_tuple=True)  # pairs of splines: a band of the matrix
-        products = binned[:, self._overlap[0]] * binned[:, self._overlap[1]]
-        bend = torch.diff(torch.eye(spline.shape[1], dtype=torch.float64), n=2, dim=0)
-        penalty = _RIDGE * NIRSPEC.n_pix / spline.shape[1] * bend.T @ bend + 1e-4 * torch.eye(spline.shape[1])
-        free = torch.from_numpy(line_free_pixels())
-        self._parts = [part.float() for part in (spline, binned, products, penalty)] + [free]
+        super().__init__()
+        for name, value in _spline_parts(spacing).items():
+            self.register_buffer(name, value)
 
     def fit(self, flux: Tensor) -> Tensor:
         """The pseudo-continuum (n, 8192) of spectra (n, 8192) that hold exactly 1 where they have no data."""
-        self._parts = [part.to(flux.device) for part in self._parts]
-        spline, binned, products, penalty, free = self._parts
         n = len(flux)
-        used = ((flux != NIRSPEC.no_data) & free).view(n, -1, _BIN)
+        used = ((flux != NIRSPEC.no_data) & self.free).view(n, -1, _BIN)
         weight = used.sum(2).float()
         mean = (flux.view_as(used) * used).sum(2) / weight.clamp_min(1)
         second = _second_detector(flux)[:, None]
@@ -58,16 +56,15 @@ class PseudoContinuum:
         weight = torch.stack([weight * (bins < second), weight * (bins >= second)], 1).view(2 * n, -1)
         mean = mean.repeat_interleave(2, 0)
         for last in [False] * (_ROUNDS - 1) + [True]:
-            normal = penalty.repeat(2 * n, 1, 1)
-            normal[:, *self._overlap] += weight @ products
-            coefficients = torch.cholesky_solve(((weight * mean) @ binned)[:, :, None], torch.linalg.cholesky(normal))[
-                :, :, 0
-            ]
+            normal = self.penalty.repeat(2 * n, 1, 1)
+            normal[:, *self.overlap] += weight @ self.products
+            right = ((weight * mean) @ self.binned)[:, :, None]
+            coefficients = torch.cholesky_solve(right, torch.linalg.cholesky(normal))[:, :, 0]
             if not last:
-                off = (mean - coefficients @ binned.T).abs()
-                sigma = 1.4826 * off.masked_fill(weight == 0, torch.nan).nanmedian(1, keepdim=True).values
-                weight = weight.masked_fill(off > _CLIP * sigma, 0)
-        first, then = (coefficients @ spline.T).view(n, 2, -1).unbind(1)
+                off = (mean - coefficients @ self.binned.T).abs()
+                mad = off.masked_fill(weight == 0, torch.nan).nanmedian(1, keepdim=True).values
+                weight = weight.masked_fill(off > _CLIP * mad / MAD_PER_SIGMA, 0)
+        first, then = (coefficients @ self.spline.T).view(n, 2, -1).unbind(1)
         return torch.where(torch.arange(flux.shape[1], device=flux.device) < second * _BIN, first, then)
 
     def normalise(self, flux: Tensor) -> Tensor:
@@ -75,6 +72,28 @@ class PseudoContinuum:
         continuum = self.fit(flux)
         missing = (flux == NIRSPEC.no_data) | (continuum < 0.02)
         return (flux / continuum).masked_fill(missing, NIRSPEC.no_data)
+
+
+@cache
+def _spline_parts(spacing: float) -> dict[str, Tensor]:
+    """What every fit with knots this far apart needs, computed once.
+
+    spline (8192, k) and its means over bins, binned (1024, k); overlap (2, m), pairs of splines that do, a band of the
+    normal matrix, and products (1024, m) of each pair; penalty (k, k); free (8192,), pixels without lines
+    """
+    wave, pieces = NIRSPEC.wavelength, max(1, round((NIRSPEC.wavelength[-1] - NIRSPEC.wavelength[0]) / spacing))
+    knots = np.linspace(wave[0], wave[-1], pieces + 1)
+    step = knots[1] - knots[0]
+    knots = np.concatenate([knots[0] + step * np.arange(-3, 0), knots, knots[-1] + step * np.arange(1, 4)])
+    spline = torch.from_numpy(BSpline.design_matrix(wave, knots, 3).toarray())
+    binned = spline.reshape(-1, _BIN, spline.shape[1]).mean(1)
+    overlap = ((binned.T @ binned) > 0).nonzero().T
+    products = binned[:, overlap[0]] * binned[:, overlap[1]]
+    bend = torch.diff(torch.eye(spline.shape[1], dtype=torch.float64), n=2, dim=0)
+    penalty = _RIDGE * NIRSPEC.n_pix / spline.shape[1] * bend.T @ bend + 1e-4 * torch.eye(spline.shape[1])
+    parts = {"spline": spline, "binned": binned, "products": products, "penalty": penalty}
+    free = torch.from_numpy(line_free_pixels())
+    return {name: part.float() for name, part in parts.items()} | {"overlap": overlap, "free": free}
 
 
 def line_free_pixels() -> np.ndarray:

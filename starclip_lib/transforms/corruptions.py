@@ -8,12 +8,11 @@ result.  `Compose` chains them; `mock` and `extended_mock` are the paper's two c
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.spectra import PairedSpectra
@@ -26,10 +25,13 @@ PASCHEN_LINES = (9548.6, 10052.1, 10941.1, 12821.6)  # Angstrom, as in the paper
 _BLOCK = 64  # spectra corrupted at once on a CPU: 2 MB of flux stay in its cache, and temporary arrays stay small
 
 
-class Corruption(ABC):
-    """A random change of a batch of spectra."""
+class Corruption(nn.Module):
+    """A random change of a batch of spectra.
 
-    def __call__(self, flux: Tensor, generator: torch.Generator) -> Tensor:
+    What it needs are buffers: `.to(device)` moves it, once, to where the spectra are.
+    """
+
+    def forward(self, flux: Tensor, generator: torch.Generator) -> Tensor:
         """Corrupt flux (n, n_pix), float32; returns a new tensor of the same shape on the same device."""
         if flux.ndim != 2:
             raise ValueError(f"flux must have shape (n, n_pix), not {tuple(flux.shape)}")
@@ -38,16 +40,17 @@ class Corruption(ABC):
             self.apply_(block, generator)
         return out
 
-    @abstractmethod
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
         """Corrupt a small batch in place."""
+        raise NotImplementedError
 
 
 class Compose(Corruption):
     """One corruption after another."""
 
     def __init__(self, steps: Sequence[Corruption]):
-        self.steps = tuple(steps)
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
         for step in self.steps:
@@ -61,13 +64,16 @@ class PaschenSubstitution(Corruption):
     wavelength : (n_pix,) Angstrom; radius : half-width of the neighbourhoods in Angstrom
     """
 
-    def __init__(self, reference: Tensor, wavelength: np.ndarray = NIRSPEC.wavelength, radius: float = 10.0):
+    pixels: Tensor
+    values: Tensor
+
+    def __init__(self, reference: Tensor, wavelength: np.ndarray, radius: float = 10.0):
+        super().__init__()
         near = np.abs(wavelength[:, None] - np.array(PASCHEN_LINES)).min(axis=1) <= radius
-        self.pixels = torch.from_numpy(np.flatnonzero(near))
-        self.values = reference[self.pixels.to(reference.device)].clone()
+        self.register_buffer("pixels", torch.from_numpy(np.flatnonzero(near)))
+        self.register_buffer("values", reference[self.pixels.to(reference.device)].cpu().clone())
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
-        self.pixels, self.values = self.pixels.to(flux.device), self.values.to(flux)
         flux[:, self.pixels] = self.values
 
 
@@ -75,6 +81,7 @@ class DeadPixels(Corruption):
     """(ii) Set a fraction of the pixels, uniformly at random, to 1."""
 
     def __init__(self, fraction: float = 1e-3):
+        super().__init__()
         self.fraction = fraction
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
@@ -88,17 +95,22 @@ class Denormalisation(Corruption):
 
     P = 1 + amplitude (p - mean p) / max |p - mean p| with p a polynomial on wavelength scaled to [0, 1] and
     coefficients from U(-1, 1).
+
+    wavelength : (n_pix,) Angstrom
     """
 
-    def __init__(self, wavelength: np.ndarray = NIRSPEC.wavelength, amplitude: float = 0.01, degree: int = 8):
+    powers: Tensor
+
+    def __init__(self, wavelength: np.ndarray, amplitude: float = 0.01, degree: int = 8):
+        super().__init__()
         x = (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0])
         powers = np.vander(x, degree + 1, increasing=True).T
         # p - mean p is linear in the coefficients, so the mean can be taken off the powers once and for all
-        self.powers = torch.from_numpy((powers - powers.mean(axis=1, keepdims=True)).astype(np.float32))
+        centred = (powers - powers.mean(axis=1, keepdims=True)).astype(np.float32)
+        self.register_buffer("powers", torch.from_numpy(centred))
         self.amplitude = amplitude
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
-        self.powers = self.powers.to(flux)
         shape = (len(flux), len(self.powers))
         coefficients = torch.rand(shape, generator=generator, device=flux.device, dtype=flux.dtype) * 2 - 1
         polynomial = coefficients @ self.powers
@@ -111,6 +123,7 @@ class GaussianNoise(Corruption):
     """(iv) Add Gaussian noise of standard deviation 1/SNR, with one SNR from U(snr_min, snr_max) for each spectrum."""
 
     def __init__(self, snr_min: float = 30.0, snr_max: float = 300.0):
+        super().__init__()
         self.snr_min, self.snr_max = snr_min, snr_max
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
@@ -120,28 +133,31 @@ class GaussianNoise(Corruption):
 
 
 class DetectorGaps(Corruption):
-    """(v) Set to 1 what falls between the detectors or off their ends.
+    """(v) Set to `no_data` what falls between the detectors or off their ends.
 
     gaps : distribution of where that is
     wavelength : (n_pix,) Angstrom, increasing
     """
 
-    def __init__(self, gaps: GapModel, wavelength: np.ndarray = NIRSPEC.wavelength):
-        self.gaps = gaps
-        self.wavelength = torch.from_numpy(wavelength.astype(np.float32))
+    wavelength: Tensor
+
+    def __init__(self, gaps: GapModel, wavelength: np.ndarray, no_data: float = 1.0):
+        super().__init__()
+        self.gaps, self.no_data = gaps, no_data
+        self.register_buffer("wavelength", torch.from_numpy(wavelength.astype(np.float32)))
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
-        self.wavelength = self.wavelength.to(flux)
         blue, start, stop, cutoff = (edge[:, None] for edge in self.gaps.sample(len(flux), generator))
         missing = (self.wavelength < blue) | (self.wavelength >= cutoff)
         missing |= (self.wavelength >= start) & (self.wavelength < stop)
-        flux.masked_fill_(missing, NIRSPEC.no_data)
+        flux.masked_fill_(missing, self.no_data)
 
 
 class Normalisation(Corruption):
     """Divide by the pseudo-continuum: no corruption, but what every observed spectrum goes through after them."""
 
     def __init__(self, spacing: float):
+        super().__init__()
         self.continuum = PseudoContinuum(spacing)
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
@@ -155,7 +171,8 @@ def normalisation(settings: CorruptionParams) -> list[Corruption]:
 
 def mock(settings: CorruptionParams) -> Compose:
     """The paper's mock NIRSpec: noise (iv) and gaps (v)."""
-    noise, gaps = GaussianNoise(settings.snr_min, settings.snr_max), DetectorGaps(GapModel.measured(settings.gaps))
+    noise = GaussianNoise(settings.snr_min, settings.snr_max)
+    gaps = DetectorGaps(GapModel.measured(settings.gaps), NIRSPEC.wavelength, NIRSPEC.no_data)
     return Compose([noise, gaps, *normalisation(settings)])
 
 
@@ -166,9 +183,9 @@ def extended_mock(settings: CorruptionParams, reference: Tensor) -> Compose:
     """
     return Compose(
         [
-            PaschenSubstitution(reference, radius=settings.paschen_radius),
+            PaschenSubstitution(reference, NIRSPEC.wavelength, settings.paschen_radius),
             DeadPixels(settings.dead_fraction),
-            Denormalisation(amplitude=settings.continuum_amplitude, degree=settings.continuum_degree),
+            Denormalisation(NIRSPEC.wavelength, settings.continuum_amplitude, settings.continuum_degree),
             *mock(settings).steps,
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,11 @@ def read_gaps(path: str | Path | None = None) -> Gaps:
         raise DataError(f"{path}: the table of gaps is missing") from None
     except (ValueError, IndexError, TypeError) as error:
         raise DataError(f"{path}: expected a CSV table with the columns {', '.join(columns)} ({error})") from error
+
+
+@cache
+def _packaged_gaps() -> Gaps:
+    return read_gaps()
 
 
 def draw_traces(gaps: Gaps, angstrom_per_pixel: float = 10.0, seed: int = 0) -> np.ndarray:
@@ -155,7 +161,7 @@ class GapModel:
     @classmethod
     def measured(cls, settings: GapParams) -> GapModel:
         """The model of the measurements that come with the package."""
-        return cls(read_gaps(), settings)
+        return cls(_packaged_gaps(), settings)
 
     def _draw(self, name: str, n: int, generator: torch.Generator) -> Tensor:
         """Resample a measured value and add the kernel's Gaussian: exact draws from the KDE; clipped at 0."""

@@ -3,48 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
+from starclip_lib.data.instruments import MAD_PER_SIGMA
+from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.seeds import seeded
-from starclip_lib.transforms.corruptions import Corruption
+from starclip_lib.settings.params import Params
+from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
 
-_VIEW_BLOCK = 512  # rows that share a generator in `corrupted_views`
+_BLOCK = 512  # rows that share a generator
 
 
-def corrupted_views(
-    flux: np.ndarray, rows: np.ndarray, corruption: Corruption | None, n_views: int, seed: int
-) -> Iterator[tuple[np.ndarray, int, Tensor]]:
-    """Fixed corrupted copies of some stars, a block at a time.
+@dataclass(frozen=True, eq=False)
+class MockTelescope:
+    """Observes stars: the same spectra, noise and gaps included, for whoever looks.
 
-    flux : (n, n_pix) clean spectra of all stars; rows : (m,) row numbers wanted
-    corruption : None gives the clean spectra
-    Yields (place, view, batch), all on the CPU: batch[i] is view number `view` of star rows[place[i]].  A view is a
-    function of (seed, view, row), whatever other rows are asked for and whatever device the models are on: GPUs have
-    random streams of their own, and every model, baseline and limit must judge the same spectra.
+    A view is a function of (seed, view, row), whatever other rows are asked for and whatever device the models are on:
+    GPUs have random streams of their own, and every model, baseline and limit must judge the same spectra.
+
+    corruption : what happens to a spectrum on its way; None: nothing
+    n_views : how often each star is observed
+    seed : of the views
     """
-    for view in range(n_views):
-        for start in range(0, len(flux), _VIEW_BLOCK):
-            place = np.flatnonzero((rows >= start) & (rows < start + _VIEW_BLOCK))
-            if not len(place):
-                continue
-            block = torch.from_numpy(flux[start : start + _VIEW_BLOCK])
-            if corruption is not None:
-                block = corruption(block, seeded("cpu", seed, view, start))
-            yield place, view, block[torch.from_numpy(rows[place] - start)]
+
+    corruption: Corruption | None = None
+    n_views: int = 1
+    seed: int = 0
+
+    def blocks(self, spectra: SpectrumSet, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int, Tensor]]:
+        """The views of some stars, a block at a time.
+
+        rows : (m,) row numbers wanted
+        Yields (place, view, batch), all on the CPU: batch[i] is view number `view` of star rows[place[i]].
+        """
+        for view in range(self.n_views):
+            for start in range(0, len(spectra.flux), _BLOCK):
+                place = np.flatnonzero((rows >= start) & (rows < start + _BLOCK))
+                if not len(place):
+                    continue
+                block = torch.from_numpy(spectra.flux[start : start + _BLOCK])
+                if self.corruption is not None:
+                    block = self.corruption(block, seeded("cpu", self.seed, view, start))
+                yield place, view, block[torch.from_numpy(rows[place] - start)]
+
+    def views(self, spectra: SpectrumSet, rows: np.ndarray) -> np.ndarray:
+        """The views of some stars all at once, (len(rows), n_views, n_pix) float32: 33 kB for each NIRSpec view."""
+        out = np.empty((len(rows), self.n_views, spectra.flux.shape[1]), np.float32)
+        for place, view, batch in self.blocks(spectra, rows):
+            out[place, view] = batch.numpy()
+        return out
+
+    def views_and_snr(self, spectra: SpectrumSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`views` with the signal-to-noise ratio per pixel of each, (len(rows), n_views)."""
+        seen = self.views(spectra, rows)
+        clean, no_data = spectra.flux[rows], spectra.instrument.no_data
+        snr = [measured_snr(clean, seen[:, view], no_data) for view in range(self.n_views)]
+        return seen, np.stack(snr, axis=1)
 
 
-def observed_views(
-    flux: np.ndarray, rows: np.ndarray, corruption: Corruption | None, n_views: int, seed: int
-) -> np.ndarray:
-    """The same copies all at once, (len(rows), n_views, n_pix) float32: 33 kB for each NIRSpec view."""
-    out = np.empty((len(rows), n_views, flux.shape[1]), np.float32)
-    for place, view, batch in corrupted_views(flux, rows, corruption, n_views, seed):
-        out[place, view] = batch.numpy()
-    return out
+def mock_telescope(params: Params, n_views: int | None = None) -> MockTelescope:
+    """The telescope of a run that sees mock NIRSpec spectra; `corruption.n_views` views unless `n_views` is given."""
+    return MockTelescope(mock(params.corruption), n_views or params.corruption.n_views, params.seed)
+
+
+def extended_telescope(data: PairedSpectra, params: Params, n_views: int | None = None) -> MockTelescope:
+    """The same with the extended mock, all five corruptions."""
+    return MockTelescope(extended_corruption(data, params), n_views or params.corruption.n_views, params.seed)
 
 
 def measured_snr(clean: np.ndarray, corrupted: np.ndarray, no_data: float) -> np.ndarray:
@@ -61,13 +89,4 @@ def pixel_noise(difference: np.ndarray) -> np.ndarray:
 
     The median absolute difference of neighbouring pixels, scaled as it is for Gaussians.
     """
-    return np.nanmedian(np.abs(np.diff(difference, axis=1)), axis=1) / (np.sqrt(2) * norm.ppf(0.75))
-
-
-def views_and_snr(
-    flux: np.ndarray, rows: np.ndarray, corruption: Corruption, n_views: int, seed: int, no_data: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """`observed_views` (len(rows), n_views, n_pix) with the signal-to-noise ratio of each, (len(rows), n_views)."""
-    seen = observed_views(flux, rows, corruption, n_views, seed)
-    snr = [measured_snr(flux[rows], seen[:, view], no_data) for view in range(n_views)]
-    return seen, np.stack(snr, axis=1)
+    return np.nanmedian(np.abs(np.diff(difference, axis=1)), axis=1) / (np.sqrt(2) * MAD_PER_SIGMA)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
-
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Pictured(ipywidgets.VBox):
@@ -57,13 +56,17 @@ class Illustrated:
     """A plotly figure that leaves a picture beside itself, for readers whose page cannot draw it.
 
     figure : what is shown; picture : a matplotlib figure of the same
+    page : where the figure was saved as a page of its own, which the report shows in a frame; None if it was not
     """
 
-    def __init__(self, figure: go.Figure, picture: Figure):
-        self.figure, self.picture = figure, picture
+    def __init__(self, figure: go.Figure, picture: Figure, page: Path | None = None):
+        self.figure, self.picture, self.page = figure, picture, page
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle = self.figure._repr_mimebundle_(**kwargs)
+        bundle = dict(self.figure._repr_mimebundle_(**kwargs))
+        if self.page is not None:
+            frame = f'<iframe src="{self.page.name}" width="100%" height="660" style="border:0"></iframe>'
+            bundle["text/html"] = frame
         return {**bundle, "image/png": base64.b64encode(_png(self.picture)).decode()}
 
 

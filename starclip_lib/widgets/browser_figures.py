@@ -37,7 +37,7 @@ def with_gaps(flux: np.ndarray, instrument: Instrument) -> np.ndarray:
     return np.where(flux == instrument.no_data, np.nan, flux)
 
 
-def star_map() -> go.Figure:
+def empty_map() -> go.Figure:
     """A map with traces for the two sides and for observed spectra; empty as yet."""
     sides = [
         go.Scattergl(
@@ -63,7 +63,7 @@ def star_map() -> go.Figure:
     return figure
 
 
-def kiel_diagram() -> go.Figure:
+def empty_kiel_diagram() -> go.Figure:
     """Kiel diagram with a trace for all stars; empty as yet."""
     stars = go.Scattergl(mode="markers", marker={"size": 3, "color": "#c4c4c4"}, hoverinfo="skip", name="stars")
     figure = go.Figure(stars)
@@ -77,7 +77,7 @@ def kiel_diagram() -> go.Figure:
     return figure
 
 
-def spectra() -> go.Figure:
+def empty_spectra() -> go.Figure:
     """Overlaid spectra with the differences below: traces for the query and `NEIGHBOUR_COLOURS`; empty as yet."""
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.65, 0.35], vertical_spacing=0.03)
     for colour in NEIGHBOUR_COLOURS:

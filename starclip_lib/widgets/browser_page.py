@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,17 +16,16 @@ import nbformat
 
 from starclip_lib.errors import StarclipError
 from starclip_lib.run import Run
+from starclip_lib.widgets.spaces import NEEDED
 
-_NEEDED = ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "mockstarclip.ckpt", "embeddings.h5")
 _INTRODUCTION = """# StarCLIP: stars alike
 
 Click a star on the map, type an identifier, move the sliders, or upload a NIRSpec spectrum. Its nearest neighbours
 appear on the map, in the table and as spectra. Change the space to see what alignment does.
 """
-_CODE = """from starclip_lib.run import Run
-from starclip_lib.widgets.similarity_browser import SimilarityBrowser
+_CODE = """import starclip_lib as starclip
 
-SimilarityBrowser(Run.open({file!r}, {overrides!r}))
+starclip.SimilarityBrowser(starclip.open_run({file!r}, {overrides!r}))
 """
 _UPLOAD_BYTES = 64 * 2**20
 _UNFIT = ("jupyterlab-jupytext",)  # its extension of JupyterLab fails in a page of Voila
@@ -39,19 +37,12 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 """
 
 
-def browse(
-    run: Run,
-    params_file: Path,
-    overrides: dict[str, Any],
-    port: int,
-    open_browser: bool,
-    say: Callable[[str], None] = print,
-) -> None:
+def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
     """Serve the browser of a run on 127.0.0.1 until it is stopped with Ctrl-C.
 
     Raises StarclipError if the run is not complete, if the port is in use, or if the server fails.
     """
-    for file in _NEEDED:
+    for file in NEEDED:
         run.need(file)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,7 +54,7 @@ def browse(
     say(f"open http://127.0.0.1:{port}/ (it takes some twenty seconds to fill)")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "StarCLIP.ipynb"
-        code = _CODE.format(file=str(params_file), overrides=overrides)
+        code = _CODE.format(file=str(run.params_file), overrides=run.overrides)
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_markdown_cell(_INTRODUCTION), nbformat.v4.new_code_cell(code)],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
@@ -85,7 +76,6 @@ def browse(
         for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
             environment[name] = os.pathsep.join(filter(None, [folder, os.environ.get(name)]))
         command = [sys.executable, "-m", "voila", str(page), *([] if open_browser else ["--no-browser"])]
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server must not outlive us
         status = subprocess.run(command, cwd=run.root, env=environment, check=False).returncode
     if status:
         raise StarclipError(f"the server stopped with status {status}; what it said is above")

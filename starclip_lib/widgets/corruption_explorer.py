@@ -15,8 +15,6 @@ from starclip_lib import figures
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import LABELS, PLAIN, UNITS
 from starclip_lib.figures.style import NIRSPEC_COLOUR, without_gaps
-from starclip_lib.metrics.probing import fit_probe
-from starclip_lib.models.embeddings import read_embeddings
 from starclip_lib.run import Run
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import GapParams
@@ -58,13 +56,10 @@ class CorruptionExplorer(Pictured):
     cosine: float | None = None
 
     def __init__(self, run: Run):
-        self._run, self._data, self._seed = run, run.data(), 0
+        self._run, self._data, self._seed = run, run.data, 0
         self._rows = self._data.rows("test")
-        self._encoder = None
-        if run.is_current("starclip.ckpt") and run.is_current("embeddings.h5"):
-            self._encoder = run.model("starclip.ckpt").encoders["nirspec"]
-            known = read_embeddings(run.path("embeddings.h5"), "starclip/nirspec").take("train", "val")
-            self._probe = fit_probe(known, self._data.star_id, self._data.labels)
+        trained = run.is_current("starclip.ckpt") and run.is_current("embeddings.h5")
+        self._space = run.space if trained else None
         self._on = {name: ipywidgets.Checkbox(True, description=name, indent=False) for name in _STEPS}
         for box in self._on.values():
             box.layout.width = "190px"
@@ -122,15 +117,16 @@ class CorruptionExplorer(Pictured):
         for name in ("width", "length", "blue"):  # the independent model draws all of them
             self.controls[name].disabled = not detector
         gaps = GapParams(model=c["model"], width=c["width"], detector_length=c["length"], blue_edge=c["blue"])
+        wave = NIRSPEC.wavelength
         steps = dict(
             zip(
                 _STEPS,
                 (
-                    PaschenSubstitution(reference_flux(self._data), radius=c["radius"]),
+                    PaschenSubstitution(reference_flux(self._data), wave, c["radius"]),
                     DeadPixels(c["dead"]),
-                    Denormalisation(amplitude=c["amplitude"], degree=c["degree"]),
+                    Denormalisation(wave, c["amplitude"], c["degree"]),
                     GaussianNoise(*c["snr"]),
-                    DetectorGaps(GapModel.measured(gaps)),
+                    DetectorGaps(GapModel.measured(gaps), wave, NIRSPEC.no_data),
                 ),
                 strict=True,
             )
@@ -161,17 +157,16 @@ class CorruptionExplorer(Pictured):
             self._figure.update_xaxes(range=_WINDOWS[self.controls["window"].value])
         self._effect.value = self._judge(clean, row)
 
-    @torch.no_grad()
     def _judge(self, clean: np.ndarray, row: int) -> str:
         """What the models make of it, as HTML."""
-        if self._encoder is None:
+        if self._space is None:
             return (
                 "<i>Cosine similarity and labels appear here once StarCLIP has been trained: run notebooks 03 to 06, "
                 "then this cell again.</i>"
             )
-        z = self._encoder.embed(torch.from_numpy(np.stack([clean, self.corrupted]))).numpy()
+        z = self._space.embed(np.stack([clean, self.corrupted]))
         self.cosine = float(z[0] @ z[1])
-        read = self._probe.predict(z.astype(np.float64))
+        read = self._space.read(z)
         catalogue = self._data.labels[row]
         columns = [LABELS.index(name) for name in _SHOWN]
 

@@ -18,8 +18,9 @@ from starclip_lib.errors import StarclipError
 from starclip_lib.run import Run
 from starclip_lib.widgets.base import Pictured, line, menu, slider
 from starclip_lib.widgets.browser_figures import windows
-from starclip_lib.widgets.gallery import MAPS, SPACES, Found, Gallery, Query, Side
+from starclip_lib.widgets.gallery import MAPS, Found, Gallery, Query
 from starclip_lib.widgets.similarity_panels import OBSERVED, Panels
+from starclip_lib.widgets.spaces import SPACES, Side
 
 _BOTH, _NONE = "both", "(none)"
 _FIRST_WINDOW = {"NIRSpec": "Mg 15029", "APOGEE": "CO 15582"}  # nine in ten mock NIRSpec spectra show it
@@ -64,8 +65,26 @@ class SimilarityBrowser(Pictured):
         maps, spectra = self._panels.wake(self._answer(self._on_click))
         table = ipywidgets.Box([self._table], layout={"overflow": "auto"})
         super().__init__([*lines, self._status, maps, self._caption, table, spectra])
+        answers: dict[str, Callable[[dict], None]] = {
+            "space": self._on_space,
+            "map": self._on_map,
+            "stars": self._on_stars,
+            "colour": self._on_colour,
+            "shown": self._on_shown,
+            "star": self._on_star,
+            "side": self._on_side,
+            "observed": self._on_observed,
+            "upload": self._on_upload,
+            "Teff": self._on_label,
+            "logg": self._on_label,
+            "Fe": self._on_label,
+            "k": self._on_neighbours,
+            "among": self._on_neighbours,
+            "spectra": self._on_spectra,
+            "window": self._on_window,
+        }
         for name, widget in self._controls.items():
-            widget.observe(self._answer(getattr(self, f"_on_{name}", self._on_neighbours)), "value")
+            widget.observe(self._answer(answers[name]), "value")
 
     @property
     def table(self) -> pd.DataFrame:
@@ -83,7 +102,7 @@ class SimilarityBrowser(Pictured):
         if star in observed:
             self._show(self.gallery.observation(space, observed.index(star)))
         else:
-            self._show(self.gallery.star(space, side or self._controls["side"].value, self.gallery.row(star)))
+            self._show(self.gallery.star(space, side or self._controls["side"].value, self.gallery.data.row(star)))
 
     def picture(self) -> Figure:
         """Map, Kiel diagram and spectra as they are now."""
@@ -168,8 +187,6 @@ class SimilarityBrowser(Pictured):
     def _on_label(self, change: dict) -> None:
         wanted = {name: self._controls[name].value for name in ("Teff", "logg", "Fe")}
         self.choose(str(self.gallery.data.star_id[self.gallery.star_with(wanted, self._rows)]))
-
-    _on_Teff = _on_logg = _on_Fe = _on_label
 
     def _on_neighbours(self, change: dict) -> None:
         self.choose(self.query.name)

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import FE, LOGG, PLAIN, TEFF, UNITS
-from starclip_lib.widgets import browser_figures as figures_browser
-from starclip_lib.widgets.gallery import Found, Gallery, Query, Side
+from starclip_lib.widgets import browser_figures
+from starclip_lib.widgets.gallery import Found, Gallery, Query
 from starclip_lib.widgets.live_figure import FurtherFigure, LiveFigure
+from starclip_lib.widgets.spaces import Side
 
 OBSERVED = 2  # trace of the map with the observed spectra; those before are the two sides of the space
-_N_SPECTRA = len(figures_browser.NEIGHBOUR_COLOURS)
+_N_SPECTRA = len(browser_figures.NEIGHBOUR_COLOURS)
 
 
 class Panels:
@@ -24,9 +25,9 @@ class Panels:
 
     def __init__(self, gallery: Gallery):
         self.gallery = gallery
-        self.map: go.Figure = figures_browser.star_map()
-        self.kiel: go.Figure = figures_browser.kiel_diagram()
-        self.spectra: go.Figure = figures_browser.spectra()
+        self.map: go.Figure = browser_figures.empty_map()
+        self.kiel: go.Figure = browser_figures.empty_kiel_diagram()
+        self.spectra: go.Figure = browser_figures.empty_spectra()
         self._marks: tuple[list[dict], list[dict]] = [], []
 
     def wake(self, on_click: Callable[..., None]) -> list[ipywidgets.DOMWidget]:
@@ -59,12 +60,12 @@ class Panels:
             names = [query.name for query in seen]
             self.map.data[OBSERVED].update(x=spots[:, 0], y=spots[:, 1], text=names, hovertext=names)
             x, y = np.concatenate([*(xy[rows] for xy in places.values()), spots]).T
-            self.map.update_layout(xaxis={"title": f"{kind} 1", "range": figures_browser.around(x)})
-            self.map.update_layout(yaxis={"title": f"{kind} 2", "range": figures_browser.around(y)})
+            self.map.update_layout(xaxis={"title": f"{kind} 1", "range": browser_figures.around(x)})
+            self.map.update_layout(yaxis={"title": f"{kind} 2", "range": browser_figures.around(y)})
         with self.kiel.batch_update():
             self.kiel.data[0].update(x=labels[:, TEFF], y=labels[:, LOGG])
-            self.kiel.update_xaxes(range=figures_browser.around(labels[:, TEFF])[::-1])
-            self.kiel.update_yaxes(range=figures_browser.around(labels[:, LOGG])[::-1])
+            self.kiel.update_xaxes(range=browser_figures.around(labels[:, TEFF])[::-1])
+            self.kiel.update_yaxes(range=browser_figures.around(labels[:, LOGG])[::-1])
 
     def show_sides(self, visible: Sequence[bool]) -> None:
         """Show or hide the two sides of the space on the map."""
@@ -94,8 +95,8 @@ class Panels:
         here, near = self._places(space, kind, query, found)
         columns = [TEFF, LOGG]
         labels = self.gallery.data.labels[found.row]
-        on_kiel = figures_browser.marks(query.labels[columns], labels[:, columns])
-        self._marks = figures_browser.marks(here, near), on_kiel
+        on_kiel = browser_figures.marks(query.labels[columns], labels[:, columns])
+        self._marks = browser_figures.marks(here, near), on_kiel
         if isinstance(self.map, LiveFigure):
             self.map.marks, self.kiel.marks = self._marks
 
@@ -108,8 +109,8 @@ class Panels:
             flux = query.flux
         stars = list(dict.fromkeys(row for row in found.row.tolist() if row != query.row))[:_N_SPECTRA]
         names = self.gallery.data.star_id[stars]
-        others = [figures_browser.with_gaps(side.flux[row], instrument) for row in stars]
-        return figures_browser.with_gaps(flux, instrument), dict(zip(names.tolist(), others, strict=True))
+        others = [browser_figures.with_gaps(side.flux[row], instrument) for row in stars]
+        return browser_figures.with_gaps(flux, instrument), dict(zip(names.tolist(), others, strict=True))
 
     def draw_spectra(self, query: Query, found: Found, side: Side, window: tuple[float, float]) -> None:
         """Overlay a stretch (Angstrom) of the spectra of the query and of the nearest other stars from one side."""
@@ -117,7 +118,7 @@ class Panels:
         inside = (instrument.wavelength >= window[0]) & (instrument.wavelength <= window[1])
         own, others = self._fluxes(query, found, side)
         drawn = [*others.items(), *[("", None)] * (_N_SPECTRA - len(others))]
-        lines, names = figures_browser.feature_marks(instrument)
+        lines, names = browser_figures.feature_marks(instrument)
         note = "" if np.isfinite(own[inside]).any() else " <b>The query has no data in this stretch.</b>"
         with self.spectra.batch_update():  # with what can be seen only, so that the page answers fast
             for (name, flux), top, bottom in zip(
@@ -128,7 +129,7 @@ class Panels:
             self.spectra.data[-1].update(y=own[inside], name=f"{query.name} (query)")
             self.spectra.update_traces(x=instrument.wavelength[inside])
             self.spectra.update_layout(
-                shapes=lines, annotations=names, title={"text": figures_browser.SPECTRA_TITLE + note}
+                shapes=lines, annotations=names, title={"text": browser_figures.SPECTRA_TITLE + note}
             )
             self.spectra.update_xaxes(range=window)
             self.spectra.update_yaxes(autorange=True)
@@ -147,7 +148,7 @@ class Panels:
         places, labels = self.gallery.places(space, kind), self.gallery.data.labels
         here, near = self._places(space, kind, query, found)
         own, others = self._fluxes(query, found, side)
-        return figures_browser.similarity_picture(
+        return browser_figures.similarity_picture(
             np.concatenate([xy[rows] for xy in places.values()]),
             np.concatenate([labels[rows]] * len(places)),
             (here, query.labels),

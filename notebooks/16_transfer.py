@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 15 · Transfer, ablation, scaling: what made it work, and what more would bring
+# # 16 · Transfer, ablation, scaling: what made it work, and what more would bring
 #
 # **Purpose.** Take the training apart: what alignment owes to pretraining, how a network moves to another instrument with a
 # few labelled stars, and what more stars or a larger network would buy.
@@ -222,7 +222,7 @@ print("domains:", "; ".join(results))
 
 # %%
 answer = None
-exercises.check("15.1", answer)
+starclip.check("16.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -235,7 +235,7 @@ exercises.check("15.1", answer)
 
 # %%
 answer = None
-exercises.check("15.2", answer)
+starclip.check("16.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 12 · Limits and baselines: as good as physics allows?
+# # 11 · Limits and baselines: as good as physics allows?
 #
 # **Purpose.** Say how much a spectrum can tell, and put our numbers between that limit and what simple methods reach.
 #
@@ -319,7 +319,7 @@ print("the ideal matcher is better than chance and than 1 in 2:", ideal["apogee_
 
 # %%
 answer = None
-exercises.check("12.1", answer)
+starclip.check("11.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -333,7 +333,7 @@ exercises.check("12.1", answer)
 
 # %%
 answer = None
-exercises.check("12.2", answer)
+starclip.check("11.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -348,4 +348,4 @@ exercises.check("12.2", answer)
 # 2. Where would you put the gap, if you could choose, to study carbon? And to study iron?
 # 3. The ideal matcher misses some stars. What would have to be better: NIRSpec, APOGEE, or the catalogue?
 #
-# **Next:** [11 · Benchmark](11_benchmark.ipynb) judges the embedding with the tests of related papers (`starclip evaluate`).
+# **Next:** [13 · Benchmark](13_benchmark.ipynb) judges the embedding with the tests of related papers (`starclip evaluate`).

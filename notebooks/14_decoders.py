@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 13 · Decoders: what an embedding knows of the spectrum, and what does not belong
+# # 14 · Decoders: what an embedding knows of the spectrum, and what does not belong
 #
 # **Purpose.** Predict whole spectra from embeddings, of the same and of the other instrument, and use the difference between
 # predicted and observed to find what is strange.
@@ -194,7 +194,7 @@ print("anomalies planted:", ", ".join(name.split("\n")[0] for name in planted))
 
 # %%
 answer = None
-exercises.check("13.1", answer)
+starclip.check("14.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -208,7 +208,7 @@ exercises.check("13.1", answer)
 
 # %%
 answer = None
-exercises.check("13.2", answer)
+starclip.check("14.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -223,4 +223,4 @@ exercises.check("13.2", answer)
 # 2. An element is odd in the star itself, so both instruments see it. Which of our scores would find it?
 # 3. What would a cosmic-ray hit look like to each score?
 #
-# **Next:** [14 · Densities](14_densities.ipynb) asks how far to trust a label.
+# **Next:** [15 · Densities](15_densities.ipynb) asks how far to trust a label.

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 11 · The benchmark: is this a good embedding, and where does it fail?
+# # 13 · The benchmark: is this a good embedding, and where does it fail?
 #
 # **Purpose.** Put the embedding through the tests that related papers (AstroCLIP's benchmark, PAPERCLIP) use, with an
 # interval on every number.
@@ -304,7 +304,7 @@ print("probes:", ", ".join(probes.KINDS), "· views judged:", len(join(*test.val
 
 # %%
 answer = None
-exercises.check("11.1", answer)
+starclip.check("13.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -318,7 +318,7 @@ exercises.check("11.1", answer)
 
 # %%
 answer = None
-exercises.check("11.2", answer)
+starclip.check("13.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -333,4 +333,4 @@ exercises.check("11.2", answer)
 # 2. Errors rise where the embedding is empty. Is it the emptiness or what the stars there are like? How would you tell?
 # 3. The paper on galaxies gives intervals over objects only. What else varies when one trains a model again?
 #
-# **Next:** [13 · Decoders](13_decoders.ipynb) asks what an embedding knows of the spectrum itself.
+# **Next:** [14 · Decoders](14_decoders.ipynb) asks what an embedding knows of the spectrum itself.

@@ -199,7 +199,7 @@ print(f"the push on the copies is more than ten times as strong if they count as
 
 # %%
 answer = None
-exercises.check("toy.1", answer)
+starclip.check("00b.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -213,7 +213,7 @@ exercises.check("toy.1", answer)
 
 # %%
 answer = None
-exercises.check("toy.2", answer)
+starclip.check("00b.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

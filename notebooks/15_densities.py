@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 14 · Densities: how far to trust a label
+# # 15 · Densities: how far to trust a label
 #
 # **Purpose.** Replace a label and its error bar by a probability density that can be checked, and find out what noise in the
 # inputs does to every regression.
@@ -189,7 +189,7 @@ print("at the lowest SNR the network's slope for Teff is below 1:", slopes["Teff
 
 # %%
 answer = None
-exercises.check("14.1", answer)
+starclip.check("15.1", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -202,7 +202,7 @@ exercises.check("14.1", answer)
 
 # %%
 answer = None
-exercises.check("14.2", answer)
+starclip.check("15.2", answer)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -217,4 +217,4 @@ exercises.check("14.2", answer)
 # 2. A density may be calibrated and useless. Which one would be, and which score would notice?
 # 3. Would you publish the corrected or the uncorrected label of the most metal-poor star of a survey?
 #
-# **Next:** [15 · Transfer](15_transfer.ipynb) takes a network to an instrument that it has never seen.
+# **Next:** [16 · Transfer](16_transfer.ipynb) takes a network to an instrument that it has never seen.

@@ -1,0 +1,31 @@
+"""Tables of labels with units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from astropy import units
+from astropy.table import QTable
+
+from starclip_lib.data.labels import LABELS, UNITS
+
+_UNITS = {name: units.Unit(unit) for name, unit in zip(LABELS, UNITS, strict=True)}
+
+
+def label_table(labels: np.ndarray, sigma: np.ndarray | None = None, **columns: Any) -> QTable:
+    """A table with one row a star: further columns first, then the labels, then their uncertainties.
+
+    labels : (n, 20) in K and dex; sigma : (n, 20) or (20,) standard deviations, in columns `sigma_...`
+    columns : what else is known, by name
+    """
+    table = QTable(columns)
+    for i, name in enumerate(LABELS):
+        table[name] = np.asarray(labels)[:, i] * _UNITS[name]
+    if sigma is not None:
+        spread = np.broadcast_to(sigma, np.shape(labels))
+        for i, name in enumerate(LABELS):
+            table[f"sigma_{name}"] = spread[:, i] * _UNITS[name]
+    for name in (column for column in table.colnames if column.removeprefix("sigma_") in LABELS):
+        table[name].info.format = ".0f" if name.endswith("Teff") else ".2f"
+    return table

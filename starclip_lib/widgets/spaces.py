@@ -1,0 +1,118 @@
+"""The spaces that the similarity browser shows: stars as vectors, before and after alignment, and as raw spectra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
+from starclip_lib.metrics.retrieval import SimilarityIndex
+from starclip_lib.models.embeddings import encode
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.run import Run
+from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+
+SPACES = ("StarCLIP", "MockStarCLIP", "encoders before alignment", "raw spectra")
+EXTENDED = "extended mock"  # the other side of MockStarCLIP: NIRSpec with all five corruptions
+NEEDED = ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "mockstarclip.ckpt", "embeddings.h5")
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One kind of spectrum in a space; row i of everything is star i of the data set.
+
+    flux : (n, n_pix) the spectra; index : their unit vectors, float32, to search among
+    encoder : what makes vectors of new spectra; None if the spectra are the vectors
+    """
+
+    title: str
+    instrument: Instrument
+    flux: np.ndarray
+    index: SimilarityIndex
+    encoder: Encoder | None
+
+
+class Spaces:
+    """The spaces of a run, opened when first asked for; raises DataError naming what the run lacks.
+
+    One mock observation of every star is held in memory: some 400 MB per 1,000 stars with all spaces opened.
+    """
+
+    def __init__(self, run: Run):
+        for file in NEEDED:
+            run.need(file)
+        self._run, self._data = run, run.data
+        self._open: dict[str, dict[str, Side]] = {}
+
+    def __getitem__(self, name: str) -> dict[str, Side]:
+        """The two sides of a space, by title."""
+        if name not in self._open:
+            make = {
+                "StarCLIP": self._starclip,
+                "MockStarCLIP": self._mockstarclip,
+                "encoders before alignment": self._before_alignment,
+                "raw spectra": self._raw,
+            }[name]
+            self._open[name] = {side.title: side for side in make()}
+        return self._open[name]
+
+    @cached_property
+    def _mock_flux(self) -> np.ndarray:
+        return self._first_view(mock_telescope(self._run.params, 1))
+
+    @cached_property
+    def _extended_flux(self) -> np.ndarray:
+        return self._first_view(extended_telescope(self._data, self._run.params, 1))
+
+    def _first_view(self, telescope: MockTelescope) -> np.ndarray:
+        """View 0 of every star, the one that the file of embeddings has as well."""
+        out = np.empty_like(self._data.nirspec.flux)
+        for place, _, batch in telescope.blocks(self._data.nirspec, np.arange(self._data.n_stars)):
+            out[place] = batch.numpy()
+        return out
+
+    def _side(
+        self, title: str, instrument: Instrument, flux: np.ndarray, z: np.ndarray, encoder: Encoder | None
+    ) -> Side:
+        return Side(title, instrument, flux, SimilarityIndex(z, self._data.star_id, np.float32), encoder)
+
+    def _starclip(self) -> list[Side]:
+        encoders = self._run.model("starclip").encoders
+        return [
+            self._side(title, instrument, flux, self._embedded(instrument), encoders[instrument.name])
+            for title, instrument, flux in self._both
+        ]
+
+    def _embedded(self, instrument: Instrument) -> np.ndarray:
+        """StarCLIP's vectors of all stars, in their order, from the file of embeddings."""
+        return self._run.embeddings(f"starclip/{instrument.name}").of_view(0).z
+
+    def _before_alignment(self) -> list[Side]:
+        sides = []
+        for title, instrument, flux in self._both:
+            encoder = self._run.model(instrument.name).encoders[instrument.name]
+            sides.append(self._side(title, instrument, flux, encode(encoder, flux), encoder))
+        return sides
+
+    def _mockstarclip(self) -> list[Side]:
+        encoders = self._run.model("mockstarclip").encoders
+        parts = (
+            (NIRSPEC.title, self._mock_flux, encoders["mock"]),
+            (EXTENDED, self._extended_flux, encoders["extended"]),
+        )
+        return [self._side(title, NIRSPEC, flux, encode(encoder, flux), encoder) for title, flux, encoder in parts]
+
+    def _raw(self) -> list[Side]:
+        """APOGEE cropped to NIRSpec's length, as in the paper's baseline."""
+        start, apogee = APOGEE.chips[0][0], self._data.apogee.flux
+        return [
+            self._side(NIRSPEC.title, NIRSPEC, self._mock_flux, self._mock_flux, None),
+            self._side(APOGEE.title, APOGEE, apogee, apogee[:, start : start + NIRSPEC.n_pix], None),
+        ]
+
+    @property
+    def _both(self) -> tuple[tuple[str, Instrument, np.ndarray], ...]:
+        """Title, instrument and spectra of each: first views of NIRSpec, and APOGEE's."""
+        return (NIRSPEC.title, NIRSPEC, self._mock_flux), (APOGEE.title, APOGEE, self._data.apogee.flux)
