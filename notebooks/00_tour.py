@@ -35,28 +35,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from starclip_lib import figures
-from starclip_lib.data.labels import FE
-from starclip_lib.metrics import retrieval
-from starclip_lib.metrics.probing import labels_of, linear_probe, score_labels
-from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.contrastive import info_nce
-from starclip_lib.models.embeddings import as_embeddings, run_encoder
-from starclip_lib.run import Run
-from starclip_lib.seeds import seeded
-from starclip_lib.settings.params import Params
-from starclip_lib.surveys.simulate import simulate_survey
-from starclip_lib.teaching import exercises
+import starclip_lib as starclip
+from starclip_lib import FE, figures
+from starclip_lib.metrics import probing, retrieval
+from starclip_lib.models import contrastive, embeddings
 from starclip_lib.training import recipes
-from starclip_lib.transforms.corruptions import extended_mock, mock, reference_flux
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"seed": 8}
 
 # %%
-run = Run.open(params_file, overrides)
-settings = Params(seed=run.params.seed)  # the defaults, whatever the run has: a tour is short
+run = starclip.open_run(params_file, overrides)
+settings = starclip.Params(seed=run.params.seed)  # the defaults, whatever the run has: a tour is short
 
 # %% [markdown]
 # ## 1 · A spectrum is a fingerprint
@@ -69,7 +60,7 @@ settings = Params(seed=run.params.seed)  # the defaults, whatever the run has: a
 # notebook [01](01_data.ipynb) says how.
 
 # %%
-data = simulate_survey(800, seed=settings.seed)
+data = starclip.simulate_survey(800, seed=settings.seed)
 order = data.labels[:, FE].argsort()
 pair = order[[20, -20]]
 figures.example_pairs(data.apogee.flux[pair], data.nirspec.flux[pair], data.labels[pair])
@@ -93,14 +84,14 @@ figures.example_pairs(data.apogee.flux[pair], data.nirspec.flux[pair], data.labe
 # other and the others apart.
 
 # %%
-points = torch.randn(2, 8, 2, generator=seeded("cpu", 5)).requires_grad_()
+points = torch.randn(2, 8, 2, generator=starclip.seeded("cpu", 5)).requires_grad_()
 moments = {}
 for step in range(201):
     blue, red = torch.nn.functional.normalize(points, dim=-1)
     if step in (0, 20, 200):
         moments[f"after {step} rounds"] = (blue.detach().numpy().copy(), red.detach().numpy().copy())
     points.grad = None
-    info_nce(blue, red, 8.0).backward()
+    contrastive.info_nce(blue, red, 8.0).backward()
     points.data -= 0.3 * points.grad
 
 # %%
@@ -123,11 +114,11 @@ scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name)
 for instrument in ("nirspec", "apogee"):
     recipes.train_encoder(folder / f"{instrument}.ckpt", data, settings, instrument)
-before = {name: Model.load(folder / f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee")}
+before = {name: starclip.Model.load(folder / f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee")}
 
 # %%
 recipes.train_starclip(folder / "starclip.ckpt", data, settings, folder / "nirspec.ckpt", folder / "apogee.ckpt")
-after = Model.load(folder / "starclip.ckpt").encoders
+after = starclip.Model.load(folder / "starclip.ckpt").encoders
 
 # %% [markdown]
 # To see the effect, take forty stars that were *not* used in training and compare each NIRSpec spectrum (rows) with each
@@ -136,11 +127,11 @@ after = Model.load(folder / "starclip.ckpt").encoders
 # %%
 test = data.rows("test")
 some = test[data.labels[test, FE].argsort()][::5][:40]
-noisy = {"corruption": mock(settings.corruption), "seed": 1}
+noisy = starclip.mock_telescope(settings, n_views=1)
 places = {
     name: (
-        run_encoder(e["nirspec"], data.nirspec.flux, some, **noisy)[:, 0],
-        run_encoder(e["apogee"], data.apogee.flux, some)[:, 0],
+        starclip.run_encoder(e["nirspec"], data.nirspec, some, noisy)[:, 0],
+        starclip.run_encoder(e["apogee"], data.apogee, some)[:, 0],
     )
     for name, e in {"before the game": before, "after the game": after}.items()
 }
@@ -159,9 +150,9 @@ figures.similarity_matrices({name: blue @ red.T for name, (blue, red) in places.
 
 # %%
 groups = {}
-for name, corruption in {"nirspec": noisy, "apogee": {}}.items():
-    z = run_encoder(after[name], getattr(data, name).flux, np.arange(data.n_stars), **corruption)
-    groups[name] = as_embeddings(z, data.star_id, data.split)
+for name, telescope in {"nirspec": noisy, "apogee": None}.items():
+    z = starclip.run_encoder(after[name], getattr(data, name), np.arange(data.n_stars), telescope)
+    groups[name] = embeddings.as_embeddings(z, data.star_id, data.split)
 ranks = retrieval.ranks_between(groups["nirspec"].take("test"), groups["apogee"].take("test"))
 
 # %%
@@ -178,9 +169,9 @@ figures.success_curves({"StarCLIP in this tour": ranks}, lambda k: k / len(test)
 
 # %%
 train, held_out = groups["nirspec"].take("train", "val"), groups["nirspec"].take("test")
-probe = linear_probe(train, labels_of(train.star_id, data.star_id, data.labels), held_out)
-true = labels_of(probe.star_id, data.star_id, data.labels)
-scores = {"linear probe": score_labels(true, probe.labels)}
+probe = probing.linear_probe(train, data.labels_of(train.star_id), held_out)
+true = data.labels_of(probe.star_id)
+scores = {"linear probe": probing.score_labels(true, probe.labels)}
 figures.predicted_against_true(true, {"linear probe": probe.labels}, scores, names=("Teff", "logg", "Fe", "Mg"))
 
 # %% [markdown]
@@ -194,10 +185,9 @@ figures.predicted_against_true(true, {"linear probe": probe.labels}, scores, nam
 # under all five corruptions.
 
 # %%
-chain = extended_mock(settings.corruption, reference_flux(data))
-perfect = torch.from_numpy(data.nirspec.flux[test[:1]])
-corrupted = chain(perfect, seeded("cpu", 9))
-figures.corruption_steps({"as computed": perfect[0].numpy(), "as a telescope might deliver it": corrupted[0].numpy()})
+telescope = starclip.extended_telescope(data, settings, n_views=1)
+corrupted = telescope.views(data.nirspec, test[:1])[0, 0]
+figures.corruption_steps({"as computed": data.nirspec.flux[test[0]], "as a telescope might deliver it": corrupted})
 
 # %% tags=["nbval-check-output"]
 print(f"{len(data.rows('train'))} training stars, {len(test)} test stars")
@@ -217,7 +207,10 @@ print("better than guessing:", bool(np.median(ranks) < len(test) / 4))
 # | [06 · Retrieval](06_retrieval.ipynb) | finding stars, measured |
 # | [07 · Atlas](07_atlas.ipynb) | maps of the space |
 # | [08 · Probing](08_probing.ipynb) | labels, uncertainties and physical limits |
+# | [09 · Similarity browser](09_similarity_browser.ipynb) | click a star, see its twins |
 # | [10 · Observed NIRSpec](10_observed_nirspec.ipynb) | real JWST spectra |
+# | [11 · Limits](11_limits.ipynb) | how well anybody could do |
+# | [12 · Baselines](12_baselines.ipynb) | simple methods, and the ideal matcher |
 #
 # ## Exercises
 #
@@ -253,3 +246,5 @@ starclip.check("00.2", answer)
 # 1. In section 3, what happens with 30 stars on the circle instead of 8? Why is a sphere with twenty dimensions roomier?
 # 2. Why is it important that the forty stars in section 4 were not used in training?
 # 3. Think of another pair of instruments (a camera and a microphone?) that could play the game of pairs.
+#
+# **Next:** [Contrastive learning from scratch](00b_contrastive_from_scratch.ipynb) builds the game of pairs in thirty lines.

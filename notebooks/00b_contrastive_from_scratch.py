@@ -33,10 +33,9 @@
 import torch
 import torch.nn.functional as F
 
+import starclip_lib as starclip
 from starclip_lib import figures
 from starclip_lib.models.contrastive import info_nce
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
 from starclip_lib.teaching.toy import ToySurvey, align_toy, observe_toy, toy_encoder, toy_scores
 from starclip_lib.widgets.base import Stops
 
@@ -45,7 +44,7 @@ params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"seed": 8}
 
 # %%
-run = Run.open(params_file, overrides)
+run = starclip.open_run(params_file, overrides)
 generator = torch.Generator().manual_seed(run.params.seed)
 
 # %% [markdown]
@@ -230,4 +229,4 @@ starclip.check("00b.2", answer)
 # 3. Two stars of the same kind are not the same star, but nearly. Are they false negatives? What should a good loss do?
 # 4. Write the loss for three instruments. How many terms does it have?
 #
-# **Next:** [04 · StarCLIP](04_starclip.ipynb), the same with stars.
+# **Next:** [01 · Data](01_data.ipynb), the stars; [04 · StarCLIP](04_starclip.ipynb) plays this game with them.

@@ -33,14 +33,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from starclip_lib import figures
-from starclip_lib.data.emulator import default_emulator
+import starclip_lib as starclip
+from starclip_lib import APOGEE, FE, NIRSPEC, figures
 from starclip_lib.data.fitting import fit_spectrum
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import FE
-from starclip_lib.run import Run
-from starclip_lib.surveys.curation import make_data_set, real_examples
-from starclip_lib.teaching import exercises
+from starclip_lib.surveys.apogee import real_examples
 
 # %% [markdown]
 # Every notebook opens with the same two variables. `params_file` names the file with all settings of the run, and
@@ -51,7 +47,7 @@ params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"data": {"n_stars": 1000}}
 
 # %%
-run = Run.open(params_file, overrides)
+run = starclip.open_run(params_file, overrides)
 params = run.params
 
 # %% [markdown]
@@ -75,8 +71,8 @@ params = run.params
 
 
 # %%
-path = run.build("data.h5", lambda path: make_data_set(params.data, params.seed, run.root).write(path))
-data = run.data()
+path = run.build("data.h5")
+data = run.data
 
 # %% [markdown]
 # The stars are divided once, by star, in the proportions 5 : 1 : 2, and every stage uses this one division. The paper
@@ -151,9 +147,9 @@ figure
 # Every one of these blemishes is a setting under `data.apogee`.
 
 # %%
-inside = default_emulator().inside_domain(data.labels)
+inside = starclip.default_emulator().inside_domain(data.labels)
 some = order[inside[order]][:: max(1, inside.sum() // 500)]
-difference = data.apogee.flux[some] - default_emulator()(data.labels[some], APOGEE)
+difference = data.apogee.flux[some] - starclip.default_emulator()(data.labels[some], APOGEE)
 difference[data.apogee.mask[some] & APOGEE.covered] = np.nan
 scatter = np.nanpercentile(difference, 84, axis=0) - np.nanpercentile(difference, 16, axis=0)
 

@@ -32,22 +32,19 @@
 import numpy as np
 import torch
 
+import starclip_lib as starclip
 from starclip_lib import figures
-from starclip_lib.run import Run
-from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import GapParams
-from starclip_lib.teaching import exercises
 from starclip_lib.transforms.corruptions import extended_mock, mock, reference_flux
 from starclip_lib.transforms.gaps import GapModel, detect_gaps, read_gaps, read_trace_image
-from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"corruption": {"snr_max": 60.0}}
 
 # %%
-run = Run.open(params_file, overrides)
-data = run.data()
+run = starclip.open_run(params_file, overrides)
+data = run.data
 
 # %% [markdown]
 # ## Five corruptions
@@ -74,7 +71,7 @@ print(" → ".join(type(step).__name__ for step in extended.steps))
 
 # %%
 flux = torch.from_numpy(data.nirspec.flux[data.rows("test")[:1]])
-generator = seeded("cpu", run.params.seed, 2)
+generator = starclip.seeded("cpu", run.params.seed, 2)
 stages = {"ab initio": flux[0].numpy()}
 for name, step in zip(("Paschen substitution", "dead pixels", "denormalisation", "noise", "gaps"), extended.steps):
     flux = step(flux, generator)
@@ -95,8 +92,8 @@ figure
 
 # %% tags=["nbval-check-output"]
 batch = torch.from_numpy(data.nirspec.flux[:8])
-once, again = (extended(batch, seeded("cpu", 1)) for _ in range(2))
-other = extended(batch, seeded("cpu", 2))
+once, again = (extended(batch, starclip.seeded("cpu", 1)) for _ in range(2))
+other = extended(batch, starclip.seeded("cpu", 2))
 print("same seed, same spectra:", torch.equal(once, again))
 print("other seed, other spectra:", not torch.equal(once, other))
 
@@ -105,8 +102,8 @@ print("other seed, other spectra:", not torch.equal(once, other))
 # of the difference to the clean spectrum, away from the gaps. It should be one over the SNR.
 
 # %% tags=["nbval-check-output"]
-fixed = run.params.corruption.model_copy(update={"snr_min": 50.0, "snr_max": 50.0})
-noisy = mock(fixed)(batch, seeded("cpu", 3))
+fixed = run.params.corruption.changed(snr_min=50.0, snr_max=50.0)
+noisy = mock(fixed)(batch, starclip.seeded("cpu", 3))
 seen = noisy != 1
 print(f"scatter {(noisy - batch)[seen].std():.3f}, expected {1 / 50:.3f}")
 
@@ -122,7 +119,7 @@ print(f"scatter {(noisy - batch)[seen].std():.3f}, expected {1 / 50:.3f}")
 # (Sliders need a running notebook; elsewhere you see a picture of it.)
 
 # %%
-CorruptionExplorer(run)
+starclip.CorruptionExplorer(run)
 
 # %% [markdown]
 # ## Measuring gaps in a picture
@@ -168,7 +165,7 @@ figure
 
 # %%
 models = {"independent": independent, "detector": detector}
-draws = {name: model.sample(800, seeded("cpu", 4)) for name, model in models.items()}
+draws = {name: model.sample(800, starclip.seeded("cpu", 4)) for name, model in models.items()}
 figure = figures.gap_draws(table, {name: (gaps.start.numpy(), gaps.cutoff.numpy()) for name, gaps in draws.items()})
 run.save_figure("gap_models", figure)
 figure

@@ -31,25 +31,20 @@
 # %matplotlib inline
 from IPython.display import display
 
-from starclip_lib import figures
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
+import starclip_lib as starclip
+from starclip_lib import APOGEE, NIRSPEC, figures
 from starclip_lib.metrics.probing import score_labels, score_table
-from starclip_lib.models.embeddings import predict_labels
 from starclip_lib.models.encoders import make_encoder
-from starclip_lib.run import Run
 from starclip_lib.settings.training import EncoderParams
-from starclip_lib.teaching import exercises
-from starclip_lib.training import recipes
-from starclip_lib.transforms.corruptions import mock, pretraining_corruption
-from starclip_lib.widgets.training_viewer import TrainingViewer
+from starclip_lib.transforms.views import pretraining_telescope
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"pretrain": {"apogee": {"epochs": 30}}}
 
 # %%
-run = Run.open(params_file, overrides)
-data = run.data()
+run = starclip.open_run(params_file, overrides)
+data = run.data
 
 # %% [markdown]
 # ## Two architectures
@@ -88,20 +83,15 @@ for instrument in (APOGEE, NIRSPEC):
 
 # %%
 titles = {"apogee": "APOGEE encoder", "nirspec": "NIRSpec encoder", "supervised": "CNN on mock NIRSpec"}
-viewers = {name: TrainingViewer(title) for name, title in titles.items()}
+viewers = {name: starclip.TrainingViewer(title) for name, title in titles.items()}
 display(*viewers.values())
 
 # %%
-for name in ("apogee", "nirspec"):
-    watch = viewers[name].update
-    run.build(f"{name}.ckpt", lambda path: recipes.train_encoder(path, data, run.params, name, watch))
+for name in ("apogee", "nirspec", "supervised"):
+    run.build(f"{name}.ckpt", watch=viewers[name].update)
 
 # %%
-watch = viewers["supervised"].update
-run.build("supervised.ckpt", lambda path: recipes.train_supervised(path, data, run.params, watch))
-
-# %%
-models = {name: run.model(f"{name}.ckpt") for name in titles}
+models = {name: run.model(name) for name in titles}
 for name, model in models.items():
     viewers[name].show(model.history)
 
@@ -132,14 +122,17 @@ for name, model in models.items():
 # %%
 test = data.rows("test")
 true = data.labels[test]
-seen = {name: pretraining_corruption(run.params, name) for name in ("apogee", "nirspec")}
-seen["supervised"] = mock(run.params.corruption)
+seen = {
+    "apogee": None,
+    "nirspec": pretraining_telescope(run.params, n_views=1),
+    "supervised": starclip.mock_telescope(run.params, n_views=1),
+}
 
 # %%
 predicted = {}
 for name, model in models.items():
     spectra = data.apogee if name == "apogee" else data.nirspec
-    views = predict_labels(model, spectra, test, corruption=seen[name], seed=run.params.seed)
+    views = starclip.predict_labels(model, spectra, test, seen[name])
     predicted[titles[name]] = views[:, 0]
 
 # %%

@@ -36,24 +36,17 @@ import math
 import torch
 from IPython.display import display
 
-from starclip_lib import figures
-from starclip_lib.data.labels import FE
+import starclip_lib as starclip
+from starclip_lib import FE, figures
 from starclip_lib.models.contrastive import info_nce
-from starclip_lib.models.embeddings import run_encoder
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
-from starclip_lib.training import recipes
-from starclip_lib.transforms.corruptions import mock
-from starclip_lib.widgets.training_viewer import TrainingViewer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"starclip": {"train": {"epochs": 40}}}
 
 # %%
-run = Run.open(params_file, overrides)
-data = run.data()
-paths = [run.need(f"{name}.ckpt") for name in ("nirspec", "apogee")]
+run = starclip.open_run(params_file, overrides)
+data = run.data
 
 # %% [markdown]
 # ## The idea in one paragraph
@@ -103,12 +96,12 @@ print(f"perfect: {info_nce(perfect, perfect, scale):.6f}, by hand {math.log1p((n
 # %%
 test = data.rows("test")
 stars = test[data.labels[test, FE].argsort()][:: max(1, len(test) // 48)][:48]
-noisy = {"corruption": mock(run.params.corruption), "seed": run.params.seed}
+noisy = starclip.mock_telescope(run.params, n_views=1)
 
 # %%
-before = {name: run.model(f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee")}
-z_nirspec = run_encoder(before["nirspec"], data.nirspec.flux, stars, **noisy)[:, 0]
-z_apogee = run_encoder(before["apogee"], data.apogee.flux, stars)[:, 0]
+before = {name: run.model(name).encoders[name] for name in ("nirspec", "apogee")}
+z_nirspec = starclip.run_encoder(before["nirspec"], data.nirspec, stars, noisy)[:, 0]
+z_apogee = starclip.run_encoder(before["apogee"], data.apogee, stars)[:, 0]
 matrices = {"before alignment": z_nirspec @ z_apogee.T}
 
 # %% [markdown]
@@ -116,13 +109,12 @@ matrices = {"before alignment": z_nirspec @ z_apogee.T}
 # curves: the loss, and how often a validation star's partner is the nearest of all.
 
 # %%
-viewer = TrainingViewer("StarCLIP")
+viewer = starclip.TrainingViewer("StarCLIP")
 display(viewer)
 
 # %%
-train = recipes.train_starclip
-path = run.build("starclip.ckpt", lambda path: train(path, data, run.params, *paths, viewer.update))
-model = run.model("starclip.ckpt")
+run.build("starclip.ckpt", watch=viewer.update)
+model = run.model("starclip")
 viewer.show(model.history)
 
 # %%
@@ -131,8 +123,8 @@ run.save_figure("starclip_losses", figure)
 figure
 
 # %%
-z_nirspec = run_encoder(model.encoders["nirspec"], data.nirspec.flux, stars, **noisy)[:, 0]
-z_apogee = run_encoder(model.encoders["apogee"], data.apogee.flux, stars)[:, 0]
+z_nirspec = starclip.run_encoder(model.encoders["nirspec"], data.nirspec, stars, noisy)[:, 0]
+z_apogee = starclip.run_encoder(model.encoders["apogee"], data.apogee, stars)[:, 0]
 matrices["after alignment"] = z_nirspec @ z_apogee.T
 
 # %%

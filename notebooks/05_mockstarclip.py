@@ -31,24 +31,16 @@
 # %matplotlib inline
 from IPython.display import display
 
-from starclip_lib import figures
-from starclip_lib.data.labels import FE
-from starclip_lib.data.selection import mock_stars
-from starclip_lib.models.embeddings import run_encoder
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
-from starclip_lib.training import recipes
-from starclip_lib.transforms.corruptions import extended_corruption, mock
-from starclip_lib.widgets.training_viewer import TrainingViewer
+import starclip_lib as starclip
+from starclip_lib import FE, figures
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"mockstarclip": {"n_stars": 500}}
 
 # %%
-run = Run.open(params_file, overrides)
-data = run.data()
-starclip, supervised = run.need("starclip.ckpt"), run.need("supervised.ckpt")
+run = starclip.open_run(params_file, overrides)
+data = run.data
 
 # %% [markdown]
 # ## The situation
@@ -67,7 +59,7 @@ starclip, supervised = run.need("starclip.ckpt"), run.need("supervised.ckpt")
 # 5,000. (The paper's extra test stars came from its training stars too.)
 
 # %% tags=["nbval-check-output"]
-stars = mock_stars(data, run.params)
+stars = starclip.mock_stars(data, run.params)
 print({name: len(rows) for name, rows in stars.items()})
 
 # %%
@@ -84,19 +76,17 @@ figure
 # the same few stars.
 
 # %%
-viewer = TrainingViewer("MockStarCLIP")
+viewer = starclip.TrainingViewer("MockStarCLIP")
 display(viewer)
 
 # %%
-train = recipes.train_mockstarclip
-run.build("mockstarclip.ckpt", lambda path: train(path, data, run.params, starclip, viewer.update))
-model = run.model("mockstarclip.ckpt")
+run.build("mockstarclip.ckpt", watch=viewer.update)
+model = run.model("mockstarclip")
 viewer.show(model.history)
 
 # %%
-tune = recipes.train_supervised_extended
-run.build("supervised_extended.ckpt", lambda path: tune(path, data, run.params, supervised))
-baseline = run.model("supervised_extended.ckpt")
+run.build("supervised_extended.ckpt")
+baseline = run.model("supervised_extended")
 
 # %%
 figure = figures.loss_curves({"MockStarCLIP": model.history, "CNN, extended mock": baseline.history})
@@ -114,16 +104,15 @@ figure
 
 # %%
 rows = stars["test"]
-seed = run.params.seed
-kinds = {"mock": mock(run.params.corruption), "extended": extended_corruption(data, run.params)}
-
+noisy = starclip.mock_telescope(run.params, n_views=1)
+bad = starclip.extended_telescope(data, run.params, n_views=1)
 
 # %%
 frozen = model.encoders["mock"]
-target = run_encoder(frozen, data.nirspec.flux, rows, corruption=kinds["mock"], seed=seed)[:, 0]
+target = starclip.run_encoder(frozen, data.nirspec, rows, noisy)[:, 0]
 shifted = {"same encoder for both": frozen, "after MockStarCLIP": model.encoders["extended"]}
 cosines = {
-    name: (target * run_encoder(encoder, data.nirspec.flux, rows, corruption=kinds["extended"], seed=seed)[:, 0]).sum(1)
+    name: (target * starclip.run_encoder(encoder, data.nirspec, rows, bad)[:, 0]).sum(1)
     for name, encoder in shifted.items()
 }
 
@@ -137,9 +126,7 @@ figure
 # two spectra are different draws, so each has lost different information.
 
 # %% tags=["nbval-check-output"]
-same = all(
-    (a == b).all() for a, b in zip(frozen.parameters(), run.model("starclip.ckpt").encoders["nirspec"].parameters())
-)
+same = all((a == b).all() for a, b in zip(frozen.parameters(), run.model("starclip").encoders["nirspec"].parameters()))
 print("the frozen encoder is StarCLIP's, unchanged:", bool(same))
 
 # %% [markdown]

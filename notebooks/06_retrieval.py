@@ -32,24 +32,18 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import figures
-from starclip_lib.data.instruments import APOGEE
-from starclip_lib.data.labels import LABELS
+import starclip_lib as starclip
+from starclip_lib import APOGEE, LABELS, figures
 from starclip_lib.metrics import retrieval
 from starclip_lib.metrics.baselines import raw_spectra
-from starclip_lib.metrics.retrieval import SimilarityIndex
-from starclip_lib.models.embeddings import embed_all, read_embeddings
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"retrieval": {"n_neighbours": 8}}
 
 # %%
-run = Run.open(params_file, overrides)
-data = run.data()
-models = [run.need("starclip.ckpt"), run.need("mockstarclip.ckpt")]
+run = starclip.open_run(params_file, overrides)
+data = run.data
 
 # %% [markdown]
 # ## Embed everything once
@@ -59,9 +53,9 @@ models = [run.need("starclip.ckpt"), run.need("mockstarclip.ckpt")]
 # notebooks read. Only test stars enter the searches.
 
 # %%
-path = run.build("embeddings.h5", lambda path: embed_all(path, data, run.params, *models))
-nirspec, apogee = (read_embeddings(path, f"starclip/{name}").take("test") for name in ("nirspec", "apogee"))
-extended, mocks = (read_embeddings(path, f"mockstarclip/{name}").take("test") for name in ("extended", "mock"))
+run.build("embeddings.h5")
+nirspec, apogee = (run.embeddings(f"starclip/{name}").take("test") for name in ("nirspec", "apogee"))
+extended, mocks = (run.embeddings(f"mockstarclip/{name}").take("test") for name in ("extended", "mock"))
 
 # %% tags=["nbval-check-output"]
 print(f"{len(nirspec)} NIRSpec views and {len(apogee)} APOGEE spectra of {len(set(apogee.star_id))} test stars")
@@ -73,7 +67,7 @@ print(f"{len(nirspec)} NIRSpec views and {len(apogee)} APOGEE spectra of {len(se
 # cosine with every candidate, in blocks, so memory stays small however many stars there are.
 
 # %%
-index = SimilarityIndex(apogee.z, apogee.star_id)
+index = retrieval.SimilarityIndex(apogee.z, apogee.star_id)
 query = len(nirspec) // 3
 place, cosine = index.search(nirspec.z[query : query + 1], k=run.params.retrieval.n_neighbours)
 found = apogee.star_id[place[0]]

@@ -31,12 +31,10 @@
 # %matplotlib inline
 import numpy as np
 
+import starclip_lib as starclip
 from starclip_lib import figures
 from starclip_lib.metrics.atlas import principal_components, thin, umap_map
-from starclip_lib.metrics.probing import labels_of
-from starclip_lib.models.embeddings import join, read_embeddings
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
+from starclip_lib.models.embeddings import join
 from starclip_lib.widgets.base import Illustrated
 
 # %% tags=["parameters"]
@@ -44,8 +42,8 @@ params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"atlas": {"n_neighbours": 30}}
 
 # %%
-run = Run.open(params_file, overrides)
-data, path = run.data(), run.need("embeddings.h5")
+run = starclip.open_run(params_file, overrides)
+data = run.data
 
 # %% [markdown]
 # ## Principal components
@@ -57,8 +55,7 @@ data, path = run.data(), run.need("embeddings.h5")
 # %%
 pairs = {"starclip": ("nirspec", "apogee"), "mockstarclip": ("mock", "extended")}
 points = {
-    model: join(*(read_embeddings(path, f"{model}/{name}").take("test") for name in names))
-    for model, names in pairs.items()
+    model: join(*(run.embeddings(f"{model}/{name}").take("test") for name in names)) for model, names in pairs.items()
 }
 components = {model: principal_components(both.z) for model, both in points.items()}
 
@@ -72,7 +69,7 @@ run.save_metrics("pca", {model: fractions.tolist() for model, (_, fractions) in 
 
 # %%
 shown = thin(points["starclip"], run.params.atlas.max_points, run.params.seed)
-labels = labels_of(points["starclip"].star_id, data.star_id, data.labels)
+labels = data.labels_of(points["starclip"].star_id)
 xy = components["starclip"][0]
 figure = figures.maps(xy[shown], labels[shown], "PC")
 run.save_figure("pca_starclip", figure)
@@ -80,7 +77,7 @@ figure
 
 # %%
 few = thin(points["mockstarclip"], run.params.atlas.max_points, run.params.seed)
-mock_labels = labels_of(points["mockstarclip"].star_id, data.star_id, data.labels)
+mock_labels = data.labels_of(points["mockstarclip"].star_id)
 figure = figures.maps(components["mockstarclip"][0][few], mock_labels[few], "PC")
 run.save_figure("pca_mockstarclip", figure)
 figure
@@ -107,7 +104,7 @@ figure
 # be stars that one instrument places where the other has none.
 
 # %%
-counts = [len(read_embeddings(path, f"starclip/{name}").take("test")) for name in pairs["starclip"]]
+counts = [len(run.embeddings(f"starclip/{name}").take("test")) for name in pairs["starclip"]]
 modality = np.repeat(["NIRSpec", "APOGEE"], counts)
 figure = figures.modalities_map(umap_xy, modality[shown], "UMAP")
 run.save_figure("modalities", figure)
@@ -122,8 +119,8 @@ figure
 # %%
 captions = [f"{star} ({name})" for star, name in zip(points["starclip"].star_id[shown], modality[shown], strict=True)]
 explorer = figures.explorer(umap_xy, labels[shown], captions, "UMAP")
-run.save_page("atlas", explorer)
-Illustrated(explorer, figures.maps(umap_xy, labels[shown], "UMAP", ("Fe",)))
+page = run.save_page("atlas", explorer)
+Illustrated(explorer, figures.maps(umap_xy, labels[shown], "UMAP", ("Fe",)), page)
 
 # %% tags=["nbval-check-output"]
 fractions = components["starclip"][1]

@@ -32,24 +32,18 @@
 # %matplotlib inline
 import numpy as np
 
-from starclip_lib import figures
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.selection import mock_stars
+import starclip_lib as starclip
+from starclip_lib import APOGEE, NIRSPEC, figures
 from starclip_lib.metrics.limits import median_bound
-from starclip_lib.metrics.probing import average_views, labels_of, linear_probe, score_labels, score_table
-from starclip_lib.models.embeddings import predict_labels, read_embeddings
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
-from starclip_lib.transforms.corruptions import extended_corruption, mock
+from starclip_lib.metrics.probing import average_views, linear_probe, score_labels, score_table
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"limits": {"nirspec_snr": 50.0}}
 
 # %%
-run = Run.open(params_file, overrides)
-data, path = run.data(), run.need("embeddings.h5")
+run = starclip.open_run(params_file, overrides)
+data = run.data
 
 # %% [markdown]
 # ## The probe
@@ -63,14 +57,11 @@ data, path = run.data(), run.need("embeddings.h5")
 
 # %%
 embeddings = {
-    "starclip": read_embeddings(path, "starclip/nirspec"),
-    "mockstarclip": read_embeddings(path, "mockstarclip/extended"),
+    "starclip": run.embeddings("starclip/nirspec"),
+    "mockstarclip": run.embeddings("mockstarclip/extended"),
 }
 known = {name: e.take("train", "val") for name, e in embeddings.items()}
-probes = {
-    name: linear_probe(e, labels_of(e.star_id, data.star_id, data.labels), embeddings[name].take("test"))
-    for name, e in known.items()
-}
+probes = {name: linear_probe(e, data.labels_of(e.star_id), embeddings[name].take("test")) for name, e in known.items()}
 
 # %% [markdown]
 # ## The rival
@@ -79,21 +70,20 @@ probes = {
 # exactly the same five views of each test star.
 
 # %%
-seed, n_views = run.params.seed, run.params.corruption.n_views
-rows = {"supervised_cnn": data.rows("test"), "supervised_cnn_extended": mock_stars(data, run.params)["test"]}
+rows = {"supervised_cnn": data.rows("test"), "supervised_cnn_extended": starclip.mock_stars(data, run.params)["test"]}
 kinds = {
-    "supervised_cnn": ("supervised.ckpt", mock(run.params.corruption)),
-    "supervised_cnn_extended": ("supervised_extended.ckpt", extended_corruption(data, run.params)),
+    "supervised_cnn": ("supervised", starclip.mock_telescope(run.params)),
+    "supervised_cnn_extended": ("supervised_extended", starclip.extended_telescope(data, run.params)),
 }
 
 # %%
-for name, (file, corruption) in kinds.items():
-    views = predict_labels(run.model(file), data.nirspec, rows[name], corruption=corruption, n_views=n_views, seed=seed)
-    ids = np.repeat(data.star_id[rows[name]], n_views)
+for name, (model, telescope) in kinds.items():
+    views = starclip.predict_labels(run.model(model), data.nirspec, rows[name], telescope)
+    ids = np.repeat(data.star_id[rows[name]], telescope.n_views)
     probes[name] = average_views(views.reshape(-1, views.shape[2]), ids)
 
 # %%
-truth = {name: labels_of(probe.star_id, data.star_id, data.labels) for name, probe in probes.items()}
+truth = {name: data.labels_of(probe.star_id) for name, probe in probes.items()}
 scores = {name: score_labels(truth[name], probe.labels) for name, probe in probes.items()}
 run.save_metrics("probing", scores)
 
@@ -108,10 +98,11 @@ run.save_metrics("probing", scores)
 
 # %%
 sample = data.labels[data.rows("test")].astype(float)
-sample = sample[default_emulator().inside_domain(sample)][: run.params.limits.n_stars]
+sample = sample[starclip.default_emulator().inside_domain(sample)][: run.params.limits.n_stars]
 signal = {NIRSPEC: run.params.limits.nirspec_snr, APOGEE: run.params.limits.apogee_snr}
 bounds = {
-    instrument.name: median_bound(default_emulator(), sample, instrument, snr) for instrument, snr in signal.items()
+    instrument.name: median_bound(starclip.default_emulator(), sample, instrument, snr)
+    for instrument, snr in signal.items()
 }
 run.save_metrics("limits", bounds)
 
@@ -212,4 +203,4 @@ starclip.check("08.2", answer)
 # 2. Which elements lie at "knowing nothing but iron"? Do they have lines in NIRSpec's range?
 # 3. Are the uncertainties honest? Count how many stars lie within one σ of the truth; it should be 68 %.
 #
-# **Next:** [10 · Observed NIRSpec](10_observed_nirspec.ipynb) tries all this on real stars.
+# **Next:** [09 · Similarity browser](09_similarity_browser.ipynb) lets you look at stars one by one.

@@ -30,16 +30,15 @@
 
 # %%
 # %matplotlib inline
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
-from starclip_lib.widgets.similarity_browser import SimilarityBrowser
+
+import starclip_lib as starclip
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"observed": {"folder": "../shared/m71"}}
 
 # %%
-run = Run.open(params_file, overrides)
+run = starclip.open_run(params_file, overrides)
 
 # %% [markdown]
 # ## The browser
@@ -60,7 +59,7 @@ run = Run.open(params_file, overrides)
 # To begin with, only test stars are shown, which no model has seen; `all stars` adds those used in training.
 
 # %%
-browser = SimilarityBrowser(run)
+browser = starclip.SimilarityBrowser(run)
 browser
 
 # %% [markdown]

@@ -25,7 +25,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra | `observed.csv`, `observed.ecsv`, a page for each star | 20 seconds (the study: 6 minutes more) | 2026-11-21 |
+# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra, or none | `observed.csv`, `observed.ecsv`, a page for each star | 20 seconds (the study: 6 minutes more) | 2026-11-21 |
 #
 # Use `params/m71.yaml` for real stars: its models are trained on a wider domain, and on spectra whose continuum was
 # treated as an observer has to. `starclip observe FOLDER` does all of it.
@@ -34,26 +34,21 @@
 # %matplotlib inline
 import numpy as np
 import pandas as pd
+from IPython.display import display
 
-from starclip_lib import figures
-from starclip_lib.data.instruments import NIRSPEC
+import starclip_lib as starclip
+from starclip_lib import NIRSPEC, figures
 from starclip_lib.metrics.atlas import principal_components
-from starclip_lib.metrics.probing import labels_of
-from starclip_lib.models.embeddings import read_embeddings
-from starclip_lib.observed import analysis as observed
-from starclip_lib.observed import study
+from starclip_lib.observed import analysis, study, synthetic
 from starclip_lib.pipeline.report import write_star_page
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"observed": {"folder": "my_spectra"}}
 
 # %%
-run = Run.open(params_file, overrides)
-data, settings = run.data(), run.params.observed
-apogee = read_embeddings(run.need("embeddings.h5"), "starclip/apogee")
+run = starclip.open_run(params_file, overrides)
+data, params, settings = run.data, run.params, run.params.observed
 
 # %% [markdown]
 # ## Where to get spectra
@@ -63,12 +58,21 @@ apogee = read_embeddings(run.need("embeddings.h5"), "starclip/apogee")
 #
 # NIRSpec data are public after at most a year. Programme 2609 observed giants of the globular cluster M71 with
 # G140H/F100LP; find it in the MAST archive at <https://mast.stsci.edu>. The `x1d` files there can be used as they are;
-# [PypeIt](https://pypeit.readthedocs.io) extracts its own from the `rate` files. Without a folder the rest of this notebook
-# has nothing to do, and says so.
+# [PypeIt](https://pypeit.readthedocs.io) extracts its own from the `rate` files.
+#
+# **Without a folder** the notebook goes on with a *synthetic* spectrum, so that every step can be seen: a test star of the data
+# set, shifted by 62 km/s, sampled as NIRSpec would, with a wiggling response and noise, in a file like PypeIt's. It is no
+# observation, it is called SYNTHETIC wherever it is shown, and it comes from the very emulator that the models were trained
+# on. Real stars are harder; [docs/real-data.md](../docs/real-data.md) shows how hard.
 
 # %% tags=["nbval-check-output"]
-spectra = observed.read_folder(run.root, settings)
-print(f"{len(spectra)} spectra" if spectra else "no folder given: nothing to do below (set observed.folder)")
+real = bool(settings.folder)
+folder = run.root / settings.folder if real else run.folder / "synthetic"
+if not real:
+    synthetic.write_synthetic(folder / "spec1d_synthetic.fits", data, run.params.seed)
+    params = run.params.changed(observed=settings.changed(fwhm=7.0))  # it is as blurred as the templates already
+spectra = starclip.read_spectra(folder, settings)
+print(f"{len(spectra)} spectra,", "observed" if real else "synthetic: no observation")
 
 # %% [markdown]
 # ## Can it be used?
@@ -79,7 +83,7 @@ print(f"{len(spectra)} spectra" if spectra else "no folder given: nothing to do 
 # too few good pixels or too much noise are reasons, too. Ruined spectra are set aside and never embedded.
 
 # %%
-observed.describe(spectra, settings).style.hide(axis="index").format(precision=1)
+analysis.describe(spectra, settings).style.hide(axis="index").format(precision=1)
 
 # %% [markdown]
 # ## Velocity, resolution, continuum
@@ -95,7 +99,7 @@ observed.describe(spectra, settings).style.hide(axis="index").format(precision=1
 # are deep. The same spline through line-free pixels is divided out of observed and ab initio spectra.
 
 # %%
-prepared = observed.prepare_all(spectra, data, run.params)
+prepared = analysis.prepare_all(spectra, data, params)
 pd.DataFrame(
     {
         "name": star.name,
@@ -108,8 +112,7 @@ pd.DataFrame(
 
 # %%
 for star in prepared.stars:
-    template = observed.seen_template(star, data, run.params)
-    figure = figures.observed_spectrum(NIRSPEC.wavelength, star.flux, star.mask, template, star.name)
+    figure = figures.observed_spectrum(NIRSPEC.wavelength, star.flux, star.mask, star.seen_template, star.name)
     run.save_figure(f"observed_{star.name}", figure)
     display(figure)
 
@@ -126,17 +129,23 @@ for star in prepared.stars:
 # without warning.
 
 # %%
-analysis = observed.analyse(prepared.stars, data, run)
-stars = analysis.labels.to_dict("records")
-run.save_metrics("observed", {"stars": stars, "set_aside": prepared.set_aside})
-observed.write_tables(analysis, prepared.set_aside, run.report)
-analysis.labels.round(2).T
+found = analysis.analyse(prepared.stars, run.space, params)
+stars = found.labels.to_dict("records")
+analysis.write_tables(found, prepared.set_aside, run.report)
+found.labels.round(2).T
+
+# %% [markdown]
+# Only what was observed goes into the report of the run.
+
+# %%
+observed = {"stars": stars, "set_aside": prepared.set_aside} if real else {"stars": [], "set_aside": {}}
+run.save_metrics("observed", observed)
 
 # %% [markdown]
 # The APOGEE stars nearest to each of them, in the space of the embedding, with their catalogue labels:
 
 # %%
-analysis.neighbours.round(2).T
+found.neighbours.round(2).T
 
 # %% [markdown]
 # ## On the map
@@ -145,12 +154,12 @@ analysis.neighbours.round(2).T
 # survey, and its neighbours' labels are biased inwards.
 
 # %%
-for star, z in zip(stars, analysis.z, strict=True):
-    near = analysis.neighbours[analysis.neighbours["observed"] == star["name"]]
+apogee = run.space.apogee
+for star, z in zip(stars, found.z):
+    near = found.neighbours[found.neighbours["observed"] == star["name"]]
     xy, _ = principal_components(np.vstack([apogee.z, z]))
-    found = xy[:-1][pd.Index(apogee.star_id).get_indexer(near["APOGEE star"])]
-    labels = labels_of(apogee.star_id, data.star_id, data.labels)
-    figure = figures.place_on_map(xy[:-1], labels, xy[-1], found, star["name"])
+    places = xy[:-1][pd.Index(apogee.star_id).get_indexer(near["APOGEE star"])]
+    figure = figures.place_on_map(xy[:-1], data.labels_of(apogee.star_id), xy[-1], places, star["name"])
     run.save_figure(f"observed_{star['name']}_map", figure)
     write_star_page(run.report, star, near.to_dict("records"))
     display(figure)
@@ -163,8 +172,8 @@ for star, z in zip(stars, analysis.z, strict=True):
 # otherwise, and see which choice matters and which hardly does. What came out for M71 is in `docs/real-data.md`.
 
 # %%
-if spectra and settings.study:
-    table = study.corruption_study(run, data)
+if real and settings.study:
+    table = study.corruption_study(data, params, run.root)
     figure = figures.study(table)
     run.save_figure("observed_study", figure)
     display(figure, table.pivot(index="treatment", columns="star").reindex(list(study.STUDY)))
@@ -205,3 +214,5 @@ starclip.check("10.2", answer)
 # 2. What would happen to a spectrum that is shifted by 200 km/s too much before embedding? Try it.
 # 3. The correlation with the best template is well below 1 even for good spectra. Name three causes.
 # 4. Why is the uncertainty of an element without strong lines not much larger than that of iron?
+#
+# **Next:** [11 · Limits](11_limits.ipynb) asks how well anybody could do.

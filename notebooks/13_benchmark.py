@@ -32,22 +32,18 @@
 # %matplotlib inline
 import numpy as np
 
-from starclip_lib import figures
-from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
-from starclip_lib.evaluation import benchmark, clusters, pairs, probes, residuals, strata
-from starclip_lib.metrics.probing import average_views, labels_of
-from starclip_lib.models.embeddings import join, read_embeddings
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
-from starclip_lib.transforms.corruptions import mock
+import starclip_lib as starclip
+from starclip_lib import FE, LABELS, LOGG, TEFF, figures
+from starclip_lib.evaluation import benchmark, clusters, pairs, probes, report, residuals, strata
+from starclip_lib.metrics.probing import average_views
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"evaluation": {"n_resamples": 200}}
 
 # %%
-run = Run.open(params_file, overrides)
-data, path, instruments = run.data(), run.need("embeddings.h5"), ("nirspec", "apogee")
+run = starclip.open_run(params_file, overrides)
+data, instruments = run.data, ("nirspec", "apogee")
 options = {"n_resamples": run.params.evaluation.n_resamples, "seed": run.params.seed}
 
 # %% [markdown]
@@ -59,13 +55,13 @@ options = {"n_resamples": run.params.evaluation.n_resamples, "seed": run.params.
 # stronger finds what a weaker one leaves lying about; the difference between them says how plainly the labels are written.
 
 # %%
-after = {name: read_embeddings(path, f"starclip/{name}") for name in instruments}
-models = {name: run.model(f"{name}.ckpt") for name in instruments}
+after = {name: run.embeddings(f"starclip/{name}") for name in instruments}
+models = {name: run.model(name) for name in instruments}
 before = benchmark.embed_unaligned(data, run.params, models)
 
 # %%
 probed = {
-    (f"{name} {state}", kind): benchmark.probe_views(kind, group[name], data.star_id, data.labels, seed=run.params.seed)
+    (f"{name} {state}", kind): benchmark.probe_views(kind, group[name], data, seed=run.params.seed)
     for name in instruments
     for state, group in (("before", before), ("after", after))
     for kind in probes.KINDS
@@ -125,7 +121,7 @@ run.save_figure("inertia", figure)
 figure
 
 # %%
-truth = labels_of(after["nirspec"].of_view(0).star_id, data.star_id, data.labels)
+truth = data.labels_of(after["nirspec"].of_view(0).star_id)
 grouped = {
     f"{name}, {title}": labels
     for name, z in points.items()
@@ -159,8 +155,7 @@ for name, cluster in grouped.items():
 
 # %%
 probe, judged = probed["nirspec after", "linear"], after["nirspec"].take("test")
-rows, n_views = data.rows("test"), run.params.corruption.n_views
-snr, gap = strata.view_conditions(data.nirspec, rows, mock(run.params.corruption), n_views, run.params.seed)
+snr, gap = strata.view_conditions(data.nirspec, data.rows("test"), starclip.mock_telescope(run.params))
 crowd = strata.neighbour_count(judged.z, after["nirspec"].take("train").z)
 
 # %%
@@ -190,7 +185,7 @@ figure
 # %%
 states = {state: probed[f"nirspec {state}", "linear"] for state in ("before", "after")}
 mean = {state: average_views(p.predicted, p.star_id) for state, p in states.items()}
-true = labels_of(mean["after"].star_id, data.star_id, data.labels)
+true = data.labels_of(mean["after"].star_id)
 errors = {state: predictions.labels - true for state, predictions in mean.items()}
 
 # %%
@@ -273,28 +268,14 @@ for state, probability in separation.items():
     print(f"{state}: a matched pair is more similar than strangers with probability {probability:.4f}")
 
 # %%
-run.save_metrics(
-    "evaluation.benchmark",
-    {
-        "r2": {f"{a} / {kind}": benchmark.by_label(p.scores(**options)) for (a, kind), p in probed.items()},
-        "alignment_gain": {n: {k: benchmark.by_label(f) for k, f in kinds.items()} for n, kinds in gains.items()},
-        "ami": {name: dict(zip(LABELS, map(float, values), strict=True)) for name, values in agreement.items()},
-        "clusters": {name: np.bincount(c[c >= 0]).tolist() for name, c in grouped.items()},
-        "strata": strata.as_dict(stratified),
-        "outliers": {state: count.tolist() for state, count in shared.items()},
-        "net_wins": dict(zip(LABELS, wins.tolist(), strict=True)),
-        "top_percent": {
-            name: dict(zip(map(str, pairs.PERCENTS), c[0].tolist(), strict=True)) for name, c in curves.items()
-        },
-        "separation": separation,
-    },
-)
+found = (probed, gains, agreement, grouped, stratified, shared, wins, curves, separation)
+run.save_metrics("evaluation.benchmark", report.benchmark_metrics(*found, **options))
 
 # %% tags=["nbval-check-output"]
 low, high = curves["NIRSpec → APOGEE, shuffled"][1:]
 tenth = pairs.PERCENTS.index(10.0)
 print("shuffled pairs are at chance:", low[tenth] < 0.1 < high[tenth])
-print("probes:", ", ".join(probes.KINDS), "· views judged:", len(join(*test.values())))
+print("probes:", ", ".join(probes.KINDS), "· views judged:", sum(len(side) for side in test.values()))
 
 # %% [markdown]
 # ## Exercises

@@ -33,26 +33,19 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import figures
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
+import starclip_lib as starclip
+from starclip_lib import APOGEE, NIRSPEC, figures
 from starclip_lib.evaluation import anomalies
 from starclip_lib.evaluation.decoders import Decoder, SpectrumBasis, regions, spectrum_scores, view_coefficients
-from starclip_lib.metrics.probing import labels_of
-from starclip_lib.models.embeddings import read_embeddings
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
-from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import observed_views
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"evaluation": {"line_height": 0.05}}
 
 # %%
-run = Run.open(params_file, overrides)
-data, path, settings = run.data(), run.need("embeddings.h5"), run.params.evaluation
-seed, views = run.params.seed, run.params.corruption.n_views
+run = starclip.open_run(params_file, overrides)
+data, settings = run.data, run.params.evaluation
+telescope, once = starclip.mock_telescope(run.params), starclip.mock_telescope(run.params, n_views=1)
 train, val, test = (data.rows(split) for split in ("train", "val", "test"))
 
 # %% [markdown]
@@ -78,27 +71,25 @@ weights = {name: bases[name].coefficients(s.flux, s.instrument.no_data) for name
 # with all the pixels before it; whatever the embedding has forgotten shows in the difference.
 
 # %%
-embedded = {name: read_embeddings(path, f"starclip/{name}") for name in sets}
+embedded = {name: run.embeddings(f"starclip/{name}") for name in sets}
 known = {name: e.take("train") for name, e in embedded.items()}
 judged = {name: e.take("test").of_view(0).z for name, e in embedded.items()}
 seen = {
-    "nirspec": lambda rows, n: view_coefficients(
-        bases["nirspec"], data.nirspec, rows, mock(run.params.corruption), n, seed
-    ),
-    "apogee": lambda rows, n: weights["apogee"][rows],
+    "nirspec": lambda rows, telescope: view_coefficients(bases["nirspec"], data.nirspec, rows, telescope),
+    "apogee": lambda rows, telescope: weights["apogee"][rows],
 }
 
 # %%
 decoders, predicted = {}, {}
 for source in sets:
     for target in sets:
-        wanted = labels_of(known[source].star_id, data.star_id, weights[target])
+        wanted = weights[target][data.rows_of(known[source].star_id)]
         for kind in ("network", "linear"):
             decoder = Decoder(bases[target], kind, seed=run.params.seed).fit(known[source].z, wanted)
             decoders[source, target, kind] = decoder
             predicted[source, target, f"{kind}, from the embedding"] = decoder.predict(judged[source])
-        spectra = Decoder(bases[target], "linear").fit(seen[source](train, views), wanted)
-        predicted[source, target, "linear, from the spectrum"] = spectra.predict(seen[source](test, 1))
+        spectra = Decoder(bases[target], "linear").fit(seen[source](train, telescope), wanted)
+        predicted[source, target, "linear, from the spectrum"] = spectra.predict(seen[source](test, once))
 
 # %% [markdown]
 # ## Scores, region by region
@@ -130,7 +121,7 @@ pd.DataFrame({panel: {kind: np.mean(values) for kind, values in kinds.items()} f
 # what the NIRSpec embedding makes of it, orange what the APOGEE embedding, which never saw this spectrum, makes of it.
 
 # %%
-observed = observed_views(data.nirspec.flux, test, mock(run.params.corruption), 1, seed)[:, 0]
+observed = once.views(data.nirspec, test)[:, 0]
 star = 3
 lines = {f"from {title[s]}": predicted[s, "nirspec", "network, from the embedding"][star] for s in sets}
 figure = figures.decoded_spectrum(observed[star], data.nirspec.flux[test[star]], lines, NIRSPEC, (14800, 17300))
@@ -146,8 +137,8 @@ figure
 # on validation stars and does not count as strange.
 
 # %%
-encoder = run.model("starclip.ckpt").encoders["nirspec"]
-watch = anomalies.Observatory(data, encoder, embedded["apogee"], mock(run.params.corruption), seed)
+encoder = run.model("starclip").encoders["nirspec"]
+watch = anomalies.Observatory(data, encoder, embedded["apogee"], telescope)
 own, partner = (decoders[source, "nirspec", "network"] for source in sets)
 detector = anomalies.PairDetector(own, partner, watch.pairs(data.nirspec.flux, val), NIRSPEC)
 normal = detector(watch.pairs(data.nirspec.flux, test))
@@ -158,7 +149,7 @@ planted = {"wrong pair": watch.pairs(data.nirspec.flux, test, partners=np.roll(t
 bright, _ = anomalies.add_emission_line(observed, NIRSPEC, settings.line_height, rng)
 planted["emission line"] = watch.observed(bright, test)
 for element in ("Mg", "Si", "C"):
-    rows, flux = anomalies.stripped(data, test, element, settings.stripped, default_emulator())
+    rows, flux = anomalies.stripped(data, test, element, settings.stripped, starclip.default_emulator())
     planted[f"[{element}/H] − {settings.stripped:g}\n({len(rows)} stars)"] = watch.pairs(flux, rows)
 
 # %%

@@ -33,25 +33,20 @@
 import numpy as np
 import pandas as pd
 
-from starclip_lib import figures
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, label_index
+import starclip_lib as starclip
+from starclip_lib import ASPCAP_ERROR, LABELS, NIRSPEC, figures, label_index
 from starclip_lib.evaluation import attenuation, densities
 from starclip_lib.evaluation.decoders import SpectrumBasis
-from starclip_lib.figures.embeddings import MAIN_LABELS
-from starclip_lib.metrics.probing import average_views, fit_probe, labels_of
-from starclip_lib.models.embeddings import read_embeddings
-from starclip_lib.run import Run
-from starclip_lib.teaching import exercises
+from starclip_lib.metrics.probing import average_views, fit_probe
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"evaluation": {"attenuation_snr": [10.0, 100.0]}}
 
 # %%
-run = Run.open(params_file, overrides)
-data, settings = run.data(), run.params.evaluation
-embeddings = read_embeddings(run.need("embeddings.h5"), "starclip/nirspec")
+run = starclip.open_run(params_file, overrides)
+data, settings = run.data, run.params.evaluation
+embeddings = run.embeddings("starclip/nirspec")
 
 # %% [markdown]
 # ## Three roles for stars
@@ -60,12 +55,13 @@ embeddings = read_embeddings(run.need("embeddings.h5"), "starclip/nirspec")
 # and those that are *judged* (test). Each star is the mean of its five views in the embedding.
 
 # %%
-probe = fit_probe(embeddings.take("train"), data.star_id, data.labels)
+known = embeddings.take("train")
+probe = fit_probe(known, data.labels_of(known.star_id))
 sample, sigma = {}, None
 for split in ("train", "val", "test"):
     part = embeddings.take(split)
     z, predicted = (average_views(values, part.star_id) for values in (part.z, probe.predict(part.z.astype(float))))
-    sample[split] = (z.labels, labels_of(z.star_id, data.star_id, data.labels), predicted.labels)
+    sample[split] = (z.labels, data.labels_of(z.star_id), predicted.labels)
 sigma = np.hypot(predicted.spread, ASPCAP_ERROR)  # equation 5.1, for the test stars
 
 # %% [markdown]
@@ -155,8 +151,10 @@ results = [
 without = attenuation.slopes_against_noise(*inputs.values(), 0.0, run.params.seed)
 
 # %%
-slopes = {n: {m: [float(r[m][label_index(n)]) for r in results] for m in attenuation.METHODS} for n in MAIN_LABELS}
-ceiling = {n: float(without["linear"][label_index(n)]) for n in MAIN_LABELS}
+slopes = {
+    n: {m: [float(r[m][label_index(n)]) for r in results] for m in attenuation.METHODS} for n in figures.MAIN_LABELS
+}
+ceiling = {n: float(without["linear"][label_index(n)]) for n in figures.MAIN_LABELS}
 figure = figures.attenuation_slopes(settings.attenuation_snr, slopes, ceiling)
 run.save_figure("attenuation", figure)
 figure

@@ -31,26 +31,21 @@
 # %%
 # %matplotlib inline
 import pandas as pd
-import torch
 
+import starclip_lib as starclip
 from starclip_lib import figures
-from starclip_lib.evaluation import ablation, pairs, scaling, transfer
-from starclip_lib.models.embeddings import as_embeddings, run_encoder
-from starclip_lib.run import Run
+from starclip_lib.evaluation import ablation, pairs, report, scaling, transfer
 from starclip_lib.settings.training import EncoderParams, TrainParams
-from starclip_lib.teaching import exercises
-from starclip_lib.training.batches import SpectrumSource
-from starclip_lib.transforms.corruptions import extended_corruption, mock
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
 overrides: dict = {}  # small changes, e.g. {"evaluation": {"ablation_epochs": 30}}
 
 # %%
-run = Run.open(params_file, overrides)
-data, params, settings = run.data(), run.params, run.params.evaluation
+run = starclip.open_run(params_file, overrides)
+data, params, settings = run.data, run.params, run.params.evaluation
 train, val, test = (data.rows(split) for split in ("train", "val", "test"))
-cpu, seed = torch.device("cpu"), params.seed
+seed = params.seed
 
 # %% [markdown]
 # ## What alignment owes to pretraining
@@ -69,34 +64,22 @@ cpu, seed = torch.device("cpu"), params.seed
 # giants differ mostly along one direction, a single training can end a little above or below.
 
 # %%
-encoders = tuple(run.model(f"{name}.ckpt").encoders[name] for name in ("nirspec", "apogee"))
-sources = {
-    part: (
-        SpectrumSource(data.nirspec.flux, rows, cpu, mock(params.corruption), copies, params.seed),
-        SpectrumSource(data.apogee.flux, rows, cpu),
-    )
-    for part, rows, copies in (("train", train, 0), ("val", val, 1))
-}
-recipe = params.starclip.model_copy(
-    update={"train": params.starclip.train.model_copy(update={"epochs": settings.ablation_epochs})}
-)
+encoders = tuple(run.model(name).encoders[name] for name in ("nirspec", "apogee"))
+sources = ablation.pairs_of(data, params)
+recipe = params.starclip.changed(train=params.starclip.train.changed(epochs=settings.ablation_epochs))
 
 # %%
 trained = {
-    variant: ablation.train_variant(variant, encoders, sources["train"], sources["val"], recipe, seed=seed)
-    for variant in ablation.VARIANTS
+    variant: ablation.train_variant(variant, encoders, *sources, recipe, seed=seed) for variant in ablation.VARIANTS
 }
 
 # %%
-curves = {}
-for variant, (model, _) in trained.items():
-    options = {"corruption": mock(params.corruption), "seed": params.seed}
-    z = (
-        run_encoder(model.encoder_a, data.nirspec.flux, test, **options),
-        run_encoder(model.encoder_b, data.apogee.flux, test),
+curves = {
+    variant: pairs.top_percent_curve(
+        *ablation.embed_pairs(model, data, params), n_resamples=settings.n_resamples, seed=seed
     )
-    sides = [as_embeddings(side, data.star_id[test], data.split[test]) for side in z]
-    curves[variant] = pairs.top_percent_curve(*sides, n_resamples=settings.n_resamples, seed=seed)
+    for variant, (model, _) in trained.items()
+}
 
 # %%
 figure = figures.ablation_curves({variant: history for variant, (_, history) in trained.items()}, curves)
@@ -122,24 +105,10 @@ pd.DataFrame.from_dict(table, orient="index", columns=["best 0.1 %", "best 1 %",
 # The more freedom, the more it can learn and the more labels it needs not to fool itself.
 
 # %%
-usual = params.corruption
-domains = {
-    "mock → extended mock": (mock(usual), extended_corruption(data, params), None),
-    "independent → detector gaps": (
-        mock(usual.model_copy(update={"gaps": usual.gaps.model_copy(update={"model": "independent"})})),
-        mock(usual),
-        None,
-    ),
-    "SNR 300 → 30": (*(mock(usual.model_copy(update={"snr_min": s, "snr_max": s})) for s in (300.0, 30.0)), None),
-    "R = 2,700 → 1,500": (mock(usual), mock(usual), 1500.0),
-}
-domains = {
-    name: (transfer.Domain("from", old), transfer.Domain("to", new, resolution))
-    for name, (old, new, resolution) in domains.items()
-}
+domains = transfer.standard_domains(data, params)
 
 # %%
-labels = run.model("nirspec.ckpt").scaler.transform(data.labels)
+labels = run.model("nirspec").scaler.transform(data.labels)
 network, lesson = EncoderParams(width=settings.transfer_width), TrainParams(epochs=settings.transfer_epochs)
 results = {}
 for name, (old, new) in domains.items():
@@ -175,10 +144,11 @@ figure
 # and three unknowns: the uncertainty of the exponent is part of the result.
 
 # %%
+noisy = starclip.mock_telescope(params).corruption
 errors = {
     f"width {width}": [
         scaling.error_at(
-            n, width, data.nirspec, (train, val, test), labels, mock(usual), steps=settings.scaling_steps, seed=seed
+            n, width, data.nirspec, (train, val, test), labels, noisy, steps=settings.scaling_steps, seed=seed
         )
         for n in settings.scaling_stars
     ]
@@ -196,19 +166,8 @@ for name, law in laws.items():
     print(f"{name:10} exponent {law.index:.2f} ± {law.index_error:.2f}, floor {law.floor:.3f} ± {law.floor_error:.3f}")
 
 # %%
-run.save_metrics(
-    "evaluation.transfer",
-    {
-        "ablation": {v: dict(zip(map(str, pairs.PERCENTS), c[0].tolist(), strict=True)) for v, c in curves.items()},
-        "transfer": {
-            d: {s: {str(n): v.as_dict() for n, v in x.items()} for s, x in r.items()} for d, r in results.items()
-        },
-        "scaling": {
-            name: {"stars": list(settings.scaling_stars), "error": errors[name], "law": vars(law)}
-            for name, law in laws.items()
-        },
-    },
-)
+found = report.transfer_metrics(curves, results, settings.scaling_stars, errors, laws)
+run.save_metrics("evaluation.transfer", found)
 
 # %% tags=["nbval-check-output"]
 tenth = pairs.PERCENTS.index(10.0)
@@ -249,3 +208,5 @@ starclip.check("16.2", answer)
 # 1. Zero-shot is hopeless in one domain and fine in another. What do the domains differ in?
 # 2. With ten stars, which strategy would you choose for Teff, and which for an abundance? Look at single labels.
 # 3. The floor of the scaling law: is it noise, the network, or the number of steps? Which run would decide?
+#
+# This is the last notebook. [docs/recipe.md](../docs/recipe.md) says what all of this taught us about training.

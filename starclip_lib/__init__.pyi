@@ -3,7 +3,14 @@ from . import figures as figures
 from .data.emulator import default_emulator as default_emulator
 from .data.instruments import APOGEE as APOGEE
 from .data.instruments import NIRSPEC as NIRSPEC
+from .data.labels import ASPCAP_ERROR as ASPCAP_ERROR
+from .data.labels import FE as FE
 from .data.labels import LABELS as LABELS
+from .data.labels import LOGG as LOGG
+from .data.labels import PLAIN as PLAIN
+from .data.labels import TEFF as TEFF
+from .data.labels import UNITS as UNITS
+from .data.labels import label_index as label_index
 from .data.selection import mock_stars as mock_stars
 from .data.spectra import PairedSpectra as PairedSpectra
 from .data.spectra import SpectrumSet as SpectrumSet

@@ -42,6 +42,11 @@ def label_index(name: str) -> int:
     return LABELS.index(name)
 
 
+def by_name(values: np.ndarray) -> dict[str, float]:
+    """Values (20,) of the labels as `metrics.json` holds them."""
+    return dict(zip(LABELS, map(float, values), strict=True))
+
+
 @dataclass(frozen=True)
 class LabelScaler:
     """Z-score of the labels, fitted once (on training stars) and stored with every model that uses it.

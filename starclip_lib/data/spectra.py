@@ -142,18 +142,22 @@ class PairedSpectra:
             self.nirspec.flux[row],
         )
 
-    def labels_of(self, star_id: np.ndarray) -> np.ndarray:
-        """Catalogue labels (m, 20) float64 of stars by identifier (m,), repeats allowed.
+    def rows_of(self, star_id: np.ndarray) -> np.ndarray:
+        """Row numbers (m,) of stars by identifier (m,), repeats allowed.
 
         Raises DataError, naming the first, if some of them are not in the data set.
         """
         order = np.argsort(self.star_id)
         place = np.minimum(np.searchsorted(self.star_id, star_id, sorter=order), self.n_stars - 1)
-        row = order[place]
-        missing = self.star_id[row] != star_id
+        rows = order[place]
+        missing = self.star_id[rows] != star_id
         if missing.any():
             raise DataError(f"{missing.sum()} stars have no labels in the data set, {star_id[missing][0]} among them")
-        return self.labels[row].astype(np.float64)
+        return rows
+
+    def labels_of(self, star_id: np.ndarray) -> np.ndarray:
+        """Catalogue labels (m, 20) float64 of stars by identifier (m,); raises DataError as `rows_of`."""
+        return self.labels[self.rows_of(star_id)].astype(np.float64)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.split_counts().items())

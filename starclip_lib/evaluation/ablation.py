@@ -6,16 +6,21 @@ import copy
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 from torch import nn
 
 from starclip_lib.data.labels import N_LABELS
+from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.contrastive import StarCLIP
+from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
 from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.seeds import seeded_weights
+from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import AlignParams
-from starclip_lib.training.batches import Shuffled
+from starclip_lib.training.batches import Shuffled, SpectrumSource
 from starclip_lib.training.loop import Pair, Trainer
+from starclip_lib.transforms.views import mock_telescope
 
 Variant = Literal["full", "head", "scratch", "shuffled"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -36,6 +41,35 @@ class FrozenWithHead(Encoder):
         super().train(mode)
         self.features.eval()
         return self
+
+
+def pairs_of(data: PairedSpectra, params: Params) -> tuple[Pair, Pair]:
+    """Pairs of mock NIRSpec and APOGEE spectra on the CPU: training stars, freshly corrupted, and validation stars.
+
+    Their labels are zeros: these trainings know nothing but pairs.
+    """
+    once, cpu = mock_telescope(params, n_views=1), torch.device("cpu")
+
+    def pair(split: str, fresh: bool) -> Pair:
+        rows = data.rows(split)
+        nothing = np.zeros((len(rows), N_LABELS), np.float32)
+        return (
+            SpectrumSource(data.nirspec, rows, nothing, cpu, once, fresh),
+            SpectrumSource(data.apogee, rows, nothing, cpu),
+        )
+
+    return pair("train", True), pair("val", False)
+
+
+def embed_pairs(model: StarCLIP, data: PairedSpectra, params: Params) -> tuple[Embeddings, Embeddings]:
+    """Embeddings of the test stars by both encoders of a model: first mock views of NIRSpec, and APOGEE's spectra."""
+    test, once = data.rows("test"), mock_telescope(params, n_views=1)
+    sides = (
+        run_encoder(model.encoder_a, data.nirspec, test, once),
+        run_encoder(model.encoder_b, data.apogee, test),
+    )
+    first, second = (as_embeddings(z, data.star_id[test], data.split[test]) for z in sides)
+    return first, second
 
 
 def train_variant(

@@ -15,11 +15,6 @@ from starclip_lib.errors import DataError
 from starclip_lib.seeds import seeded_weights
 
 
-def attenuation_factor(signal_variance: float, noise_variance: float) -> float:
-    """Slope that one noisy input leaves of a linear relation."""
-    return signal_variance / (signal_variance + noise_variance)
-
-
 def slope(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Least-squares slope of predicted against true labels, (k,) for labels (n, k)."""
     x = true - true.mean(axis=0)

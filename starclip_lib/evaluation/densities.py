@@ -179,9 +179,3 @@ def _distance_from_uniform(pit: np.ndarray) -> np.ndarray:
     ordered, m = np.sort(pit, axis=1), pit.shape[1]
     steps = np.arange(m) / m
     return np.maximum(np.abs(ordered - steps), np.abs(ordered - steps - 1 / m)).max(axis=1)
-
-
-def gaussian_crps(true: np.ndarray, mean: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Continuous ranked probability score of Gaussians, in closed form (Gneiting and Raftery 2007, equation 21)."""
-    x = (true - mean) / sigma
-    return sigma * (x * (2 * norm.cdf(x) - 1) + 2 * norm.pdf(x) - 1 / np.sqrt(np.pi))

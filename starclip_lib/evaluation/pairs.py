@@ -12,15 +12,11 @@ from starclip_lib.models.embeddings import Embeddings
 PERCENTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
-def top_percent_accuracy(ranks: np.ndarray, candidates: int, percents: tuple[float, ...] = PERCENTS) -> np.ndarray:
-    """Share of queries whose own star is among the best k % of the candidates (PAPERCLIP, equation 2), one for each k.
-
-    ranks : (n,) of the first hit.  A fraction of a candidate counts in proportion, so chance is k % exactly.
-    """
-    return _reached(ranks, candidates, percents).mean(axis=0)
-
-
 def _reached(ranks: np.ndarray, candidates: int, percents: tuple[float, ...]) -> np.ndarray:
+    """Whether each query's own star is among the best k % of the candidates, (n, len(percents)).
+
+    A fraction of a candidate counts in proportion, so chance is k % exactly.
+    """
     return np.clip(np.array(percents) / 100 * candidates - ranks[:, None] + 1, 0, 1)
 
 
@@ -32,7 +28,7 @@ def top_percent_curve(
     n_resamples: int = 500,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Top-k % accuracy and the ends of its 95 % interval over query stars, each (len(percents),).
+    """Top-k % accuracy (PAPERCLIP, equation 2) and the ends of its 95 % interval over stars, each (len(percents),).
 
     Stars are ranked by their best view, so that a star with many views has no better chance.
     """

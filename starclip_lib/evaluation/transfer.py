@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from starclip_lib.data.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.data.labels import N_LABELS
-from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.evaluation.resampling import Interval, r2_statistic, star_weights
 from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.seeds import seeded, seeded_weights
+from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, TrainParams
 from starclip_lib.training.batches import SpectrumSource
 from starclip_lib.training.loop import Trainer
-from starclip_lib.transforms.corruptions import Corruption
+from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
 from starclip_lib.transforms.views import MockTelescope
 
 Strategy = Literal["zero_shot", "adapter", "lora", "full"]
@@ -198,6 +199,19 @@ class Domain:
         """The spectra (len(rows), n_pix) before noise and gaps, at the domain's resolution."""
         flux = spectra.flux[rows]
         return flux if self.resolution is None else lower_resolution(flux, spectra.instrument, self.resolution)
+
+
+def standard_domains(data: PairedSpectra, params: Params) -> dict[str, tuple[Domain, Domain]]:
+    """Pairs of domains to go from and to, by name: other corruptions, other gaps, more noise, lower resolution."""
+    usual = params.corruption
+    independent = usual.changed(gaps=usual.gaps.changed(model="independent"))
+    bright, faint = (mock(usual.changed(snr_min=snr, snr_max=snr)) for snr in (300.0, 30.0))
+    return {
+        "mock → extended mock": (Domain("from", mock(usual)), Domain("to", extended_corruption(data, params))),
+        "independent → detector gaps": (Domain("from", mock(independent)), Domain("to", mock(usual))),
+        "SNR 300 → 30": (Domain("from", bright), Domain("to", faint)),
+        "R = 2,700 → 1,500": (Domain("from", mock(usual)), Domain("to", mock(usual), 1500.0)),
+    }
 
 
 def train_on(

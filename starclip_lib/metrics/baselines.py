@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.linalg import svd
@@ -14,9 +15,11 @@ from sklearn.preprocessing import StandardScaler
 
 from starclip_lib.data.fitting import fit_spectrum
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
+from starclip_lib.data.labels import by_name
 from starclip_lib.data.selection import mock_stars
 from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
+from starclip_lib.metrics.probing import Scores
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.settings.params import Params
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
@@ -81,6 +84,26 @@ def raw_neighbours(train: Views, test: np.ndarray, n_neighbours: int = 16) -> np
     return fit.fit(train.x, train.labels).predict(test)
 
 
+def simple_methods(data: PairedSpectra, telescope: MockTelescope, seed: int) -> dict[str, np.ndarray]:
+    """Labels (test stars * n_views, 20) that simple methods read off the test stars' views, by name of the method.
+
+    They learn from two views each of at most 4,000 training stars, and choose by those of at most 500 validation stars.
+    """
+    few = replace(telescope, n_views=min(2, telescope.n_views))
+    parts = {"train": data.rows("train")[:4000], "val": data.rows("val")[:500]}
+    flat = {name: few.views(data.nirspec, rows).reshape(-1, data.nirspec.flux.shape[1]) for name, rows in parts.items()}
+    inputs = Inputs(flat["train"], data.nirspec.instrument)
+    train, val = (
+        Views(inputs(flat[name]), np.repeat(data.labels[rows], few.n_views, axis=0)) for name, rows in parts.items()
+    )
+    judged = inputs.of_views(data.nirspec, data.rows("test"), telescope)
+    return {
+        "ridge": ridge(train, val, judged),
+        "PCA + ridge": pca_ridge(train, judged, seed=seed),
+        "nearest spectra": raw_neighbours(train, judged),
+    }
+
+
 def least_squares_labels(
     flux: np.ndarray, snr: np.ndarray, instrument: Instrument, continuum_degree: int = 8
 ) -> np.ndarray:
@@ -94,6 +117,30 @@ def least_squares_labels(
         for f, i in zip(flux, ivar, strict=True)
     ]
     return np.array([fit.labels for fit in fits])
+
+
+def as_metrics(
+    scores: dict[str, Scores],
+    limits: dict[str, np.ndarray],
+    least_squares: dict[str, float],
+    by_snr: tuple[np.ndarray, np.ndarray],
+    retrieval: dict[str, Any],
+) -> dict[str, Any]:
+    """The section 'baselines' of metrics.json.
+
+    scores : of each method; limits : 'limit' of mock spectra and 'limit_extended', (20,) each
+    by_snr : SNR (n_bins,) and errors over the limit (n_bins, 20); retrieval : scores of 'cca' and 'ideal'
+    """
+    over = {name: by_name(np.array(list(score["rmse"].values())) / limits["limit"]) for name, score in scores.items()}
+    snr, ratios = by_snr
+    return {
+        "probing": scores,
+        **{name: by_name(values) for name, values in limits.items()},
+        "over_limit": over,
+        "least_squares": least_squares,
+        "by_snr": {"snr": snr.tolist(), "over_limit": ratios.tolist()},
+        "retrieval": retrieval,
+    }
 
 
 class CanonicalCorrelation:

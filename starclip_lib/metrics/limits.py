@@ -1,4 +1,4 @@
-"""How well any method could do: Cramer-Rao bounds of the labels, and the best possible matcher.
+"""How well any method could do: Fisher information and Cramer-Rao bounds of the labels.
 
 Information matrices are (20, 20), marginalised over continuum, velocity and, on request, line width, and in units of
 the labels' published spreads; `bounds` brings them back to K and dex.
@@ -6,14 +6,18 @@ the labels' published spreads; `bounds` brings them back to K and dex.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 
 from starclip_lib.data.emulator import Emulator
 from starclip_lib.data.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument
-from starclip_lib.data.labels import ASPCAP_ERROR, FE, LABELS, N_LABELS, PUBLISHED_SPREAD
-from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.data.labels import LABELS, N_LABELS, PUBLISHED_SPREAD
+from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
-from starclip_lib.metrics.retrieval import retrieval_scores
+from starclip_lib.transforms.corruptions import PaschenSubstitution
+from starclip_lib.transforms.views import MockTelescope
 
 
 def information(
@@ -138,94 +142,67 @@ def gap_cost(
     return np.median(ratios, axis=0)
 
 
-def catalogue_covariance(errors: np.ndarray = ASPCAP_ERROR) -> np.ndarray:
-    """Covariance of the catalogue's label errors, (20, 20) in K and dex: all [X/H] share the error of [Fe/H].
+@dataclass(frozen=True, eq=False)
+class SeenInformation:
+    """What the spectra of some stars, each with its own noise and gaps, tell about their labels.
 
-    errors : (20,) standard deviations
-    """
-    covariance = np.diag(errors**2)
-    for i in range(2, N_LABELS):
-        for j in range(2, N_LABELS):
-            if i != j:
-                covariance[i, j] = errors[FE] ** 2
-    return covariance
-
-
-class IdealMatcher:
-    """Matches label estimates of two instruments as well as can be: what no embedding can beat.
-
-    Each spectrum gives an unbiased estimate of its star's labels with the smallest covariance that is possible.  Two
-    spectra are compared by the Bayes factor of "one star" against "two stars of the population".
-
-    a, b : labels (n, 20) in K and dex of the stars behind each spectrum of an instrument, and their information
-        (n, 20, 20) as `information` gives it
-    extra : (20, 20) covariance in K and dex of what else differs between two spectra of one star (catalogue errors)
-    population : mean (20,) and covariance (20, 20) of the labels, in K and dex, taken as Gaussian
+    rows : (n,) of the stars in the data set; labels : (n, 20) in K and dex
+    information : (n, n_views, 20, 20) as `information` gives it; snr : (n, n_views) per pixel
     """
 
-    def __init__(
-        self,
-        a: tuple[np.ndarray, np.ndarray],
-        b: tuple[np.ndarray, np.ndarray],
-        extra: np.ndarray,
-        population: tuple[np.ndarray, np.ndarray],
-        rng: np.random.Generator,
-    ):
-        scale = np.outer(PUBLISHED_SPREAD, PUBLISHED_SPREAD)
-        self.mean, self.prior, self.extra = population[0] / PUBLISHED_SPREAD, population[1] / scale, extra / scale
-        # a hundred times the population's covariance stands for "unknown" where a spectrum holds no information
-        weak = np.linalg.inv(100 * self.prior)
-        self._sides = []
-        for labels, info in (a, b):
-            covariance = np.linalg.inv(info + weak)
-            noise = np.linalg.cholesky(covariance) @ rng.standard_normal((len(labels), N_LABELS, 1))
-            self._sides.append((labels / PUBLISHED_SPREAD + noise[..., 0], covariance))
+    rows: np.ndarray
+    labels: np.ndarray
+    information: np.ndarray
+    snr: np.ndarray
 
-        self._alone = [_log_normal(x, self.mean, self.prior + self.extra + c) for x, c in self._sides]
+    def first(self, n_stars: int) -> SeenInformation:
+        """Of the first stars only."""
+        return SeenInformation(*(array[:n_stars] for array in vars(self).values()))
 
-    def log_factor(self, query: int, backwards: bool = False) -> np.ndarray:
-        """Log Bayes factor (n,) of each spectrum of b with spectrum `query` of a (or of each of a with one of b)."""
-        (x, c_x), (y, c_y) = self._sides[::-1] if backwards else self._sides
-        gain = np.linalg.solve(self.prior + c_x[query], self.prior).T  # of a Kalman filter
-        posterior = self.mean + gain @ (x[query] - self.mean), self.prior - gain @ self.prior
-        return _log_normal(y, posterior[0], posterior[1] + self.extra + c_y) - self._alone[0 if backwards else 1]
+    def limit(self, instrument: Instrument, prior: np.ndarray) -> np.ndarray:
+        """Root mean square bound (20,) of all views of a star together, whose information adds up."""
+        return rms_bound(self.information.sum(axis=1), instrument, prior)
 
-    def ranks(
-        self, star_a: np.ndarray, star_b: np.ndarray, queries: np.ndarray | None = None, backwards: bool = False
-    ) -> np.ndarray:
-        """Rank of the first hit of some queries (all if None) among all spectra of the other instrument.
+    def by_snr(
+        self, error: np.ndarray, instrument: Instrument, prior: np.ndarray, n_bins: int = 4
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """RMSE over the limit, one view at a time, in equally filled bins of SNR.
 
-        star_a, star_b : identifiers of the spectra; queries : numbers of spectra of a (of b if `backwards`)
+        error : (n, n_views, 20) of a method, in K and dex
+        Returns the mean SNR (n_bins,) and the ratios (n_bins, 20).
         """
-        asked, candidates = (star_b, star_a) if backwards else (star_a, star_b)
-        queries = np.arange(len(asked)) if queries is None else queries
-        out = np.empty(len(queries))
-        for place, query in enumerate(queries):
-            found = self.log_factor(int(query), backwards)
-            out[place] = 1 + (found > found[candidates == asked[query]].max()).sum()
-        return out
+        snr, errors = self.snr.ravel(), error.reshape(-1, N_LABELS)
+        every = self.information.reshape(-1, N_LABELS, N_LABELS)
+        edges = np.quantile(snr, np.linspace(0, 1, n_bins + 1))
+        bins = [np.flatnonzero((snr >= low) & (snr <= high)) for low, high in pairwise(edges)]
+        ratios = [
+            np.sqrt((errors[rows] ** 2).mean(axis=0)) / rms_bound(every[rows], instrument, prior) for rows in bins
+        ]
+        return np.array([snr[rows].mean() for rows in bins]), np.array(ratios)
 
 
-def ideal_scores(
-    matcher: IdealMatcher, star_a: np.ndarray, star_b: np.ndarray, n_asked: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Retrieval scores from a to b and from b to a, of the spectra of the first `n_asked` stars of b among all.
+def seen_by(telescope: MockTelescope, data: PairedSpectra, rows: np.ndarray, emulator: Emulator) -> SeenInformation:
+    """What the views of a mock telescope tell; the lines of another star, where they are put in, tell nothing.
 
-    star_a, star_b : identifiers of the spectra.  Only some are asked for since pairs are compared one by one.
+    Raises DataError if a star lies outside the emulator's domain.
     """
-    asked = star_b[np.sort(np.unique(star_b, return_index=True)[1])[:n_asked]]
-    found = []
-    for queries, candidates, backwards in ((star_a, star_b, False), (star_b, star_a, True)):
-        ranks = matcher.ranks(star_a, star_b, np.flatnonzero(np.isin(queries, asked)), backwards)
-        found.append(retrieval_scores(ranks, len(candidates)))
-    return found[0], found[1]
+    labels = data.labels[rows].astype(np.float64)
+    seen, snr = telescope.views_and_snr(data.nirspec, rows)
+    for step in getattr(telescope.corruption, "steps", ()):
+        if isinstance(step, PaschenSubstitution):
+            seen[:, :, step.pixels] = data.nirspec.instrument.no_data
+    return SeenInformation(rows, labels, view_information(emulator, labels, seen, snr, data.nirspec.instrument), snr)
 
 
-def _log_normal(x: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Log density of Gaussians (n,), up to a constant: x (n, k), mean (k,), covariance (n, k, k)."""
-    factor = np.linalg.cholesky(covariance)
-    z = np.linalg.solve(factor, (x - mean)[..., None])[..., 0]
-    return -0.5 * (z**2).sum(axis=1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
+def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emulator: Emulator) -> SeenInformation:
+    """What the APOGEE spectra tell, with the noise that the data set keeps.
+
+    data : read with its inverse variances; otherwise : the SNR per pixel to take if it has none
+    """
+    labels = data.labels[rows].astype(np.float64)
+    snr = snr_from_ivar(data.apogee, rows, otherwise)[:, None]
+    flux = data.apogee.flux[rows][:, None]
+    return SeenInformation(rows, labels, view_information(emulator, labels, flux, snr, data.apogee.instrument), snr)
 
 
 def view_information(

@@ -6,7 +6,7 @@ Where we differ from the paper: a hit is decided by star id, candidates that tie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -105,6 +105,14 @@ def ranks_between(
     index = SimilarityIndex(candidates.z, candidates.star_id)
     exclude = np.arange(len(queries)) if exclude_self else None
     return index.first_hit_ranks(queries.z, queries.star_id, exclude, by_star)
+
+
+def scores_both_ways(a: str, b: str, embeddings: Mapping[str, Embeddings]) -> dict[str, dict[str, float | int]]:
+    """Retrieval scores between two kinds of spectra: 'a_to_b' and 'b_to_a', as `metrics.json` holds them."""
+    return {
+        f"{x}_to_{y}": retrieval_scores(ranks_between(embeddings[x], embeddings[y]), len(embeddings[y]))
+        for x, y in ((a, b), (b, a))
+    }
 
 
 def success_rate(ranks: np.ndarray, k: int) -> float:

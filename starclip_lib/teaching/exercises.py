@@ -165,6 +165,32 @@ EXERCISES = {
         "by how much does it exceed 2.6, in units of 0.2?",
         {0.2: "that is the distance in dex; divide by the uncertainty."},
     ),
+    "11.1": Exercise(
+        0.06,
+        "information adds up, and the bound is one over its root: 0.12 / √4.",
+        "four times the information; the bound goes as one over the square root.",
+        {0.03: "the bound goes with the square root of the information."},
+    ),
+    "11.2": Exercise(
+        500,
+        "a bound five times smaller needs a SNR five times higher, and twenty-five times the exposure.",
+        "the bound goes as one over the SNR.",
+        {2500.0: "that is how the exposure time grows; the SNR goes as its root."},
+    ),
+    "12.1": Exercise(
+        0.3,
+        "it answers with the population's mean and is wrong by the spread, unless other labels help it.",
+        "without any information, what would you answer, and how wrong would you be?",
+        {
+            0.0: "that would be perfect knowledge.",
+            math.inf: "that is the bound of an unbiased method, without a prior.",
+        },
+    ),
+    "12.2": Exercise(
+        False,
+        "the bound holds for unbiased methods; the network leans towards what is common.",
+        "for which kind of method does the bound hold?",
+    ),
     "13.1": Exercise(
         "undecided",
         "zero lies inside the interval. It does not say that they are equal either; more test stars would.",
@@ -179,17 +205,6 @@ EXERCISES = {
         "each place is as likely as any other for a partner drawn at random, and 50 of 1,000 are 5 %.",
         "the right star could be in any of the 1,000 places; how many of them are among the best 50?",
         {0.05: "as a fraction, yes; the question asks for per cent."},
-    ),
-    "11.1": Exercise(
-        0.06,
-        "information adds up, and the bound is one over its root: 0.12 / √4.",
-        "four times the information; the bound goes as one over the square root.",
-        {0.03: "the bound goes with the square root of the information."},
-    ),
-    "12.2": Exercise(
-        False,
-        "the bound holds for unbiased methods; the network leans towards what is common.",
-        "for which kind of method does the bound hold?",
     ),
     "14.1": Exercise(0.96, "r² is one minus the unexplained share.", "r² is the share that is explained."),
     "14.2": Exercise(

@@ -29,8 +29,8 @@ from starclip_lib.settings.training import EncoderParams, TrainParams
 from starclip_lib.training.batches import NewStars, Source, SpectrumSource
 from starclip_lib.training.devices import local_device, pick_device, pick_precision, rank
 from starclip_lib.training.loop import Trainer, Watch
-from starclip_lib.transforms.corruptions import Compose, normalisation, pretraining_corruption
-from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+from starclip_lib.transforms.corruptions import Compose, normalisation
+from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope, pretraining_telescope
 
 # Keys that make the random streams of the trainings independent of each other.
 _APOGEE, _NIRSPEC, _SUPERVISED, _EXTENDED, _STARCLIP, _MOCKSTARCLIP = range(1, 7)
@@ -118,8 +118,7 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
         )
     key = {"apogee": _APOGEE, "nirspec": _NIRSPEC}[instrument]
     recipe = _Recipe(path, params, key, f"{spectra.instrument.title} encoder", watch)
-    corruption = pretraining_corruption(params, instrument)
-    telescope = MockTelescope(corruption, params.corruption.n_views, params.seed) if corruption is not None else None
+    telescope = pretraining_telescope(params) if instrument == "nirspec" else None
     train: Source
     train, val = recipe.sources(spectra, rows, [scaler.transform(data.labels[part]) for part in rows], telescope)
     if emulated:
@@ -129,7 +128,7 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
             scaler,
             recipe.device,
             smoothing=settings.smoothing,
-            corruption=corruption,
+            corruption=None if telescope is None else telescope.corruption,
             seed=recipe.seed,
         )
     encoder = _fresh_encoder(spectra, rows[0], settings.encoder, recipe)

@@ -199,12 +199,3 @@ def reference_flux(data: PairedSpectra) -> torch.Tensor:
 def extended_corruption(data: PairedSpectra, params: Params) -> Corruption:
     """The extended mock of a run."""
     return extended_mock(params.corruption, reference_flux(data))
-
-
-def pretraining_corruption(params: Params, instrument: str) -> Corruption | None:
-    """What the spectra go through on which the 'apogee' or 'nirspec' encoder is pretrained, and judged."""
-    if instrument == "apogee":
-        return None
-    if params.pretrain.nirspec_input == "mock":
-        return mock(params.corruption)
-    return Compose(normalisation(params.corruption)) if params.corruption.continuum_spacing else None

@@ -13,7 +13,7 @@ from starclip_lib.data.instruments import MAD_PER_SIGMA
 from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.params import Params
-from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
+from starclip_lib.transforms.corruptions import Compose, Corruption, extended_corruption, mock, normalisation
 
 _BLOCK = 512  # rows that share a generator
 
@@ -73,6 +73,14 @@ def mock_telescope(params: Params, n_views: int | None = None) -> MockTelescope:
 def extended_telescope(data: PairedSpectra, params: Params, n_views: int | None = None) -> MockTelescope:
     """The same with the extended mock, all five corruptions."""
     return MockTelescope(extended_corruption(data, params), n_views or params.corruption.n_views, params.seed)
+
+
+def pretraining_telescope(params: Params, n_views: int | None = None) -> MockTelescope | None:
+    """What the NIRSpec encoder sees spectra through when it is pretrained, and judged; None if they are clean."""
+    if params.pretrain.nirspec_input == "mock":
+        return mock_telescope(params, n_views)
+    steps = normalisation(params.corruption)
+    return MockTelescope(Compose(steps), n_views or params.corruption.n_views, params.seed) if steps else None
 
 
 def measured_snr(clean: np.ndarray, corrupted: np.ndarray, no_data: float) -> np.ndarray:
