@@ -2,10 +2,12 @@
 # make test       set everything up and run all tests, notebooks included
 # make test-browser   run notebooks and the similarity browser in headless Chromium (installs it where apt can)
 # make lab        open the notebooks in JupyterLab
-# make notebooks  make the committed .ipynb from their .py sources
+# make notebooks  make the committed .ipynb from their .py sources (a default run and a small one: half an hour)
+# make coverage   run the unit tests and say which lines no test reaches
 # make pictures   make the pictures of the README (after make run; needs Chromium)
 # make bench      measure the throughput of the corruptions and of reading APOGEE files
-# make lint       check and format-check the code
+# make lint       check style, types and format of the code
+# make lock       renew lock.txt, the exact versions that everything is installed with
 # make clean      delete runs, reports and the virtual environment
 #
 # PARAMS=params/paper.yaml   another parameter file        SET="data.n_stars=1000 seed=3"   change settings
@@ -15,7 +17,7 @@ PYTHON ?= python3
 PARAMS ?= params/quick.yaml
 BIN := .venv/bin
 
-.PHONY: run test test-browser chromium lab notebooks pictures bench lint setup clean help
+.PHONY: run test test-browser chromium coverage lab notebooks pictures bench lint lock setup clean help
 
 run:
 	@echo "make run: set up .venv if needed, then run $(PARAMS) (two cores: a few minutes)"
@@ -25,8 +27,12 @@ run:
 test:
 	@echo "make test: set up .venv if needed, then check style and run all tests and notebooks (a few minutes)"
 	@$(MAKE) --silent --no-print-directory .venv/.ready
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	@$(BIN)/python -m pytest
+
+coverage: .venv/.ready
+	@$(BIN)/python -m pytest --cov=starclip_lib --cov-report=term-missing:skip-covered \
+	  --ignore=tests/test_notebooks.py
 
 chromium:
 	@for program in chromium chromium-browser google-chrome; do command -v $$program >/dev/null && exit 0; done; \
@@ -54,17 +60,22 @@ bench: .venv/.ready
 	@$(BIN)/python benchmarks/apogee_reading.py
 
 lint: .venv/.ready
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+lock:
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet --editable '.[test]'
+	@{ sed '/^[^#]/,$$d' lock.txt; .venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9]*$$//'; } > .lock.part
+	@mv .lock.part lock.txt && rm -rf .venv-lock
 
 setup: .venv/.ready
 
-.venv/.ready: pyproject.toml
+.venv/.ready: pyproject.toml lock.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is missing or older than 3.11; name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "setting up .venv: creating a virtual environment and installing packages (one to several minutes)"
 	@$(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo "error: no virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' || \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint lock.txt --editable '.[test]' || \
 	  { echo "error: the installation failed, see above; run the same command again when that is mended" >&2; exit 1; }
 	@touch .venv/.ready
 

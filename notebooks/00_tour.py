@@ -38,7 +38,6 @@ import torch
 import starclip_lib as starclip
 from starclip_lib import FE, figures
 from starclip_lib.metrics import probing, retrieval
-from starclip_lib.models import contrastive, embeddings
 from starclip_lib.training import recipes
 
 # %% tags=["parameters"]
@@ -91,7 +90,7 @@ for step in range(201):
     if step in (0, 20, 200):
         moments[f"after {step} rounds"] = (blue.detach().numpy().copy(), red.detach().numpy().copy())
     points.grad = None
-    contrastive.info_nce(blue, red, 8.0).backward()
+    starclip.info_nce(blue, red, 8.0).backward()
     points.data -= 0.3 * points.grad
 
 # %%
@@ -152,7 +151,7 @@ figures.similarity_matrices({name: blue @ red.T for name, (blue, red) in places.
 groups = {}
 for name, telescope in {"nirspec": noisy, "apogee": None}.items():
     z = starclip.run_encoder(after[name], getattr(data, name), np.arange(data.n_stars), telescope)
-    groups[name] = embeddings.as_embeddings(z, data.star_id, data.split)
+    groups[name] = starclip.as_embeddings(z, data.star_id, data.split)
 ranks = retrieval.ranks_between(groups["nirspec"].take("test"), groups["apogee"].take("test"))
 
 # %%

@@ -34,8 +34,7 @@ import numpy as np
 
 import starclip_lib as starclip
 from starclip_lib import FE, LABELS, LOGG, TEFF, figures
-from starclip_lib.evaluation import benchmark, clusters, pairs, probes, report, residuals, strata
-from starclip_lib.metrics.probing import average_views
+from starclip_lib.evaluation import benchmark, clusters, pairs, report, residuals, strata
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -61,10 +60,10 @@ before = benchmark.embed_unaligned(data, run.params, models)
 
 # %%
 probed = {
-    (f"{name} {state}", kind): benchmark.probe_views(kind, group[name], data, seed=run.params.seed)
+    (f"{name} {state}", kind): found
     for name in instruments
     for state, group in (("before", before), ("after", after))
-    for kind in probes.KINDS
+    for kind, found in benchmark.probe_with_all(group[name], data, seed=run.params.seed).items()
 }
 
 # %% [markdown]
@@ -82,11 +81,9 @@ benchmark.r2_table(probed, ("Teff", "logg", "Fe", "Mg"), **options)
 # next. Below is r² after alignment minus r² before it: where an interval excludes zero, alignment changed something.
 
 # %%
+all_probes = ("linear", "knn", "mlp")
 gains = {
-    name: {
-        kind: probed[f"{name} after", kind].gain_over(probed[f"{name} before", kind], **options)
-        for kind in probes.KINDS
-    }
+    name: {kind: probed[f"{name} after", kind].gain_over(probed[f"{name} before", kind], **options) for kind in kinds}
     for name in instruments
 }
 figure = figures.label_intervals(
@@ -184,7 +181,7 @@ figure
 
 # %%
 states = {state: probed[f"nirspec {state}", "linear"] for state in ("before", "after")}
-mean = {state: average_views(p.predicted, p.star_id) for state, p in states.items()}
+mean = {state: p.mean for state, p in states.items()}
 true = data.labels_of(mean["after"].star_id)
 errors = {state: predictions.labels - true for state, predictions in mean.items()}
 
@@ -275,7 +272,7 @@ run.save_metrics("evaluation.benchmark", report.benchmark_metrics(*found, **opti
 low, high = curves["NIRSpec → APOGEE, shuffled"][1:]
 tenth = pairs.PERCENTS.index(10.0)
 print("shuffled pairs are at chance:", low[tenth] < 0.1 < high[tenth])
-print("probes:", ", ".join(probes.KINDS), "· views judged:", sum(len(side) for side in test.values()))
+print("probes:", ", ".join(all_probes), "· views judged:", sum(len(side) for side in test.values()))
 
 # %% [markdown]
 # ## Exercises

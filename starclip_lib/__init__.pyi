@@ -17,6 +17,8 @@ from .data.spectra import SpectrumSet as SpectrumSet
 from .data.spectra import Star as Star
 from .errors import StarclipError as StarclipError
 from .models.checkpoint import Model as Model
+from .models.contrastive import info_nce as info_nce
+from .models.embeddings import as_embeddings as as_embeddings
 from .models.embeddings import predict_labels as predict_labels
 from .models.embeddings import run_encoder as run_encoder
 from .observed.files import read_spectra as read_spectra

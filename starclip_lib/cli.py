@@ -187,14 +187,10 @@ def _fetch_apogee(arguments: argparse.Namespace) -> None:
 
 def _import_original(arguments: argparse.Namespace) -> None:
     from starclip_lib.run import project_root
-    from starclip_lib.settings.params import Params
     from starclip_lib.surveys.original import import_original
 
     output = arguments.output or project_root(Path.cwd()) / "archive" / "original" / "original.h5"
-    defaults = Params()
-    data = import_original(
-        arguments.jwst, arguments.allstar, arguments.spectra, defaults.data.split, defaults.seed, say=_say
-    )
+    data = import_original(arguments.jwst, arguments.allstar, arguments.spectra, say=_say)
     data.write(output)
     _say(f"{os.path.relpath(output)} is ready, {data.n_stars:,} stars: starclip run params/original.yaml")
 

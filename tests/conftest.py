@@ -1,4 +1,4 @@
-"""Data shared by the tests: a small survey, made once."""
+"""Data shared by the tests: a small survey, made once, and a run of it that is complete."""
 
 from __future__ import annotations
 
@@ -10,49 +10,46 @@ import pytest
 import torch
 
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.models.embeddings import embed_all
 from starclip_lib.run import Run
 from starclip_lib.settings.params import Params, load_params
-from starclip_lib.surveys.simulate import simulate_survey
-from starclip_lib.training import recipes
+from starclip_lib.stages import STAGES
+from starclip_lib.surveys.curation import make_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="session")
-def survey() -> PairedSpectra:
-    return simulate_survey(160, seed=3)
+OVERRIDES = {"seed": 3, "data": {"n_stars": 160}, "mockstarclip": {"n_stars": 48}}
 
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    return load_params(ROOT / "params" / "small.yaml", {"mockstarclip": {"n_stars": 48}})
+    return load_params(ROOT / "params" / "small.yaml", OVERRIDES)
+
+
+@pytest.fixture(scope="session")
+def survey(params: Params) -> PairedSpectra:
+    """The stars of the run, with the inverse variances that a run does not read."""
+    return make_data_set(params.data, params.seed, ROOT)
+
+
+def empty_project(root: Path, params: Params) -> Run:
+    """A run of params/small.yaml in a project that has nothing else."""
+    for folder in ("notebooks", "params"):
+        (root / folder).mkdir()
+    params_file = shutil.copy(ROOT / "params" / "small.yaml", root / "params")
+    return Run(params, root, Path(params_file), OVERRIDES)
 
 
 @pytest.fixture
 def run(tmp_path: Path, params: Params) -> Run:
     """A run in an empty project."""
-    for folder in ("notebooks", "params"):
-        (tmp_path / folder).mkdir()
-    return Run(params, tmp_path)
+    return empty_project(tmp_path, params)
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, params: Params, survey: PairedSpectra) -> Run:
+def finished(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Run:
     """A run whose models have been trained for a moment; read it, or copy it (`trained`) to write."""
-    root = tmp_path_factory.mktemp("finished")
-    for folder in ("notebooks", "params"):
-        (root / folder).mkdir()
-    run = Run(params, root)
-    path = run.path
-    run.build("data.h5", survey.write)
-    for name in ("apogee", "nirspec"):
-        run.build(f"{name}.ckpt", lambda p, name=name: recipes.train_encoder(p, survey, params, name))
-    start = (path("nirspec.ckpt"), path("apogee.ckpt"))
-    run.build("starclip.ckpt", lambda p: recipes.train_starclip(p, survey, params, *start))
-    run.build("mockstarclip.ckpt", lambda p: recipes.train_mockstarclip(p, survey, params, path("starclip.ckpt")))
-    models = (path("starclip.ckpt"), path("mockstarclip.ckpt"))
-    run.build("embeddings.h5", lambda p: embed_all(p, survey, params, *models))
+    run = empty_project(tmp_path_factory.mktemp("finished"), params)
+    for file in STAGES:
+        run.build(file)
     return run
 
 
@@ -60,7 +57,7 @@ def finished(tmp_path_factory, params: Params, survey: PairedSpectra) -> Run:
 def trained(finished: Run, tmp_path: Path) -> Run:
     """A copy of the finished run in a project of its own."""
     shutil.copytree(finished.root, tmp_path, dirs_exist_ok=True)
-    return Run(finished.params, tmp_path)
+    return Run(finished.params, tmp_path, tmp_path / "params" / "small.yaml", OVERRIDES)
 
 
 @pytest.fixture

@@ -7,16 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from astropy.io import fits
+from apogee_files import catalogue, write_ap, write_aspcap
 from astropy.table import Table
 from conftest import ROOT
 
 from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.fitting import fit_spectrum
 from starclip_lib.data.instruments import APOGEE
-from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.limits import cramer_rao
 from starclip_lib.settings.data import DataParams
@@ -25,58 +24,14 @@ from starclip_lib.surveys.apogee import (
     catalogue_labels,
     read_all_star,
     read_ap_star,
+    read_apogee_folder,
     read_aspcap_star,
-    read_folder,
     select_giants,
 )
 from starclip_lib.surveys.simulate import simulate_survey
 
 REAL = ROOT.parent / "shared" / "apogee"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"real APOGEE files are not part of the project ({REAL})")
-GRID = {"CRVAL1": 4.179, "CDELT1": 6e-6, "CRPIX1": 1}
-
-
-def image(array: np.ndarray, **header: object) -> fits.ImageHDU:
-    return fits.ImageHDU(array, fits.Header({**GRID, **header}))
-
-
-def write_aspcap(path: Path, flux: np.ndarray, error: np.ndarray, **header: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    hdus = [fits.PrimaryHDU(), image(flux.astype(">f4"), **header), image(error.astype(">f4")), image(flux)]
-    fits.HDUList(hdus).writeto(path, overwrite=True)
-    return path
-
-
-def write_ap(path: Path, flux: np.ndarray, error: np.ndarray, bits: np.ndarray) -> Path:
-    hdus = [fits.PrimaryHDU(), image(flux, BUNIT="Flux (10^-17 erg/s/cm^2/Ang)"), image(error), image(bits)]
-    fits.HDUList(hdus).writeto(path, overwrite=True)
-    return path
-
-
-def catalogue(n: int = 60, seed: int = 2) -> pd.DataFrame:
-    """Rows that pass every cut."""
-    stars = simulate_survey(n, seed)
-    table = {
-        "APOGEE_ID": [f"2M{number:08d}+{number:07d}" for number in range(n)],
-        "TELESCOPE": ["apo25m", "lco25m"] * (n // 2),
-        "FIELD": ["000+02", "N6791-RV_MGA"] * (n // 2),
-        "SNR": np.linspace(210, 900, n),
-        "VSCATTER": np.full(n, 0.1),
-        "TEFF": stars.labels[:, TEFF],
-        "TEFF_ERR": stars.label_errors[:, TEFF],
-        "LOGG": stars.labels[:, LOGG],
-        "LOGG_ERR": stars.label_errors[:, LOGG],
-        "FE_H": stars.labels[:, FE],
-        "FE_H_ERR": np.full(n, 0.01),
-    }
-    for column, element in enumerate(ELEMENTS, start=2):
-        if element != "Fe":
-            table[f"{element.upper()}_FE"] = stars.labels[:, column] - stars.labels[:, FE]
-            table[f"{element.upper()}_FE_ERR"] = np.full(n, 0.02)
-    frame = pd.DataFrame(table)
-    for name in set(CATALOGUE_COLUMNS) - set(frame):
-        frame[name] = np.zeros(n, np.int32)
-    return frame[list(CATALOGUE_COLUMNS)]
 
 
 def test_labels_are_sums_and_errors_add_in_quadrature() -> None:
@@ -216,7 +171,7 @@ def test_ap_star_reader_refuses_aspcap_stars(tmp_path: Path) -> None:
 
 def test_a_folder_without_spectra(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file in it is named aspcapStar\*\.fits"):
-        read_folder(tmp_path)
+        read_apogee_folder(tmp_path)
 
 
 def test_fit_finds_the_labels_of_emulated_spectra(rng: np.random.Generator) -> None:
@@ -277,7 +232,7 @@ def test_real_ap_stars(name: str) -> None:
 def test_emulator_fits_a_real_giant(tmp_path: Path) -> None:
     """2M16333217+3942519: the survey's radial-velocity template has 4500 K, log g 2.0, [Fe/H] -0.5."""
     shutil.copy(REAL / "apStar-onevisit-2M16333217+3942519.fits", tmp_path)
-    (star,) = read_folder(tmp_path)
+    (star,) = read_apogee_folder(tmp_path)
     fit = fit_spectrum(star.flux, star.ivar, APOGEE)
     assert fit.rms < 0.03
     assert abs(fit.labels[TEFF] - 4500) < 150

@@ -10,14 +10,12 @@ from starclip_lib.data.labels import ASPCAP_ERROR, FE, LABELS, PUBLISHED_SPREAD
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.atlas import principal_components, thin, umap_map
+from starclip_lib.metrics.ideal import IdealMatcher, catalogue_covariance, ideal_scores
 from starclip_lib.metrics.limits import (
-    IdealMatcher,
     _nuisances,
     bounds,
-    catalogue_covariance,
     cramer_rao,
     gap_cost,
-    ideal_scores,
     information,
     information_density,
     median_bound,

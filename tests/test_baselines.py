@@ -14,7 +14,7 @@ from starclip_lib.metrics.baselines import CanonicalCorrelation, Inputs, Views
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import observed_views
+from starclip_lib.transforms.views import MockTelescope
 
 
 def test_missing_pixels_are_at_the_mean(rng: np.random.Generator) -> None:
@@ -81,7 +81,7 @@ def test_several_views_of_a_star_count_as_so_many_pairs(rng: np.random.Generator
 
 
 def test_linear_alignment_finds_more_partners_than_chance(survey: PairedSpectra) -> None:
-    found = baselines.align_linearly(survey, mock(CorruptionParams()), 2, seed=1)
+    found = baselines.align_linearly(survey, MockTelescope(mock(CorruptionParams()), 2, seed=1))
     n = len(survey.rows("test"))
     assert (len(found["nirspec"]), len(found["apogee"])) == (2 * n, n)
     assert (ranks_between(found["nirspec"], found["apogee"]) == 1).mean() > 5 / n
@@ -89,12 +89,12 @@ def test_linear_alignment_finds_more_partners_than_chance(survey: PairedSpectra)
 
 def test_views_at_once_are_the_views_one_by_one(survey: PairedSpectra) -> None:
     rows = np.array([3, 70, 9])
-    views = observed_views(survey.nirspec.flux, rows, mock(CorruptionParams()), 2, 7)
+    telescope = MockTelescope(mock(CorruptionParams()), 2, seed=7)
+    views = telescope.views(survey.nirspec, rows)
     assert views.shape == (3, 2, NIRSPEC.n_pix)
-    alone = observed_views(survey.nirspec.flux, rows[1:2], mock(CorruptionParams()), 2, 7)
-    np.testing.assert_array_equal(views[1:2], alone)
+    np.testing.assert_array_equal(views[1:2], telescope.views(survey.nirspec, rows[1:2]))
     inputs = Inputs(views[:, 0], NIRSPEC)
-    every = inputs.of_views(survey.nirspec.flux, rows, mock(CorruptionParams()), 2, 7)
+    every = inputs.of_views(survey.nirspec, rows, telescope)
     np.testing.assert_array_equal(every, inputs(views.reshape(6, -1)))
     assert (
         np.abs(default_emulator()(survey.labels[rows].astype(float), NIRSPEC) - survey.nirspec.flux[rows]).max() < 1e-3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 from scipy.stats import multivariate_normal
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
@@ -19,8 +20,6 @@ from starclip_lib.models.contrastive import partner_first
 from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.settings.params import load_params
 from starclip_lib.settings.training import EncoderParams
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture

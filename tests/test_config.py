@@ -23,7 +23,7 @@ def test_every_parameter_file_of_the_project_is_valid(path: Path) -> None:
 def test_only_what_is_named_differs_from_the_defaults(tmp_path: Path) -> None:
     params = load_params(write(tmp_path, "starclip:\n  train:\n    learning_rate: 1e-3\n"))
     assert params.starclip.train.learning_rate == 1e-3
-    assert params.model_copy(update={"name": "quick", "starclip": Params().starclip}) == Params()
+    assert params.changed(name="quick", starclip=Params().starclip) == Params()
 
 
 def test_overrides_go_through_the_same_checks_and_keep_what_they_do_not_name(tmp_path: Path) -> None:

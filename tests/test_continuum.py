@@ -77,5 +77,5 @@ def test_the_corruptions_end_with_it_if_so_set(survey) -> None:
     flux = torch.from_numpy(survey.nirspec.flux[:8])
     plain = CorruptionParams()
     kept = mock(plain)(flux, torch.Generator().manual_seed(1))
-    divided = mock(plain.model_copy(update={"continuum_spacing": 150.0}))(flux, torch.Generator().manual_seed(1))
+    divided = mock(plain.changed(continuum_spacing=150.0))(flux, torch.Generator().manual_seed(1))
     torch.testing.assert_close(divided, PseudoContinuum(150).normalise(kept), atol=2e-4, rtol=0)

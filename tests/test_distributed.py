@@ -23,7 +23,7 @@ from starclip_lib.run import Run
 from starclip_lib.settings.training import AlignParams, EncoderParams, TrainParams
 from starclip_lib.training.batches import SpectrumSource
 from starclip_lib.training.devices import session, share, wrapped
-from starclip_lib.training.loop import align
+from starclip_lib.training.loop import Trainer
 
 CPU = torch.device("cpu")
 SMALL = EncoderParams(width=16, depth=1)
@@ -51,12 +51,11 @@ def gradients(net: torch.nn.Module, *inputs: torch.Tensor) -> tuple[float, dict[
 
 def train(data: PairedSpectra) -> StarCLIP:
     whole = model(data)
-    sources = [
-        (SpectrumSource(data.nirspec.flux, rows, CPU), SpectrumSource(data.apogee.flux, rows, CPU))
-        for rows in (np.arange(80), np.arange(80, 110))
-    ]
-    labels = [np.zeros((n, 20), np.float32) for n in (80, 30)]
-    align(whole, *sources, *labels, seed=4)
+    pairs = []
+    for rows in (np.arange(80), np.arange(80, 110)):
+        labels = np.zeros((len(rows), 20), np.float32)
+        pairs.append([SpectrumSource(spectra, rows, labels, CPU) for spectra in (data.nirspec, data.apogee)])
+    Trainer(SETTINGS.train, seed=4).align(whole, *pairs)
     return whole
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from apogee_files import catalogue, write_aspcap
 from archive_server import Archive, serve
 from astropy.table import Table
-from test_apogee import catalogue, write_aspcap
 
 from starclip_lib.cli import main
 from starclip_lib.data.emulator import default_emulator
@@ -22,8 +22,9 @@ from starclip_lib.errors import DataError
 from starclip_lib.run import Run
 from starclip_lib.settings.data import ArchiveParams, DataParams
 from starclip_lib.settings.params import Params
+from starclip_lib.surveys.apogee import real_examples
 from starclip_lib.surveys.apogee_dr17 import fetch_apogee
-from starclip_lib.surveys.curation import make_data_set, real_examples
+from starclip_lib.surveys.curation import make_data_set
 from starclip_lib.surveys.download import Downloader, Missing, Unreachable
 
 N = 48
@@ -182,12 +183,12 @@ def test_the_data_set_is_rebuilt_from_the_archive(survey_archive: Archive, tmp_p
     fetch_apogee(settings(survey_archive), 7, tmp_path, said.append)  # only the missing one is asked for again
     assert survey_archive.requests.total() == before + 1
 
-    drawn = make_data_set(settings(survey_archive).model_copy(update={"n_stars": 40}), 3, tmp_path)
+    drawn = make_data_set(settings(survey_archive).changed(n_stars=40), 3, tmp_path)
     assert drawn.n_stars == 40
     assert drawn.split_counts() == {"train": 25, "val": 5, "test": 10}
     assert len(real_examples(settings(survey_archive), tmp_path, drawn)) == 3
     with pytest.raises(DataError, match="n_stars is 60, but only 47 stars pass the cuts"):
-        make_data_set(settings(survey_archive).model_copy(update={"n_stars": 60}), 3, tmp_path)
+        make_data_set(settings(survey_archive).changed(n_stars=60), 3, tmp_path)
 
 
 def test_failed_spectra_stop_the_data_set_unless_told_otherwise(survey_archive: Archive, tmp_path: Path) -> None:

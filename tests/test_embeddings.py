@@ -13,6 +13,7 @@ from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.embeddings import (
     as_embeddings,
+    encode,
     join,
     predict_labels,
     read_embeddings,
@@ -22,7 +23,7 @@ from starclip_lib.models.embeddings import (
 from starclip_lib.models.encoders import make_encoder
 from starclip_lib.settings.training import CorruptionParams, EncoderParams
 from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import corrupted_views
+from starclip_lib.transforms.views import MockTelescope
 
 
 @pytest.fixture
@@ -32,11 +33,11 @@ def encoder():
 
 def test_every_view_of_every_row_lands_in_its_place(survey, encoder) -> None:
     rows = np.array([140, 2, 60])
-    corruption = mock(CorruptionParams())
-    z = run_encoder(encoder, survey.nirspec.flux, rows, corruption=corruption, n_views=3, seed=9)
+    telescope = MockTelescope(mock(CorruptionParams()), 3, seed=9)
+    z = run_encoder(encoder, survey.nirspec, rows, telescope)
     assert z.shape == (3, 3, 21)
     np.testing.assert_allclose(np.linalg.norm(z, axis=2), 1, rtol=1e-5)
-    for place, view, batch in corrupted_views(survey.nirspec.flux, rows, corruption, 3, 9):
+    for place, view, batch in telescope.blocks(survey.nirspec, rows):
         with torch.no_grad():
             np.testing.assert_allclose(z[place, view], encoder.embed(batch).numpy(), atol=1e-6)
 
@@ -52,7 +53,17 @@ def test_predicted_labels_are_in_kelvin_and_dex(survey, encoder) -> None:
 
 def test_no_rows_is_an_error(survey, encoder) -> None:
     with pytest.raises(DataError, match="there is no star"):
-        run_encoder(encoder, survey.nirspec.flux, np.array([], int))
+        run_encoder(encoder, survey.nirspec, np.array([], int))
+
+
+def test_plain_spectra_are_encoded_as_those_of_a_data_set(survey, encoder, monkeypatch) -> None:
+    monkeypatch.setattr("starclip_lib.models.embeddings._BLOCK", 3)
+    rows = np.arange(10, 17)
+    for output, dim in (("embedding", 21), ("labels", 20)):
+        expected = run_encoder(encoder, survey.nirspec, rows, output=output)[:, 0]
+        found = encode(encoder, survey.nirspec.flux[rows], output)
+        assert found.shape == (7, dim)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_file_round_trip_and_selection(tmp_path: Path, rng: np.random.Generator) -> None:

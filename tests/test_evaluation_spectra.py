@@ -5,10 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.labels import label_index
 from starclip_lib.errors import DataError
-from starclip_lib.evaluation.anomalies import ResidualScore, add_emission_line, detection_rate
-from starclip_lib.evaluation.decoders import Decoder, SpectrumBasis, filled, regions, spectrum_scores
+from starclip_lib.evaluation.anomalies import Observatory, ResidualScore, add_emission_line, detection_rate, stripped
+from starclip_lib.evaluation.decoders import (
+    Decoder,
+    SpectrumBasis,
+    filled,
+    regions,
+    spectrum_scores,
+    view_coefficients,
+)
+from starclip_lib.run import Run
+from starclip_lib.transforms.views import mock_telescope
 
 
 def low_rank_spectra(rng: np.random.Generator, n: int, rank: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +44,15 @@ def test_missing_pixels_do_not_enter_the_components(rng: np.random.Generator) ->
     again = basis.spectra(basis.coefficients(flux, APOGEE.no_data))
     assert np.isnan(again[:, :500]).all()
     np.testing.assert_allclose(again[1:, 500:], flux[1:, 500:], atol=2e-3)
+
+
+def test_coefficients_of_views_are_those_of_each_view(finished: Run, rng: np.random.Generator) -> None:
+    data, telescope = finished.data, mock_telescope(finished.params)
+    basis = SpectrumBasis.fit(data.nirspec.flux[data.rows("train")], NIRSPEC.no_data, n_components=5)
+    rows = np.array([40, 3])
+    found = view_coefficients(basis, data.nirspec, rows, telescope)
+    views = telescope.views(data.nirspec, rows).reshape(-1, NIRSPEC.n_pix)
+    np.testing.assert_allclose(found, basis.coefficients(views, NIRSPEC.no_data), atol=1e-5)
 
 
 def test_too_few_spectra_for_the_components_are_refused(rng: np.random.Generator) -> None:
@@ -104,6 +124,28 @@ def test_a_usual_error_of_the_decoder_is_no_anomaly(rng: np.random.Generator) ->
     score = ResidualScore(observed[:200], predicted[:200], NIRSPEC)
     z = score(observed[200:], predicted[200:])
     np.testing.assert_allclose(z["chi2"].mean(), 1, atol=0.05)
+
+
+def test_the_observatory_changes_nothing_but_what_is_planted(finished: Run) -> None:
+    data, model = finished.data, finished.model("starclip")
+    nirspec, apogee = (finished.embeddings(f"starclip/{name}") for name in ("nirspec", "apogee"))
+    observatory = Observatory(data, model.encoders["nirspec"], apogee, mock_telescope(finished.params))
+    rows = data.rows("test")[:3]
+    pairs = observatory.pairs(data.nirspec.flux, rows)
+    np.testing.assert_allclose(pairs.z_nirspec, nirspec.of_view(0).z[rows], atol=1e-6)
+    np.testing.assert_array_equal(pairs.z_apogee, apogee.z[rows])
+    np.testing.assert_array_equal(observatory.pairs(data.nirspec.flux, rows, rows[::-1]).z_apogee, apogee.z[rows[::-1]])
+    possible, flux = stripped(data, rows, "Mg", 0.2, default_emulator())
+    planted = observatory.look(flux, possible)
+    normal = observatory.look(data.nirspec.flux, possible)
+    labels = data.labels[possible].astype(float)
+    labels[:, label_index("Mg")] -= 0.2
+    change = default_emulator()(labels, NIRSPEC) - data.nirspec.flux[possible]
+    seen = normal != NIRSPEC.no_data
+    assert len(possible)
+    np.testing.assert_allclose((planted - normal)[seen], change[seen], atol=1e-5)
+    with pytest.raises(ValueError, match="must be those of all stars of the data set, in their order"):
+        Observatory(data, model.encoders["nirspec"], apogee.take("test"), mock_telescope(finished.params))
 
 
 def test_detection_rate_at_given_false_alarms(rng: np.random.Generator) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import r2_score
 
 from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
-from starclip_lib.evaluation import clusters, pairs, probes, residuals, strata
+from starclip_lib.evaluation import benchmark, clusters, pairs, probes, residuals, strata
 from starclip_lib.evaluation.resampling import (
     Interval,
     bootstrap,
@@ -20,8 +23,10 @@ from starclip_lib.evaluation.resampling import (
     r2_statistic,
     star_weights,
 )
-from starclip_lib.models.embeddings import Embeddings
-from starclip_lib.transforms.views import measured_snr
+from starclip_lib.models.embeddings import Embeddings, as_embeddings
+from starclip_lib.settings.training import CorruptionParams
+from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import MockTelescope, measured_snr
 
 
 def test_weights_are_draws_of_whole_stars() -> None:
@@ -110,8 +115,8 @@ def test_stars_are_numbered_by_name() -> None:
 def test_linear_and_neighbour_probes_match_their_definitions(rng: np.random.Generator) -> None:
     z, new = rng.normal(size=(80, 3)), rng.normal(size=(10, 3))
     labels = z @ rng.normal(size=(3, 2)) + 5
-    np.testing.assert_allclose(probes.fit_probe("linear", z, labels).predict(z), labels, atol=1e-10)
-    knn = probes.fit_probe("knn", z, labels, neighbours=1)
+    np.testing.assert_allclose(probes.fit_regressor("linear", z, labels).predict(z), labels, atol=1e-10)
+    knn = probes.fit_regressor("knn", z, labels, neighbours=1)
     scaled = (new - z.mean(0)) / z.std(0), (z - z.mean(0)) / z.std(0)
     nearest = np.linalg.norm(scaled[0][:, None] - scaled[1], axis=2).argmin(axis=1)
     np.testing.assert_allclose(knn.predict(new), labels[nearest])
@@ -121,7 +126,7 @@ def test_only_the_network_reads_what_is_not_linear(rng: np.random.Generator) -> 
     z = rng.normal(size=(2000, 2))
     labels = np.stack([np.abs(z[:, 0]), z[:, 1]], axis=1)
     scores = {
-        kind: r2_score(labels[1500:, 0], probes.fit_probe(kind, z[:1500], labels[:1500]).predict(z[1500:])[:, 0])
+        kind: r2_score(labels[1500:, 0], probes.fit_regressor(kind, z[:1500], labels[:1500]).predict(z[1500:])[:, 0])
         for kind in probes.KINDS
     }
     assert scores["linear"] < 0.1
@@ -130,7 +135,21 @@ def test_only_the_network_reads_what_is_not_linear(rng: np.random.Generator) -> 
 
 def test_a_probe_needs_enough_spectra(rng: np.random.Generator) -> None:
     with pytest.raises(DataError, match="'linear' on 21 dimensions needs at least 23 spectra, not 20"):
-        probes.fit_probe("linear", rng.normal(size=(20, 21)), np.zeros((20, 2)))
+        probes.fit_regressor("linear", rng.normal(size=(20, 21)), np.zeros((20, 2)))
+
+
+def test_views_are_probed_star_by_star(survey: PairedSpectra, rng: np.random.Generator) -> None:
+    """The views' vectors are the labels, turned and shifted: a linear probe reads them without error."""
+    turn = np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    z = ((survey.labels - survey.labels.mean(0)) / survey.labels.std(0) @ turn + 3)[:, None]
+    every = as_embeddings(np.repeat(z, 2, axis=1), survey.star_id, survey.split)
+    probed = benchmark.probe_views("linear", every, survey)
+    assert probed.star_id.tolist() == np.repeat(survey.star_id[survey.rows("test")], 2).tolist()
+    np.testing.assert_array_equal(probed.true, survey.labels_of(probed.star_id))
+    np.testing.assert_allclose(probed.error / survey.labels.std(0), 0, atol=1e-4)
+    np.testing.assert_allclose(probed.train_r2, 1)
+    with pytest.raises(DataError, match="no training or no test stars"):
+        benchmark.probe_views("linear", every.take("train", "val"), survey)
 
 
 def blobs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -174,6 +193,16 @@ def test_noise_and_gap_are_measured_back(rng: np.random.Generator) -> None:
     start = strata.gap_start(seen, NIRSPEC.wavelength, NIRSPEC.no_data)
     np.testing.assert_allclose(start[:3], NIRSPEC.wavelength[3000])
     assert np.isnan(start[3])
+
+
+def test_conditions_of_views_are_those_of_each_view(survey: PairedSpectra) -> None:
+    telescope, rows = MockTelescope(mock(CorruptionParams()), 2, seed=5), np.array([33, 4, 90])
+    snr, gap = strata.view_conditions(survey.nirspec, rows, telescope)
+    views, expected = telescope.views_and_snr(survey.nirspec, rows)
+    np.testing.assert_allclose(snr, expected, rtol=1e-6)
+    for view in range(2):
+        start = strata.gap_start(views[:, view], NIRSPEC.wavelength, NIRSPEC.no_data)
+        np.testing.assert_array_equal(gap[:, view], start)
 
 
 def test_crowded_places_have_more_neighbours(rng: np.random.Generator) -> None:
@@ -235,10 +264,15 @@ def random_pairs(rng: np.random.Generator, n: int = 300, views: int = 2) -> tupl
     return a, Embeddings(z.copy(), star, np.zeros(n, int), np.zeros(n))
 
 
-def test_top_percent_of_a_random_order_is_the_percentage() -> None:
-    ranks = np.arange(1, 51).astype(float)  # every place once
-    np.testing.assert_allclose(pairs.top_percent_accuracy(ranks, 50), np.array(pairs.PERCENTS) / 100)
-    assert pairs.top_percent_accuracy(np.ones(3), 50, (2.0, 1.0)).tolist() == [1, 0.5]
+def test_top_percent_of_queries_at_every_place_is_the_percentage() -> None:
+    """Fifty candidates on an arc, and one query at its end for each: their ranks are 1 to 50."""
+    angle = np.linspace(0, 1.5, 50)
+    z, star = np.stack([np.cos(angle), np.sin(angle)], axis=1), np.array([f"s{i:02d}" for i in range(50)])
+    candidates = Embeddings(z, star, np.zeros(50, int), np.zeros(50))
+    queries = replace(candidates, z=np.repeat(z[:1], 50, axis=0))
+    np.testing.assert_allclose(pairs.top_percent_curve(queries, candidates)[0], np.array(pairs.PERCENTS) / 100)
+    first = pairs.top_percent_curve(candidates, candidates, percents=(2.0, 1.0))[0]  # half a candidate counts half
+    assert first.tolist() == [1, 0.5]
 
 
 def test_shuffled_pairs_are_at_chance_and_true_ones_are_not(rng: np.random.Generator) -> None:

@@ -15,6 +15,7 @@ from starclip_lib.errors import DataError
 from starclip_lib.evaluation import ablation, transfer
 from starclip_lib.evaluation.scaling import error_at, fit_power_law
 from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import AlignParams, CorruptionParams, EncoderParams, TrainParams
 from starclip_lib.training.batches import SpectrumSource
 from starclip_lib.transforms.corruptions import mock
@@ -98,8 +99,9 @@ def test_lower_resolution_widens_a_line_to_what_it_should_be() -> None:
         transfer.lower_resolution(line, NIRSPEC, 5000)
 
 
-def pair_sources(survey: PairedSpectra, rows: np.ndarray) -> ablation.Sources:
-    return SpectrumSource(survey.nirspec.flux, rows, CPU), SpectrumSource(survey.apogee.flux, rows, CPU)
+def pair_sources(survey: PairedSpectra, rows: np.ndarray) -> tuple[SpectrumSource, SpectrumSource]:
+    no_labels = np.zeros((len(rows), 20), np.float32)
+    return tuple(SpectrumSource(spectra, rows, no_labels, CPU) for spectra in (survey.nirspec, survey.apogee))
 
 
 @pytest.fixture
@@ -136,13 +138,43 @@ def test_shuffled_pairs_teach_nothing(survey: PairedSpectra, two_encoders: tuple
     assert losses["full"] < np.log(40) - 0.6
 
 
-def test_scaling_does_not_make_do_with_fewer_stars(survey: PairedSpectra) -> None:
+def test_the_error_at_a_size_is_the_mean_rmse_of_a_network_of_so_many_stars(survey: PairedSpectra) -> None:
+    """Four steps on a batch of all 40 stars are four epochs; the RMSE is written out label by label."""
     rows = tuple(survey.rows(split) for split in ("train", "val", "test"))
     labels = LabelScaler.fit(survey.labels).transform(survey.labels)
-    options = {"corruption": mock(CorruptionParams()), "steps": 4, "seed": 1}
-    assert 0.3 < error_at(40, 16, survey.nirspec, rows, labels, **options) < 3
+    corruption = mock(CorruptionParams())
+    options = {"corruption": corruption, "steps": 4, "seed": 1}
+    found = error_at(40, 16, survey.nirspec, rows, labels, **options)
+    chosen = np.sort(np.random.default_rng([1, 40]).permutation(rows[0])[:40])
+    net = transfer.train_on(
+        transfer.Domain("40 stars", corruption),
+        survey.nirspec,
+        (chosen, rows[1]),
+        labels,
+        EncoderParams(width=16),
+        TrainParams(epochs=4, batch_size=40),
+        seed=1,
+    )
+    seen = corruption(torch.from_numpy(survey.nirspec.flux[rows[2]]), seeded("cpu", 1))
+    with torch.no_grad():
+        error = net(seen).numpy() - labels[rows[2]]
+    assert found == pytest.approx(sum(np.sqrt(np.mean(column**2)) for column in error.T) / 20, rel=1e-5)
+    longer = error_at(40, 16, survey.nirspec, rows, labels, **{**options, "steps": 60})
+    assert longer < found - 0.1
     with pytest.raises(ValueError, match="900 training stars were asked for, but there are 100"):
         error_at(900, 16, survey.nirspec, rows, labels, **options)
+
+
+def test_a_domain_smooths_before_it_corrupts(survey: PairedSpectra) -> None:
+    rows, corruption = np.array([5, 2]), mock(CorruptionParams())
+    for resolution, clean in (
+        (None, survey.nirspec.flux[rows]),
+        (1500.0, transfer.lower_resolution(survey.nirspec.flux[rows], NIRSPEC, 1500.0)),
+    ):
+        domain = transfer.Domain("mine", corruption, resolution)
+        np.testing.assert_array_equal(domain.clean(survey.nirspec, rows), clean)
+        expected = corruption(torch.from_numpy(clean), seeded("cpu", 8)).numpy()
+        np.testing.assert_array_equal(domain.observe(survey.nirspec, rows, 8), expected)
 
 
 def test_a_power_law_is_recovered_with_its_uncertainty(rng: np.random.Generator) -> None:

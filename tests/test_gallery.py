@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_nirspec import observe, table, write
+from nirspec_files import spec1d_bytes
 
 from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.retrieval import SimilarityIndex
-from starclip_lib.models.embeddings import read_embeddings
-from starclip_lib.widgets.gallery import EXTENDED, SPACES, Gallery
+from starclip_lib.models.embeddings import encode
+from starclip_lib.run import Run
+from starclip_lib.widgets.gallery import Gallery
+from starclip_lib.widgets.spaces import EXTENDED, NEEDED, SPACES, Spaces
 
 
 @pytest.fixture(scope="module")
@@ -20,19 +22,13 @@ def gallery(finished) -> Gallery:
     return Gallery(finished)
 
 
-def fits_file(path: Path, flux: np.ndarray, rng: np.random.Generator) -> bytes:
-    write(path, table("SPAT1-SLIT1-MSC01", *observe(flux, 20.0, rng)))
-    return path.read_bytes()
-
-
 def test_vectors_are_those_of_the_embeddings_file(gallery: Gallery, finished) -> None:
-    path = finished.path("embeddings.h5")
     for side, group in (("NIRSpec", "nirspec"), ("APOGEE", "apogee")):
-        known = read_embeddings(path, f"starclip/{group}").of_view(0)
-        np.testing.assert_allclose(gallery.space("StarCLIP")[side].z, known.z, atol=2e-5)
-    few = read_embeddings(path, "mockstarclip/extended").of_view(0)
-    rows = [gallery.row(star) for star in few.star_id]
-    np.testing.assert_allclose(gallery.space("MockStarCLIP")[EXTENDED].z[rows], few.z, atol=2e-5)
+        known = finished.embeddings(f"starclip/{group}").of_view(0)
+        np.testing.assert_allclose(gallery.space("StarCLIP")[side].index.z, known.z, atol=2e-5)
+    few = finished.embeddings("mockstarclip/extended").of_view(0)
+    rows = [gallery.data.row(star) for star in few.star_id]
+    np.testing.assert_allclose(gallery.space("MockStarCLIP")[EXTENDED].index.z[rows], few.z, atol=2e-5)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -42,7 +38,7 @@ def test_neighbours_are_those_of_the_exact_search(gallery: Gallery, space: str) 
     query = gallery.star(space, first.title, rows[3])
     other = np.delete(rows, 3)
     for side, among in ((first, other), (second, rows)):  # no spectrum finds itself, but its partner may be found
-        place, cosine = SimilarityIndex(side.z[among], gallery.data.star_id[among]).search(query.z[None], 6)
+        place, cosine = SimilarityIndex(side.index.z[among], gallery.data.star_id[among]).search(query.z[None], 6)
         found = gallery.search(space, query, 6, [side.title], rows)
         np.testing.assert_array_equal(found.row, among[place[0]])
         np.testing.assert_allclose(found.table["cosine"], cosine[0], atol=6e-5)
@@ -63,12 +59,12 @@ def test_the_table_has_label_differences(gallery: Gallery) -> None:
 
 def test_the_map_is_the_projection_on_the_first_two_axes(gallery: Gallery) -> None:
     places = gallery.places("StarCLIP", "PCA")
-    z = np.concatenate([side.z for side in gallery.space("StarCLIP").values()])
+    z = np.concatenate([side.index.z for side in gallery.space("StarCLIP").values()])
     axes = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)[2][:2]
     xy = (z - z.mean(axis=0)) @ axes.T
     np.testing.assert_allclose(np.abs(np.concatenate(list(places.values()))), np.abs(xy), atol=1e-3)
     side = gallery.space("StarCLIP")["APOGEE"]
-    np.testing.assert_allclose(gallery.place("StarCLIP", "PCA", 3 * side.z[5]), places["APOGEE"][5], atol=1e-5)
+    np.testing.assert_allclose(gallery.place("StarCLIP", "PCA", 3 * side.index.z[5]), places["APOGEE"][5], atol=1e-5)
 
 
 def test_a_star_with_given_labels(gallery: Gallery) -> None:
@@ -80,7 +76,7 @@ def test_a_star_with_given_labels(gallery: Gallery) -> None:
 def test_an_uploaded_spectrum_becomes_a_query(finished, tmp_path: Path, rng: np.random.Generator) -> None:
     gallery = Gallery(finished)
     star = gallery.rows(test_only=True)[2]
-    content = fits_file(tmp_path / "spec1d_one.fits", gallery.data.nirspec.flux[star], rng)
+    content = spec1d_bytes(tmp_path / "spec1d_one.fits", gallery.data.nirspec.flux[star], rng)
     assert gallery.add_file("../spec1d_one.fits", content) == {"star_1": "good"}
     for space in SPACES:
         query = gallery.observation(space, 0)
@@ -100,8 +96,8 @@ def test_what_is_no_spectrum_is_refused(gallery: Gallery) -> None:
 
 def test_unknown_stars_and_too_many_neighbours(gallery: Gallery) -> None:
     name = str(gallery.data.star_id[4])
-    with pytest.raises(DataError, match=f"no star '{name}9' in this run; similar: .*{name}"):
-        gallery.row(f"{name}9")
+    with pytest.raises(DataError, match=f"no star '{name}9' in this data set; similar: .*{name}"):
+        gallery.data.row(f"{name}9")
     with pytest.raises(DataError, match="'StarCLIP' has no side 'Gaia'; its sides are NIRSpec and APOGEE"):
         gallery.star("StarCLIP", "Gaia", 0)
     query = gallery.star("StarCLIP", "NIRSpec", 0)
@@ -112,3 +108,25 @@ def test_unknown_stars_and_too_many_neighbours(gallery: Gallery) -> None:
 def test_an_unfinished_run_says_what_is_missing(run) -> None:
     with pytest.raises(DataError, match=r"data\.h5 is missing: run notebook 01_data first"):
         Gallery(run)
+
+
+def test_every_file_that_is_needed_is_asked_for(trained: Run) -> None:
+    for file in NEEDED:
+        aside = trained.path(file).rename(trained.path(f"{file}.aside"))
+        with pytest.raises(DataError, match=f"runs/small/{file} is missing: run notebook"):
+            Spaces(trained)
+        aside.rename(trained.path(file))
+    Spaces(trained)
+
+
+def test_vectors_of_a_space_are_unit_vectors_of_the_flux_beside_them(gallery: Gallery) -> None:
+    for space in SPACES:
+        for side in gallery.space(space).values():
+            assert side.index.z.dtype == np.float32
+            assert side.index.star_id.tolist() == gallery.data.star_id.tolist()
+            np.testing.assert_allclose(np.linalg.norm(side.index.z, axis=1), 1, rtol=1e-5)
+            if side.encoder is not None:
+                np.testing.assert_allclose(encode(side.encoder, side.flux[:9]), side.index.z[:9], atol=2e-5)
+    raw = gallery.space("raw spectra")["APOGEE"]
+    cropped = raw.flux[:, 246 : 246 + 8192]
+    np.testing.assert_allclose(raw.index.z, cropped / np.linalg.norm(cropped, axis=1, keepdims=True), atol=1e-6)

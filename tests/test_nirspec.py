@@ -12,6 +12,7 @@ import pytest
 import torch
 from astropy.io import fits
 from conftest import ROOT
+from nirspec_files import observe, spec1d_table, write_spec1d
 from scipy.ndimage import median_filter
 
 from starclip_lib.data.instruments import NIRSPEC, SPEED_OF_LIGHT
@@ -25,40 +26,6 @@ SETTINGS, CONTINUUM = ObservedParams(), PseudoContinuum(150)
 
 M71 = Path(os.environ.get("STARCLIP_M71", ROOT.parent / "shared" / "m71"))
 needs_m71 = pytest.mark.skipif(not M71.is_dir(), reason="no real spectra: set STARCLIP_M71 to PypeIt's files of M71")
-
-
-def table(
-    name: str, wave: np.ndarray, flux: np.ndarray, snr: float = 100.0, good=None, drop: str = ""
-) -> fits.BinTableHDU:
-    columns = {
-        "OPT_WAVE": wave,
-        "OPT_COUNTS": flux,
-        "OPT_COUNTS_IVAR": np.full(len(wave), 1e-2),
-        "OPT_MASK": np.ones(len(wave), bool) if good is None else good,
-    }
-    formats = {"OPT_MASK": "L"}
-    hdu = fits.BinTableHDU.from_columns(
-        [fits.Column(key, formats.get(key, "D"), array=value) for key, value in columns.items() if key != drop],
-        name=name,
-    )
-    hdu.header["DMODCLS"], hdu.header["HIERARCH SMASH_SNR"] = "SpecObj", snr
-    return hdu
-
-
-def write(path: Path, *tables: fits.BinTableHDU) -> Path:
-    primary = fits.PrimaryHDU()
-    primary.header["TARGET"] = "star_1"
-    detector = fits.BinTableHDU.from_columns([fits.Column("gain", "D", array=[1.0])], name="MSC01-DETECTOR")
-    fits.HDUList([primary, *tables, detector]).writeto(path)
-    return path
-
-
-def observe(template: np.ndarray, velocity: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A star at a velocity, with a continuum, noise and the gap of the detectors, on 2.35 Angstrom pixels."""
-    wave = np.concatenate([np.arange(9700, 11400, 2.35), np.arange(11774, 16584, 2.35)])
-    rest = wave / (1 + velocity / SPEED_OF_LIGHT)
-    continuum = 400 * (1 + 0.3 * np.sin(wave / 1500)) * (wave / 12000) ** -1.2
-    return wave, continuum * (np.interp(rest, NIRSPEC.wavelength, template) + rng.normal(0, 0.008, len(wave)))
 
 
 def read_spec1d(path: Path) -> ObservedSpectrum:
@@ -75,7 +42,9 @@ def test_velocity_continuum_and_grid_of_a_known_star(
     good = np.ones(len(wave), bool)
     flux[[700, 1500, 1900]] *= [3.0, 0.1, 2.0]  # cosmic rays that the file calls good
     good[1000] = False
-    spectrum = read_spec1d(write(tmp_path / "spec1d_a.fits", table("SPAT0013-SLIT0011-MSC01", wave, flux, good=good)))
+    spectrum = read_spec1d(
+        write_spec1d(tmp_path / "spec1d_a.fits", spec1d_table("SPAT0013-SLIT0011-MSC01", wave, flux, good=good))
+    )
     assert spectrum.faults(SETTINGS) == []
     out = prepare_observed(spectrum, survey.nirspec.flux[:40], CONTINUUM)
     assert out.velocity == pytest.approx(velocity, abs=8)
@@ -105,7 +74,7 @@ def test_defects_do_not_move_the_velocity(survey, rng: np.random.Generator, tmp_
     part = (wave > 13000) & (wave < 13600)
     false = 1 - np.interp(wave / (1 + 70 / SPEED_OF_LIGHT), NIRSPEC.wavelength, survey.nirspec.flux[9])
     flux[part] *= 1 - 2.5 * np.clip(false, 0, 0.06)[part]
-    spectrum = read_spec1d(write(tmp_path / "spec1d_a.fits", table("SPAT1-SLIT1-MSC01", wave, flux)))
+    spectrum = read_spec1d(write_spec1d(tmp_path / "spec1d_a.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, flux)))
     out = prepare_observed(spectrum, survey.nirspec.flux[9:10], CONTINUUM)
     assert out.velocity == pytest.approx(10.0, abs=3)
 
@@ -114,7 +83,7 @@ def test_velocity_errors_tell_the_scatter(survey, rng: np.random.Generator, tmp_
     pulls = []
     for number in range(12):
         wave, flux = observe(survey.nirspec.flux[9], 30.0, rng)
-        path = write(tmp_path / f"spec1d_{number}.fits", table("SPAT1-SLIT1-MSC01", wave, flux))
+        path = write_spec1d(tmp_path / f"spec1d_{number}.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, flux))
         out = prepare_observed(read_spec1d(path), survey.nirspec.flux[9:10], CONTINUUM)
         pulls.append((out.velocity - 30.0) / out.velocity_error)
     assert 0.2 < np.std(pulls) < 2.5
@@ -139,21 +108,21 @@ def test_resolution_is_matched_to_the_templates() -> None:
 
 def test_the_better_of_two_objects_is_the_target_and_the_other_one_is_told(tmp_path: Path) -> None:
     wave = np.linspace(9700, 16000, 2500)
-    bright = table("SPAT0011-SLIT0012-MSC01", wave, np.full(2500, 70.0), snr=300)
+    bright = spec1d_table("SPAT0011-SLIT0012-MSC01", wave, np.full(2500, 70.0), snr=300)
     for snr, complaint in ((20, []), (150, ["a second source in the slit, with 50% of the S/N"])):
-        faint = table("SPAT0016-SLIT0012-MSC01", wave, np.full(2500, 5.0), snr=snr)
-        spectrum = read_spec1d(write(tmp_path / f"spec1d_{snr}.fits", faint, bright))
+        faint = spec1d_table("SPAT0016-SLIT0012-MSC01", wave, np.full(2500, 5.0), snr=snr)
+        spectrum = read_spec1d(write_spec1d(tmp_path / f"spec1d_{snr}.fits", faint, bright))
         assert (spectrum.name, np.median(spectrum.flux[~spectrum.bad])) == ("star_1", 70.0)
         assert spectrum.faults(ObservedParams(min_snr=1.0)) == complaint
-    elsewhere = table("SPAT0016-SLIT0013-MSC01", wave, np.full(2500, 5.0), snr=150)
-    assert read_spec1d(write(tmp_path / "spec1d_other.fits", elsewhere, bright)).second_source == 0
+    elsewhere = spec1d_table("SPAT0016-SLIT0013-MSC01", wave, np.full(2500, 5.0), snr=150)
+    assert read_spec1d(write_spec1d(tmp_path / "spec1d_other.fits", elsewhere, bright)).second_source == 0
 
 
 def test_detectors_in_separate_tables_are_joined_in_order(tmp_path: Path) -> None:
     red, blue = np.arange(13500, 16000, 2.35), np.arange(9700, 13100, 2.35)
-    tables = [table("SPAT0013-SLIT0011-DET02", red, 3 * np.ones(len(red)))]
-    tables += [table("SPAT0013-SLIT0011-DET01", blue, 2 * np.ones(len(blue)))]
-    spectrum = read_spec1d(write(tmp_path / "spec1d_det.fits", *tables))
+    tables = [spec1d_table("SPAT0013-SLIT0011-DET02", red, 3 * np.ones(len(red)))]
+    tables += [spec1d_table("SPAT0013-SLIT0011-DET01", blue, 2 * np.ones(len(blue)))]
+    spectrum = read_spec1d(write_spec1d(tmp_path / "spec1d_det.fits", *tables))
     assert (np.diff(spectrum.wavelength) > 0).all()
     assert len(spectrum.wavelength) == len(red) + len(blue)
     assert spectrum.flux[-1] == 3
@@ -212,7 +181,7 @@ def test_spectra_that_cannot_be_used_get_a_reason(survey, tmp_path: Path, rng: n
     wave, flux = observe(survey.nirspec.flux[9], 0.0, rng)
 
     def faults(name: str, flux: np.ndarray, **options) -> list[str]:
-        path = write(tmp_path / f"spec1d_{name}.fits", table("SPAT1-SLIT1-MSC01", wave, flux, **options))
+        path = write_spec1d(tmp_path / f"spec1d_{name}.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, flux, **options))
         return read_spec1d(path).faults(SETTINGS)
 
     (saw,) = faults("saw", flux * (1 + 0.08 * rng.standard_normal(len(wave))))
@@ -224,7 +193,7 @@ def test_spectra_that_cannot_be_used_get_a_reason(survey, tmp_path: Path, rng: n
     (faint,) = faults("faint", 0.1 * flux)
     assert faint.startswith("S/N")
     smooth = 400 * (wave / 12000) ** -1.2 * (1 + 0.01 * rng.standard_normal(len(wave)))  # a galaxy without lines
-    galaxy = read_spec1d(write(tmp_path / "spec1d_galaxy.fits", table("SPAT1-SLIT1-MSC01", wave, smooth)))
+    galaxy = read_spec1d(write_spec1d(tmp_path / "spec1d_galaxy.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, smooth)))
     assert galaxy.faults(SETTINGS) == []
     (reason,) = prepare_observed(galaxy, survey.nirspec.flux[:40], CONTINUUM).faults(SETTINGS)
     assert reason.startswith("no stellar lines: correlation 0.")
@@ -237,12 +206,12 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     wave = np.arange(9700, 16000, 2.35)
     with pytest.raises(DataError, match=r"none.fits is missing"):
         read_spec1d(tmp_path / "none.fits")
-    path = write(tmp_path / "spec1d_box.fits", table("SPAT1-SLIT1-MSC01", wave, wave, drop="OPT_WAVE"))
+    path = write_spec1d(tmp_path / "spec1d_box.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, wave, drop="OPT_WAVE"))
     with pytest.raises(DataError, match=r"spec1d_box.fits: SPAT1-SLIT1-MSC01 has no column OPT_WAVE"):
         read_spec1d(path)
     with pytest.raises(DataError, match=r"spec1d_empty.fits: no extracted object in it"):
-        read_spec1d(write(tmp_path / "spec1d_empty.fits"))
-    whole = write(tmp_path / "spec1d_cut.fits", table("SPAT1-SLIT1-MSC01", wave, wave))
+        read_spec1d(write_spec1d(tmp_path / "spec1d_empty.fits"))
+    whole = write_spec1d(tmp_path / "spec1d_cut.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, wave))
     whole.write_bytes(whole.read_bytes()[:12000])
     with pytest.raises(DataError, match=r"spec1d_cut.fits is truncated or no FITS file"):
         read_spec1d(whole)

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.table import Table
-from test_nirspec import observe, table, write
+from nirspec_files import observe, spec1d_table, write_spec1d
 
+from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import LABELS
-from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
-from starclip_lib.observed import analysis as observed
-from starclip_lib.observed import study
+from starclip_lib.observed import analysis, study
+from starclip_lib.observed.files import read_observed_folder, read_spectra
+from starclip_lib.observed.preparation import PreparedSpectrum
 from starclip_lib.pipeline.report import write_star_page
 from starclip_lib.run import Run
 from starclip_lib.settings.evaluation import ObservedParams
@@ -28,34 +29,56 @@ def folder(survey, tmp_path: Path, rng: np.random.Generator) -> Path:
     folder.mkdir()
     for number, velocity in ((1, 20.0), (2, -90.0)):
         wave, flux = observe(survey.nirspec.flux[number], velocity, rng)
-        write(folder / f"spec1d_exposure_{number}.fits", table("SPAT1-SLIT1-MSC01", wave, flux))
+        write_spec1d(folder / f"spec1d_exposure_{number}.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, flux))
     saw = flux * (1 + 0.1 * rng.standard_normal(len(flux)))
-    write(folder / "spec1d_ruined.fits", table("SPAT1-SLIT1-MSC01", wave, saw))
+    write_spec1d(folder / "spec1d_ruined.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, saw))
     return folder
 
 
-def test_from_a_folder_to_labels_neighbours_and_tables(folder: Path, trained: Run, tmp_path: Path) -> None:
-    data, params = trained.data(), trained.params
-    spectra = observed.read_folder(trained.root, ObservedParams(folder="sky"))
+@pytest.fixture
+def star(folder: Path, finished: Run) -> PreparedSpectrum:
+    """The first of the observed stars."""
+    (star,) = analysis.prepare_all(read_spectra(folder)[:1], finished.data, finished.params).stars
+    return star
+
+
+def test_spectra_are_read_from_a_folder_a_file_or_several(folder: Path) -> None:
     names = [f"spec1d_{part}_star_1" for part in ("exposure_1", "exposure_2", "ruined")]  # all have the same target
+    assert [spectrum.name for spectrum in read_spectra(folder)] == names
+    assert [spectrum.name for spectrum in read_spectra(str(folder))] == names
+    assert [spectrum.name for spectrum in read_spectra(folder / "spec1d_ruined.fits")] == ["star_1"]
+    two = [folder / "spec1d_ruined.fits", str(folder / "spec1d_exposure_1.fits")]
+    assert [spectrum.name for spectrum in read_spectra(two)] == [names[2], names[0]]
+    narrow = read_spectra(folder, ObservedParams(wavelength_range=(13000.0, 14000.0)))[0]
+    used = narrow.wavelength[~narrow.bad]
+    assert 13000 <= used[0] < used[-1] <= 14000
+    with pytest.raises(DataError, match=r"none\.fits is missing"):
+        read_spectra([folder / "none.fits"])
+
+
+def test_from_a_folder_to_labels_neighbours_and_tables(folder: Path, trained: Run, tmp_path: Path) -> None:
+    data, params, space = trained.data, trained.params, trained.space
+    spectra = read_observed_folder(trained.root, ObservedParams(folder="sky"))
+    names = [f"spec1d_{part}_star_1" for part in ("exposure_1", "exposure_2", "ruined")]
     assert [spectrum.name for spectrum in spectra] == names
-    assert observed.describe(spectra, params.observed)["verdict"].str.startswith("saw-tooth").tolist() == [0, 0, 1]
-    prepared = observed.prepare_all(spectra, data, params)
+    assert analysis.describe(spectra, params.observed)["verdict"].str.startswith("saw-tooth").tolist() == [0, 0, 1]
+    prepared = analysis.prepare_all(spectra, data, params)
     assert list(prepared.set_aside) == names[2:]
     assert [star.velocity for star in prepared.stars] == pytest.approx([20.0, -90.0], abs=8)
-    assert all(star.template in data.rows("train") for star in prepared.stars)
+    train = data.nirspec.flux[data.rows("train")]
+    assert all((star.template == train).all(axis=1).any() for star in prepared.stars)
 
-    result = observed.analyse(prepared.stars, data, trained)
+    result = analysis.analyse(prepared.stars, space, params)
     assert result.labels["name"].tolist() == names[:2]
     assert np.isfinite(result.labels[list(LABELS)].to_numpy(float)).all()
     assert (result.labels[[f"sigma_{name}" for name in LABELS]] > 0).all(axis=None)
     assert len(result.neighbours) == 2 * params.observed.n_neighbours
     assert (result.neighbours.groupby("observed")["cosine"].diff().dropna() <= 0).all()
     assert json.dumps(result.labels.to_dict("records"))  # goes into metrics.json
-    again = observed.analyse(prepared.stars, data, trained)
+    again = analysis.analyse(prepared.stars, space, params)
     assert again.labels.equals(result.labels)  # the resampled noise has a seed
 
-    csv, ecsv = observed.write_tables(result, prepared.set_aside, tmp_path)
+    csv, ecsv = analysis.write_tables(result, prepared.set_aside, tmp_path)
     table = Table.read(ecsv)
     assert table["name"].tolist() == names
     assert table["verdict"][2].startswith("saw-tooth")
@@ -66,71 +89,89 @@ def test_from_a_folder_to_labels_neighbours_and_tables(folder: Path, trained: Ru
     assert f"observed_{names[0]}.png" in page.read_text()
 
 
-def test_what_lies_outside_the_domain_is_said(folder: Path, trained: Run) -> None:
-    stars = observed.prepare_all(
-        observed.read_folder(trained.root, ObservedParams(folder="sky")), trained.data(), trained.params
-    ).stars
-    cold = trained.params.data.model_copy(update={"teff_range": (1000.0, 1100.0)})
-    trained.params = trained.params.model_copy(update={"data": cold})
-    trained.need = lambda file: trained.path(file)  # the files are those of the real domain
-    table = observed.analyse(stars, PairedSpectra.read(trained.path("data.h5")), trained).labels
-    assert table["domain"].str.contains(r"outside: Teff \d+ ± \d+, trained from 1000 to 1100").all()
+def test_labels_and_neighbours_are_those_of_the_spectrum_itself(star: PreparedSpectrum, finished: Run) -> None:
+    """Copies with other noise and without a stretch make the uncertainties, and nothing else."""
+    space, params = finished.space, finished.params
+    result = analysis.analyse([star], space, params)
+    z = space.embed(analysis.model_input(star, star.flux[None], params))
+    np.testing.assert_allclose(result.z, z, atol=1e-6)
+    np.testing.assert_allclose(result.labels[list(LABELS)].to_numpy(float), space.read(z), rtol=1e-4, atol=1e-4)
+    cosine = (space.apogee.z / np.linalg.norm(space.apogee.z, axis=1, keepdims=True)) @ (z[0] / np.linalg.norm(z[0]))
+    best = np.argsort(-cosine)[: params.observed.n_neighbours]
+    assert result.neighbours["APOGEE star"].tolist() == space.apogee.star_id[best].tolist()
+    np.testing.assert_allclose(result.neighbours["cosine"], cosine[best], atol=1e-6)
+    known = finished.data.labels_of(space.apogee.star_id[best])
+    np.testing.assert_array_equal(result.neighbours[list(LABELS)].to_numpy(float), known)
 
 
-def test_edge_and_distance_are_said(folder: Path, trained: Run, monkeypatch) -> None:
-    data, params = trained.data(), trained.params
-    labels, sigma = data.labels[0].astype(float), np.full(20, 0.1)
+def test_models_of_the_true_continuum_get_it_back(star: PreparedSpectrum, finished: Run) -> None:
+    """The best template's continuum: the template as it was seen becomes the template itself, but for gaps."""
+    plain = changed_params(finished.params, {"corruption": {"continuum_spacing": 0.0}})
+    divided = changed_params(finished.params, {"corruption": {"continuum_spacing": 150.0}})
+    seen = star.seen_template[None]
+    assert analysis.model_input(star, seen, divided) is seen
+    back = analysis.model_input(star, seen, plain)[0]
+    measured = seen[0] != NIRSPEC.no_data
+    np.testing.assert_allclose(back[measured], star.template[measured], rtol=1e-5)
+    assert (back[~measured] == NIRSPEC.no_data).all()
+
+
+def test_what_lies_outside_the_domain_is_said(star: PreparedSpectrum, finished: Run) -> None:
+    cold = changed_params(finished.params, {"data": {"teff_range": [1000.0, 1100.0]}})
+    (said,) = analysis.analyse([star], finished.space, cold).labels["domain"]
+    teff, sigma = analysis.analyse([star], finished.space, cold).labels[["Teff", "sigma_Teff"]].to_numpy(float)[0]
+    assert f"outside: Teff {teff:.0f} ± {sigma:.0f}, trained from 1000 to 1100" in said
+
+
+def test_edge_and_distance_are_said(star: PreparedSpectrum, finished: Run, monkeypatch) -> None:
+    params = finished.params
+    labels, sigma = finished.data.labels[0].astype(float), np.full(20, 0.1)
     for logg, said in ((1.0, []), (1.95, ["at the edge"]), (2.05, ["just outside"]), (2.5, ["outside"])):
         labels[:2], sigma[0] = (4500, logg), 30
-        assert [text.split(":")[0] for text in observed._domain(labels, sigma, params)] == said
-    (star,) = observed.prepare_all(
-        observed.read_folder(trained.root, ObservedParams(folder="sky"))[:1], data, params
-    ).stars
-    monkeypatch.setattr(observed, "_FAR", 0.0)  # every spectrum is farther away than the closest one
-    assert "outside: nearest training spectrum at cosine" in observed.analyse([star], data, trained).labels["domain"][0]
+        assert [text.split(":")[0] for text in analysis._domain(labels, sigma, params)] == said
+    monkeypatch.setattr(analysis, "_FAR", 0.0)  # every spectrum is farther away than the closest one
+    (said,) = analysis.analyse([star], finished.space, params).labels["domain"]
+    assert "outside: nearest training spectrum at cosine" in said
 
 
 def test_the_study_gives_a_row_for_each_kind_and_star(folder: Path, trained: Run, monkeypatch) -> None:
     monkeypatch.setattr(study, "STUDY", {"as it is": {}, "normalised": {"corruption": {"continuum_spacing": 600.0}}})
-    trained.params = changed_params(trained.params, {"observed": {"folder": "sky"}})
-    table = study.corruption_study(trained, trained.data())
+    params = changed_params(trained.params, {"observed": {"folder": "sky"}})
+    table = study.corruption_study(trained.data, params, trained.root)
     assert table["treatment"].tolist() == ["as it is"] * 2 + ["normalised"] * 2
     assert np.isfinite(table[["Teff [K]", "log g", "[Fe/H]"]].to_numpy(float)).all()
+    (folder / "spec1d_exposure_1.fits").unlink()
+    (folder / "spec1d_exposure_2.fits").unlink()
+    with pytest.raises(DataError, match=r"needs a good observed spectrum; set observed\.study to false"):
+        study.corruption_study(trained.data, params, trained.root)
 
 
-def test_jackknife_over_stretches_of_the_spectrum(folder: Path, trained: Run, rng: np.random.Generator) -> None:
+def test_jackknife_over_stretches_of_the_spectrum(star: PreparedSpectrum, rng: np.random.Generator) -> None:
     """Every pixel is left out once; for a mean the jackknife is the standard error of the mean (closed form)."""
-    stars = observed.prepare_all(
-        observed.read_folder(trained.root, ObservedParams(folder="sky"))[:1], trained.data(), trained.params
-    ).stars
-    copies = observed._stretches_left_out(stars[0])
-    left_out = (copies == 1) & ~stars[0].mask
-    assert (left_out.sum(axis=0)[~stars[0].mask] - (stars[0].flux == 1)[~stars[0].mask] * 7 == 1).all()
+    copies = analysis._stretches_left_out(star)
+    left_out = (copies == 1) & ~star.mask
+    assert (left_out.sum(axis=0)[~star.mask] - (star.flux == 1)[~star.mask] * 7 == 1).all()
     assert np.ptp(left_out.sum(axis=1)) <= 2
     values = rng.normal(0, 1, (8, 3))
     without = (values.sum(axis=0) - values) / 7
-    np.testing.assert_allclose(observed.jackknife_error(without), values.std(axis=0, ddof=1) / np.sqrt(8))
+    np.testing.assert_allclose(analysis.jackknife_error(without), values.std(axis=0, ddof=1) / np.sqrt(8))
 
 
 def test_a_spectrum_that_contradicts_itself_gets_larger_uncertainties(
-    folder: Path, trained: Run, monkeypatch: pytest.MonkeyPatch
+    star: PreparedSpectrum, finished: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, params = trained.data(), trained.params
-    (star,) = observed.prepare_all(
-        observed.read_folder(trained.root, ObservedParams(folder="sky"))[:1], data, params
-    ).stars
-    before = observed.analyse([star], data, trained).labels
-    monkeypatch.setattr(observed, "jackknife_error", lambda without: 3 * without.std(axis=0) + 1)
-    after = observed.analyse([star], data, trained).labels
+    before = analysis.analyse([star], finished.space, finished.params).labels
+    monkeypatch.setattr(analysis, "jackknife_error", lambda without: 3 * without.std(axis=0) + 1)
+    after = analysis.analyse([star], finished.space, finished.params).labels
     assert (after["sigma_Fe"] > before["sigma_Fe"] + 0.5).all()
 
 
-def test_without_a_folder_there_is_nothing_to_do(tmp_path: Path) -> None:
-    assert observed.read_folder(tmp_path, ObservedParams()) == []
-    assert observed.describe([], ObservedParams()).empty
-    empty = observed.analyse([], None, None)
+def test_without_a_folder_there_is_nothing_to_do(finished: Run, tmp_path: Path) -> None:
+    assert read_observed_folder(tmp_path, ObservedParams()) == []
+    assert analysis.describe([], ObservedParams()).empty
+    empty = analysis.analyse([], finished.space, finished.params)
     assert empty.labels.empty
-    _, ecsv = observed.write_tables(empty, {}, tmp_path)
+    _, ecsv = analysis.write_tables(empty, {}, tmp_path)
     assert len(Table.read(ecsv)) == 0
     with pytest.raises(DataError, match="is no folder"):
-        observed.read_folder(tmp_path, ObservedParams(folder="nowhere"))
+        read_observed_folder(tmp_path, ObservedParams(folder="nowhere"))

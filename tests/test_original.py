@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_apogee import catalogue
+from apogee_files import catalogue
 
 from starclip_lib.cli import main
 from starclip_lib.data.instruments import APOGEE, NIRSPEC

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import OVERRIDES, ROOT
 
 from starclip_lib.errors import DataError, StarclipError
 from starclip_lib.pipeline import notebooks
 from starclip_lib.pipeline import runner as pipeline
 from starclip_lib.pipeline.notebooks import Notebook
 from starclip_lib.run import Run
+from starclip_lib.settings.params import Params, changed_params, merged
+from starclip_lib.stages import STAGES
 
 HEAD = """# ---
 # jupyter:
@@ -56,7 +56,8 @@ if Path("../broken").exists():
 def toy(run: Run, monkeypatch) -> Run:
     for name, text in (("01_first", FIRST), ("02_second", SECOND)):
         (run.root / "notebooks" / f"{name}.py").write_text(text)
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", {"01_first": Notebook(("seed",)), "02_second": Notebook(("atlas",))})
+    table = {"01_first": Notebook("01_first"), "02_second": Notebook("02_second", ("atlas",))}
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", table)
     monkeypatch.setattr(notebooks, "EVALUATION", {})
     monkeypatch.setattr(
         pipeline, "assemble_metrics", lambda provenance, sections, seconds: {"seconds": seconds, **provenance}
@@ -67,8 +68,13 @@ def toy(run: Run, monkeypatch) -> Run:
 
 def go(run: Run) -> list[str]:
     said: list[str] = []
-    pipeline.run_pipeline(run, run.root / "params" / "small.yaml", {"seed": 3}, said.append)
+    pipeline.run_pipeline(run, said.append)
     return said
+
+
+def changed(run: Run, changes: dict) -> Run:
+    """The run of the same project with other settings."""
+    return Run(changed_params(run.params, changes), run.root, run.params_file, merged(run.overrides, changes))
 
 
 def log(run: Run) -> str:
@@ -82,7 +88,7 @@ def test_notebooks_run_in_order_with_their_parameters_and_leave_clean_pages(toy:
     executed = nbformat.read(toy.report / "01_first.ipynb", as_version=4)
     outputs = executed.cells[-1].outputs
     assert [out.name for out in outputs] == ["stdout"]  # the remains of the progress bar are gone
-    assert outputs[0].text == "../params/small.yaml {'seed': 3}\n"
+    assert outputs[0].text == f"../params/small.yaml {OVERRIDES}\n"
     page = (toy.report / "01_first.html").read_text()
     assert 'href="02_second.html"' in page
     assert "<msup><mi>x</mi><mn>2</mn></msup>" in page  # a browser draws it without fetching anything
@@ -99,8 +105,7 @@ def test_what_is_up_to_date_is_skipped_and_what_changed_is_not(toy: Run) -> None
     (toy.report / "01_first.html").unlink()
     go(toy)
     assert log(toy) == "first second second first"
-    atlas = toy.params.atlas.model_copy(update={"n_neighbours": 99})
-    go(Run(toy.params.model_copy(update={"atlas": atlas}), toy.root))
+    go(changed(toy, {"atlas": {"n_neighbours": 99}}))
     assert log(toy) == "first second second first second"
 
 
@@ -131,28 +136,20 @@ from starclip_lib.run import Run
 Run.open(params_file, overrides).save_metrics("evaluation.judge", {"grade": 1.0})
 """
     )
-    shutil.copy(ROOT / "params" / "small.yaml", trained.root / "params")
-    overrides = {"mockstarclip": {"n_stars": 48}}
     monkeypatch.setattr(pipeline, "_check_enough_stars", lambda run: None)  # 160 stars are too few for the real ones
     monkeypatch.setattr(notebooks, "NOTEBOOKS", {})
-    judge = Notebook(("evaluation",), ("embeddings.h5",), metrics=("evaluation.judge",))
+    judge = Notebook("11_judge", ("evaluation",), ("embeddings.h5",), metrics=("evaluation.judge",))
     monkeypatch.setattr(notebooks, "EVALUATION", {"11_judge": judge})
     written: list[dict] = []
     monkeypatch.setattr(pipeline, "assemble_metrics", lambda provenance, sections, seconds: sections)
     monkeypatch.setattr(pipeline, "write_index", lambda report, metrics: written.append(metrics))
-    params_file, said = trained.root / "params" / "small.yaml", []
-    pipeline.run_evaluation(trained, params_file, overrides, said.append)
+    said: list[str] = []
+    pipeline.run_evaluation(trained, said.append)
     assert written[-1]["evaluation"] == {"judge": {"grade": 1.0}}
     assert [line.split(":")[0] for line in said if line.endswith(" s")] == ["[ 1/1] 11_judge"]
-    pipeline.run_pipeline(trained, params_file, overrides, said.append)
+    pipeline.run_pipeline(trained, said.append)
     assert written[-1]["evaluation"] == {"judge": {"grade": 1.0}}
-    changed = trained.params.evaluation.model_copy(update={"line_height": 0.3})
-    pipeline.run_pipeline(
-        Run(trained.params.model_copy(update={"evaluation": changed}), trained.root),
-        params_file,
-        overrides,
-        said.append,
-    )
+    pipeline.run_pipeline(changed(trained, {"evaluation": {"line_height": 0.3}}), said.append)
     assert "evaluation" not in written[-1]
 
 
@@ -161,16 +158,20 @@ def test_an_evaluation_that_asks_for_too_many_stars_is_refused_at_once(trained: 
         ("transfer_stars", r"evaluation.transfer_stars asks for 900 val stars, but the run has 20; lower it"),
         ("scaling_stars", r"evaluation.scaling_stars asks for 900 train stars, but the run has 100; lower it"),
     ):
-        few = {"transfer_stars": (5,), "scaling_stars": (5, 6, 7, 8), key: (6, 7, 8, 900)}
-        evaluation = trained.params.evaluation.model_copy(update=few)
-        run = Run(trained.params.model_copy(update={"evaluation": evaluation}), trained.root)
+        few = {"transfer_stars": [5], "scaling_stars": [5, 6, 7, 8], key: [6, 7, 8, 900]}
         with pytest.raises(DataError, match=message):
-            pipeline.run_evaluation(run, trained.root / "params" / "small.yaml", {})
+            pipeline.run_evaluation(changed(trained, {"evaluation": few}))
 
 
 def test_an_unfinished_run_cannot_be_judged(run: Run) -> None:
     with pytest.raises(DataError, match=r"data.h5 is missing: run notebook 01_data first \(or: starclip run PARAMS\)"):
-        pipeline.run_evaluation(run, run.root / "params" / "small.yaml", {})
+        pipeline.run_evaluation(run)
+
+
+def test_a_run_without_a_parameter_file_runs_no_notebook(toy: Run) -> None:
+    with pytest.raises(StarclipError, match="made in memory; notebooks need a parameter file to read"):
+        pipeline.run_pipeline(Run(toy.params, toy.root), lambda line: None)
+    assert not (toy.root / "log").exists()
 
 
 def test_an_unknown_notebook_is_an_error(toy: Run) -> None:
@@ -180,11 +181,25 @@ def test_an_unknown_notebook_is_an_error(toy: Run) -> None:
 
 
 def test_the_real_table_fits_the_stages_and_the_folder() -> None:
-    from starclip_lib.run import STAGES
-
-    names = set(notebooks.every_notebook())
-    assert {stage.notebook for stage in STAGES.values()} <= names
-    for name, notebook in notebooks.every_notebook().items():
-        assert set(notebook.makes) == {file for file, stage in STAGES.items() if stage.notebook == name}
+    every = notebooks.every_notebook()
+    assert {stage.notebook for stage in STAGES.values()} <= set(every)
+    sections = set(Params.model_fields)
+    for name, notebook in every.items():
+        assert notebook.name == name
         assert set(notebook.needs) <= set(STAGES)
-    assert {path.stem for path in ROOT.glob("notebooks/*.py")} == names
+        assert notebook.settings <= sections
+    assert {path.stem for path in ROOT.glob("notebooks/*.py")} == set(every)
+
+
+def test_a_notebook_needs_what_its_stages_are_made_of() -> None:
+    every = notebooks.every_notebook()
+    assert every["03_encoders"].makes == ("apogee.ckpt", "nirspec.ckpt", "supervised.ckpt")
+    assert every["03_encoders"].inputs == ("data.h5",)
+    assert every["03_encoders"].settings == {"seed", "corruption", "precision", "pretrain", "supervised", "device"}
+    assert every["05_mockstarclip"].inputs == ("data.h5", "starclip.ckpt", "supervised.ckpt")
+    both = Notebook("04_starclip", needs=("apogee.ckpt", "embeddings.h5", "starclip.ckpt"))
+    assert both.inputs == ("data.h5", "nirspec.ckpt", "apogee.ckpt", "embeddings.h5")  # once each, and not its own
+    made_before: set[str] = set()
+    for notebook in notebooks.NOTEBOOKS.values():  # nobody reads what only a later notebook makes
+        assert set(notebook.inputs) <= made_before | set(notebook.makes), notebook.name
+        made_before |= set(notebook.makes)

@@ -5,7 +5,7 @@ import pytest
 
 from starclip_lib.data.labels import ASPCAP_ERROR, LABELS
 from starclip_lib.errors import DataError
-from starclip_lib.metrics.probing import average_views, labels_of, linear_probe, score_labels, score_table
+from starclip_lib.metrics.probing import average_views, fit_probe, linear_probe, score_labels, score_table
 from starclip_lib.models.embeddings import Embeddings
 
 
@@ -29,6 +29,8 @@ def test_probe_is_least_squares_with_noise(rng: np.random.Generator) -> None:
     design = np.column_stack([np.ones(80), z])
     expected = np.column_stack([np.ones(10), test]) @ np.linalg.lstsq(design, labels, rcond=None)[0]
     np.testing.assert_allclose(probe.labels, expected, atol=1e-10)
+    single = fit_probe(embeddings(z, star), labels).predict(test)  # one view a star: their mean is the view's
+    np.testing.assert_allclose(single, expected, atol=1e-10)
 
 
 def test_a_star_in_both_parts_is_refused(rng: np.random.Generator) -> None:
@@ -54,14 +56,6 @@ def test_views_are_averaged_star_by_star(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(mean.labels[row], views.mean(axis=0))
         np.testing.assert_allclose(mean.spread[row], views.std(axis=0, ddof=1) if len(views) > 1 else 0)
     np.testing.assert_allclose(mean.sigma**2, mean.spread**2 + ASPCAP_ERROR**2)  # equation 5.1
-
-
-def test_labels_are_looked_up_by_name() -> None:
-    known = np.array(["c", "a", "b"])
-    labels = np.arange(60.0).reshape(3, 20)
-    assert (labels_of(np.array(["b", "c", "b"]), known, labels) == labels[[2, 0, 2]]).all()
-    with pytest.raises(DataError, match="1 stars have no labels in the data set, z among them"):
-        labels_of(np.array(["b", "z"]), known, labels)
 
 
 def test_scores_follow_equations_4_2_to_4_4(rng: np.random.Generator) -> None:

@@ -13,7 +13,9 @@ from starclip_lib.data.spectra import SPLITS
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.baselines import raw_spectra
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.embeddings import embed_all, predict_labels, read_embeddings
+from starclip_lib.models.embeddings import predict_labels
+from starclip_lib.run import Run
+from starclip_lib.settings.params import changed_params
 from starclip_lib.training import recipes
 
 
@@ -40,38 +42,22 @@ def test_mock_stars_stay_in_their_split(survey, params) -> None:
 
 
 def test_too_many_mock_stars_are_refused(survey, params) -> None:
-    greedy = params.model_copy(update={"mockstarclip": params.mockstarclip.model_copy(update={"n_stars": 400})})
+    greedy = changed_params(params, {"data": {"n_stars": 400}, "mockstarclip": {"n_stars": 400}})
     with pytest.raises(DataError, match=r"mockstarclip.n_stars 400 takes 250 train stars, but there are 100; lower it"):
         mock_stars(survey, greedy)
 
 
-@pytest.fixture(scope="module")
-def folder(survey, params, tmp_path_factory) -> Path:
-    """All models of a run, as the notebooks make them."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in ("apogee", "nirspec"):
-        recipes.train_encoder(folder / f"{name}.ckpt", survey, params, name)
-    recipes.train_supervised(folder / "supervised.ckpt", survey, params)
-    start = [folder / "nirspec.ckpt", folder / "apogee.ckpt"]
-    recipes.train_starclip(folder / "starclip.ckpt", survey, params, *start)
-    recipes.train_mockstarclip(folder / "mockstarclip.ckpt", survey, params, folder / "starclip.ckpt")
-    recipes.train_supervised_extended(folder / "extended.ckpt", survey, params, folder / "supervised.ckpt")
-    models = [folder / "starclip.ckpt", folder / "mockstarclip.ckpt"]
-    embed_all(folder / "embeddings.h5", survey, params, *models)
-    return folder
-
-
-def test_scalers_are_fitted_on_training_stars_only(survey, folder: Path) -> None:
+def test_scalers_are_fitted_on_training_stars_only(survey, finished: Run) -> None:
     expected = LabelScaler.fit(survey.labels[survey.rows("train")])
-    for name in ("apogee", "nirspec", "supervised", "starclip", "mockstarclip", "extended"):
-        assert (Model.load(folder / f"{name}.ckpt").scaler.mean == expected.mean).all(), name
-    scaling = Model.load(folder / "nirspec.ckpt").encoders["nirspec"].scaling
+    for name in ("apogee", "nirspec", "supervised", "starclip", "mockstarclip", "supervised_extended"):
+        assert (finished.model(name).scaler.mean == expected.mean).all(), name
+    scaling = finished.model("nirspec").encoders["nirspec"].scaling
     training = torch.from_numpy(survey.nirspec.flux[survey.rows("train")])
     torch.testing.assert_close(scaling.mean, training.mean(0))
 
 
 def test_the_published_leak_can_be_rebuilt(survey, params, tmp_path: Path) -> None:
-    leaky = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"leak": True})})
+    leaky = changed_params(params, {"pretrain": {"leak": True}})
     recipes.train_encoder(tmp_path / "leak.ckpt", survey, leaky, "apogee")
     model = Model.load(tmp_path / "leak.ckpt")
     assert (model.scaler.mean == LabelScaler.fit(survey.labels).mean).all()  # all stars, the test's too
@@ -80,7 +66,7 @@ def test_the_published_leak_can_be_rebuilt(survey, params, tmp_path: Path) -> No
 
 
 def test_emulated_stars_need_the_emulator_that_made_the_data(survey, params, tmp_path: Path) -> None:
-    emulated = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"nirspec_stars": "emulated"})})
+    emulated = changed_params(params, {"pretrain": {"nirspec_stars": "emulated"}})
     recipes.train_encoder(tmp_path / "n.ckpt", survey, emulated, "nirspec")
     assert Model.load(tmp_path / "n.ckpt").history.epochs == 4
     foreign = replace(survey, provenance={}, source="original")
@@ -89,18 +75,20 @@ def test_emulated_stars_need_the_emulator_that_made_the_data(survey, params, tmp
     recipes.train_encoder(tmp_path / "a.ckpt", foreign, emulated, "apogee")  # the other instrument does not care
 
 
-def test_mockstarclip_freezes_one_encoder_and_tunes_the_head_of_the_other(folder: Path) -> None:
-    start = Model.load(folder / "starclip.ckpt").encoders["nirspec"]
-    model = Model.load(folder / "mockstarclip.ckpt").encoders
+def test_mockstarclip_freezes_one_encoder_and_tunes_the_head_of_the_other(finished: Run) -> None:
+    start = finished.model("starclip").encoders["nirspec"]
+    model = finished.model("mockstarclip").encoders
     for key, value in start.state_dict().items():
         assert torch.equal(model["mock"].state_dict()[key], value)
         same = torch.equal(model["extended"].state_dict()[key], value)
         assert same == (not key.startswith("head")), key
 
 
-def test_calibration_is_fitted_to_validation_stars_and_inherited(survey, params, folder: Path, tmp_path, monkeypatch):
-    chosen = params.model_copy(update={"starclip": params.starclip.model_copy(update={"calibrate": True})})
-    start = [folder / "nirspec.ckpt", folder / "apogee.ckpt"]
+def test_calibration_is_fitted_to_validation_stars_and_inherited(
+    survey, params, finished: Run, tmp_path, monkeypatch
+) -> None:
+    chosen = changed_params(params, {"data": {"n_stars": 1600}, "starclip": {"calibrate": True}})
+    start = [finished.path("nirspec.ckpt"), finished.path("apogee.ckpt")]
     with pytest.raises(DataError, match=r"starclip.calibrate needs 200 validation stars, and there are 20"):
         recipes.train_starclip(tmp_path / "s.ckpt", survey, chosen, *start)
     monkeypatch.setattr("starclip_lib.models.calibration.CALIBRATION_STARS", 60)
@@ -119,21 +107,20 @@ def test_calibration_is_fitted_to_validation_stars_and_inherited(survey, params,
         assert torch.equal(encoder.coordinates.weight, model.encoders["nirspec"].coordinates.weight)
 
 
-def test_the_extended_baseline_tunes_the_head_of_the_supervised_one(folder: Path) -> None:
-    start, tuned = (Model.load(folder / f"{name}.ckpt").encoders["nirspec"] for name in ("supervised", "extended"))
+def test_the_extended_baseline_tunes_the_head_of_the_supervised_one(finished: Run) -> None:
+    start, tuned = (finished.model(name).encoders["nirspec"] for name in ("supervised", "supervised_extended"))
     for key, value in start.state_dict().items():
         assert torch.equal(tuned.state_dict()[key], value) == (not key.startswith("head")), key
 
 
-def test_no_checkpoint_is_left_behind(folder: Path) -> None:
-    assert not list(folder.glob("*.resume"))
-    assert not list(folder.glob(".*"))
+def test_no_checkpoint_is_left_behind(finished: Run) -> None:
+    assert not list(finished.folder.glob("*.resume"))
+    assert not list(finished.folder.glob(".*"))
 
 
-def test_embeddings_cover_all_stars_and_their_views(survey, params, folder: Path) -> None:
+def test_embeddings_cover_all_stars_and_their_views(survey, params, finished: Run) -> None:
     nirspec, apogee, extended = (
-        read_embeddings(folder / "embeddings.h5", name)
-        for name in ("starclip/nirspec", "starclip/apogee", "mockstarclip/extended")
+        finished.embeddings(name) for name in ("starclip/nirspec", "starclip/apogee", "mockstarclip/extended")
     )
     n_views = params.corruption.n_views
     assert (len(nirspec), len(apogee)) == (n_views * survey.n_stars, survey.n_stars)

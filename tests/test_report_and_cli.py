@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+import starclip_lib
 from starclip_lib.cli import main
 from starclip_lib.data.labels import LABELS
 from starclip_lib.errors import DataError, StarclipError
@@ -191,15 +192,69 @@ def test_errors_are_one_line_without_traceback(arguments: list[str], message: st
     assert len(seen.err.strip().splitlines()) == 1
 
 
-def test_the_command_is_installed_and_answers_quickly() -> None:
-    """--help must not wait for torch and Jupyter."""
-    code = "import sys; from starclip_lib.cli import main; sys.exit(0 if main(['compare', 'a', 'b']) else 1)"
-    subprocess.run([sys.executable, "-c", f"import starclip_lib.cli, sys; assert 'torch' not in sys.modules\n{code}"],
-                   cwd=ROOT, capture_output=True, check=False)  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "starclip_lib.cli", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("starclip 0.")
+def loaded(code: str) -> set[str]:
+    """Which of the heavy packages a fresh Python has loaded after some code."""
+    names = ("torch", "numpy", "astropy", "matplotlib", "plotly", "pandas", "ipywidgets", "papermill")
+    script = f"import sys\n{code}\nprint(*(name for name in {names} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_front_door_and_the_command_load_nothing_heavy() -> None:
+    """Neither `import starclip_lib` nor `starclip --help` waits for what it does not need."""
+    assert loaded("import starclip_lib") == set()
+    assert loaded("import starclip_lib.cli") == set()
+    help_page = ["from starclip_lib.cli import main", "try:", "    main(['--help'])", "except SystemExit as end:"]
+    help_page += ["    assert end.code == 0"]
+    assert loaded("\n".join(help_page)) == set()
+    assert loaded("import starclip_lib\nstarclip_lib.LABELS") == {"numpy"}  # a name brings what it needs
+    assert "torch" in loaded("import starclip_lib\nstarclip_lib.Model")
+
+
+def test_every_name_of_the_front_door_leads_somewhere() -> None:
+    assert {"open_run", "Run", "read_spectra", "figures", "SimilarityBrowser"} <= set(dir(starclip_lib))
+    assert set(starclip_lib.__all__) <= set(dir(starclip_lib))
+    for name in dir(starclip_lib):
+        assert getattr(starclip_lib, name) is not None, name
+    with pytest.raises(AttributeError, match="attribute nonsense"):
+        starclip_lib.nonsense  # noqa: B018
+
+
+def test_the_command_is_installed() -> None:
+    for command in ([str(Path(sys.executable).with_name("starclip"))], [sys.executable, "-m", "starclip_lib.cli"]):
+        done = subprocess.run([*command, "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout == f"starclip {starclip_lib.__version__}\n"
+
+
+def files_of(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_fresh_deletes_what_the_run_made_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two folders of its name go before the pipeline starts; without the option everything stays."""
+    there = [f"{name}/{file}" for name in ("small", "smaller", "other") for file in ("a", "deep/b")] + ["small.txt"]
+    for path in (run.root / folder / file for folder in ("runs", "reports", "archive") for file in there):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    before, seen = files_of(run.root), []
+
+    def pipeline(opened: Run, say: object) -> Path:
+        seen.append((opened.params.name, files_of(run.root)))
+        return opened.report / "index.html"
+
+    monkeypatch.setattr("starclip_lib.pipeline.runner.run_pipeline", pipeline)
+    monkeypatch.setattr("starclip_lib.pipeline.report.read_metrics", lambda path: {})
+    monkeypatch.setattr("starclip_lib.pipeline.report.headlines", lambda metrics: [])
+    monkeypatch.chdir(run.root)
+    small = {f"{folder}/small/{file}" for folder in ("runs", "reports") for file in ("a", "deep/b")}
+    other = {file.replace("small", "other") for file in small}
+    assert main(["run", "params/small.yaml"]) == 0
+    assert main(["run", "params/small.yaml", "--fresh"]) == 0
+    assert main(["run", "params/small.yaml", "--set", "name=other", "--fresh"]) == 0
+    assert seen == [("small", before), ("small", before - small), ("other", before - small - other)]
+    assert small | other <= before
+    assert not any((run.root / folder / "small").exists() for folder in ("runs", "reports"))
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys) -> None:
@@ -215,12 +270,12 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys) -> None:
 
 def test_browse_says_what_is_in_the_way(run: Run, finished: Run) -> None:
     with pytest.raises(StarclipError, match=r"data\.h5 is missing: run notebook 01_data first"):
-        browse(run, Path("params/small.yaml"), {}, 8866, False)
+        browse(run, 8866, False)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(StarclipError, match=f"port {port} cannot be used .*name another one: --port"):
-            browse(finished, Path("params/small.yaml"), {}, port, False)
+            browse(finished, port, False)
     with pytest.raises(StarclipError, match="port 99999 cannot be used"):
-        browse(finished, Path("params/small.yaml"), {}, 99999, False)
+        browse(finished, 99999, False)

@@ -1,42 +1,87 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from starclip_lib import run as run_module
+from starclip_lib import stages
 from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.run import Run, project_root
-from starclip_lib.settings.params import Params
+from starclip_lib.settings.params import changed_params
+from starclip_lib.stages import STAGES
+
+CHAIN = ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt")
 
 
-def changed(run: Run, **sections: dict) -> Run:
-    content = run.params.model_dump(mode="json")
-    for section, values in sections.items():
-        content[section] = {**content[section], **values} if isinstance(values, dict) else values
-    return Run(Params.model_validate_json(json.dumps(content)), run.root)
+def changed(run: Run, **sections: Any) -> Run:
+    """The run of the same project with other settings."""
+    return Run(changed_params(run.params, sections), run.root)
 
 
-def make(text: str):
-    return lambda path: path.write_text(text)
+def instead(monkeypatch: pytest.MonkeyPatch, file: str, make: Callable[..., None]) -> None:
+    """Let a stage's file be made by something else."""
+    monkeypatch.setitem(STAGES, file, replace(STAGES[file], make=make))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Every maker writes its file's name, and notes what it was called with."""
+    calls: list[tuple[Any, ...]] = []
+
+    def make(path: Path, *arguments: Any, watch: object) -> None:
+        calls.append((path.name, *arguments, watch))
+        path.write_text(path.name)
+
+    for file in STAGES:
+        instead(monkeypatch, file, make)
+    monkeypatch.setattr("starclip_lib.data.spectra.PairedSpectra.read", lambda path: f"read from {path.name}")
+    return calls
 
 
 def build_chain(run: Run) -> None:
-    for file in ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt"):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.build(file, make(file))
+    for file in CHAIN:
+        run.build(file)
 
 
-def test_a_file_is_made_once(run: Run) -> None:
+def test_a_file_is_made_once(run: Run, made: list) -> None:
     build_chain(run)
-    run.build("data.h5", make("again"))
-    assert run.path("data.h5").read_text() == "data.h5"
-    assert run.is_current("data.h5")
+    run.build("data.h5")
+    assert [call[0] for call in made] == list(CHAIN)
+    assert all(run.is_current(file) for file in CHAIN)
 
 
-def test_what_a_file_depends_on_makes_it_outdated_and_nothing_else_does(run: Run) -> None:
+def test_makers_get_the_root_or_the_data_the_settings_and_their_models(run: Run, made: list) -> None:
+    def watch(history: object, planned: int) -> None: ...
+
+    for file in CHAIN:
+        run.build(file, watch)
+    data = "read from data.h5"
+    assert made == [
+        ("data.h5", run.root, run.params, watch),
+        ("apogee.ckpt", data, run.params, watch),
+        ("nirspec.ckpt", data, run.params, watch),
+        ("starclip.ckpt", data, run.params, run.path("nirspec.ckpt"), run.path("apogee.ckpt"), watch),
+    ]
+
+
+def test_the_data_set_is_read_once_and_anew_when_it_was_made_anew(run: Run, made: list, monkeypatch) -> None:
+    run.build("data.h5")
+    reads: list[Path] = []
+    monkeypatch.setattr("starclip_lib.data.spectra.PairedSpectra.read", lambda path: reads.append(path) or object())
+    first = run.data
+    assert run.data is first
+    run.path("data.h5").unlink()
+    run.build("data.h5")
+    assert run.data is not first
+    assert reads == [run.path("data.h5")] * 2
+
+
+def test_what_a_file_depends_on_makes_it_outdated_and_nothing_else_does(run: Run, made: list) -> None:
     build_chain(run)
     later = changed(run, starclip={"logit_scale": 3.0})
     assert later.is_current("nirspec.ckpt")
@@ -48,53 +93,87 @@ def test_what_a_file_depends_on_makes_it_outdated_and_nothing_else_does(run: Run
     assert changed(run, atlas={"n_neighbours": 40}).is_current("starclip.ckpt")
 
 
-def test_code_that_makes_a_file_counts_too(run: Run, monkeypatch) -> None:
-    build_chain(run)
-    real = run_module._code_digest
-    monkeypatch.setattr(run_module, "_code_digest", lambda names: real(names) + ("x" if "training" in names else ""))
-    assert run.is_current("data.h5")
-    assert not run.is_current("apogee.ckpt")
+def test_code_that_makes_a_file_counts_too(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = stages.code_digest
+    monkeypatch.setattr(stages, "code_digest", lambda module: real(module) + ("x" if "training" in module else ""))
+    assert [file for file in STAGES if finished.is_current(file)] == ["data.h5"]
 
 
-def test_a_missing_or_outdated_input_says_which_notebook_to_run(run: Run) -> None:
+def test_a_missing_or_outdated_input_says_which_notebook_to_run(run: Run, made: list) -> None:
     with pytest.raises(DataError, match=r"runs/small/data.h5 is missing: run notebook 01_data first"):
-        run.data()
+        run.data  # noqa: B018
+    with pytest.raises(DataError, match=r"runs/small/data.h5 is missing: run notebook 01_data first"):
+        run.build("apogee.ckpt")
     build_chain(run)
     with pytest.raises(
         DataError, match=r"starclip.ckpt was made with other parameters or code: run notebook 04_starclip"
     ):
         changed(run, starclip={"logit_scale": 3.0}).need("starclip.ckpt")
     with pytest.raises(DataError, match=r"data\.h5 was made with other parameters or code: run notebook 01_data"):
-        changed(run, seed=9).build("apogee.ckpt", make("x"))
+        changed(run, seed=9).build("apogee.ckpt")
 
 
-def test_a_file_that_was_exchanged_by_hand_is_not_taken_for_ours(run: Run) -> None:
+def test_a_file_that_was_exchanged_by_hand_is_not_taken_for_ours(run: Run, made: list) -> None:
     build_chain(run)
     run.path("data.h5").write_text("something else")
     with pytest.raises(DataError, match="run notebook 01_data"):
         run.need("data.h5")
 
 
-def test_a_checkpoint_survives_a_crash_but_not_a_change_of_parameters(run: Run) -> None:
+def test_a_checkpoint_survives_a_crash_but_not_a_change_of_parameters(
+    run: Run, made: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build_chain(run)
+    seen = []
 
-    def crash(path: Path) -> None:
+    def crash(path: Path, *_: object, watch: object) -> None:
         resume_file(path).write_text("three epochs")
         raise KeyboardInterrupt
 
-    later = changed(run, starclip={"logit_scale": 3.0})
-    with pytest.raises(KeyboardInterrupt):
-        later.build("starclip.ckpt", crash)
-    seen = []
-    later.build("starclip.ckpt", lambda path: seen.append(resume_file(path).exists()) or path.write_text("x"))
-    with pytest.raises(KeyboardInterrupt):
-        changed(run, starclip={"logit_scale": 4.0}).build("starclip.ckpt", crash)
-    other = changed(run, starclip={"logit_scale": 5.0})
-    other.build("starclip.ckpt", lambda path: seen.append(resume_file(path).exists()) or path.write_text("x"))
+    def look(path: Path, *_: object, watch: object) -> None:
+        seen.append(resume_file(path).exists())
+        path.write_text("x")
+
+    for first, then in ((3.0, 3.0), (4.0, 5.0)):
+        instead(monkeypatch, "starclip.ckpt", crash)
+        with pytest.raises(KeyboardInterrupt):
+            changed(run, starclip={"logit_scale": first}).build("starclip.ckpt")
+        instead(monkeypatch, "starclip.ckpt", look)
+        changed(run, starclip={"logit_scale": then}).build("starclip.ckpt")
     assert seen == [True, False]
 
 
-def test_damaged_records_are_an_error(run: Run) -> None:
+def test_training_makes_the_whole_plan_and_only_what_is_missing(run: Run, made: list) -> None:
+    said: list[str] = []
+    run.train(said.append)
+    assert said == [f"{file} ..." for file in STAGES]
+    run.path("supervised.ckpt").unlink()
+    made.clear()
+    run.train(lambda line: None)
+    assert [call[0] for call in made] == ["supervised.ckpt"]  # what depends on it was made of the same
+
+
+def test_files_of_another_version_are_stale_and_made_anew(run: Run, made: list) -> None:
+    """Runs before 0.2.0 kept their books in the same place, under other digests."""
+    run.folder.mkdir(parents=True)
+    for file in STAGES:
+        run.path(file).write_text("old")
+    records = {file: {"identity": "x", "bytes": 3} for file in STAGES}
+    (run.folder / "stages.json").write_text(json.dumps(records))
+    assert repr(run).endswith(": nothing up to date")
+    for file, stage in STAGES.items():
+        message = rf"runs/small/{file} was made with other parameters or code: run notebook {stage.notebook} first"
+        with pytest.raises(DataError, match=message):
+            run.need(file)
+    with pytest.raises(DataError, match=r"starclip.ckpt was made with other parameters or code"):
+        run.model("starclip")
+    run.train(lambda line: None)
+    assert [call[0] for call in made] == list(STAGES)
+    assert all(run.is_current(file) for file in STAGES)
+    assert json.loads((run.folder / "stages.json").read_text()).keys() == STAGES.keys()
+
+
+def test_damaged_records_are_an_error(run: Run, made: list) -> None:
     build_chain(run)
     (run.folder / "stages.json").write_text("{")
     with pytest.raises(DataError, match=r"stages.json is damaged; delete the folder"):

@@ -117,7 +117,7 @@ def test_noise_has_the_stated_level_and_sky_residuals_stay_in_place(rng: np.rand
     seen = observe_apogee(flux, snr, quiet, rng)[0][:, APOGEE.covered] - 1
     assert seen.std() == pytest.approx(1 / 250, rel=5 / np.sqrt(2 * seen.size))
 
-    sky = quiet.model_copy(update={"sky_residual": 0.02, "telluric_residual": 0.01})
+    sky = quiet.changed(sky_residual=0.02, telluric_residual=0.01)
     seen = observe_apogee(flux, snr, sky, rng)[0] - 1
     excess = np.sqrt(np.maximum(seen.var(axis=0) - 1 / 250**2, 0))
     emission, absorption = sky_pattern()

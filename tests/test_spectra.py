@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from starclip_lib.data.selection import split_by_star
-from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectra import SPLITS, PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
 
 
@@ -42,6 +43,42 @@ def test_what_is_written_is_what_is_read(survey: PairedSpectra, path: Path) -> N
     assert again.nirspec.ivar is None
     assert (again.source, again.seed, again.provenance) == (survey.source, survey.seed, survey.provenance)
     assert PairedSpectra.read(path).apogee.ivar is None
+
+
+def test_stars_are_looked_up_by_name(survey: PairedSpectra, rng: np.random.Generator) -> None:
+    order = rng.permutation(survey.n_stars)
+    mixed = _reordered(survey, order)
+    asked = np.array([7, 2, 7, 159])
+    names = mixed.star_id[asked]
+    np.testing.assert_array_equal(mixed.labels_of(names), survey.labels[order[asked]])
+    assert mixed.labels_of(names).dtype == np.float64
+    assert mixed.row(names[1]) == 2
+    star = mixed.star(names[1])
+    row = order[2]
+    assert (star.star_id, star.row, star.split) == (survey.star_id[row], 2, SPLITS[survey.split[row]])
+    for key in ("labels", "label_errors"):
+        np.testing.assert_array_equal(getattr(star, key), getattr(survey, key)[row])
+    np.testing.assert_array_equal(star.apogee, survey.apogee.flux[row])
+    np.testing.assert_array_equal(star.nirspec, survey.nirspec.flux[row])
+
+
+def test_unknown_stars_are_named_with_similar_ones(survey: PairedSpectra) -> None:
+    with pytest.raises(DataError, match=r"no star 'SIM000004x' in this data set; similar: SIM000004, "):
+        survey.row("SIM000004x")
+    with pytest.raises(DataError, match=r"no star 'x' in this data set; identifiers look like SIM000000$"):
+        survey.star("x")
+    with pytest.raises(DataError, match="2 stars have no labels in the data set, y among them"):
+        survey.labels_of(np.array(["SIM000003", "y", "z"]))
+
+
+def _reordered(data: PairedSpectra, order: np.ndarray) -> PairedSpectra:
+    """The same stars in another order."""
+    arrays = {key: getattr(data, key)[order] for key in ("star_id", "labels", "label_errors", "split")}
+    sides = {
+        name: SpectrumSet(spectra.instrument, spectra.flux[order], spectra.mask[order])
+        for name, spectra in (("apogee", data.apogee), ("nirspec", data.nirspec))
+    }
+    return replace(data, **arrays, **sides)
 
 
 def test_the_file_says_what_it_is(path: Path) -> None:

@@ -18,10 +18,11 @@ from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import AlignParams, CorruptionParams, EncoderParams, TrainParams
 from starclip_lib.training import loop as training
-from starclip_lib.training.batches import NewStars, SpectrumSource, batches
+from starclip_lib.training.batches import NewStars, Shuffled, SpectrumSource, batches
 from starclip_lib.training.devices import pick_device, pick_precision
-from starclip_lib.training.loop import align, pretrain
+from starclip_lib.training.loop import Trainer
 from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import MockTelescope
 
 CPU = torch.device("cpu")
 SIX = TrainParams(epochs=6, batch_size=16)
@@ -51,33 +52,39 @@ def encoder(instrument=NIRSPEC) -> Encoder:
     return make_encoder(instrument, EncoderParams(width=16, depth=1), seed=5)
 
 
+def telescope(n_views: int = 1) -> MockTelescope:
+    return MockTelescope(mock(CorruptionParams()), n_views, seed=3)
+
+
+def scaled(survey: PairedSpectra, rows: np.ndarray) -> np.ndarray:
+    """Z-scored labels of some stars."""
+    return LabelScaler.fit(survey.labels[survey.rows("train")]).transform(survey.labels[rows])
+
+
+def source(survey: PairedSpectra, split: str, seen: MockTelescope | None = None, fresh: bool = False) -> SpectrumSource:
+    """The NIRSpec spectra of a part of the stars."""
+    rows = survey.rows(split)
+    return SpectrumSource(survey.nirspec, rows, scaled(survey, rows), CPU, seen, fresh)
+
+
 def supervised(survey: PairedSpectra, settings: TrainParams, resume: Path | None = None, seed: int = 1):
-    net, rows = encoder(), [survey.rows("train"), survey.rows("val")]
-    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[rows[0]]))
-    labels = LabelScaler.fit(survey.labels[rows[0]]).transform(survey.labels)
-    corruption = mock(CorruptionParams())
-    sources = [
-        SpectrumSource(survey.nirspec.flux, part, CPU, corruption, copies, 3)
-        for part, copies in zip(rows, (0, 1), strict=True)
-    ]
-    history = pretrain(net, *sources, *(labels[part] for part in rows), settings, seed=seed, resume=resume)
-    return net, history
+    net = encoder()
+    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[survey.rows("train")]))
+    train, val = source(survey, "train", telescope(), fresh=True), source(survey, "val", telescope())
+    return net, Trainer(settings, seed, resume=resume).pretrain(net, train, val)
 
 
 def contrastive(survey: PairedSpectra, settings: TrainParams, resume: Path | None = None, copies: int = 0):
+    """`copies` 0: fresh corruptions."""
     model = StarCLIP(encoder(NIRSPEC), encoder(APOGEE), AlignParams(train=settings))
-    rows = [survey.rows("train"), survey.rows("val")]
-    labels = LabelScaler.fit(survey.labels[rows[0]]).transform(survey.labels)
-    corruption = mock(CorruptionParams())
-    pairs = [
-        (
-            SpectrumSource(survey.nirspec.flux, part, CPU, corruption, n, 3),
-            SpectrumSource(survey.apogee.flux, part, CPU),
-        )
-        for part, n in zip(rows, (copies, 1), strict=True)
-    ]
-    history = align(model, *pairs, *(labels[part] for part in rows), seed=1, resume=resume)
-    return model, history
+    pairs = []
+    for split, nirspec in (
+        ("train", source(survey, "train", telescope(copies or 1), fresh=not copies)),
+        ("val", source(survey, "val", telescope())),
+    ):
+        rows = survey.rows(split)
+        pairs.append((nirspec, SpectrumSource(survey.apogee, rows, scaled(survey, rows), CPU)))
+    return model, Trainer(settings, 1, resume=resume).align(model, *pairs)
 
 
 def assert_same(one: torch.nn.Module, two: torch.nn.Module) -> None:
@@ -89,7 +96,7 @@ def assert_same(one: torch.nn.Module, two: torch.nn.Module) -> None:
 def test_pretraining_killed_and_resumed_equals_uninterrupted(
     survey, tmp_path: Path, schedule: str, killed_after_three_epochs, monkeypatch
 ) -> None:
-    settings = SIX.model_copy(update={"schedule": schedule, "step_size": 2, "learning_rate": 3e-3})
+    settings = SIX.changed(schedule=schedule, step_size=2, learning_rate=3e-3)
     with pytest.raises(Killed):
         supervised(survey, settings, tmp_path / "a.resume")
     monkeypatch.undo()
@@ -118,10 +125,9 @@ def test_training_learns_and_keeps_its_best_epoch(survey) -> None:
     net, history = supervised(survey, TrainParams(epochs=12, batch_size=16, learning_rate=2e-3))
     assert history.val_loss[-1] < 0.9 * history.val_loss[0]
     rows = survey.rows("val")
-    labels = LabelScaler.fit(survey.labels[survey.rows("train")]).transform(survey.labels[rows])
-    source = SpectrumSource(survey.nirspec.flux, rows, CPU, mock(CorruptionParams()), 1, 3)
+    flux = torch.from_numpy(telescope().views(survey.nirspec, rows)[:, 0])
     with torch.no_grad():
-        error = ((net(source.flux[:, 0]) - torch.from_numpy(labels)) ** 2).mean().item()
+        error = ((net(flux) - torch.from_numpy(scaled(survey, rows))) ** 2).mean().item()
     assert error == pytest.approx(min(history.val_loss), rel=1e-5)
 
 
@@ -166,11 +172,8 @@ def test_frozen_parts_stay_as_they_are(survey) -> None:
     model.encoder_a.requires_grad_(False)
     model.encoder_b.features.requires_grad_(False)
     before = copy.deepcopy(model)
-    rows = survey.rows("train")
-    source = SpectrumSource(survey.nirspec.flux, rows, CPU, mock(CorruptionParams()))
-    fixed = SpectrumSource(survey.nirspec.flux, rows, CPU)
-    labels = np.zeros((len(rows), 20))
-    align(model, (fixed, source), (fixed, fixed), labels, labels, seed=0)
+    clean, corrupted = source(survey, "train"), source(survey, "train", telescope(), fresh=True)
+    Trainer(model.settings.train, 0).align(model, (clean, corrupted), (clean, clean))
     assert_same(model.encoder_a, before.encoder_a)
     assert_same(model.encoder_b.features, before.encoder_b.features)
     assert not torch.equal(model.encoder_b.head[-1].weight, before.encoder_b.head[-1].weight)
@@ -198,6 +201,39 @@ def test_a_loss_that_explodes_is_an_error(survey) -> None:
         supervised(survey, TrainParams(epochs=2, batch_size=16, learning_rate=1e30, schedule="constant"))
 
 
+def test_sources_give_what_the_telescope_sees(survey: PairedSpectra) -> None:
+    """Clean spectra, the telescope's views, or fresh corruptions, each with the labels of its star."""
+    rows, star, view = survey.rows("val"), torch.tensor([3, 0, 3]), torch.tensor([1, 0, 0])
+    views = torch.from_numpy(telescope(2).views(survey.nirspec, rows))
+    clean = torch.from_numpy(survey.nirspec.flux[rows])
+    plain, fixed, fresh = (
+        source(survey, "val"),
+        source(survey, "val", telescope(2)),
+        source(survey, "val", telescope(2), fresh=True),
+    )
+    assert [s.copies for s in (plain, fixed, fresh)] == [0, 2, 0]
+    assert {len(s) for s in (plain, fixed, fresh)} == {len(rows)}
+    for one, expected in (
+        (plain, clean[star]),
+        (fixed, views[star, view]),
+        (fresh, telescope().corruption(clean[star], seeded("cpu", 4))),
+    ):
+        flux, labels = one.draw(star, view, seeded("cpu", 4))
+        assert torch.equal(flux, expected)
+        assert torch.equal(labels, torch.from_numpy(scaled(survey, rows[star])))
+
+
+def test_shuffled_stars_have_the_spectrum_and_labels_of_another(survey: PairedSpectra) -> None:
+    fixed = source(survey, "val", telescope(2))
+    order = np.random.default_rng(0).permutation(len(fixed))
+    shuffled = Shuffled(fixed, order)
+    star, view = torch.arange(len(fixed)), torch.ones(len(fixed), dtype=torch.long)
+    found, expected = shuffled.draw(star, view, seeded("cpu", 0)), fixed.draw(star, view, seeded("cpu", 0))
+    assert (len(shuffled), shuffled.copies) == (len(fixed), 2)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other[torch.from_numpy(order)])
+
+
 def test_every_item_comes_once_in_an_order_of_its_own() -> None:
     def items(seed: int | None) -> list[tuple[int, int]]:
         order = None if seed is None else np.random.default_rng(seed)
@@ -211,21 +247,27 @@ def test_every_item_comes_once_in_an_order_of_its_own() -> None:
     assert sorted(items(1)) == plain
 
 
+def draw(stars: NewStars, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spectra and labels of so many new stars."""
+    number = torch.zeros(n, dtype=torch.long)
+    return stars.draw(number, number, seeded("cpu", seed))
+
+
 def test_new_stars_have_the_spectra_of_their_labels_and_the_spread_of_the_known(survey: PairedSpectra) -> None:
     known, emulator = survey.labels[survey.rows("train")], default_emulator()
     scaler = LabelScaler.fit(known)
     stars = NewStars(known, NIRSPEC, scaler, CPU, smoothing=0.7, pool=20_000)
     assert len(stars) == len(known)
-    flux, scaled = stars.draw(500, seeded("cpu", 1))
-    labels = scaler.inverse(scaled.numpy())
+    flux, wanted = draw(stars, 500, seed=1)
+    labels = scaler.inverse(wanted.numpy())
     np.testing.assert_allclose(flux.numpy(), emulator(labels, NIRSPEC), atol=2e-4)
     assert not (np.abs(labels[:, None] - known[None]).max(axis=2) < 1e-3).any()  # none is an old one
-    _, many = stars.draw(10_000, seeded("cpu", 2))
+    _, many = draw(stars, 10_000, seed=2)
     np.testing.assert_allclose(many.numpy().std(axis=0), 1, atol=0.15)
     np.testing.assert_allclose(many.numpy().mean(axis=0), 0, atol=0.2)  # the domain's edges cut a little
-    again, _ = NewStars(known, NIRSPEC, scaler, CPU, smoothing=0.7, pool=20_000).draw(500, seeded("cpu", 1))
+    again, _ = draw(NewStars(known, NIRSPEC, scaler, CPU, smoothing=0.7, pool=20_000), 500, seed=1)
     assert torch.equal(again, flux)
-    only_known = NewStars(known, NIRSPEC, scaler, CPU, smoothing=0.0, pool=300).draw(50, seeded("cpu", 1))[1]
+    only_known = draw(NewStars(known, NIRSPEC, scaler, CPU, smoothing=0.0, pool=300), 50, seed=1)[1]
     distance = np.abs(only_known.numpy()[:, None] - scaler.transform(known)[None]).max(axis=2).min(axis=1)
     assert distance.max() < 1e-4
 
@@ -237,25 +279,20 @@ def test_new_stars_far_from_the_emulators_domain_are_refused(survey: PairedSpect
 
 
 def test_pretraining_on_new_stars_learns_labels_of_old_ones(survey: PairedSpectra) -> None:
-    rows = [survey.rows("train"), survey.rows("val")]
-    scaler = LabelScaler.fit(survey.labels[rows[0]])
-    labels = [scaler.transform(survey.labels[part]) for part in rows]
+    known = survey.labels[survey.rows("train")]
     net = encoder()
-    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[rows[0]]))
-    new = NewStars(survey.labels[rows[0]], NIRSPEC, scaler, CPU, smoothing=0.7, pool=2000)
-    val = SpectrumSource(survey.nirspec.flux, rows[1], CPU)
-    history = pretrain(net, new, val, *labels, TrainParams(epochs=100, batch_size=20, learning_rate=3e-3), seed=1)
+    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[survey.rows("train")]))
+    new = NewStars(known, NIRSPEC, LabelScaler.fit(known), CPU, smoothing=0.7, pool=2000)
+    settings = TrainParams(epochs=100, batch_size=20, learning_rate=3e-3)
+    history = Trainer(settings, 1).pretrain(net, new, source(survey, "val"))
     assert min(history.val_loss) < 0.6 * history.val_loss[0]
 
 
 def test_bfloat16_learns_too(survey) -> None:
-    rows = survey.rows("train")
-    labels = LabelScaler.fit(survey.labels[rows]).transform(survey.labels[rows])
-    source = SpectrumSource(survey.nirspec.flux, rows, CPU)
-    net = encoder()
-    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[rows]))
+    net, stars = encoder(), source(survey, "train")
+    net.fit_scaling(torch.from_numpy(survey.nirspec.flux[survey.rows("train")]))
     settings = TrainParams(epochs=8, batch_size=16, learning_rate=2e-3)
-    history = pretrain(net, source, source, labels, labels, settings, seed=0, precision=torch.bfloat16)
+    history = Trainer(settings, 0, precision=torch.bfloat16).pretrain(net, stars, stars)
     assert history.val_loss[-1] < 0.8 * history.val_loss[0]
     assert all(p.dtype == torch.float32 for p in net.parameters())
 

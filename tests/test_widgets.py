@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io
 import pytest
 from matplotlib.figure import Figure
+from nirspec_files import spec1d_bytes
 from plotly.callbacks import InputDeviceState, Points
-from test_gallery import fits_file
 
 from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import History
+from starclip_lib.models.embeddings import encode
 from starclip_lib.training import recipes
-from starclip_lib.widgets.base import WIDGET, Illustrated, Stops
+from starclip_lib.widgets.base import Illustrated, Stops
 from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
 from starclip_lib.widgets.similarity_browser import SimilarityBrowser
 from starclip_lib.widgets.training_viewer import TrainingViewer
@@ -119,7 +121,7 @@ def test_mistakes_are_said_and_change_nothing(browser: SimilarityBrowser) -> Non
 
 def test_an_upload_is_searched_with(browser: SimilarityBrowser, tmp_path: Path, rng: np.random.Generator) -> None:
     flux = browser.gallery.data.nirspec.flux[browser.gallery.rows(test_only=True)[2]]
-    content = fits_file(tmp_path / "spec1d_up.fits", flux, rng)
+    content = spec1d_bytes(tmp_path / "spec1d_up.fits", flux, rng)
     upload(browser, "spec1d_up.fits", content)
     assert "star_1: good" in said(browser)
     assert browser.query.row is None
@@ -136,7 +138,7 @@ def test_an_upload_is_searched_with(browser: SimilarityBrowser, tmp_path: Path, 
 def test_widgets_leave_a_picture(browser: SimilarityBrowser, finished) -> None:
     for widget in (browser, CorruptionExplorer(finished)):
         bundle = widget._repr_mimebundle_()
-        assert WIDGET in bundle
+        assert "application/vnd.jupyter.widget-view+json" in bundle
         assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
 
 
@@ -149,9 +151,16 @@ def test_a_slider_shows_the_figure_of_its_stop() -> None:
     assert stops.picture() is figures["large"]
 
 
-def test_an_interactive_figure_is_illustrated() -> None:
-    bundle = Illustrated(go.Figure(), Figure())._repr_mimebundle_()
-    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+def test_an_interactive_figure_is_illustrated_and_framed_if_it_was_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")  # as in a notebook
+    figure = go.Figure(go.Scatter(y=[1, 4]))
+    plain = Illustrated(figure, Figure())._repr_mimebundle_()
+    assert plain["application/vnd.plotly.v1+json"]["data"][0]["y"] == [1, 4]
+    assert base64.b64decode(plain["image/png"]).startswith(b"\x89PNG")
+    assert "iframe" not in plain.get("text/html", "")
+    framed = Illustrated(figure, Figure(), Path("/somewhere/reports/quick/atlas.html"))._repr_mimebundle_()
+    assert framed["text/html"].startswith('<iframe src="atlas.html" ')
+    assert framed["application/vnd.plotly.v1+json"] == plain["application/vnd.plotly.v1+json"]
 
 
 def test_corruptions_follow_the_sliders(finished) -> None:
@@ -161,7 +170,7 @@ def test_corruptions_follow_the_sliders(finished) -> None:
     assert not np.array_equal(explorer.corrupted, first)
     for box in explorer._on.values():
         box.value = False
-    clean = finished.data().nirspec.flux[finished.data().rows("test")[0]]
+    clean = finished.data.nirspec.flux[finished.data.rows("test")[0]]
     np.testing.assert_array_equal(explorer.corrupted, clean)
     assert explorer.cosine == pytest.approx(1, abs=1e-6)
     explorer._on["noise"].value = True
@@ -177,8 +186,15 @@ def test_corruptions_follow_the_sliders(finished) -> None:
     assert explorer.controls["width"].disabled
 
 
-def test_without_models_the_explorer_says_what_to_run(run, survey) -> None:
-    run.build("data.h5", survey.write)
+def test_the_explorers_cosine_is_that_of_the_encoder(finished) -> None:
+    explorer = CorruptionExplorer(finished)
+    clean = finished.data.nirspec.flux[finished.data.rows("test")[0]]
+    z = encode(finished.model("starclip").encoders["nirspec"], np.stack([clean, explorer.corrupted]))
+    assert explorer.cosine == pytest.approx(z[0] @ z[1], abs=1e-6)
+
+
+def test_without_models_the_explorer_says_what_to_run(run) -> None:
+    run.build("data.h5")
     explorer = CorruptionExplorer(run)
     assert "run notebooks 03 to 06" in explorer._effect.value
     assert explorer.cosine is None
@@ -191,8 +207,7 @@ def test_the_viewer_follows_a_training(run, survey, params) -> None:
         calls.append((history.epochs, planned))
         viewer.update(history, planned)
 
-    path = run.folder / "nirspec.ckpt"
-    recipes.train_encoder(path, survey, params, "nirspec", watch)
+    recipes.train_encoder(run.path("nirspec.ckpt"), survey, params, "nirspec", watch)
     planned = params.pretrain.nirspec.epochs
     assert calls == [(epoch, planned) for epoch in range(1, planned + 1)]
     loss, val, retrieval = (trace.y for trace in viewer._figure.data)
@@ -204,6 +219,6 @@ def test_the_viewer_follows_a_training(run, survey, params) -> None:
 
 
 def test_an_alignment_keeps_its_retrieval(finished) -> None:
-    history = finished.model("starclip.ckpt").history
+    history = finished.model("starclip").history
     assert len(history.val_retrieval) == history.epochs
     assert all(0 <= share <= 1 for share in history.val_retrieval)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from starclip_lib.data.labels import FE
+from starclip_lib.data.labels import FE, LABELS
 from starclip_lib.data.spectra import SPLITS, PairedSpectra
 from starclip_lib.errors import DataError
+from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import Params
 
 
@@ -38,6 +39,16 @@ def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Genera
     turn = np.arange(len(values)) - starts[bins[mixed]]  # 0 for the first star of every bin, 1 for the second, ...
     order = np.lexsort((rng.random(len(values)), turn))
     return np.sort(mixed[order[:n]])
+
+
+def inside_cuts(labels: np.ndarray, settings: DataParams) -> dict[str, np.ndarray]:
+    """Which stars pass each of the cuts on Teff, log g and [Fe/H], (n,) bool by the label's name.
+
+    labels : (n, 20) in K and dex; NaN passes no cut
+    """
+    cuts = {"Teff": settings.teff_range, "logg": settings.logg_range, "Fe": settings.feh_range}
+    values = {name: labels[:, LABELS.index(name)] for name in cuts}
+    return {name: (values[name] > low) & (values[name] < high) for name, (low, high) in cuts.items()}
 
 
 def draw_rows(n_available: int, n_stars: int, rng: np.random.Generator) -> np.ndarray:

@@ -19,6 +19,7 @@ from starclip_lib.files import atomic_path
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
+UNDIVIDED = 255  # in place of a split, for all stars of an archive: a run divides those that it takes
 
 
 @dataclass(eq=False)
@@ -55,6 +56,12 @@ class SpectrumSet:
                 )
             if (self.flux[rows][self.mask[rows]] != self.instrument.no_data).any():
                 raise DataError(f"{where}: {name}/flux must be {self.instrument.no_data:g} wherever {name}/mask is set")
+
+
+def mean_of_data(flux: np.ndarray, no_data: float) -> np.ndarray:
+    """Mean spectrum (n_pix,) of spectra (n, n_pix), each pixel over those that hold data there; 0 where none does."""
+    missing = flux == no_data
+    return np.where(missing, 0, flux).sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
 
 
 def on_nirspec_grid(flux: np.ndarray) -> np.ndarray:
@@ -95,7 +102,7 @@ class PairedSpectra:
     """Stars with catalogue labels and one spectrum from each instrument.
 
     star_id : (n,) str, unique; labels, label_errors : (n, 20) float32 in K and dex
-    split : (n,) uint8, 0 train, 1 val, 2 test: made once, used by every stage
+    split : (n,) uint8, 0 train, 1 val, 2 test: made once, used by every stage; 255 throughout in archives, see below
     source, seed, provenance : where the data come from; `provenance` must be JSON
     """
 
@@ -160,7 +167,8 @@ class PairedSpectra:
         return self.labels[self.rows_of(star_id)].astype(np.float64)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{count:,} {name}" for name, count in self.split_counts().items())
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.split_counts().items() if count)
+        counts = counts or "not divided yet"
         return f"{self.n_stars:,} stars ({counts}), {self.source}; labels and spectra of APOGEE and NIRSpec"
 
     def split_counts(self) -> dict[str, int]:
@@ -183,9 +191,10 @@ class PairedSpectra:
                 raise DataError(f"{where}: {key} has shape {array.shape}, expected {shape}")
             if not np.isfinite(array).all():
                 raise DataError(f"{where}: {key} holds NaN or infinite values; drop those stars")
-        if not np.isin(self.split, range(len(SPLITS))).all():
+        divided = not (self.split == UNDIVIDED).all()
+        if divided and not np.isin(self.split, range(len(SPLITS))).all():
             raise DataError(f"{where}: split must hold 0 (train), 1 (val) and 2 (test) only")
-        empty = [name for name, count in self.split_counts().items() if count < 2]
+        empty = [name for name, count in self.split_counts().items() if divided and count < 2]
         if empty:
             raise DataError(f"{where}: too few stars: {n} in all leave fewer than 2 for {' and '.join(empty)}")
         self.apogee.check(n, where)
@@ -205,7 +214,7 @@ class PairedSpectra:
             for key, array in (("labels", self.labels), ("label_errors", self.label_errors)):
                 file.create_dataset(key, data=array.astype(np.float32))
                 file[key].attrs.update(names=list(LABELS), units=list(UNITS))
-            file.create_dataset("split", data=self.split).attrs["meaning"] = "0 train, 1 val, 2 test"
+            file.create_dataset("split", data=self.split).attrs["meaning"] = "0 train, 1 val, 2 test; 255 not divided"
             for name, spectra in (("apogee", self.apogee), ("nirspec", self.nirspec)):
                 _write_spectra(file.create_group(name), spectra)
 

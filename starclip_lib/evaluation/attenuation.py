@@ -110,7 +110,7 @@ def slopes_against_noise(
     """
     rng = np.random.default_rng(seed)
     x, new = (part[0] + noise * rng.standard_normal(part[0].shape) for part in (train, test))
-    fits = {
+    fits: dict[str, LinearFit | NetworkFit] = {
         "linear": LinearFit(x, train[1]),
         "linear, corrected": LinearFit(x, train[1], noise**2),
         "network": NetworkFit(x, train[1], noise, latent=False, seed=seed),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,16 @@ from sklearn.metrics import r2_score
 from starclip_lib.data.labels import LABELS
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
-from starclip_lib.evaluation.probes import Kind, fit_regressor
-from starclip_lib.evaluation.resampling import Interval, difference, intervals, numbers_of, r2_statistic
+from starclip_lib.evaluation.probes import KINDS, Kind, fit_regressor
+from starclip_lib.evaluation.resampling import (
+    Interval,
+    WeightedStatistic,
+    difference,
+    intervals,
+    numbers_of,
+    r2_statistic,
+)
+from starclip_lib.metrics.probing import Predictions, average_views
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
 from starclip_lib.settings.params import Params
@@ -38,12 +47,17 @@ class Probed:
         """(m, 20) predicted minus true."""
         return self.predicted - self.true
 
-    def scores(self, **options: float) -> list[Interval]:
+    @property
+    def mean(self) -> Predictions:
+        """The mean over the views of each star, stars sorted by identifier."""
+        return average_views(self.predicted, self.star_id)
+
+    def scores(self, **options: Any) -> list[Interval]:
         """r2 of each label with its bootstrap interval over stars; `options` as for `resampling.bootstrap`."""
         star, n_stars = numbers_of(self.star_id)
         return intervals(r2_statistic(self.true, self.predicted, star), n_stars, **options)
 
-    def gain_over(self, other: Probed, **options: float) -> list[Interval]:
+    def gain_over(self, other: Probed, **options: Any) -> list[Interval]:
         """r2 of each label minus that of another probe on the same views: a paired difference."""
         if not np.array_equal(self.star_id, other.star_id):
             raise ValueError("two probes can be compared on the same views only")
@@ -64,6 +78,11 @@ def probe_views(kind: Kind, embeddings: Embeddings, data: PairedSpectra, *, seed
     return Probed(judged.star_id, true, probe.predict(judged.z.astype(np.float64)), train_r2)
 
 
+def probe_with_all(embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> dict[Kind, Probed]:
+    """`probe_views` with each kind of probe."""
+    return {kind: probe_views(kind, embeddings, data, seed=seed) for kind in KINDS}
+
+
 def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Model]) -> dict[str, Embeddings]:
     """Embeddings of all stars by the pretrained encoders, before any alignment: the same views as the aligned ones'.
 
@@ -77,13 +96,12 @@ def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Mo
     return out
 
 
-def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], **options: float) -> pd.DataFrame:
+def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], **options: Any) -> pd.DataFrame:
     """One row for each (spectra, probe): train and test r2, mean over all labels and some by name, with intervals."""
     rows = {}
     for key, p in probed.items():
         star, n_stars = numbers_of(p.star_id)
-        single = r2_statistic(p.true, p.predicted, star)
-        mean = intervals(lambda w, single=single: single(w).mean(axis=1, keepdims=True), n_stars, **options)[0]
+        mean = intervals(_mean_r2(p, star), n_stars, **options)[0]
         scores = dict(zip(LABELS, p.scores(**options), strict=True))
         rows[key] = {
             "train, mean": f"{p.train_r2.mean():.3f}",
@@ -91,6 +109,11 @@ def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], *
             **{name: str(scores[name]) for name in names},
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _mean_r2(probed: Probed, star: np.ndarray) -> WeightedStatistic:
+    single = r2_statistic(probed.true, probed.predicted, star)
+    return lambda weights: single(weights).mean(axis=1, keepdims=True)
 
 
 def by_label(found: list[Interval]) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from starclip_lib.data.instruments import Instrument
-from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.data.spectra import SpectrumSet, mean_of_data
 from starclip_lib.errors import DataError
 from starclip_lib.transforms.views import MockTelescope
 
@@ -51,9 +51,7 @@ class SpectrumBasis:
 
 def filled(flux: np.ndarray, no_data: float) -> np.ndarray:
     """Spectra (n, n_pix) with the mean of the other spectra in pixels without data."""
-    missing = flux == no_data
-    count = np.maximum((~missing).sum(axis=0), 1)
-    return np.where(missing, np.where(missing, 0, flux).sum(axis=0) / count, flux)
+    return np.where(flux == no_data, mean_of_data(flux, no_data), flux)
 
 
 def view_coefficients(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def bootstrap(
     return estimate, low, high
 
 
-def intervals(statistic: WeightedStatistic, n_stars: int, **options: float) -> list[Interval]:
+def intervals(statistic: WeightedStatistic, n_stars: int, **options: Any) -> list[Interval]:
     """`bootstrap` of a statistic with values (b, m), as m intervals; `options` as there."""
     return [Interval(*map(float, ends)) for ends in zip(*bootstrap(statistic, n_stars, **options), strict=True)]
 

@@ -53,7 +53,8 @@ def fit_power_law(n: np.ndarray, error: np.ndarray, sigma: np.ndarray | None = N
     except RuntimeError as problem:
         raise DataError(f"no power law fits these errors: {problem}") from problem
     deviation = np.sqrt(np.diag(covariance))
-    return PowerLaw(*map(float, values), scale, float(deviation[1]), float(deviation[2]))
+    amplitude, index, floor = map(float, values)
+    return PowerLaw(amplitude, index, floor, scale, float(deviation[1]), float(deviation[2]))
 
 
 def error_at(

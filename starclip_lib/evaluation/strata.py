@@ -8,11 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.neighbors import NearestNeighbors
 
 from starclip_lib.data.labels import label_index
 from starclip_lib.data.spectra import SpectrumSet
-from starclip_lib.evaluation.resampling import Interval, intervals, mean_statistic, numbers_of
+from starclip_lib.evaluation.resampling import Interval, WeightedStatistic, intervals, mean_statistic, numbers_of
+from starclip_lib.transforms.gaps import longest_gap
 from starclip_lib.transforms.views import MockTelescope, measured_snr
 
 
@@ -31,15 +33,8 @@ def gap_start(corrupted: np.ndarray, wavelength: np.ndarray, no_data: float, sho
 
     A gap is the longest run of at least `shortest` pixels without data that reaches neither end of the spectrum.
     """
-    out = np.full(len(corrupted), np.nan)
-    for row, spectrum in enumerate(corrupted):
-        edges = np.diff(np.concatenate([[0], (spectrum == no_data).astype(np.int8), [0]]))
-        starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-        inner = (starts > 0) & (stops < len(spectrum)) & (stops - starts >= shortest)
-        if inner.any():
-            longest = np.argmax((stops - starts)[inner])
-            out[row] = wavelength[starts[inner][longest]]
-    return out
+    stop, length = (found.numpy() for found in longest_gap(torch.from_numpy(corrupted == no_data)))
+    return np.where(length >= shortest, wavelength[stop - length], np.nan)
 
 
 def view_conditions(spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope) -> tuple[np.ndarray, np.ndarray]:
@@ -89,14 +84,18 @@ def stratified(
         star, n_stars = numbers_of(star_id[inside])
         if n_stars < 2:
             continue
-        mean = mean_statistic(squared_error[inside], star)
-        rmse = intervals(lambda w, mean=mean: np.sqrt(mean(w)), n_stars, n_resamples=n_resamples, seed=seed)[0]
+        rmse = intervals(_root_mean(squared_error[inside], star), n_stars, n_resamples=n_resamples, seed=seed)[0]
         strata.append(Stratum(float(low), float(high), int(inside.sum()), rmse))
     return strata
 
 
+def _root_mean(squared: np.ndarray, star: np.ndarray) -> WeightedStatistic:
+    mean = mean_statistic(squared, star)
+    return lambda weights: np.sqrt(mean(weights))
+
+
 def by_condition(
-    error: np.ndarray, star_id: np.ndarray, conditions: Mapping[str, np.ndarray], names: Sequence[str], **options: int
+    error: np.ndarray, star_id: np.ndarray, conditions: Mapping[str, np.ndarray], names: Sequence[str], **options: Any
 ) -> dict[str, dict[str, list[Stratum]]]:
     """`stratified` for several conditions (m,) and labels: condition to label to bins.
 

@@ -56,9 +56,10 @@ class ResidualAdapter(nn.Module):
     def __init__(self, head: nn.Module, width: int = 32):
         super().__init__()
         self.head = head.requires_grad_(False)
-        self.net = nn.Sequential(nn.Linear(N_LABELS, width), nn.GELU(), nn.Linear(width, N_LABELS))
-        nn.init.zeros_(self.net[2].weight)
-        nn.init.zeros_(self.net[2].bias)
+        first, last = nn.Linear(N_LABELS, width), nn.Linear(width, N_LABELS)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(first, nn.GELU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
         labels = self.head(x)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 # Okabe and Ito's colours; NIRSpec is blue and APOGEE red as in the paper.
 NIRSPEC_COLOUR, APOGEE_COLOUR = "#0072B2", "#D55E00"
 CYCLE = (NIRSPEC_COLOUR, APOGEE_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
 LABEL_MAP = "viridis"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=CYCLE),
+    "axes.prop_cycle": cycler(color=CYCLE),
     "axes.grid": True,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
@@ -54,7 +55,7 @@ def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
     return inside
 
 
-def new_axes(n_rows: int, n_columns: int, size: tuple[float, float], **options: object) -> tuple[Figure, np.ndarray]:
+def new_axes(n_rows: int, n_columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure of `size` inches and its axes as an array; `options` as for `Figure.subplots`."""
     figure = Figure(figsize=size)  # not pyplot's: nothing is kept open, and no window appears
     return figure, np.atleast_1d(figure.subplots(n_rows, n_columns, **options))

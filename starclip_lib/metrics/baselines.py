@@ -17,7 +17,7 @@ from starclip_lib.data.fitting import fit_spectrum
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.data.labels import by_name
 from starclip_lib.data.selection import mock_stars
-from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import PairedSpectra, SpectrumSet, mean_of_data
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.probing import Scores
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
@@ -35,8 +35,7 @@ class Inputs:
 
     def __init__(self, flux: np.ndarray, instrument: Instrument):
         self.no_data = instrument.no_data
-        missing = flux == self.no_data
-        self.mean = np.where(missing, 0, flux).sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+        self.mean = mean_of_data(flux, self.no_data)
 
     def __call__(self, flux: np.ndarray) -> np.ndarray:
         """Deviations (m, n_pix) from the mean training spectrum, 0 in missing pixels."""

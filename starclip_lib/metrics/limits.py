@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def bounds(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = 
 
 
 def cramer_rao(
-    emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float, **options: object
+    emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float, **options: Any
 ) -> np.ndarray:
     """The Cramer-Rao bound of each label for one spectrum, (20,) in K and dex; `options` as for `information`."""
     return bounds(information(emulator, labels, instrument, snr, **options), instrument)

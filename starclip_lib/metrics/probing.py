@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score, root_mean_squared_error
 
-from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, PLAIN, UNITS
+from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, PLAIN, UNITS, by_name
 from starclip_lib.errors import DataError
 from starclip_lib.models.embeddings import Embeddings
 
-Scores = dict[str, dict[str, float] | int]
+
+class Scores(TypedDict):
+    """r2, bias and RMSE of each label, and the number of stars."""
+
+    r2: dict[str, float]
+    bias: dict[str, float]
+    rmse: dict[str, float]
+    n: int
 
 
 @dataclass(eq=False)
@@ -81,25 +89,19 @@ def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:
     """
     if true.shape != predicted.shape or len(true) < 2:
         raise ValueError(f"need labels of at least two stars on both sides, got {true.shape} and {predicted.shape}")
-    columns = {
-        "r2": r2_score(true, predicted, multioutput="raw_values"),
-        "bias": (predicted - true).mean(axis=0),
-        "rmse": root_mean_squared_error(true, predicted, multioutput="raw_values"),
+    return {
+        "r2": by_name(r2_score(true, predicted, multioutput="raw_values")),
+        "bias": by_name((predicted - true).mean(axis=0)),
+        "rmse": by_name(root_mean_squared_error(true, predicted, multioutput="raw_values")),
+        "n": len(true),
     }
-    scores: Scores = {
-        key: dict(zip(LABELS, (float(x) for x in values), strict=True)) for key, values in columns.items()
-    }
-    scores["n"] = len(true)
-    return scores
 
 
 def score_table(scores: dict[str, Scores], bounds: dict[str, dict[str, float]] | None = None) -> pd.DataFrame:
     """One row a label: r2, bias and RMSE of each model, as the paper's Tables 4 to 6, and bounds where given."""
-    columns: dict[tuple[str, str], dict[str, float]] = {
-        (model, title): values[key]
-        for model, values in scores.items()
-        for key, title in (("r2", "r²"), ("bias", "Δ"), ("rmse", "RMSE"))
-    }
+    columns: dict[tuple[str, str], dict[str, float]] = {}
+    for model, score in scores.items():
+        columns |= {(model, "r²"): score["r2"], (model, "Δ"): score["bias"], (model, "RMSE"): score["rmse"]}
     for name, values in (bounds or {}).items():
         columns[(name, "σ")] = values
     table = pd.DataFrame(columns).loc[list(LABELS)]

@@ -63,4 +63,4 @@ def calibrated(a: np.ndarray, b: np.ndarray, lift: float) -> tuple[Coordinates, 
         coordinates.bonus = torch.from_numpy(bonus).float()
         coordinates.reach[slot] = unit**2 * reach
         sides.append(coordinates)
-    return *sides, float(lift**2 / unit**2)
+    return sides[0], sides[1], float(lift**2 / unit**2)

@@ -20,7 +20,7 @@ from starclip_lib.settings.training import EncoderParams
 _FORMAT = "starclip model 1"
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
     """One or two trained encoders and what is needed to use them.
 
@@ -32,6 +32,14 @@ class Model:
     scaler: LabelScaler
     history: History
     logit_scale: float | None = None
+
+    def __repr__(self) -> str:
+        parts = []
+        for role, encoder in self.encoders.items():
+            count = sum(p.numel() for p in encoder.parameters())
+            parts.append(f"{role}: {encoder.settings.kind} for {encoder.instrument.title}, {count:,} parameters")
+        best = f"epoch {self.history.best_epoch} of {self.history.epochs} kept" if self.history.epochs else "untrained"
+        return f"{'; '.join(parts)}; {best}, validation loss {min(self.history.val_loss, default=float('nan')):.4g}"
 
     def save(self, path: str | Path) -> None:
         """Write the model; loadable with `weights_only=True`."""

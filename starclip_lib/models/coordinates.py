@@ -11,6 +11,11 @@ from starclip_lib.data.labels import N_LABELS
 class Coordinates(nn.Module):
     """Flat coordinates (n, 22) of Z-scored labels (n, 20); `calibration.calibrated` makes and explains them."""
 
+    offset: Tensor
+    weight: Tensor
+    bonus: Tensor
+    reach: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("offset", torch.zeros(N_LABELS))

@@ -108,7 +108,8 @@ class _Convolutions(nn.Module):
             nn.AvgPool2d((1, 4)),
             nn.Flatten(),
         ]
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.layers = nn.Sequential(*layers)
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def forward(self, flux: Tensor) -> Tensor:
         image = flux[:, None, None].contiguous(memory_format=torch.channels_last)

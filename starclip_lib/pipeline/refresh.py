@@ -1,9 +1,10 @@
-"""Make what is committed from its sources: `python -m starclip_lib.refresh` (or `make notebooks`).
+"""Make what is committed from its sources: `python -m starclip_lib.pipeline.refresh` (or `make notebooks`).
 
 That is docs/parameters.md, from the settings and what they say of themselves, and the notebooks from their .py files.
 
-Every notebook is run on params/small.yaml in a scratch copy of the project.  What is kept are the outputs that nbval
-checks and the pictures, made small; everything that changes from machine to machine goes.
+What a reader sees in a committed notebook comes from the default run, params/quick.yaml: pictures, made small, tables
+and lines of text.  What nbval checks comes from params/small.yaml, which tests can afford, and is kept apart in
+CHECKED_FILE.  The day on which a notebook was refreshed goes into its first cell.
 """
 
 from __future__ import annotations
@@ -11,39 +12,66 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
 import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from PIL import Image
 
-from starclip_lib.files import atomic_path
+from starclip_lib.files import atomic_path, write_json
 from starclip_lib.pipeline.notebooks import every_notebook
 from starclip_lib.pipeline.runner import run_evaluation, run_pipeline
 from starclip_lib.run import Run, project_root
-from starclip_lib.settings.params import Params, Section
+from starclip_lib.settings.base import Section
+from starclip_lib.settings.params import Params
 
 CHECKED = "nbval-check-output"
+CHECKED_FILE = Path("tests") / "checked_outputs.json"
 _INJECTED = "injected-parameters"
-_PICTURE_WIDTH = 700
+_PICTURE_WIDTH = 640
+_LAST_RUN = re.compile(r"\| \d{4}-\d{2}-\d{2} \|$", re.MULTILINE)  # the last column of the table in the first cell
 
 
-def refresh(root: Path) -> None:
-    """Run all notebooks of the project at `root` and write their .ipynb files, and docs/parameters.md."""
+def refresh(root: Path, say: Callable[[str], None] = print) -> None:
+    """Run all notebooks of the project at `root`, and write their .ipynb files, what nbval checks, and the parameters.
+
+    The run of params/quick.yaml is the project's own and is not repeated where it is up to date; that of
+    params/small.yaml is made in a scratch folder.
+    """
     with atomic_path(root / "docs" / "parameters.md") as part:
         part.write_text(parameters_page(), encoding="utf-8")
+    today = datetime.now(UTC).date().isoformat()
+    for name in every_notebook():
+        source = root / "notebooks" / f"{name}.py"
+        with atomic_path(source) as part:
+            part.write_text(_LAST_RUN.sub(f"| {today} |", source.read_text(encoding="utf-8"), 1), encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         for folder in ("notebooks", "params"):
             shutil.copytree(root / folder, Path(scratch) / folder)
-        params_file = Path(scratch) / "params" / "small.yaml"
-        run = Run(Run.open(params_file).params, Path(scratch))
-        run_pipeline(run, params_file, {})
-        run_evaluation(run, params_file, {})
-        for name in every_notebook():
-            notebook = nbformat.read(run.report / f"{name}.ipynb", as_version=4)
-            with atomic_path(root / "notebooks" / f"{name}.ipynb") as part:
-                nbformat.write(_reduced(notebook, name), part)
+        small = _finished(Path(scratch) / "params" / "small.yaml", Path(scratch), say)
+        checked = {name: _checked(_executed(small, name)) for name in every_notebook()}
+    shown = _finished(root / "params" / "quick.yaml", root, say)
+    write_json(root / CHECKED_FILE, checked)
+    for name in every_notebook():
+        with atomic_path(root / "notebooks" / f"{name}.ipynb") as part:
+            nbformat.write(_reduced(_executed(shown, name), name), part)
+
+
+def _finished(params_file: Path, root: Path, say: Callable[[str], None]) -> Run:
+    """A run with its evaluation, all notebooks executed."""
+    run = Run(Run.open(params_file).params, root, params_file)
+    run_pipeline(run, say)
+    run_evaluation(run, say)
+    return run
+
+
+def _executed(run: Run, name: str) -> nbformat.NotebookNode:
+    return nbformat.read(run.report / f"{name}.ipynb", as_version=4)
 
 
 def parameters_page() -> str:
@@ -82,32 +110,52 @@ def parameters_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _without_injected(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if _INJECTED not in cell.metadata.get("tags", [])]
+
+
+def _checked(notebook: nbformat.NotebookNode) -> list[list[dict[str, Any]]]:
+    """The outputs of the cells that nbval checks, in their order."""
+    return [cell.outputs for cell in _without_injected(notebook) if CHECKED in cell.metadata.get("tags", [])]
+
+
 def _reduced(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
-    notebook.cells = [cell for cell in notebook.cells if _INJECTED not in cell.metadata.get("tags", [])]
+    """An executed notebook as it is committed: small, and the same on every machine but for what was computed."""
+    notebook.cells = _without_injected(notebook)
     count = 0
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"{name[:2]}-{number:02d}"
+        cell.id = f"{name.split('_')[0]}-{number:02d}"
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
         if cell.cell_type == "code":
             count += 1  # as if run without the injected cell; nbval takes a cell without a number for one never run
             cell.execution_count = count
-            checked = CHECKED in cell.metadata.get("tags", [])
-            cell.outputs = [out for out in cell.outputs if checked or "image/png" in out.get("data", {})]
-            for out in cell.outputs:
-                if out.output_type == "execute_result":
-                    out.execution_count = count
-                if "image/png" in out.get("data", {}):
-                    out.data = {"image/png": _small_picture(out.data["image/png"])}
-                    out.metadata = {}
+            cell.outputs = [small for out in cell.outputs if (small := _small(out, count))]
     notebook.metadata = {key: notebook.metadata[key] for key in ("jupytext", "kernelspec", "language_info")}
     return notebook
+
+
+def _small(output: nbformat.NotebookNode, count: int) -> nbformat.NotebookNode | None:
+    """An output with a small picture, a table or a few lines of text; None for anything else."""
+    if output.output_type == "stream":
+        return output if output.name == "stdout" else None
+    data = output.get("data", {})
+    if "image/png" in data:
+        output.data, output.metadata = {"image/png": _small_picture(data["image/png"])}, {}
+    elif "<table" in data.get("text/html", "") or list(data) == ["text/plain"]:
+        output.data = {key: data[key] for key in ("text/html", "text/plain") if key in data}
+    else:
+        return None
+    if output.output_type == "execute_result":
+        output.execution_count = count
+    return output
 
 
 def _small_picture(png: str) -> str:
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     if image.width > _PICTURE_WIDTH:
-        image = image.resize((_PICTURE_WIDTH, round(image.height * _PICTURE_WIDTH / image.width)), Image.LANCZOS)
+        size = _PICTURE_WIDTH, round(image.height * _PICTURE_WIDTH / image.width)
+        image = image.resize(size, Image.Resampling.LANCZOS)
     out = io.BytesIO()
     image.quantize(48, Image.Quantize.MAXCOVERAGE).save(out, "PNG", optimize=True)
     return base64.b64encode(out.getvalue()).decode()

@@ -14,6 +14,7 @@ from astropy.io import fits
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE
 from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.data.selection import inside_cuts
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams
@@ -234,21 +235,19 @@ def select_giants(
     flags = np.bitwise_or.reduce([table[name] for name in CATALOGUE_COLUMNS if name.endswith("_FLAG")])
     starflag, aspcapflag = table["STARFLAG"].to_numpy(), table["ASPCAPFLAG"].to_numpy()
 
-    def inside(column: int, limits: tuple[float, float]) -> np.ndarray:
-        return (labels[:, column] > limits[0]) & (labels[:, column] < limits[1])
-
+    inside = inside_cuts(labels, settings)
     low, high = settings.teff_range, settings.logg_range
     archive = settings.archive
     cuts = [
         (f"S/N > {archive.snr_min:g}", table["SNR"].to_numpy() > archive.snr_min),
-        (f"{low[0]:g} < Teff < {low[1]:g} K", inside(TEFF, settings.teff_range)),
-        (f"{high[0]:g} < log g < {high[1]:g}", inside(LOGG, settings.logg_range)),
+        (f"{low[0]:g} < Teff < {low[1]:g} K", inside["Teff"]),
+        (f"{high[0]:g} < log g < {high[1]:g}", inside["logg"]),
         (f"VSCATTER < {archive.max_vscatter:g} km/s", table["VSCATTER"].to_numpy() < archive.max_vscatter),
         ("ASPCAPFLAG: not STAR_BAD", (aspcapflag & STAR_BAD) == 0),
         ("STARFLAG: nothing bad", (starflag & sum(1 << bit for bit in BAD_STAR_BITS)) == 0),
         ("abundance flags all 0", flags == 0),
         ("all labels and errors measured", np.isfinite(labels).all(1) & np.isfinite(errors).all(1)),
-        (f"{settings.feh_range[0]:g} < [Fe/H] < {settings.feh_range[1]:g}", inside(FE, settings.feh_range)),
+        (f"{settings.feh_range[0]:g} < [Fe/H] < {settings.feh_range[1]:g}", inside["Fe"]),
         ("EXTRATARG: not DUPLICATE", (table["EXTRATARG"].to_numpy() & DUPLICATE) == 0),
     ]
     kept, report = np.ones(len(table), bool), [("rows of the catalogue", 0, len(table))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -14,8 +15,8 @@ from tqdm.auto import tqdm
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.labels import LABELS
-from starclip_lib.data.selection import draw_rows, split_by_star
-from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.data.selection import draw_rows
+from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.files import atomic_path
 from starclip_lib.settings.data import DataParams
@@ -101,7 +102,7 @@ def build_data_set(
         star_id=star_id,
         labels=labels.astype(np.float32),
         label_errors=stars[[f"{name}_err" for name in LABELS]].to_numpy(np.float32),
-        split=split_by_star(star_id, settings.split, np.random.default_rng(seed)),
+        split=np.full(len(star_id), UNDIVIDED, np.uint8),
         apogee=SpectrumSet(APOGEE, flux, mask, ivar),
         nirspec=SpectrumSet(NIRSPEC, nirspec, np.zeros(nirspec.shape, bool)),
         source="apogee-dr17",
@@ -119,7 +120,7 @@ def _address(settings: DataParams, place: str) -> str:
     return f"{settings.archive.base_url.rstrip('/')}/{quote(place, safe='/+')}"
 
 
-def _place(star: object) -> str:
+def _place(star: Any) -> str:
     """Where the archive keeps a star's spectrum, relative to its base address."""
     parts = (star.TELESCOPE, star.FIELD, star.APOGEE_ID)
     unsafe = [part for part in parts if not _SAFE.fullmatch(part)]

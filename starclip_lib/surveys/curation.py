@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.data.labels import FE, LOGG, TEFF
-from starclip_lib.data.selection import draw_rows, split_by_star
+from starclip_lib.data.selection import draw_rows, inside_cuts, split_by_star
 from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams
@@ -23,13 +22,7 @@ def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
     if not settings.file:
         return simulate_survey(settings.n_stars, seed, settings)
     everything = PairedSpectra.read(data_file(settings, root), with_ivar=True)
-    keep = np.ones(everything.n_stars, bool)
-    for column, (low, high) in (
-        (TEFF, settings.teff_range),
-        (LOGG, settings.logg_range),
-        (FE, settings.feh_range),
-    ):
-        keep &= (everything.labels[:, column] > low) & (everything.labels[:, column] < high)
+    keep = np.all(list(inside_cuts(everything.labels, settings).values()), axis=0)
     rng = np.random.default_rng(seed)
     rows = np.flatnonzero(keep)[draw_rows(int(keep.sum()), settings.n_stars, rng)]
     return PairedSpectra(

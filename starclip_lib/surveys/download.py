@@ -69,7 +69,7 @@ class Downloader:
             stop=tenacity.stop_any(
                 tenacity.stop_after_attempt(self.attempts), tenacity.stop_when_event_set(self._stop)
             ),
-            wait=lambda state: min(max(self._backoff(state), state.outcome.exception().wait), _MAX_WAIT),
+            wait=self._pause,
             sleep=tenacity.sleep_using_event(self._stop),
             retry=tenacity.retry_if_exception_type(_Transient),
             reraise=True,
@@ -84,6 +84,11 @@ class Downloader:
                     "The same command goes on from here"
                 ) from error
             raise DataError(f"{url}: {error}, in each of {self.attempts} attempts") from error
+
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        """Seconds before the next attempt: at least what the server asks for."""
+        reason = state.outcome.exception() if state.outcome else None
+        return min(max(self._backoff(state), reason.wait if isinstance(reason, _Transient) else 0.0), _MAX_WAIT)
 
     def _attempt(self, url: str, path: Path, check: Callable[[Path], object], progress: bool) -> None:
         part = path.with_name(f".{path.name}.part")

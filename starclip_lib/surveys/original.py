@@ -11,8 +11,7 @@ import pandas as pd
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument, check_grid
 from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, TEFF
-from starclip_lib.data.selection import split_by_star
-from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.surveys.apogee import catalogue_labels
 from starclip_lib.surveys.pandas_files import read_frame_hdf, read_frame_pickle
@@ -26,8 +25,6 @@ def import_original(
     jwst: str | Path,
     allstar: str | Path,
     spectra: str | Path,
-    split: tuple[int, int, int],
-    seed: int,
     unpaired_row: int = UNPAIRED_ROW,
     say: Callable[[str], None] = print,
 ) -> PairedSpectra:
@@ -74,11 +71,11 @@ def import_original(
         star_id=star_id[rows],
         labels=labels[rows].astype(np.float32),
         label_errors=errors[rows].astype(np.float32),
-        split=split_by_star(star_id[rows], split, np.random.default_rng(seed)),
+        split=np.full(len(rows), UNDIVIDED, np.uint8),
         apogee=SpectrumSet(APOGEE, apogee[rows], mask[rows]),
         nirspec=SpectrumSet(NIRSPEC, nirspec[rows], np.zeros((len(rows), NIRSPEC.n_pix), bool)),
         source="original",
-        seed=seed,
+        seed=0,
         provenance={"files": [Path(path).name for path in (jwst, allstar, spectra)], "rows": n},
     )
 

@@ -12,7 +12,7 @@ import importlib
 import io
 from pathlib import Path
 from pickle import Unpickler, UnpicklingError
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import h5py
 import numpy as np
@@ -95,7 +95,8 @@ def read_frame_pickle(path: str | Path) -> pd.DataFrame:
         with Path(path).open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            content = restricted_load(gzip.GzipFile(fileobj=file) if zipped else file, str(path))
+            plain: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
+            content = restricted_load(plain, str(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     if isinstance(content, np.ndarray) and content.ndim == 2:

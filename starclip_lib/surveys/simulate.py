@@ -12,7 +12,7 @@ import numpy as np
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
 from starclip_lib.data.labels import ASPCAP_ERROR, ELEMENTS, FE, LABELS, LOGG, TEFF
-from starclip_lib.data.selection import split_by_star
+from starclip_lib.data.selection import inside_cuts, split_by_star
 from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams, ObservationParams
@@ -124,14 +124,14 @@ def sky_pattern() -> tuple[np.ndarray, np.ndarray]:
     def profiles(centres: np.ndarray) -> np.ndarray:
         return np.exp(-0.5 * ((APOGEE.wavelength - centres[:, None]) / sigma) ** 2)
 
-    absorption = []
+    bands = []
     for origins, constant, step in _TELLURIC_BANDS.values():
         lower = np.arange(0, 40, step)  # rotational quantum number of the lower state
         strength = (2 * lower + 1) * np.exp(-constant * lower * (lower + 1) / _AIR_TEMPERATURE)
         branches = np.concatenate([2 * constant * (lower + 1), -2 * constant * lower])  # R and P of a rigid rotor
         lines = [(np.tile(strength, 2) / strength.max()) @ profiles(1e8 / (origin + branches)) for origin in origins]
-        absorption.append(np.sum(lines, axis=0))
-    absorption = np.array(absorption)
+        bands.append(np.sum(lines, axis=0))
+    absorption = np.array(bands)
     return profiles(_OH_LINES), absorption / absorption.max(axis=1, keepdims=True)
 
 
@@ -223,12 +223,7 @@ def _draw_stars(
         errors = catalogue_errors(len(truth), settings.error_spread, rng)
         catalogue = perturb(truth, errors, rng)
         keep = emulator.inside_domain(truth) & emulator.inside_domain(catalogue)
-        for column, (low, high) in (
-            (TEFF, settings.teff_range),
-            (LOGG, settings.logg_range),
-            (FE, settings.feh_range),
-        ):
-            keep &= (catalogue[:, column] > low) & (catalogue[:, column] < high)
+        keep &= np.all(list(inside_cuts(catalogue, settings).values()), axis=0)
         if keep.mean() < 0.01:
             raise DataError(
                 f"the cuts data.teff_range {settings.teff_range}, data.logg_range {settings.logg_range} and "

@@ -37,12 +37,12 @@ class ToySurvey:
 
 def toy_encoder(generator: torch.Generator) -> nn.Sequential:
     """A small network from the plane to the plane, with random weights."""
-    layers = [nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2, bias=False)]
-    for layer in layers[::2]:
+    first, second, last = nn.Linear(2, 64), nn.Linear(64, 64), nn.Linear(64, 2, bias=False)
+    for layer in (first, second, last):
         nn.init.normal_(layer.weight, std=1.5 * layer.in_features**-0.5, generator=generator)
         if layer.bias is not None:
             nn.init.normal_(layer.bias, std=0.3, generator=generator)
-    return nn.Sequential(*layers)
+    return nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), last)
 
 
 def observe_toy(x: Tensor, generator: torch.Generator, noise: float = 0.05) -> Tensor:

@@ -57,13 +57,17 @@ class SpectrumSource:
         telescope: MockTelescope | None = None,
         fresh: bool = False,
     ):
-        self.device, self._corruption, self.copies = device, None, 0
-        flux = torch.from_numpy(spectra.flux[rows]) if telescope is None or fresh else None
-        if flux is None:
+        self.device, self.copies = device, 0
+        self._corruption: Corruption | None = None
+        if telescope is None or fresh:
+            flux = torch.from_numpy(spectra.flux[rows])
+        else:
             self.copies = telescope.n_views
             flux = torch.from_numpy(telescope.views(spectra, rows))
-        elif telescope is not None and telescope.corruption is not None:
-            self._corruption = copy.deepcopy(telescope.corruption).to(device)  # the telescope's own stays on the CPU
+        if fresh and telescope is not None:  # the telescope's own corruption stays on the CPU
+            self._corruption = copy.deepcopy(telescope.corruption)
+            if self._corruption is not None:
+                self._corruption.to(device)
         self._flux, self._labels = _place(flux, device), on_device(labels, device)
 
     def __len__(self) -> int:

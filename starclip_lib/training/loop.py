@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -246,7 +247,7 @@ def _stalled(val_loss: list[float], settings: TrainParams) -> bool:
 def _optimizer(model: nn.Module, settings: TrainParams) -> torch.optim.AdamW:
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     scale = [p for name, p in trained.items() if name == "log_scale"]  # a temperature has no business shrinking
-    groups = [{"params": [p for name, p in trained.items() if name != "log_scale"]}]
+    groups: list[dict[str, Any]] = [{"params": [p for name, p in trained.items() if name != "log_scale"]}]
     if scale:
         groups.append({"params": scale, "weight_decay": 0.0})
     return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)

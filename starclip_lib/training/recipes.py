@@ -174,7 +174,7 @@ def train_starclip(
         recipe.sources(data.nirspec, rows, labels, mock_telescope(params)),
         recipe.sources(data.apogee, rows, labels),
     )
-    model = StarCLIP(*(models[name].encoders[name] for name in ("nirspec", "apogee")), params.starclip)
+    model = StarCLIP(models["nirspec"].encoders["nirspec"], models["apogee"].encoders["apogee"], params.starclip)
     history = recipe.trainer(params.starclip.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
     if params.starclip.calibrate:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC
+from starclip_lib.transforms.gaps import longest_gap
 
 _BIN = 8  # pixels (9 Angstrom); far below the distance of the knots, and 1,024 bins are fitted faster than 8,192 pixels
 _WINDOW = 273  # pixels (300 Angstrom) over which "line-free" is judged
@@ -104,12 +105,7 @@ def line_free_pixels() -> np.ndarray:
 
 
 def _second_detector(flux: Tensor) -> Tensor:
-    """(n,) number of the first bin after the longest inner stretch of bins without data; 0 if there is none."""
-    seen = (flux != NIRSPEC.no_data).view(len(flux), -1, _BIN).any(2)
-    bins, outside = torch.arange(seen.shape[1], device=flux.device), seen.shape[1]
-    before = torch.where(seen, bins, -1).cummax(1).values
-    after = torch.where(seen, bins, outside).flip(1).cummin(1).values.flip(1)
-    length = torch.where(~seen & (before >= 0) & (after < outside), after - before, 0)
-    longest, place = length.max(1)
-    start = after.gather(1, place[:, None])[:, 0]
-    return torch.where(longest > _BIN, start, 0)  # 8 bins are 70 Angstrom; the gap has 374
+    """(n,) number of the first bin after the gap between the detectors; 0 if there is none."""
+    missing = (flux == NIRSPEC.no_data).view(len(flux), -1, _BIN).all(2)
+    stop, length = longest_gap(missing)
+    return torch.where(length >= _BIN, stop, 0)  # 8 bins are 70 Angstrom; the gap has 374

@@ -9,6 +9,7 @@ result.  `Compose` chains them; `mock` and `extended_mock` are the paper's two c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class Compose(Corruption):
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
         for step in self.steps:
-            step.apply_(flux, generator)
+            cast(Corruption, step).apply_(flux, generator)
 
 
 class PaschenSubstitution(Corruption):

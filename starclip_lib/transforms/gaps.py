@@ -131,6 +131,19 @@ def _by_row(boxes: np.ndarray) -> list[np.ndarray]:
     return [np.array(sorted(group, key=lambda b: b[cv2.CC_STAT_LEFT])) for group in groups]
 
 
+def longest_gap(missing: Tensor) -> tuple[Tensor, Tensor]:
+    """The longest stretch without data inside each spectrum: what reaches either end is no gap between detectors.
+
+    missing : (n, m) bool
+    Returns the place (n,) of the first pixel after it, and its length (n,); both 0 where there is none.
+    """
+    place, m = torch.arange(missing.shape[1], device=missing.device), missing.shape[1]
+    before = torch.where(missing, -1, place).cummax(1).values
+    after = torch.where(missing, m, place).flip(1).cummin(1).values.flip(1)
+    length, where = torch.where(missing & (before >= 0) & (after < m), after - before - 1, 0).max(1)
+    return torch.where(length > 0, after.gather(1, where[:, None])[:, 0], 0), length
+
+
 class DrawnGaps(NamedTuple):
     """What is missing in each of n spectra: below `blue`, from `start` to `stop`, and from `cutoff` on (Angstrom)."""
 

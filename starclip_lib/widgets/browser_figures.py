@@ -158,7 +158,7 @@ def similarity_picture(
     figure.clear()
     panels = figure.subplot_mosaic([["map", "kiel"], ["flux", "flux"]], height_ratios=(1.25, 1))
     low, high = np.percentile(labels[:, FE], [1, 99])
-    points = panels["map"].scatter(*xy.T, c=labels[:, FE], s=3, lw=0, vmin=low, vmax=high, rasterized=True)
+    points = panels["map"].scatter(xy[:, 0], xy[:, 1], c=labels[:, FE], s=3, lw=0, vmin=low, vmax=high, rasterized=True)
     figure.colorbar(points, ax=panels["map"], label=AXIS_TITLES[FE])
     panels["map"].set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", title="the map")
     panels["kiel"].plot(labels[:, TEFF], labels[:, LOGG], ".", ms=2, color="#c4c4c4", rasterized=True)

@@ -8,6 +8,7 @@ Python sends to a widget: the figure is there, and never changes again.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 import traitlets
@@ -20,7 +21,7 @@ class LiveFigure(go.FigureWidget):
     thousand of them.  Each is a mapping of `x` and `y` on the axes, `text`, and `css`, its style.
     """
 
-    marks = traitlets.List().tag(sync=True)
+    marks: Any = traitlets.List().tag(sync=True)
     _esm = Path(__file__).with_name("live_figure.js")
     _plotly = traitlets.Unicode(str(go.FigureWidget._esm)).tag(sync=True)
 

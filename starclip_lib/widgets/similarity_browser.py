@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -25,7 +26,7 @@ from starclip_lib.widgets.spaces import SPACES, Side
 _BOTH, _NONE = "both", "(none)"
 _FIRST_WINDOW = {"NIRSpec": "Mg 15029", "APOGEE": "CO 15582"}  # nine in ten mock NIRSpec spectra show it
 _UMAP_NOTE = " Computing the UMAP of all stars; with thousands of them this takes minutes ..."
-_TABLE = {
+_TABLE: dict[str, Any] = {
     "buttons": [{"extend": "csvHtml5", "text": "Save as CSV", "filename": "neighbours", "footer": False}],
     "layout": {"topStart": "buttons", "topEnd": None, "bottomStart": None, "bottomEnd": None},
     "classes": "display compact nowrap",
@@ -198,7 +199,7 @@ class SimilarityBrowser(Pictured):
     def _on_window(self, change: dict) -> None:
         self._draw_spectra()
 
-    def _on_click(self, trace: go.Scatter, points: object, state: object) -> None:
+    def _on_click(self, trace: go.Scatter, points: Any, state: object) -> None:
         if not points.point_inds:
             return
         number, place = points.trace_index, points.point_inds[0]

@@ -19,10 +19,10 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from nirspec_files import observe, spec1d_table, write_spec1d
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
-from test_nirspec import observe, table, write
 
 from starclip_lib.run import Run
 
@@ -246,9 +246,11 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
 
 
 def test_an_upload_in_the_page(page: Page, voila: str, project: Path, tmp_path: Path) -> None:
-    data = Run.open(project / "params" / "small.yaml").data()
+    data = Run.open(project / "params" / "small.yaml").data
     flux = data.nirspec.flux[data.rows("test")[0]]
-    write(tmp_path / "spec1d_mine.fits", table("SPAT1-SLIT1-MSC01", *observe(flux, 30.0, np.random.default_rng(0))))
+    write_spec1d(
+        tmp_path / "spec1d_mine.fits", spec1d_table("SPAT1-SLIT1-MSC01", *observe(flux, 30.0, np.random.default_rng(0)))
+    )
     page.goto(voila)
     wait_for_browser(page)
 
@@ -302,7 +304,7 @@ def test_the_corruption_explorer_in_jupyterlab(page: Page, lab: str) -> None:
 def test_a_figure_hears_what_comes_before_plotly_is_there(page: Page, lab: str, project: Path) -> None:
     lines = [
         "import plotly.graph_objects as go",
-        "from starclip_lib.live_figure import FurtherFigure, LiveFigure",
+        "from starclip_lib.widgets.live_figure import FurtherFigure, LiveFigure",
         "figures = [kind(go.Figure(go.Scatter(y=[0]))) for kind in (LiveFigure, *[FurtherFigure] * 2)]",
         "display(*figures)",
         "for figure in figures:",

@@ -1,0 +1,175 @@
+"""Figures of the evaluation and of the limits draw the numbers that they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from figure_data import line
+from matplotlib.axes import Axes
+
+from starclip_lib import figures
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, label_index
+from starclip_lib.evaluation.pairs import PERCENTS
+from starclip_lib.evaluation.resampling import Interval
+from starclip_lib.evaluation.scaling import PowerLaw
+from starclip_lib.evaluation.strata import Stratum
+from starclip_lib.models.checkpoint import History
+
+
+def bars(ax: Axes, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 2) and ends of the error bars (n, 2, 2) of a series."""
+    data, _, (ends,) = ax.containers[number]
+    return np.column_stack(data.get_data()), np.array(ends.get_segments())
+
+
+def test_intervals_of_labels_reach_from_end_to_end(rng: np.random.Generator) -> None:
+    value = rng.normal(size=20)
+    found = [Interval(v, v - 0.1, v + 0.3) for v in value]
+    ax = figures.label_intervals({"linear": {"NIRSpec": found, "APOGEE": found}}, "gain").axes[0]
+    for number, shift in enumerate((-0.11, 0.11)):  # side by side
+        xy, ends = bars(ax, number)
+        np.testing.assert_allclose(xy, np.column_stack([value, np.arange(20) + shift]))
+        np.testing.assert_allclose(ends[:, 0, 0], value - 0.1)
+        np.testing.assert_allclose(ends[:, 1, 0], value + 0.3)
+    assert ax.get_xlabel() == "gain"
+
+
+def test_inertia_is_relative_to_one_cluster() -> None:
+    (ax,) = figures.inertia_curves({"a": np.array([8.0, 4.0, 2.0])}, {"a": 2}).axes
+    assert line(ax, "a").tolist() == [[1, 1], [2, 0.5], [3, 0.25]]
+    assert ax.lines[1].get_xydata().tolist() == [[2, 0.5]]
+
+
+def test_strata_are_relative_to_the_error_of_all() -> None:
+    bins = [Stratum(0, 2, 9, Interval(3.0, 2.0, 5.0)), Stratum(2, 6, 9, Interval(1.0, 0.5, 1.5))]
+    ax = figures.strata_curves({"SNR": {"Fe": bins}}, {"Fe": 2.0}).axes[0]
+    xy, ends = bars(ax, 0)
+    assert xy.tolist() == [[1, 1.5], [4, 0.5]]
+    assert ends[:, :, 1].tolist() == [[1, 2.5], [0.25, 0.75]]
+
+
+def test_boxes_have_the_medians_of_absolute_residuals(rng: np.random.Generator) -> None:
+    error, spread = rng.normal(size=(51, 20)), np.arange(1.0, 21)
+    (ax,) = figures.residual_boxes({"a": error}, spread).axes
+    pairs = [drawn.get_data() for drawn in ax.lines if len(drawn.get_xdata()) == 2]
+    medians = [y[0] for x, y in pairs if x[1] - x[0] == pytest.approx(0.3)]  # as wide as a box
+    np.testing.assert_allclose(medians, np.median(np.abs(error) / spread, axis=0))
+
+
+def test_wins_are_in_per_cent_of_a_bin() -> None:
+    wins = np.zeros((20, 5))
+    wins[3, 1], wins[4, 0] = 10, -20
+    image = figures.win_map(wins, ("after", "before"), 200).axes[0].images[0]
+    np.testing.assert_allclose(image.get_array(), wins / 40 * 100)
+    assert image.get_clim() == (-50, 50)
+    (ax,) = figures.wins_by_size(
+        np.array([[1, -2], [3, 0]]), np.array([0.0, 0.5, 2.0]), "[Fe/H]", "dex", ("a", "b")
+    ).axes
+    assert [patch.get_data().values.tolist() for patch in ax.patches] == [[1, -2], [3, 0]]
+    assert [patch.get_data().edges.tolist() for patch in ax.patches] == [[0, 0.5, 2]] * 2
+
+
+def test_top_percent_has_chance_on_its_diagonal(rng: np.random.Generator) -> None:
+    value = rng.random(len(PERCENTS))
+    (ax,) = figures.top_percent({"a": (value, value - 0.1, value + 0.1)}).axes
+    np.testing.assert_allclose(line(ax, "a"), np.column_stack([PERCENTS, value]))
+    np.testing.assert_allclose(line(ax, "chance"), np.column_stack([PERCENTS, np.array(PERCENTS) / 100]))
+    low, high = ax.collections[0].get_paths()[0].get_extents().intervaly
+    assert (low, high) == pytest.approx((value.min() - 0.1, value.max() + 0.1))
+
+
+def test_distributions_of_cosines_are_densities(rng: np.random.Generator) -> None:
+    matched, shuffled = rng.uniform(0.8, 1, 400), rng.uniform(0, 1, 400)
+    (ax,) = figures.cosine_distributions({"a": (matched, shuffled)}).axes
+    edges = np.linspace(np.quantile(shuffled, 0.001), 1, 61)
+    heights = [patch.get_height() for patch in ax.patches]
+    for drawn, values in zip((heights[:60], heights[60:]), (shuffled, matched), strict=True):
+        np.testing.assert_allclose(drawn, np.histogram(values, edges, density=True)[0])
+    ax = figures.cosine_histograms({"a": matched}).axes[0]
+    assert f"a (median {np.median(matched):.3f})" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_regions_show_what_is_not_explained() -> None:
+    (ax,) = figures.region_scores({"t": {"network": [0.99, 0.9]}}, [(9000.0, 11000.0), (11000.0, 13000.0)]).axes
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.01, 0.1])
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1.00", "1.20"]
+
+
+def test_a_decoded_spectrum_lies_over_the_truth(rng: np.random.Generator) -> None:
+    truth = rng.uniform(0.8, 1, NIRSPEC.n_pix)
+    observed = truth.copy()
+    observed[100:200] = NIRSPEC.no_data
+    top, bottom = figures.decoded_spectrum(observed, truth, {"net": truth + 0.02}, NIRSPEC, (9000, 10000)).axes
+    np.testing.assert_array_equal(line(top, "truth")[:, 1], truth)
+    np.testing.assert_allclose(line(top, "net")[:, 1], truth + 0.02)
+    assert np.isnan(line(top, "observed")[100:200, 1]).all()
+    np.testing.assert_allclose(bottom.lines[0].get_ydata(), 2)  # per cent
+
+
+def test_detection_rates_stand_beside_each_other() -> None:
+    (ax,) = figures.detection_rates({"pair": {"angle": 0.9, "line": 0.1}, "element": {"angle": 0.2, "line": 0.5}}).axes
+    assert [[round(bar.get_height()) for bar in bars] for bars in ax.containers] == [[90, 20], [10, 50]]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["pair", "element"]
+
+
+def test_pit_histograms_are_densities(rng: np.random.Generator) -> None:
+    pit = rng.random(300)
+    axes = figures.pit_histograms({"Fe": {"one": pit, "two": pit**2}}, n_bins=10).axes
+    for ax, values in zip(axes, (pit, pit**2), strict=True):
+        heights = [patch.get_height() for patch in ax.patches]
+        np.testing.assert_allclose(heights, np.histogram(values, np.linspace(0, 1, 11), density=True)[0])
+
+
+def test_slopes_and_transfer_are_drawn_at_their_places() -> None:
+    ax = figures.attenuation_slopes([10, 100], {"Fe": {"linear": [0.5, 0.9]}}, {"Fe": 0.95}).axes[0]
+    assert line(ax, "linear").tolist() == [[10, 0.5], [100, 0.9]]
+    assert line(ax, "linear, without noise")[:, 1].tolist() == [0.95, 0.95]
+    few, zero = {10: Interval(0.6, 0.5, 0.8), 50: Interval(0.7, 0.6, 0.75)}, {0: Interval(0.4, 0.3, 0.5)}
+    ax = figures.transfer_curves({"domain": {"zero_shot": zero, "lora": few}}).axes[0]
+    assert line(ax, "zero-shot")[:, 1].tolist() == [0.4, 0.4]
+    xy, ends = bars(ax, 0)
+    assert xy.tolist() == [[10, 0.6], [50, 0.7]]
+    np.testing.assert_allclose(ends[:, :, 1], [[0.5, 0.8], [0.6, 0.75]])
+
+
+def test_ablation_and_scaling_draw_histories_and_laws() -> None:
+    history = History([1.0, 1.0], [1.0, 1.0], [0.2, 0.6], [1e-3] * 2, [1.0] * 2)
+    value = np.linspace(0, 1, len(PERCENTS))
+    left, right = figures.ablation_curves({"full": history}, {"full": (value, value, value)}).axes
+    assert line(left, "full").tolist() == [[1, 0.2], [2, 0.6]]
+    np.testing.assert_allclose(line(right, "full"), np.column_stack([PERCENTS, value]))
+    law = PowerLaw(0.5, 0.7, 0.02, 100.0, 0.1, 0.01)
+    (ax,) = figures.scaling_laws([100, 400], {"16": [0.52, 0.21]}, {"16": law}).axes
+    assert line(ax, "16").tolist() == [[100, 0.52], [400, 0.21]]
+    fine = ax.lines[1].get_xydata()
+    np.testing.assert_allclose(fine[:, 1], 0.02 + 0.5 * (fine[:, 0] / 100) ** -0.7)
+
+
+def test_bounds_are_drawn_beside_the_catalogues_error(rng: np.random.Generator) -> None:
+    bound, iron = rng.random((3, 20)), label_index("Fe")
+    (ax,) = figures.bounds_against([30, 100, 300], {"NIRSpec": bound}, ["Fe"], "SNR per pixel").axes
+    np.testing.assert_allclose(line(ax, "NIRSpec"), np.column_stack([[30, 100, 300], bound[:, iron]]))
+    assert line(ax, "catalogue's own error")[:, 1].tolist() == [ASPCAP_ERROR[iron]] * 2
+    ratio = rng.uniform(1, 2, 20)
+    (ax,) = figures.errors_over_limit({"network": ratio}).axes
+    np.testing.assert_allclose(line(ax, "network"), np.column_stack([np.arange(20), ratio]))
+    ratios = rng.uniform(1, 2, (3, 20))
+    (ax,) = figures.ratio_by_snr([50, 100, 200], ratios).axes
+    np.testing.assert_allclose(line(ax, "median of the labels")[:, 1], np.median(ratios, axis=1))
+    np.testing.assert_allclose([drawn.get_ydata() for drawn in ax.lines[:20]], ratios.T)
+
+
+def test_information_is_summed_in_bins_and_gaps_cost_per_cent() -> None:
+    """All information of a label in two pixels, one with four times the other's: roots of 1 and a half."""
+    density = np.ones((20, NIRSPEC.n_pix))
+    density[5] = 0
+    density[5, [1000, 6000]] = 4, 1
+    image = np.asarray(figures.information_map(density, NIRSPEC).axes[0].images[0].get_array())[5]
+    assert sorted(image[image > 0]) == pytest.approx([0.5, 1])
+    place = int((NIRSPEC.wavelength[1000] - 9000) // 50)
+    assert image[place] == pytest.approx(1)
+    cost = np.full((2, len(LABELS)), 1.0)
+    cost[1, 7] = 1.25
+    image = figures.gap_costs(cost, np.array([9000.0, 12000.0])).axes[0].images[0]
+    np.testing.assert_allclose(image.get_array()[7], [0, 25])
