@@ -21,7 +21,7 @@ import numpy as np
 from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.data.selection import mock_stars
 from starclip_lib.files import write_json
-from starclip_lib.metrics.probing import labels_of, linear_probe
+from starclip_lib.metrics.probing import linear_probe
 from starclip_lib.metrics.retrieval import ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
@@ -29,7 +29,7 @@ from starclip_lib.pipeline.report import with_interval
 from starclip_lib.run import Run
 from starclip_lib.settings.params import load_params
 from starclip_lib.training import recipes
-from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
+from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = {
@@ -43,9 +43,10 @@ COLUMNS = {
 
 def measure(run: Run, n_stars: int) -> dict[str, float]:
     """Train MockStarCLIP on so many stars and judge it; without any there is nothing to fit a probe on."""
-    data, start = run.data(), run.need("starclip.ckpt")
-    settings = run.params.mockstarclip.model_copy(update={"n_stars": n_stars})
-    params = run.params.model_copy(update={"mockstarclip": settings})
+    data, start = run.data, run.need("starclip.ckpt")
+    params = run.params
+    if n_stars:
+        params = params.changed(mockstarclip=params.mockstarclip.changed(n_stars=n_stars))
     rows = {"known": np.array([], int), "test": data.rows("test")}
     if n_stars:
         stars = mock_stars(data, params)
@@ -57,13 +58,12 @@ def measure(run: Run, n_stars: int) -> dict[str, float]:
     else:
         encoders = dict.fromkeys(("mock", "extended"), Model.load(start).encoders["nirspec"])
 
-    def embed(side: str, part: str, corruption: Corruption) -> Embeddings:
-        options = {"corruption": corruption, "n_views": params.corruption.n_views, "seed": params.seed}
-        z = run_encoder(encoders[side], data.nirspec.flux, rows[part], **options)
+    def embed(side: str, part: str, telescope: MockTelescope) -> Embeddings:
+        z = run_encoder(encoders[side], data.nirspec, rows[part], telescope)
         return as_embeddings(z, data.star_id[rows[part]], data.split[rows[part]])
 
-    worse = extended_corruption(data, params)
-    test = {"mock": embed("mock", "test", mock(params.corruption)), "extended": embed("extended", "test", worse)}
+    worse = extended_telescope(data, params)
+    test = {"mock": embed("mock", "test", mock_telescope(params)), "extended": embed("extended", "test", worse)}
     first = {name: side.of_view(0) for name, side in test.items()}
     found = {
         "m2e": success_rate(ranks_between(first["mock"], first["extended"]), 1),
@@ -71,8 +71,8 @@ def measure(run: Run, n_stars: int) -> dict[str, float]:
     }
     if n_stars:
         known = embed("extended", "known", worse)
-        probe = linear_probe(known, labels_of(known.star_id, data.star_id, data.labels), test["extended"])
-        error = np.sqrt(((probe.labels - labels_of(probe.star_id, data.star_id, data.labels)) ** 2).mean(axis=0))
+        probe = linear_probe(known, data.labels_of(known.star_id), test["extended"])
+        error = np.sqrt(((probe.labels - data.labels_of(probe.star_id)) ** 2).mean(axis=0))
         found |= {"teff": float(error[TEFF]), "logg": float(error[LOGG]), "feh": float(error[FE])}
     return found
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.files import write_json
-from starclip_lib.metrics.probing import labels_of, linear_probe
+from starclip_lib.metrics.probing import linear_probe
 from starclip_lib.metrics.retrieval import mrr, ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import as_embeddings, run_encoder
@@ -28,7 +28,7 @@ from starclip_lib.pipeline.report import with_interval
 from starclip_lib.settings.params import Params, load_params
 from starclip_lib.surveys.simulate import simulate_survey
 from starclip_lib.training import recipes
-from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import mock_telescope
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAT = {"pretrain": {"encoder": {"lift": 30.0}}, "starclip": {"logit_scale": 500.0, "max_scale": 2000.0}}
@@ -67,16 +67,15 @@ def measure(params: Params) -> dict[str, float]:
         recipes.train_starclip(path["starclip"], data, params, path["nirspec"], path["apogee"])
         encoders = Model.load(path["starclip"]).encoders
     minutes = (time.perf_counter() - began) / 60
-    every, views = np.arange(data.n_stars), params.corruption.n_views
-    options = {"corruption": mock(params.corruption), "n_views": views, "seed": params.seed}
+    every = np.arange(data.n_stars)
     embedded = {
-        "nirspec": run_encoder(encoders["nirspec"], data.nirspec.flux, every, **options),
-        "apogee": run_encoder(encoders["apogee"], data.apogee.flux, every),
+        "nirspec": run_encoder(encoders["nirspec"], data.nirspec, every, mock_telescope(params)),
+        "apogee": run_encoder(encoders["apogee"], data.apogee, every),
     }
     sides = {name: as_embeddings(z, data.star_id, data.split) for name, z in embedded.items()}
     known, test = sides["nirspec"].take("train", "val"), {name: e.take("test") for name, e in sides.items()}
-    probe = linear_probe(known, labels_of(known.star_id, data.star_id, data.labels), test["nirspec"])
-    error = np.sqrt(((probe.labels - labels_of(probe.star_id, data.star_id, data.labels)) ** 2).mean(axis=0))
+    probe = linear_probe(known, data.labels_of(known.star_id), test["nirspec"])
+    error = np.sqrt(((probe.labels - data.labels_of(probe.star_id)) ** 2).mean(axis=0))
     there, back = ranks_between(test["nirspec"], test["apogee"]), ranks_between(test["apogee"], test["nirspec"])
     return {
         "n2a": success_rate(there, 1),

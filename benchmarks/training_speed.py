@@ -34,8 +34,7 @@ from starclip_lib.settings.params import Params, load_params
 from starclip_lib.surveys.simulate import simulate_survey
 from starclip_lib.training.batches import SpectrumSource, batches
 from starclip_lib.training.devices import pick_device, pick_precision
-from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import observed_views
+from starclip_lib.transforms.views import mock_telescope
 
 
 def new_model(data: PairedSpectra, params: Params, device: torch.device) -> StarCLIP:
@@ -46,20 +45,20 @@ def new_model(data: PairedSpectra, params: Params, device: torch.device) -> Star
 
 
 def our_pairs(data: PairedSpectra, params: Params, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    rows = np.arange(data.n_stars)
+    rows, telescope = np.arange(data.n_stars), mock_telescope(params)
     sources = (
-        SpectrumSource(data.nirspec.flux, rows, device, mock(params.corruption)),
-        SpectrumSource(data.apogee.flux, rows, device),
+        SpectrumSource(data.nirspec, rows, data.labels, device, telescope, fresh=True),
+        SpectrumSource(data.apogee, rows, data.labels, device),
     )
     generator, order = seeded(device, 1), np.random.default_rng(1)
     while True:
         for star, view in batches(data.n_stars, 0, params.starclip.train.batch_size, device, order):
-            yield *(source.batch(star, view, generator) for source in sources), star
+            yield *(source.draw(star, view, generator)[0] for source in sources), star
 
 
 def loader_pairs(data: PairedSpectra, params: Params, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     n_views = params.corruption.n_views
-    copies = observed_views(data.nirspec.flux, np.arange(data.n_stars), mock(params.corruption), n_views, 1)
+    copies = mock_telescope(params).views(data.nirspec, np.arange(data.n_stars))
     star = torch.arange(data.n_stars).repeat_interleave(n_views)
     apogee = torch.from_numpy(np.repeat(data.apogee.flux, n_views, axis=0))
     pairs = TensorDataset(torch.from_numpy(copies.reshape(-1, copies.shape[2])), apogee, star)

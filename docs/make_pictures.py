@@ -16,8 +16,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from starclip_lib.files import atomic_path
-from starclip_lib.run import project_root
+from starclip_lib.files import atomic_path, project_root
 
 PORT = 8867
 ARGUMENTS = ["--no-sandbox", "--disable-sync", "--disable-background-networking", "--enable-unsafe-swiftshader"]

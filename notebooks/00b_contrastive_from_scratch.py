@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # Contrastive learning from scratch, in the plane
+# # 00b · Contrastive learning from scratch, in the plane
 #
 # **Purpose.** Write InfoNCE, the loss behind StarCLIP, in a few lines, watch it work in two dimensions, and see with your
 # own eyes what the temperature does and why false negatives hurt.

@@ -34,7 +34,7 @@ import pandas as pd
 
 import starclip_lib as starclip
 from starclip_lib import LABELS, NIRSPEC, PLAIN, UNITS, figures
-from starclip_lib.metrics import baselines, ideal, limits, probing, retrieval
+from starclip_lib.metrics import baselines, ideal, limits, linear_alignment, probing, retrieval, seen
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -56,7 +56,7 @@ inside = test[emulator.inside_domain(data.labels[test].astype(float))]
 # method should beat it by more than chance.
 
 # %%
-mock = limits.seen_by(telescope, data, inside, emulator)
+mock = seen.seen_by(telescope, data, inside, emulator)
 sample, prior = mock.first(settings.n_stars), np.cov(data.labels[data.rows("train")].astype(float).T)
 limit = sample.limit(NIRSPEC, prior)
 
@@ -92,8 +92,8 @@ figure
 
 # %%
 few = mock.first(min(12, settings.n_stars))
-seen = telescope.views(data.nirspec, few.rows)[:, 0]
-fitted = baselines.least_squares_labels(seen, few.snr[:, 0], NIRSPEC)
+observed = telescope.views(data.nirspec, few.rows)[:, 0]
+fitted = baselines.least_squares_labels(observed, few.snr[:, 0], NIRSPEC)
 error = np.sqrt(((fitted - few.labels) ** 2).mean(axis=0))
 over_bound = float(np.median(error / limits.rms_bound(few.information[:, 0], NIRSPEC)))
 print(f"least squares, RMSE over the bound without prior, median of the labels: {over_bound:.2f}")
@@ -126,9 +126,9 @@ figure
 
 # %%
 measured = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True)
-apogee = limits.seen_by_apogee(measured, inside, settings.apogee_snr, emulator)
+apogee = seen.seen_by_apogee(measured, inside, settings.apogee_snr, emulator)
 chosen = starclip.mock_stars(data, run.params)["test"]
-extended = limits.seen_by(worse, data, chosen[np.isin(chosen, inside)], emulator)
+extended = seen.seen_by(worse, data, chosen[np.isin(chosen, inside)], emulator)
 limit_extended = extended.first(settings.n_stars).limit(NIRSPEC, prior)
 
 # %%
@@ -140,7 +140,7 @@ best = ideal.ideal_retrieval(data, mock, extended, apogee, settings.n_matched, r
 # %%
 ours = {name: run.embeddings(f"starclip/{name}").take("test") for name in ("nirspec", "apogee")}
 bad = {name: run.embeddings(f"mockstarclip/{name}").take("test").of_view(0) for name in ("mock", "extended")}
-linear = retrieval.scores_both_ways("nirspec", "apogee", baselines.align_linearly(data, telescope))
+linear = retrieval.scores_both_ways("nirspec", "apogee", linear_alignment.align_linearly(data, telescope))
 
 # %%
 rivals = {

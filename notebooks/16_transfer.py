@@ -34,8 +34,7 @@ import pandas as pd
 
 import starclip_lib as starclip
 from starclip_lib import figures
-from starclip_lib.evaluation import ablation, pairs, report, scaling, transfer
-from starclip_lib.settings.training import EncoderParams, TrainParams
+from starclip_lib.evaluation import ablation, domains, pairs, report, scaling, transfer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -105,14 +104,17 @@ pd.DataFrame.from_dict(table, orient="index", columns=["best 0.1 %", "best 1 %",
 # The more freedom, the more it can learn and the more labels it needs not to fool itself.
 
 # %%
-domains = transfer.standard_domains(data, params)
+kinds = domains.standard_domains(data, params)
 
 # %%
 labels = run.model("nirspec").scaler.transform(data.labels)
-network, lesson = EncoderParams(width=settings.transfer_width), TrainParams(epochs=settings.transfer_epochs)
+network, lesson = (
+    starclip.EncoderParams(width=settings.transfer_width),
+    starclip.TrainParams(epochs=settings.transfer_epochs),
+)
 results = {}
-for name, (old, new) in domains.items():
-    start = transfer.train_on(old, data.nirspec, (train, val), labels, network, lesson, seed=seed)
+for name, (old, new) in kinds.items():
+    start = domains.train_on(old, data.nirspec, (train, val), labels, network, lesson, seed=seed)
     seen = {
         part: (new.observe(data.nirspec, rows, seed), labels[rows]) for part, rows in (("few", val), ("test", test))
     }

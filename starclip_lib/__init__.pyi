@@ -20,6 +20,7 @@ from .models.checkpoint import Model as Model
 from .models.contrastive import info_nce as info_nce
 from .models.embeddings import as_embeddings as as_embeddings
 from .models.embeddings import predict_labels as predict_labels
+from .models.embeddings import read_embeddings as read_embeddings
 from .models.embeddings import run_encoder as run_encoder
 from .observed.files import read_spectra as read_spectra
 from .run import Run as Run
@@ -27,6 +28,8 @@ from .run import open_run as open_run
 from .seeds import seeded as seeded
 from .settings.params import Params as Params
 from .settings.params import load_params as load_params
+from .settings.training import EncoderParams as EncoderParams
+from .settings.training import TrainParams as TrainParams
 from .surveys.simulate import simulate_survey as simulate_survey
 from .teaching.exercises import check as check
 from .transforms.views import MockTelescope as MockTelescope

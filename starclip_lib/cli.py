@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status.
+    """Run the command.
 
-    0 fine, 1 an error the user can mend, 130 stopped by the user, 141 nobody reads the output any more (`| head`)
+    Parameters
+    ----------
+    argv : list of str, optional
+        Those of the process if not given.
+
+    Returns
+    -------
+    int
+        The exit status: 0 fine, 1 an error the user can mend, 130 stopped by the user, 141 nobody reads the output any
+        more (`| head`).
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -146,7 +155,7 @@ def _open(arguments: argparse.Namespace, params: Path) -> Run:
 
 
 def _observe(arguments: argparse.Namespace) -> None:
-    from starclip_lib.run import project_root
+    from starclip_lib.files import project_root
 
     arguments.params = arguments.params or Path(os.path.relpath(project_root(Path.cwd()) / "params" / "m71.yaml"))
     arguments.fresh = False
@@ -165,7 +174,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _browse(arguments: argparse.Namespace) -> None:
-    from starclip_lib.run import project_root
+    from starclip_lib.files import project_root
     from starclip_lib.widgets.browser_page import browse
 
     run = _open(arguments, arguments.params or project_root(Path.cwd()) / "params" / "quick.yaml")
@@ -174,7 +183,7 @@ def _browse(arguments: argparse.Namespace) -> None:
 
 
 def _fetch_apogee(arguments: argparse.Namespace) -> None:
-    from starclip_lib.run import project_root
+    from starclip_lib.files import project_root
     from starclip_lib.settings.params import load_params, merge_assignments
     from starclip_lib.surveys.apogee_dr17 import fetch_apogee
 
@@ -186,7 +195,7 @@ def _fetch_apogee(arguments: argparse.Namespace) -> None:
 
 
 def _import_original(arguments: argparse.Namespace) -> None:
-    from starclip_lib.run import project_root
+    from starclip_lib.files import project_root
     from starclip_lib.surveys.original import import_original
 
     output = arguments.output or project_root(Path.cwd()) / "archive" / "original" / "original.h5"
@@ -196,8 +205,8 @@ def _import_original(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
+    from starclip_lib.files import project_root
     from starclip_lib.pipeline.report import compare, read_metrics
-    from starclip_lib.run import project_root
 
     def find(name: str) -> Path:
         path = Path(name)

@@ -10,14 +10,30 @@ import torch
 
 
 def seeded(device: torch.device | str, *key: int) -> torch.Generator:
-    """A generator whose stream is a function of `key` (seed, epoch, ...): different keys give independent streams."""
+    """A generator whose stream is a function of `key`: different keys give independent streams.
+
+    Parameters
+    ----------
+    device : torch.device or str
+    *key : int
+        Seed, epoch, ...
+
+    Returns
+    -------
+    torch.Generator
+    """
     state = np.random.SeedSequence(key).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 @contextmanager
 def seeded_weights(seed: int) -> Iterator[None]:
-    """Networks built inside get weights that depend on `seed` alone; the global random state is left as it was."""
+    """Networks built inside get weights that depend on `seed` alone; the global random state is left as it was.
+
+    Parameters
+    ----------
+    seed : int
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
-from starclip_lib.surveys.curation import write_data_set
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.errors import DataError
+from starclip_lib.files import digest, write_json
+from starclip_lib.models.checkpoint import resume_file
+from starclip_lib.settings.params import Params
+from starclip_lib.surveys.curation import data_file, write_data_set
 from starclip_lib.training import recipes
+from starclip_lib.training.loop import Watch
 
 DATA = "data.h5"
+SETTINGS = "settings.json"  # in a run's folder: the settings it was made with
 _PACKAGE = Path(__file__).parent
 
 
@@ -24,12 +33,19 @@ _PACKAGE = Path(__file__).parent
 class Stage:
     """One file of a run.
 
-    notebook : in which it is made and explained
-    sections : of the settings that decide what is in it
-    inputs : files of earlier stages, in the order in which `make` takes them
-    make : `make(path, data, settings, *inputs, watch=watch)` writes the file; `data` is the data set, or for the data
-        set itself the project's root, and `inputs` are paths of models
-    shared : under `torchrun`, all processes make it together; else the first one alone
+    Parameters
+    ----------
+    notebook : str
+        In which it is made and explained.
+    sections : tuple of str
+        Of the settings that decide what is in it.
+    inputs : tuple of str
+        Files of earlier stages, in the order in which `make` takes them.
+    make : callable
+        `make(path, data, settings, *inputs, watch=watch)` writes the file; `data` is the data set, or for the data set
+        itself the project's root, and `inputs` are paths of models.
+    shared : bool
+        Under `torchrun`, all processes make it together; else the first one alone.
     """
 
     notebook: str
@@ -76,9 +92,163 @@ STAGES = {
 }
 
 
+class Books:
+    """Which files of a run are there and up to date, and how they are made: the books that follow the plan.
+
+    Parameters
+    ----------
+    params : Params
+    root : Path
+        Of the project.
+    """
+
+    def __init__(self, params: Params, root: Path):
+        self.params, self.root = params, root
+        self.folder = root / "runs" / params.name
+
+    def path(self, file: str) -> Path:
+        """Where a stage's file is, or would be.
+
+        Parameters
+        ----------
+        file : str
+
+        Returns
+        -------
+        Path
+        """
+        return self.folder / file
+
+    def identity(self, file: str) -> str:
+        """Digest of all that determines a stage's file: parameters, code, and the identities of its inputs.
+
+        Parameters
+        ----------
+        file : str
+
+        Returns
+        -------
+        str
+        """
+        stage = STAGES[file]
+        content = self.params.model_dump(mode="json", include=set(stage.sections))
+        inputs: list[str | int] = [self.identity(name) for name in stage.inputs]
+        if file == DATA and self.params.data.file:
+            state = data_file(self.params.data, self.root).stat()
+            inputs = [state.st_size, state.st_mtime_ns]
+        return digest([file, content, inputs, stage.code_digest()])
+
+    def is_current(self, file: str) -> bool:
+        """True if the file is there and was made with the present parameters, code and inputs.
+
+        Parameters
+        ----------
+        file : str
+
+        Returns
+        -------
+        bool
+        """
+        record = self._records().get(file)
+        path = self.path(file)
+        return path.is_file() and record == {"identity": self.identity(file), "bytes": path.stat().st_size}
+
+    def build(self, file: str, watch: Watch | None = None) -> Path:
+        """Make a stage's file unless it is up to date.
+
+        A training that was stopped goes on from its checkpoint if nothing it depends on has changed.
+
+        Parameters
+        ----------
+        file : str
+        watch : Watch, optional
+            Called after every epoch of a training.
+
+        Returns
+        -------
+        Path
+            That of the file.
+
+        Raises
+        ------
+        DataError
+            Saying which notebook to run, if an input is missing or outdated.
+        """
+        path = self.path(file)
+        if self.is_current(file):
+            return path
+        for name in STAGES[file].inputs:
+            self.need(name)
+        write_json(self.folder / SETTINGS, self.params.model_dump(mode="json"))
+        begun = {"begun": self.identity(file)}
+        if self._records().get(file) != begun:
+            resume_file(path).unlink(missing_ok=True)
+            self._record(file, begun)
+        self._make(file, watch)
+        self._record(file, {"identity": self.identity(file), "bytes": path.stat().st_size})
+        if file == DATA:
+            self.__dict__.pop("data", None)
+        return path
+
+    def _make(self, file: str, watch: Watch | None = None) -> None:
+        stage = STAGES[file]
+        source = self.data if stage.inputs else self.root
+        models = (self.path(name) for name in stage.inputs if name != DATA)
+        stage.make(self.path(file), source, self.params, *models, watch=watch)
+
+    def need(self, file: str) -> Path:
+        """The path of a stage's file.
+
+        Parameters
+        ----------
+        file : str
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        DataError
+            Saying which notebook to run if it is missing or outdated.
+        """
+        if self.is_current(file):
+            return self.path(file)
+        what = "was made with other parameters or code" if self.path(file).is_file() else "is missing"
+        shown = self.path(file).relative_to(self.root)
+        raise DataError(f"{shown} {what}: run notebook {STAGES[file].notebook} first (or: starclip run PARAMS)")
+
+    @cached_property
+    def data(self) -> PairedSpectra:
+        """The data set of the run, read once."""
+        return PairedSpectra.read(self.need(DATA))
+
+    def _records(self) -> dict[str, dict[str, Any]]:
+        path = self.folder / "stages.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except json.JSONDecodeError:
+            raise DataError(f"{path} is damaged; delete the folder {self.folder} and run again") from None
+
+    def _record(self, file: str, record: dict[str, Any]) -> None:
+        write_json(self.folder / "stages.json", {**self._records(), file: record})
+
+
 @cache
 def code_digest(module: str, package: Path = _PACKAGE) -> str:
-    """SHA-256 of the files that a module depends on: see `code_of`."""
+    """SHA-256 of the files that a module depends on: see `code_of`.
+
+    Parameters
+    ----------
+    module : str
+        Its full name.
+    package : Path
+        Folder of the package.
+
+    Returns
+    -------
+    str
+    """
     digest = hashlib.sha256()
     for path in code_of(module, package):
         digest.update(str(path.relative_to(package)).encode())
@@ -87,12 +257,24 @@ def code_digest(module: str, package: Path = _PACKAGE) -> str:
 
 
 def code_of(module: str, package: Path = _PACKAGE) -> list[Path]:
-    """The files that a module of the package depends on, sorted: its import closure.
+    """The files that a module of the package depends on: its import closure.
 
     Imports count wherever they stand, in functions too, and so do the `__init__` of the folders passed through.  A file
     that lies beside a module and is named in it (a table, an emulator) belongs to it.  The package's own `__init__`,
     its front door, does not: it computes nothing, and what it offers would be everything.
     A module outside the package depends on nothing in it.
+
+    Parameters
+    ----------
+    module : str
+        Its full name.
+    package : Path
+        Folder of the package.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
     """
     found: set[Path] = set()
     waiting = [module]

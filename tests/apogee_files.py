@@ -9,7 +9,7 @@ import pandas as pd
 from astropy.io import fits
 
 from starclip_lib.data.labels import ELEMENTS, FE, LOGG, TEFF
-from starclip_lib.surveys.apogee import CATALOGUE_COLUMNS
+from starclip_lib.surveys.allstar import CATALOGUE_COLUMNS
 from starclip_lib.surveys.simulate import simulate_survey
 
 GRID = {"CRVAL1": 4.179, "CDELT1": 6e-6, "CRPIX1": 1}

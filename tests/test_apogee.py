@@ -19,15 +19,8 @@ from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.limits import cramer_rao
 from starclip_lib.settings.data import DataParams
-from starclip_lib.surveys.apogee import (
-    CATALOGUE_COLUMNS,
-    catalogue_labels,
-    read_all_star,
-    read_ap_star,
-    read_apogee_folder,
-    read_aspcap_star,
-    select_giants,
-)
+from starclip_lib.surveys.allstar import CATALOGUE_COLUMNS, catalogue_labels, read_all_star, select_giants
+from starclip_lib.surveys.apogee import read_ap_star, read_apogee_folder, read_aspcap_star
 from starclip_lib.surveys.simulate import simulate_survey
 
 REAL = ROOT.parent / "shared" / "apogee"
@@ -88,7 +81,7 @@ def test_the_catalogue_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "allStar.fits"
     wide = table.assign(APOGEE_ID=table["APOGEE_ID"] + "   ", UNUSED=1.0)
     Table.from_pandas(wide).write(path)
-    monkeypatch.setattr("starclip_lib.surveys.apogee._BLOCK", 7)
+    monkeypatch.setattr("starclip_lib.surveys.allstar._BLOCK", 7)
     read = read_all_star(path)
     assert list(read.columns) == list(CATALOGUE_COLUMNS)
     assert read["APOGEE_ID"].tolist() == table["APOGEE_ID"].tolist()

@@ -20,9 +20,8 @@ from starclip_lib.metrics.limits import (
     information_density,
     median_bound,
     rms_bound,
-    snr_from_ivar,
-    view_information,
 )
+from starclip_lib.metrics.seen import snr_from_ivar, view_information
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.surveys.simulate import perturb
 

@@ -10,7 +10,8 @@ from starclip_lib.data.labels import PUBLISHED_SPREAD
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.metrics import baselines
-from starclip_lib.metrics.baselines import CanonicalCorrelation, Inputs, Views
+from starclip_lib.metrics.baselines import Inputs, Views
+from starclip_lib.metrics.linear_alignment import CanonicalCorrelation
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.transforms.corruptions import mock

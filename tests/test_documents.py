@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from nirspec_files import spec1d_bytes
+from ruamel.yaml import YAML
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.run import Run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -17,13 +22,23 @@ def code(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-def test_own_instrument(trained, survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("starclip_lib.run.Run.open", lambda params_file: trained)
+@pytest.fixture
+def quick(trained: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The finished run under the name that the documents use, with its project around us."""
+    params = trained.params.changed(name="quick")
+    file = trained.root / "params" / "quick.yaml"
+    YAML().dump(params.model_dump(mode="json"), file)
+    trained.folder.rename(trained.root / "runs" / "quick")
+    monkeypatch.chdir(trained.root)
+    return Run(params, trained.root, file)
+
+
+def test_own_instrument(quick: Run, survey: PairedSpectra, tmp_path: Path) -> None:
     given = {
         "NIRSPEC": NIRSPEC,
         "APOGEE": APOGEE,
         "example": survey.nirspec.flux[3],
-        "params_file": "",
+        "params_file": quick.params_file,
         "folder": tmp_path,
         "names": survey.star_id,
         "labels": survey.labels,
@@ -35,18 +50,33 @@ def test_own_instrument(trained, survey, tmp_path: Path, monkeypatch: pytest.Mon
     }
     for block in code(ROOT / "docs" / "own-instrument.md"):
         exec(block, given)
-    assert given["prepared"].set_aside == {}
-    assert abs(given["result"].labels["velocity"][0]) < 5  # it was at rest
+    (row,) = given["table"]
+    assert (row["name"], row["verdict"]) == ("my star", "good")
+    assert abs(float(row["velocity"].value)) < 5  # it was at rest
+    assert given["run"].params.observed.fwhm == 4.4
     assert (tmp_path / "mine.h5").is_file()
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "data-formats.md"], ids=lambda page: page.name)
-def test_reading_files(page: Path, trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    trained.folder.rename(trained.root / "runs" / "quick")
-    monkeypatch.chdir(trained.root)
-    (block,) = code(page)
-    exec(block, {})
+def test_opening_a_run(page: Path, quick: Run, rng: np.random.Generator, capsys: pytest.CaptureFixture) -> None:
+    sky = quick.root / "folder" / "with" / "fits" / "files"
+    sky.mkdir(parents=True)
+    spec1d_bytes(sky / "spec1d_star.fits", quick.data.nirspec.flux[3], rng)
+    blocks = code(page)
+    assert blocks
+    given: dict = {}
+    for block in blocks:
+        exec(block, given)
     assert capsys.readouterr().out
+
+
+def test_evaluation_of_any_embedding(capsys: pytest.CaptureFixture) -> None:
+    """The example's labels know nothing of its vectors: r2 is about 0, and not above."""
+    (block,) = code(ROOT / "docs" / "evaluation.md")
+    exec(block, {})
+    value, low, high = map(float, re.findall(r"-?\d+\.\d+", capsys.readouterr().out))
+    assert low < value < high
+    assert -0.5 < value < 0.1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

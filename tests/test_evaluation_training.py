@@ -12,7 +12,7 @@ from starclip_lib.data.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM
 from starclip_lib.data.labels import LabelScaler
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
-from starclip_lib.evaluation import ablation, transfer
+from starclip_lib.evaluation import ablation, domains, transfer
 from starclip_lib.evaluation.scaling import error_at, fit_power_law
 from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.seeds import seeded
@@ -91,12 +91,12 @@ def test_lower_resolution_widens_a_line_to_what_it_should_be() -> None:
     line = np.zeros((1, NIRSPEC.n_pix))
     line[0, NIRSPEC.n_pix // 2] = 1
     seen = gaussian_filter1d(line, middle / NIRSPEC.resolution * SIGMA_PER_FWHM / step, axis=1)
-    low = transfer.lower_resolution(seen, NIRSPEC, 1500)
+    low = domains.lower_resolution(seen, NIRSPEC, 1500)
     x = NIRSPEC.wavelength - NIRSPEC.wavelength[NIRSPEC.n_pix // 2]
     sigma = np.sqrt((low[0] * x**2).sum() / low.sum())
     assert sigma == pytest.approx(middle / 1500 * SIGMA_PER_FWHM, rel=0.01)
     with pytest.raises(ValueError, match="must be below"):
-        transfer.lower_resolution(line, NIRSPEC, 5000)
+        domains.lower_resolution(line, NIRSPEC, 5000)
 
 
 def pair_sources(survey: PairedSpectra, rows: np.ndarray) -> tuple[SpectrumSource, SpectrumSource]:
@@ -146,8 +146,8 @@ def test_the_error_at_a_size_is_the_mean_rmse_of_a_network_of_so_many_stars(surv
     options = {"corruption": corruption, "steps": 4, "seed": 1}
     found = error_at(40, 16, survey.nirspec, rows, labels, **options)
     chosen = np.sort(np.random.default_rng([1, 40]).permutation(rows[0])[:40])
-    net = transfer.train_on(
-        transfer.Domain("40 stars", corruption),
+    net = domains.train_on(
+        domains.Domain("40 stars", corruption),
         survey.nirspec,
         (chosen, rows[1]),
         labels,
@@ -169,9 +169,9 @@ def test_a_domain_smooths_before_it_corrupts(survey: PairedSpectra) -> None:
     rows, corruption = np.array([5, 2]), mock(CorruptionParams())
     for resolution, clean in (
         (None, survey.nirspec.flux[rows]),
-        (1500.0, transfer.lower_resolution(survey.nirspec.flux[rows], NIRSPEC, 1500.0)),
+        (1500.0, domains.lower_resolution(survey.nirspec.flux[rows], NIRSPEC, 1500.0)),
     ):
-        domain = transfer.Domain("mine", corruption, resolution)
+        domain = domains.Domain("mine", corruption, resolution)
         np.testing.assert_array_equal(domain.clean(survey.nirspec, rows), clean)
         expected = corruption(torch.from_numpy(clean), seeded("cpu", 8)).numpy()
         np.testing.assert_array_equal(domain.observe(survey.nirspec, rows, 8), expected)

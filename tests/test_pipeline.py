@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import nbformat
 import pytest
 from conftest import OVERRIDES, ROOT
@@ -107,6 +109,18 @@ def test_what_is_up_to_date_is_skipped_and_what_changed_is_not(toy: Run) -> None
     assert log(toy) == "first second second first"
     go(changed(toy, {"atlas": {"n_neighbours": 99}}))
     assert log(toy) == "first second second first second"
+
+
+def test_books_of_another_version_are_read_and_everything_is_run_anew(toy: Run) -> None:
+    """Version 0.1.0 kept them in the same place, under other names and digests."""
+    old = {"contrastive_from_scratch": {"key": "x", "seconds": 9.0}, "01_first": {"key": "x", "seconds": 9.0}}
+    toy.folder.mkdir(parents=True)
+    (toy.folder / "notebooks.json").write_text(json.dumps(old))
+    go(toy)
+    assert log(toy) == "first second"
+    seconds = json.loads((toy.report / "metrics.json").read_text())["seconds"]
+    assert list(seconds) == ["01_first", "02_second"]
+    assert seconds["01_first"] != 9.0
 
 
 def test_a_failing_cell_is_named_and_the_next_call_goes_on_there(toy: Run) -> None:

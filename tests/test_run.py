@@ -10,8 +10,9 @@ import pytest
 
 from starclip_lib import stages
 from starclip_lib.errors import DataError
+from starclip_lib.files import project_root
 from starclip_lib.models.checkpoint import resume_file
-from starclip_lib.run import Run, project_root
+from starclip_lib.run import Run
 from starclip_lib.settings.params import changed_params
 from starclip_lib.stages import STAGES
 

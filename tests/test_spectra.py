@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from starclip_lib.data.selection import split_by_star
-from starclip_lib.data.spectra import SPLITS, PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import SPLITS, PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
 
 

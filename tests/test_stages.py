@@ -107,9 +107,7 @@ def test_a_new_file_counts_only_when_it_is_imported(copy: Path) -> None:
     (copy / "models" / "unused.py").write_text("x = 1\n")
     assert digest(TRAINING, copy) == before
     encoders = copy / "models" / "encoders.py"
-    encoders.write_text(
-        encoders.read_text() + "\n\ndef _later():\n    from starclip_lib.models import unused\n"
-    )
+    encoders.write_text(encoders.read_text() + "\n\ndef _later():\n    from starclip_lib.models import unused\n")
     with_import = digest(TRAINING, copy)
     (copy / "models" / "unused.py").write_text("x = 2\n")
     assert len({before, with_import, digest(TRAINING, copy)}) == 3

@@ -23,8 +23,15 @@ _BLOCK = 512  # spectra evaluated at once: 512 x 8,575 float32 are 18 MB
 class Emulator:
     """Labels in, continuum-normalised flux out, on the APOGEE and the NIRSpec grid.
 
-    path : the .npz with the layout described in docs/emulator.md; sizes are read from it
-    Raises DataError if the file is missing, is no such file, or was made for other labels or grids.
+    Parameters
+    ----------
+    path : str or Path
+        The .npz with the layout described in docs/emulator.md; sizes are read from it.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is no such file, or was made for other labels or grids.
     """
 
     def __init__(self, path: str | Path):
@@ -64,8 +71,15 @@ class Emulator:
     def parts(self, instrument: Instrument) -> dict[str, np.ndarray]:
         """The arrays of the formula, for those who evaluate it elsewhere (on a GPU): docs/emulator.md explains them.
 
-        center, scale : (20,) float32 of the labels; w1, b1 ... w3, b3 : the network, the third layer's part for this
-        instrument; basis : (n_components, n_pix), mean : (n_pix,)
+        Parameters
+        ----------
+        instrument : Instrument
+
+        Returns
+        -------
+        dict of str to ndarray
+            center, scale : (20,) float32 of the labels; w1, b1 ... w3, b3 : the network, the third layer's part for
+            this instrument; basis : (n_components, n_pix), mean : (n_pix,).
         """
         (w1, b1), (w2, b2), (w3, b3) = self._net
         columns = self._columns[instrument.name]
@@ -83,13 +97,37 @@ class Emulator:
         }
 
     def mean_spectrum(self, instrument: Instrument) -> np.ndarray:
-        """Mean of the spectra it was fitted to, (n_pix,) float32."""
+        """Mean of the spectra it was fitted to.
+
+        Parameters
+        ----------
+        instrument : Instrument
+
+        Returns
+        -------
+        ndarray, shape (n_pix,)
+            float32.
+        """
         return self._mean[instrument.name]
 
     def __call__(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
-        """Spectra of (n, 20) labels in K and dex: flux (n, n_pix) float32, relative to the true continuum, >= 0.
+        """Spectra of labels.
 
-        Raises DataError for labels outside the domain the emulator was trained on.
+        Parameters
+        ----------
+        labels : ndarray, shape (n, 20)
+            In K and dex.
+        instrument : Instrument
+
+        Returns
+        -------
+        ndarray, shape (n, n_pix)
+            Flux, float32, relative to the true continuum, >= 0.
+
+        Raises
+        ------
+        DataError
+            For labels outside the domain the emulator was trained on.
         """
         labels = np.asarray(labels, np.float64)
         self.check_domain(labels)
@@ -102,9 +140,18 @@ class Emulator:
         return np.maximum(flux, 0, out=flux)
 
     def gradient(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
-        """d flux / d label of one star, (20, n_pix) float32 per K and per dex: the chain rule through the network.
+        """Derivatives d flux / d label of one star: the chain rule through the network.
 
-        labels : (20,) in K and dex, inside the domain
+        Parameters
+        ----------
+        labels : ndarray, shape (20,)
+            In K and dex, inside the domain.
+        instrument : Instrument
+
+        Returns
+        -------
+        ndarray, shape (20, n_pix)
+            float32, per K and per dex.
         """
         labels = np.asarray(labels, np.float64)
         self.check_domain(labels[None])
@@ -119,11 +166,30 @@ class Emulator:
         return jacobian[:, self._columns[instrument.name]] @ self._basis[instrument.name]
 
     def inside_domain(self, labels: np.ndarray) -> np.ndarray:
-        """(n,) bool: true where (n, 20) labels lie inside the box the emulator was trained on."""
+        """Which labels lie inside the box the emulator was trained on.
+
+        Parameters
+        ----------
+        labels : ndarray, shape (n, 20)
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            True where they do.
+        """
         return ~np.any([outside for _, outside in self._violations(np.asarray(labels, np.float64))], axis=0)
 
     def check_domain(self, labels: np.ndarray) -> None:
-        """Raise DataError, naming the first label that lies outside the training box (or is not finite)."""
+        """Raise DataError, naming the first label that lies outside the training box (or is not finite).
+
+        Parameters
+        ----------
+        labels : ndarray, shape (n, 20)
+
+        Raises
+        ------
+        DataError
+        """
         for what, outside in self._violations(labels):
             if outside.any():
                 raise DataError(

@@ -19,9 +19,17 @@ _MODEL_ERROR = 0.01  # of the flux: LTE, one-dimensional atmospheres and line li
 class Fit:
     """The emulated spectrum that comes closest to an observed one.
 
-    labels : (20,) in K and dex, inside the emulator's domain; at_edge : names of the labels that sit on its boundary
-    model : (n_pix,) emulated flux times continuum; continuum : (n_pix,)
-    rms : root mean square of observed minus model over the pixels used
+    Parameters
+    ----------
+    labels : ndarray, shape (20,)
+        In K and dex, inside the emulator's domain.
+    at_edge : tuple of str
+        Names of the labels that sit on its boundary.
+    model : ndarray, shape (n_pix,)
+        Emulated flux times continuum.
+    continuum : ndarray, shape (n_pix,)
+    rms : float
+        Root mean square of observed minus model over the pixels used.
     """
 
     labels: np.ndarray
@@ -42,9 +50,27 @@ def fit_spectrum(
 ) -> Fit:
     """Fit the twenty labels and a polynomial continuum for each chip to one spectrum at rest.
 
-    flux, ivar : (n_pix,) relative to some continuum, and inverse variance, 0 where there is no data
-    model_error : is added to the noise, as a fraction of the continuum; outliers beyond both count linearly (soft L1)
-    Raises DataError if fewer pixels hold data than there are parameters, or if they are not finite.
+    Parameters
+    ----------
+    flux : ndarray, shape (n_pix,)
+        Relative to some continuum.
+    ivar : ndarray, shape (n_pix,)
+        Inverse variance, 0 where there is no data.
+    instrument : Instrument
+    continuum_degree : int
+    model_error : float
+        Is added to the noise, as a fraction of the continuum; outliers beyond both count linearly (soft L1).
+    emulator : Emulator, optional
+        None: the one that comes with the package.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    DataError
+        If fewer pixels hold data than there are parameters, or if they are not finite.
     """
     emulator = emulator or default_emulator()
     used = ivar > 0

@@ -18,12 +18,20 @@ MAD_PER_SIGMA = float(norm.ppf(0.75))  # median absolute deviation of a Gaussian
 class Instrument:
     """A wavelength grid and what is known about every spectrum on it.
 
-    name : key of the instrument in files ('apogee', 'nirspec')
-    title : how figures call it
-    wavelength : (n_pix,) float64, vacuum Angstrom, increasing
-    resolution : wavelength / FWHM of the Gaussian line-spread function
-    no_data : flux written where there is none (0 in APOGEE, 1 in NIRSpec)
-    chips : pixel ranges [start, stop) that hold data
+    Parameters
+    ----------
+    name : str
+        Key of the instrument in files ('apogee', 'nirspec').
+    title : str
+        How figures call it.
+    wavelength : ndarray, shape (n_pix,)
+        float64, vacuum Angstrom, increasing.
+    resolution : float
+        Wavelength / FWHM of the Gaussian line-spread function.
+    no_data : float
+        Flux written where there is none (0 in APOGEE, 1 in NIRSpec).
+    chips : tuple of tuple of int
+        Pixel ranges [start, stop) that hold data.
     """
 
     name: str
@@ -35,6 +43,7 @@ class Instrument:
 
     @property
     def n_pix(self) -> int:
+        """Number of pixels."""
         return len(self.wavelength)
 
     @property
@@ -61,7 +70,19 @@ INSTRUMENTS = {instrument.name: instrument for instrument in (APOGEE, NIRSPEC)}
 
 
 def check_grid(wavelength: np.ndarray, instrument: Instrument, where: str) -> None:
-    """Raise DataError unless `wavelength` is the instrument's grid (to 0.01 Angstrom)."""
+    """Raise DataError unless `wavelength` is the instrument's grid (to 0.01 Angstrom).
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (m,)
+    instrument : Instrument
+    where : str
+        What the message begins with.
+
+    Raises
+    ------
+    DataError
+    """
     if wavelength.shape != instrument.wavelength.shape:
         raise DataError(
             f"{where}: the wavelength grid has {wavelength.size} pixels, {instrument.title} has {instrument.n_pix}"
@@ -79,9 +100,24 @@ def resample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Linear interpolation onto an instrument's grid, with the mask.
 
-    wavelength, flux, bad : (m,) increasing vacuum Angstrom, flux, and true where a pixel must not be used
-    Returns flux (n_pix,) with `instrument.no_data` where there is none, and mask (n_pix,), true there.  An output pixel
-    has data if both input pixels around it are good and lie no further apart than three times their usual spacing.
+    An output pixel has data if both input pixels around it are good and lie no further apart than three times their
+    usual spacing.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (m,)
+        Increasing vacuum Angstrom.
+    flux : ndarray, shape (m,)
+    bad : ndarray of bool, shape (m,)
+        True where a pixel must not be used.
+    instrument : Instrument
+
+    Returns
+    -------
+    flux : ndarray, shape (n_pix,)
+        `instrument.no_data` where there is none.
+    mask : ndarray of bool, shape (n_pix,)
+        True there.
     """
     grid, good = instrument.wavelength, ~bad
     if good.sum() < 2:

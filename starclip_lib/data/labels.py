@@ -36,14 +36,37 @@ ASPCAP_ERROR = np.array(
 
 
 def label_index(name: str) -> int:
-    """Position of a label in `LABELS`; raises DataError with the list of names if there is none."""
+    """Position of a label in `LABELS`.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    DataError
+        With the list of names, if there is none.
+    """
     if name not in LABELS:
         raise DataError(f"unknown label '{name}'; the labels are {', '.join(LABELS)}")
     return LABELS.index(name)
 
 
 def by_name(values: np.ndarray) -> dict[str, float]:
-    """Values (20,) of the labels as `metrics.json` holds them."""
+    """Values of the labels as `metrics.json` holds them.
+
+    Parameters
+    ----------
+    values : ndarray, shape (20,)
+
+    Returns
+    -------
+    dict of str to float
+    """
     return dict(zip(LABELS, map(float, values), strict=True))
 
 
@@ -51,7 +74,10 @@ def by_name(values: np.ndarray) -> dict[str, float]:
 class LabelScaler:
     """Z-score of the labels, fitted once (on training stars) and stored with every model that uses it.
 
-    mean, std : (20,) float64, in K and dex
+    Parameters
+    ----------
+    mean, std : ndarray, shape (20,)
+        float64, in K and dex.
     """
 
     mean: np.ndarray
@@ -59,7 +85,21 @@ class LabelScaler:
 
     @classmethod
     def fit(cls, labels: np.ndarray) -> LabelScaler:
-        """Mean and standard deviation of (n, 20) labels; raises DataError if a label does not vary."""
+        """Mean and standard deviation of labels.
+
+        Parameters
+        ----------
+        labels : ndarray, shape (n, 20)
+
+        Returns
+        -------
+        LabelScaler
+
+        Raises
+        ------
+        DataError
+            If a label does not vary.
+        """
         mean, std = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
         flat = [name for name, s in zip(LABELS, std, strict=True) if not s > 0]
         if flat:
@@ -67,11 +107,32 @@ class LabelScaler:
         return cls(mean, std)
 
     def transform(self, labels: np.ndarray) -> np.ndarray:
-        """(n, 20) labels in K and dex to (n, 20) float32 with zero mean and unit variance over the fitted stars."""
+        """Labels in K and dex to zero mean and unit variance over the fitted stars.
+
+        Parameters
+        ----------
+        labels : ndarray, shape (n, 20)
+            In K and dex.
+
+        Returns
+        -------
+        ndarray, shape (n, 20)
+            float32.
+        """
         return ((labels - self.mean) / self.std).astype(np.float32)
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
-        """Undo `transform`; returns (n, 20) float64 in K and dex."""
+        """Undo `transform`.
+
+        Parameters
+        ----------
+        scaled : ndarray, shape (n, 20)
+
+        Returns
+        -------
+        ndarray, shape (n, 20)
+            float64, in K and dex.
+        """
         return np.asarray(scaled, np.float64) * self.std + self.mean
 
     def state(self) -> dict[str, list[float]]:
@@ -80,4 +141,14 @@ class LabelScaler:
 
     @classmethod
     def from_state(cls, state: dict[str, list[float]]) -> LabelScaler:
+        """The scaler that `state` describes.
+
+        Parameters
+        ----------
+        state : dict of str to list of float
+
+        Returns
+        -------
+        LabelScaler
+        """
         return cls(np.array(state["mean"], np.float64), np.array(state["std"], np.float64))

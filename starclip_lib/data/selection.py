@@ -14,8 +14,20 @@ from starclip_lib.settings.params import Params
 def split_by_star(star_id: np.ndarray, parts: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Random split in the given proportions in which all rows of a star stay together.
 
-    star_id : (n,) identifiers, repeats allowed; parts : proportions of train, val and test
-    Returns (n,) uint8, 0 train, 1 val, 2 test.  19,001 stars in parts 5:1:2 give 11,875 + 2,375 + 4,751.
+    19,001 stars in parts 5:1:2 give 11,875 + 2,375 + 4,751.
+
+    Parameters
+    ----------
+    star_id : ndarray of str, shape (n,)
+        Identifiers, repeats allowed.
+    parts : tuple of int
+        Proportions of train, val and test.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    ndarray of uint8, shape (n,)
+        0 train, 1 val, 2 test.
     """
     stars, row = np.unique(star_id, return_inverse=True)  # sorted, so the order of the rows does not matter
     edges = np.cumsum(parts) * len(stars) // np.sum(parts)
@@ -26,8 +38,23 @@ def split_by_star(star_id: np.ndarray, parts: tuple[int, int, int], rng: np.rand
 def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Generator) -> np.ndarray:
     """Choose n entries whose values are spread as evenly over equal bins as the data allow.
 
-    values : (m,); returns (n,) sorted positions.  The number taken from each bin differs by at most one between bins
-    that are not used up.  Raises DataError if n > m.
+    The number taken from each bin differs by at most one between bins that are not used up.
+
+    Parameters
+    ----------
+    values : ndarray, shape (m,)
+    n, n_bins : int
+    rng : np.random.Generator
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Sorted positions.
+
+    Raises
+    ------
+    DataError
+        If n > m.
     """
     if n > len(values):
         raise DataError(f"{n} stars were asked for, but there are only {len(values)} to choose from")
@@ -42,9 +69,18 @@ def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Genera
 
 
 def inside_cuts(labels: np.ndarray, settings: DataParams) -> dict[str, np.ndarray]:
-    """Which stars pass each of the cuts on Teff, log g and [Fe/H], (n,) bool by the label's name.
+    """Which stars pass each of the cuts on Teff, log g and [Fe/H].
 
-    labels : (n, 20) in K and dex; NaN passes no cut
+    Parameters
+    ----------
+    labels : ndarray, shape (n, 20)
+        In K and dex; NaN passes no cut.
+    settings : DataParams
+
+    Returns
+    -------
+    dict of str to ndarray of bool, shape (n,)
+        By the label's name.
     """
     cuts = {"Teff": settings.teff_range, "logg": settings.logg_range, "Fe": settings.feh_range}
     values = {name: labels[:, LABELS.index(name)] for name in cuts}
@@ -52,7 +88,22 @@ def inside_cuts(labels: np.ndarray, settings: DataParams) -> dict[str, np.ndarra
 
 
 def draw_rows(n_available: int, n_stars: int, rng: np.random.Generator) -> np.ndarray:
-    """Sorted row numbers of `n_stars` of `n_available` stars, all if it is 0; raises DataError if there are fewer."""
+    """Sorted row numbers of `n_stars` of `n_available` stars, all if it is 0.
+
+    Parameters
+    ----------
+    n_available, n_stars : int
+    rng : np.random.Generator
+
+    Returns
+    -------
+    ndarray of int
+
+    Raises
+    ------
+    DataError
+        If there are fewer.
+    """
     if n_stars == 0:
         return np.arange(n_available)
     if n_stars > n_available:
@@ -65,6 +116,15 @@ def mock_stars(data: PairedSpectra, params: Params) -> dict[str, np.ndarray]:
 
     The stars are spread evenly over [Fe/H] within each split of the data set, so that a test star of this model is a
     test star of every other one too; the paper splits its 250 stars anew.
+
+    Parameters
+    ----------
+    data : PairedSpectra
+    params : Params
+
+    Returns
+    -------
+    dict of str to ndarray of int
     """
     settings, parts = params.mockstarclip, np.array(params.data.split)
     rng = np.random.default_rng([params.seed, 2])

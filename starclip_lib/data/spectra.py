@@ -13,7 +13,9 @@ import h5py
 import numpy as np
 
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument, check_grid
-from starclip_lib.data.labels import FE, LABELS, LOGG, N_LABELS, TEFF, UNITS
+from starclip_lib.data.labels import LABELS, N_LABELS, UNITS
+from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.data.star import Star
 from starclip_lib.errors import DataError
 from starclip_lib.files import atomic_path
 
@@ -22,88 +24,24 @@ SPLITS = ("train", "val", "test")
 UNDIVIDED = 255  # in place of a split, for all stars of an archive: a run divides those that it takes
 
 
-@dataclass(eq=False)
-class SpectrumSet:
-    """Spectra of one instrument.
-
-    flux : (n, n_pix) float32 relative to the continuum, `instrument.no_data` where `mask` is true
-    mask : (n, n_pix) bool, true where there is no data
-    ivar : (n, n_pix) float32 inverse variance, 0 where there is no data; None where it is not known
-    """
-
-    instrument: Instrument
-    flux: np.ndarray
-    mask: np.ndarray
-    ivar: np.ndarray | None = None
-
-    def check(self, n_stars: int, where: str) -> None:
-        """Raise DataError, naming the array, if shapes disagree, values are not finite or the fill is wrong."""
-        name, shape = self.instrument.name, (n_stars, self.instrument.n_pix)
-        for key, array in (("flux", self.flux), ("mask", self.mask), ("ivar", self.ivar)):
-            if array is not None and array.shape != shape:
-                raise DataError(
-                    f"{where}: {name}/{key} has shape {array.shape}, expected {shape} "
-                    f"({n_stars} stars on {self.instrument.title}'s grid)"
-                )
-        for start in range(0, n_stars, 1024):
-            rows = slice(start, start + 1024)
-            bad = ~np.isfinite(self.flux[rows])
-            if bad.any():
-                star, pixel = np.argwhere(bad)[0] + (start, 0)
-                raise DataError(
-                    f"{where}: {name}/flux is not finite in {bad.sum()} pixels, first in star {star}, pixel {pixel}; "
-                    f"mark pixels without data in {name}/mask and fill them with {self.instrument.no_data:g}"
-                )
-            if (self.flux[rows][self.mask[rows]] != self.instrument.no_data).any():
-                raise DataError(f"{where}: {name}/flux must be {self.instrument.no_data:g} wherever {name}/mask is set")
-
-
-def mean_of_data(flux: np.ndarray, no_data: float) -> np.ndarray:
-    """Mean spectrum (n_pix,) of spectra (n, n_pix), each pixel over those that hold data there; 0 where none does."""
-    missing = flux == no_data
-    return np.where(missing, 0, flux).sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
-
-
-def on_nirspec_grid(flux: np.ndarray) -> np.ndarray:
-    """Spectra (n, 8192) float32 of one (8192,) or several; raises DataError if they are none of that or not finite."""
-    flux = np.atleast_2d(np.asarray(flux, np.float32))
-    n_pix = INSTRUMENTS["nirspec"].n_pix
-    if flux.ndim != 2 or flux.shape[1] != n_pix:
-        raise DataError(f"NIRSpec spectra have shape (n, {n_pix}), not {flux.shape}; put them on the grid first")
-    if not np.isfinite(flux).all():
-        raise DataError("the spectra hold NaN or infinite values; set pixels without data to 1")
-    return flux
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Star:
-    """One star of a data set.
-
-    row : in the data set; split : 'train', 'val' or 'test'
-    labels, label_errors : (20,) in K and dex
-    apogee : (8575,) and nirspec : (8192,) flux relative to the continuum
-    """
-
-    star_id: str
-    row: int
-    split: str
-    labels: np.ndarray
-    label_errors: np.ndarray
-    apogee: np.ndarray
-    nirspec: np.ndarray
-
-    def __repr__(self) -> str:
-        teff, logg, iron = self.labels[[TEFF, LOGG, FE]]
-        return f"{self.star_id} ({self.split}): Teff {teff:.0f} K, log g {logg:.2f}, [Fe/H] {iron:+.2f}"
-
-
 @dataclass(eq=False, repr=False)
 class PairedSpectra:
     """Stars with catalogue labels and one spectrum from each instrument.
 
-    star_id : (n,) str, unique; labels, label_errors : (n, 20) float32 in K and dex
-    split : (n,) uint8, 0 train, 1 val, 2 test: made once, used by every stage; 255 throughout in archives, see below
-    source, seed, provenance : where the data come from; `provenance` must be JSON
+    Parameters
+    ----------
+    star_id : ndarray of str, shape (n,)
+        Unique.
+    labels, label_errors : ndarray, shape (n, 20)
+        float32, in K and dex.
+    split : ndarray of uint8, shape (n,)
+        0 train, 1 val, 2 test: made once, used by every stage; 255 (`UNDIVIDED`) throughout in archives.
+    apogee, nirspec : SpectrumSet
+    source : str
+        Where the data come from, with `seed` and `provenance`.
+    seed : int
+    provenance : dict
+        Must be JSON.
     """
 
     star_id: np.ndarray
@@ -121,14 +59,38 @@ class PairedSpectra:
 
     @property
     def n_stars(self) -> int:
+        """Number of stars."""
         return len(self.star_id)
 
     def rows(self, split: str) -> np.ndarray:
-        """Row numbers of the 'train', 'val' or 'test' stars."""
+        """Row numbers of the 'train', 'val' or 'test' stars.
+
+        Parameters
+        ----------
+        split : {'train', 'val', 'test'}
+
+        Returns
+        -------
+        ndarray of int
+        """
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def row(self, star_id: str) -> int:
-        """The row of a star; raises DataError with the most similar identifiers if there is none."""
+        """The row of a star.
+
+        Parameters
+        ----------
+        star_id : str
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        DataError
+            With the most similar identifiers, if there is none.
+        """
         rows = np.flatnonzero(self.star_id == star_id)
         if len(rows):
             return int(rows[0])
@@ -137,7 +99,21 @@ class PairedSpectra:
         raise DataError(f"no star '{star_id}' in this data set{hint}")
 
     def star(self, star_id: str) -> Star:
-        """Everything there is about one star; raises DataError as `row`."""
+        """Everything there is about one star.
+
+        Parameters
+        ----------
+        star_id : str
+
+        Returns
+        -------
+        Star
+
+        Raises
+        ------
+        DataError
+            As `row`.
+        """
         row = self.row(star_id)
         return Star(
             str(self.star_id[row]),
@@ -150,9 +126,20 @@ class PairedSpectra:
         )
 
     def rows_of(self, star_id: np.ndarray) -> np.ndarray:
-        """Row numbers (m,) of stars by identifier (m,), repeats allowed.
+        """Row numbers of stars by identifier, repeats allowed.
 
-        Raises DataError, naming the first, if some of them are not in the data set.
+        Parameters
+        ----------
+        star_id : ndarray of str, shape (m,)
+
+        Returns
+        -------
+        ndarray of int, shape (m,)
+
+        Raises
+        ------
+        DataError
+            Naming the first, if some of them are not in the data set.
         """
         order = np.argsort(self.star_id)
         place = np.minimum(np.searchsorted(self.star_id, star_id, sorter=order), self.n_stars - 1)
@@ -163,7 +150,22 @@ class PairedSpectra:
         return rows
 
     def labels_of(self, star_id: np.ndarray) -> np.ndarray:
-        """Catalogue labels (m, 20) float64 of stars by identifier (m,); raises DataError as `rows_of`."""
+        """Catalogue labels of stars by identifier.
+
+        Parameters
+        ----------
+        star_id : ndarray of str, shape (m,)
+
+        Returns
+        -------
+        ndarray, shape (m, 20)
+            float64.
+
+        Raises
+        ------
+        DataError
+            As `rows_of`.
+        """
         return self.labels[self.rows_of(star_id)].astype(np.float64)
 
     def __repr__(self) -> str:
@@ -176,7 +178,17 @@ class PairedSpectra:
         return {name: len(self.rows(name)) for name in SPLITS}
 
     def check(self, where: str) -> None:
-        """Raise DataError, naming the file and array, unless everything a stage relies on holds."""
+        """Raise DataError, naming the file and array, unless everything a stage relies on holds.
+
+        Parameters
+        ----------
+        where : str
+            What the message begins with.
+
+        Raises
+        ------
+        DataError
+        """
         n = self.n_stars
         if len(np.unique(self.star_id)) != n:
             raise DataError(
@@ -201,7 +213,12 @@ class PairedSpectra:
         self.nirspec.check(n, where)
 
     def write(self, path: str | Path) -> None:
-        """Write the data set as HDF5; the file appears under its name only when it is complete."""
+        """Write the data set as HDF5; the file appears under its name only when it is complete.
+
+        Parameters
+        ----------
+        path : str or Path
+        """
         with atomic_path(path) as part, h5py.File(part, "w") as file:
             file.attrs.update(
                 schema_version=SCHEMA_VERSION,
@@ -220,9 +237,22 @@ class PairedSpectra:
 
     @classmethod
     def read(cls, path: str | Path, with_ivar: bool = False) -> PairedSpectra:
-        """Read and check a data set; ivar, which training does not need, only on request.
+        """Read and check a data set.
 
-        Raises DataError that names the file and what is missing or wrong in it.
+        Parameters
+        ----------
+        path : str or Path
+        with_ivar : bool
+            ivar, which training does not need, only on request.
+
+        Returns
+        -------
+        PairedSpectra
+
+        Raises
+        ------
+        DataError
+            Names the file and what is missing or wrong in it.
         """
         path = Path(path)
         if not path.is_file():

@@ -16,8 +16,18 @@ _UNITS = {name: units.Unit(unit) for name, unit in zip(LABELS, UNITS, strict=Tru
 def label_table(labels: np.ndarray, sigma: np.ndarray | None = None, **columns: Any) -> QTable:
     """A table with one row a star: further columns first, then the labels, then their uncertainties.
 
-    labels : (n, 20) in K and dex; sigma : (n, 20) or (20,) standard deviations, in columns `sigma_...`
-    columns : what else is known, by name
+    Parameters
+    ----------
+    labels : ndarray, shape (n, 20)
+        In K and dex.
+    sigma : ndarray, shape (n, 20) or (20,), optional
+        Standard deviations, in columns `sigma_...`.
+    **columns
+        What else is known, by name.
+
+    Returns
+    -------
+    QTable
     """
     table = QTable(columns)
     for i, name in enumerate(LABELS):

@@ -25,7 +25,21 @@ def add_emission_line(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Plant one unresolved emission line in each spectrum (n, n_pix), somewhere on a chip where there is data.
 
-    height : of the line's peak, relative to the continuum.  Returns the new spectra and the wavelengths (n,), Angstrom.
+    Parameters
+    ----------
+    flux : ndarray, shape (n, n_pix)
+    instrument : Instrument
+    height : float
+        Of the line's peak, relative to the continuum.
+    rng : numpy.random.Generator
+        Draws the places.
+
+    Returns
+    -------
+    flux : ndarray, shape (n, n_pix)
+        The new spectra.
+    wavelength : ndarray, shape (n,)
+        Of the lines, Angstrom.
     """
     out = flux.copy()
     allowed = (flux != instrument.no_data) & instrument.covered
@@ -40,6 +54,19 @@ class ResidualScore:
     """How strange a spectrum looks beside the one that its embedding, or its partner's, predicts.
 
     Fitted on spectra known to be normal: what the decoder gets wrong in each pixel is not strange.
+
+    Parameters
+    ----------
+    observed, predicted : ndarray, shape (n, n_pix)
+        Of the normal spectra.
+    instrument : Instrument
+
+    Attributes
+    ----------
+    offset : ndarray, shape (n_pix,)
+        Median residual, NaN in pixels that are left out of every score.
+    model_variance : ndarray, shape (n_pix,)
+        Of the decoder's usual error, without the noise; NaN in the same pixels.
     """
 
     def __init__(self, observed: np.ndarray, predicted: np.ndarray, instrument: Instrument):
@@ -57,8 +84,15 @@ class ResidualScore:
     def __call__(self, observed: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
         """Scores (n,) each, the larger the stranger, of observed spectra (n, n_pix) beside predicted ones.
 
-        chi2 : mean squared residual over noise and the decoder's usual error; bulk changes show here
-        line : highest emission or absorption as wide as the instrument's resolution, in standard deviations
+        Parameters
+        ----------
+        observed, predicted : ndarray, shape (n, n_pix)
+
+        Returns
+        -------
+        dict of str to ndarray, shape (n,)
+            'chi2', the mean squared residual over noise and the decoder's usual error: bulk changes show here; 'line',
+            the highest emission or absorption as wide as the instrument's resolution, in standard deviations.
         """
         residual = _residual(observed, predicted, self.instrument) - self.offset
         z = residual / np.sqrt(pixel_noise(residual)[:, None] ** 2 + self.model_variance)
@@ -77,7 +111,14 @@ def _residual(observed: np.ndarray, predicted: np.ndarray, instrument: Instrumen
 
 @dataclass(eq=False)
 class ObservedPairs:
-    """Stars seen by both instruments: NIRSpec spectra (n, n_pix), and both embeddings (n, dim)."""
+    """Stars seen by both instruments: NIRSpec spectra (n, n_pix), and both embeddings (n, dim).
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, n_pix)
+        Of NIRSpec.
+    z_nirspec, z_apogee : ndarray, shape (n, dim)
+    """
 
     flux: np.ndarray
     z_nirspec: np.ndarray
@@ -87,8 +128,14 @@ class ObservedPairs:
 class PairDetector:
     """Scores of pairs, each larger for stranger ones.
 
-    own, partner : decoders of NIRSpec spectra from the NIRSpec and from the APOGEE embedding
-    normal : pairs known to be normal, which no decoder was fitted on
+    Parameters
+    ----------
+    own, partner : Decoder
+        Of NIRSpec spectra from the NIRSpec and from the APOGEE embedding.
+    normal : ObservedPairs
+        Pairs known to be normal, which no decoder was fitted on.
+    instrument : Instrument
+        Of the spectra.
     """
 
     def __init__(self, own: Decoder, partner: Decoder, normal: ObservedPairs, instrument: Instrument):
@@ -97,7 +144,16 @@ class PairDetector:
         self._partner = ResidualScore(normal.flux, partner.predict(normal.z_apogee), instrument)
 
     def __call__(self, pairs: ObservedPairs) -> dict[str, np.ndarray]:
-        """Scores (n,) by name: angle between the embeddings, and residuals from what each embedding predicts."""
+        """Scores (n,) by name: angle between the embeddings, and residuals from what each embedding predicts.
+
+        Parameters
+        ----------
+        pairs : ObservedPairs
+
+        Returns
+        -------
+        dict of str to ndarray, shape (n,)
+        """
         lengths = np.linalg.norm(pairs.z_nirspec, axis=1) * np.linalg.norm(pairs.z_apogee, axis=1)
         cosine = (pairs.z_nirspec * pairs.z_apogee).sum(axis=1) / lengths
         own = self._own(pairs.flux, self.own.predict(pairs.z_nirspec))
@@ -114,8 +170,15 @@ class PairDetector:
 class Observatory:
     """Observes stars with the mock telescope and pairs them with APOGEE's embeddings.
 
-    encoder : of NIRSpec spectra; apogee : embeddings of all stars of `data`, one a star, in their order
-    telescope : of which the first view counts
+    Parameters
+    ----------
+    data : PairedSpectra
+    encoder : Encoder
+        Of NIRSpec spectra.
+    apogee : Embeddings
+        Of all stars of `data`, one a star, in their order.
+    telescope : MockTelescope
+        Of which the first view counts.
     """
 
     def __init__(self, data: PairedSpectra, encoder: Encoder, apogee: Embeddings, telescope: MockTelescope):
@@ -129,18 +192,53 @@ class Observatory:
         )
 
     def pairs(self, flux: np.ndarray, rows: np.ndarray, partners: np.ndarray | None = None) -> ObservedPairs:
-        """First mock views of some of the clean spectra (n_stars, n_pix), with the partners in other rows if given."""
+        """First mock views of some of the clean spectra (n_stars, n_pix), with the partners in other rows if given.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n_stars, n_pix)
+            The clean spectra.
+        rows : ndarray of int, shape (m,)
+            Row numbers wanted.
+        partners : ndarray of int, shape (m,), optional
+            Rows of the APOGEE stars, if not the same.
+
+        Returns
+        -------
+        ObservedPairs
+        """
         return self.observed(self.look(flux, rows), rows if partners is None else partners)
 
     def look(self, flux: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """First mock views (len(rows), n_pix) of some of the clean spectra (n_stars, n_pix).
 
         The same rows get the same noise and gaps whatever their flux, so that an anomaly is the only difference.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n_stars, n_pix)
+            The clean spectra.
+        rows : ndarray of int, shape (m,)
+            Row numbers wanted.
+
+        Returns
+        -------
+        ndarray, shape (m, n_pix)
         """
         return self.telescope.views(replace(self._nirspec, flux=flux), rows)[:, 0]
 
     def observed(self, flux: np.ndarray, partners: np.ndarray) -> ObservedPairs:
-        """Spectra (m, n_pix) that have been observed already, with the APOGEE stars in rows `partners` (m,)."""
+        """Spectra (m, n_pix) that have been observed already, with the APOGEE stars in rows `partners` (m,).
+
+        Parameters
+        ----------
+        flux : ndarray, shape (m, n_pix)
+        partners : ndarray of int, shape (m,)
+
+        Returns
+        -------
+        ObservedPairs
+        """
         return ObservedPairs(flux, encode(self.encoder, flux), self.apogee[partners])
 
 
@@ -149,7 +247,24 @@ def stripped(
 ) -> tuple[np.ndarray, np.ndarray]:
     """NIRSpec spectra of stars whose abundance of one element is lower by `missing` dex.
 
-    Returns the rows whose changed star lies inside the emulator's domain, and a copy of all spectra with these changed.
+    Parameters
+    ----------
+    data : PairedSpectra
+    rows : ndarray of int, shape (m,)
+        Row numbers of the stars.
+    element : str
+        Name of the label.
+    missing : float
+        In dex.
+    emulator : Emulator
+        Makes the changed spectra.
+
+    Returns
+    -------
+    rows : ndarray of int
+        Those whose changed star lies inside the emulator's domain.
+    flux : ndarray, shape (n_stars, n_pix)
+        A copy of all spectra with these changed.
     """
     labels = data.labels[rows].astype(np.float64)
     labels[:, label_index(element)] -= missing
@@ -162,7 +277,18 @@ def stripped(
 def detection_rate(normal: np.ndarray, planted: np.ndarray, false_alarms: float = 0.01) -> float:
     """Share of planted anomalies whose score exceeds the one that `false_alarms` of the normal spectra exceed.
 
-    normal : (n,) scores of spectra that the score was not fitted on; planted : (m,)
+    Parameters
+    ----------
+    normal : ndarray, shape (n,)
+        Scores of spectra that the score was not fitted on.
+    planted : ndarray, shape (m,)
+        Scores of the anomalies.
+    false_alarms : float
+        Rate between 0 and 1.
+
+    Returns
+    -------
+    float
     """
     if not 0 < false_alarms < 1:
         raise ValueError(f"the rate of false alarms must be between 0 and 1, not {false_alarms}")

@@ -16,7 +16,16 @@ from starclip_lib.seeds import seeded_weights
 
 
 def slope(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Least-squares slope of predicted against true labels, (k,) for labels (n, k)."""
+    """Least-squares slope of predicted against true labels, (k,) for labels (n, k).
+
+    Parameters
+    ----------
+    true, predicted : ndarray, shape (n, k)
+
+    Returns
+    -------
+    ndarray, shape (k,)
+    """
     x = true - true.mean(axis=0)
     return (x * predicted).sum(axis=0) / (x**2).sum(axis=0)
 
@@ -24,9 +33,20 @@ def slope(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 class LinearFit:
     """Linear regression from noisy inputs, without and with the correction for their noise.
 
-    x : (n, dim) noisy inputs; y : (n, k); noise_variance : of each input, () or (dim,); 0 gives ordinary least squares
     The covariance of the inputs is that of the true ones plus the noise's; the correction takes the latter off.
-    Raises DataError if there is not more signal than noise in some direction.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, dim)
+        Noisy inputs.
+    y : ndarray, shape (n, k)
+    noise_variance : float or ndarray, shape (dim,)
+        Of each input; 0 gives ordinary least squares.
+
+    Raises
+    ------
+    DataError
+        If there is not more signal than noise in some direction.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, noise_variance: float | np.ndarray = 0.0):
@@ -39,16 +59,41 @@ class LinearFit:
         self.weights = np.linalg.solve(signal, centred.T @ (y - self.y_mean) / len(x))
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Labels (m, k) of inputs (m, dim)."""
+        """Labels (m, k) of inputs (m, dim).
+
+        Parameters
+        ----------
+        x : ndarray, shape (m, dim)
+
+        Returns
+        -------
+        ndarray, shape (m, k)
+        """
         return self.y_mean + (x - self.x_mean) @ self.weights
 
 
 class NetworkFit:
     """A small network from noisy inputs, without and with latent inputs.
 
-    x : (n, dim) noisy inputs; y : (n, k); noise : standard deviation of each input, () or (dim,)
-    latent : treat the true inputs as unknowns, fitted with the weights by the joint likelihood of inputs and labels;
-        label_noise is the standard deviation of y in units of its spread
+    Parameters
+    ----------
+    x : ndarray, shape (n, dim)
+        Noisy inputs.
+    y : ndarray, shape (n, k)
+    noise : float or ndarray, shape (dim,)
+        Standard deviation of each input.
+    latent : bool
+        Treat the true inputs as unknowns, fitted with the weights by the joint likelihood of inputs and labels.
+    label_noise : float
+        Standard deviation of y in units of its spread, for latent inputs.
+    width : int
+        Of the hidden layer.
+    steps : int
+        Of the training.
+    learning_rate : float
+        The highest of the schedule.
+    seed : int
+        Of the random weights.
     """
 
     def __init__(
@@ -89,7 +134,16 @@ class NetworkFit:
             schedule.step()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Labels (m, k) of inputs (m, dim), taken as they are: at this stage their noise only adds scatter."""
+        """Labels (m, k) of inputs (m, dim), taken as they are: at this stage their noise only adds scatter.
+
+        Parameters
+        ----------
+        x : ndarray, shape (m, dim)
+
+        Returns
+        -------
+        ndarray, shape (m, k)
+        """
         with torch.no_grad():
             out = self.net(torch.from_numpy(((x - self.x_mean) / self.x_std).astype(np.float32))).numpy()
         return self.y_mean + self.y_std * out
@@ -103,10 +157,25 @@ def slopes_against_noise(
 ) -> dict[str, np.ndarray]:
     """Slopes of predicted against true labels (k,) of each of METHODS, where all inputs have the same noise.
 
-    train, test : noiseless inputs, such as coefficients of orthonormal components, (n, dim), and labels (n, k)
-    noise : standard deviation of what is added to each.  Compare with noise 0: inputs that do not determine a label
-        leave its slope below 1 even then.
-    Raises DataError if there is more noise than signal in some direction.
+    Compare with noise 0: inputs that do not determine a label leave its slope below 1 even then.
+
+    Parameters
+    ----------
+    train, test : tuple of ndarray
+        Noiseless inputs, such as coefficients of orthonormal components, (n, dim), and labels (n, k).
+    noise : float
+        Standard deviation of what is added to each.
+    seed : int
+        Of everything random.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (k,)
+
+    Raises
+    ------
+    DataError
+        If there is more noise than signal in some direction.
     """
     rng = np.random.default_rng(seed)
     x, new = (part[0] + noise * rng.standard_normal(part[0].shape) for part in (train, test))

@@ -33,8 +33,14 @@ from starclip_lib.transforms.views import mock_telescope
 class Probed:
     """What a probe read from every view of the test stars.
 
-    star_id : (m,) of the views; true, predicted : (m, 20) in K and dex
-    train_r2 : (20,) of the views it was fitted on
+    Parameters
+    ----------
+    star_id : ndarray of str, shape (m,)
+        Of the views.
+    true, predicted : ndarray, shape (m, 20)
+        In K and dex.
+    train_r2 : ndarray, shape (20,)
+        Of the views it was fitted on.
     """
 
     star_id: np.ndarray
@@ -53,12 +59,33 @@ class Probed:
         return average_views(self.predicted, self.star_id)
 
     def scores(self, **options: Any) -> list[Interval]:
-        """r2 of each label with its bootstrap interval over stars; `options` as for `resampling.bootstrap`."""
+        """r2 of each label with its bootstrap interval over stars.
+
+        Parameters
+        ----------
+        **options
+            As for `resampling.bootstrap`.
+
+        Returns
+        -------
+        list of Interval
+        """
         star, n_stars = numbers_of(self.star_id)
         return intervals(r2_statistic(self.true, self.predicted, star), n_stars, **options)
 
     def gain_over(self, other: Probed, **options: Any) -> list[Interval]:
-        """r2 of each label minus that of another probe on the same views: a paired difference."""
+        """r2 of each label minus that of another probe on the same views: a paired difference.
+
+        Parameters
+        ----------
+        other : Probed
+        **options
+            As for `resampling.bootstrap`.
+
+        Returns
+        -------
+        list of Interval
+        """
         if not np.array_equal(self.star_id, other.star_id):
             raise ValueError("two probes can be compared on the same views only")
         star, n_stars = numbers_of(self.star_id)
@@ -67,7 +94,21 @@ class Probed:
 
 
 def probe_views(kind: Kind, embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> Probed:
-    """Fit a probe on the training and validation stars and read the test stars."""
+    """Fit a probe on the training and validation stars and read the test stars.
+
+    Parameters
+    ----------
+    kind : {'linear', 'knn', 'mlp'}
+    embeddings : Embeddings
+    data : PairedSpectra
+        Holds the labels.
+    seed : int
+        Of the probe.
+
+    Returns
+    -------
+    Probed
+    """
     known, judged = embeddings.take("train", "val"), embeddings.take("test")
     if not len(known) or not len(judged):
         raise DataError("the embeddings hold no training or no test stars")
@@ -79,14 +120,38 @@ def probe_views(kind: Kind, embeddings: Embeddings, data: PairedSpectra, *, seed
 
 
 def probe_with_all(embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> dict[Kind, Probed]:
-    """`probe_views` with each kind of probe."""
+    """`probe_views` with each kind of probe.
+
+    Parameters
+    ----------
+    embeddings : Embeddings
+    data : PairedSpectra
+        Holds the labels.
+    seed : int
+        Of the probes.
+
+    Returns
+    -------
+    dict of str to Probed
+        By kind.
+    """
     return {kind: probe_views(kind, embeddings, data, seed=seed) for kind in KINDS}
 
 
 def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Model]) -> dict[str, Embeddings]:
     """Embeddings of all stars by the pretrained encoders, before any alignment: the same views as the aligned ones'.
 
-    models : 'nirspec' and 'apogee'
+    Parameters
+    ----------
+    data : PairedSpectra
+    params : Params
+    models : mapping of str to Model
+        'nirspec' and 'apogee'.
+
+    Returns
+    -------
+    dict of str to Embeddings
+        By the same names.
     """
     every = np.arange(data.n_stars)
     out = {}
@@ -97,7 +162,21 @@ def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Mo
 
 
 def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], **options: Any) -> pd.DataFrame:
-    """One row for each (spectra, probe): train and test r2, mean over all labels and some by name, with intervals."""
+    """One row for each (spectra, probe): train and test r2, mean over all labels and some by name, with intervals.
+
+    Parameters
+    ----------
+    probed : mapping of tuple of str to Probed
+        By spectra and probe.
+    names : tuple of str
+        Labels with a column of their own.
+    **options
+        As for `resampling.bootstrap`.
+
+    Returns
+    -------
+    DataFrame
+    """
     rows = {}
     for key, p in probed.items():
         star, n_stars = numbers_of(p.star_id)
@@ -117,5 +196,15 @@ def _mean_r2(probed: Probed, star: np.ndarray) -> WeightedStatistic:
 
 
 def by_label(found: list[Interval]) -> dict[str, dict[str, float]]:
-    """Twenty intervals as `metrics.json` holds them."""
+    """Twenty intervals as `metrics.json` holds them.
+
+    Parameters
+    ----------
+    found : list of Interval
+
+    Returns
+    -------
+    dict of str to dict
+        By label.
+    """
     return {name: interval.as_dict() for name, interval in zip(LABELS, found, strict=True)}

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from starclip_lib.data.instruments import Instrument
-from starclip_lib.data.spectra import SpectrumSet, mean_of_data
+from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.errors import DataError
 from starclip_lib.transforms.views import MockTelescope
 
@@ -22,7 +22,12 @@ from starclip_lib.transforms.views import MockTelescope
 class SpectrumBasis:
     """Principal components of an instrument's spectra, which decoders predict the coefficients of.
 
-    covered : (n_pix,) pixels that hold data in at least half of the spectra; only they are described
+    Parameters
+    ----------
+    pca : sklearn.decomposition.PCA
+        Fitted.
+    covered : ndarray of bool, shape (n_pix,)
+        Pixels that hold data in at least half of the spectra; only they are described.
     """
 
     pca: PCA
@@ -30,7 +35,20 @@ class SpectrumBasis:
 
     @classmethod
     def fit(cls, flux: np.ndarray, no_data: float, n_components: int = 50, seed: int = 0) -> SpectrumBasis:
-        """From training spectra (n, n_pix); missing pixels count as the mean of the others."""
+        """From training spectra (n, n_pix); missing pixels count as the mean of the others.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, n_pix)
+        no_data : float
+            Value of pixels without data.
+        n_components : int
+        seed : int
+
+        Returns
+        -------
+        SpectrumBasis
+        """
         if len(flux) <= n_components:
             raise DataError(f"{len(flux)} spectra are too few for {n_components} principal components")
         covered = (flux == no_data).mean(axis=0) < 0.5
@@ -38,19 +56,51 @@ class SpectrumBasis:
         return cls(pca.fit(filled(flux[:, covered], no_data)), covered)
 
     def coefficients(self, flux: np.ndarray, no_data: float) -> np.ndarray:
-        """Coefficients (n, n_components) of spectra (n, n_pix); missing pixels count as the basis's mean."""
+        """Coefficients (n, n_components) of spectra (n, n_pix); missing pixels count as the basis's mean.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, n_pix)
+        no_data : float
+            Value of pixels without data.
+
+        Returns
+        -------
+        ndarray, shape (n, n_components)
+        """
         values = flux[:, self.covered]
         return self.pca.transform(np.where(values == no_data, self.pca.mean_, values))
 
     def spectra(self, coefficients: np.ndarray) -> np.ndarray:
-        """Spectra (n, n_pix) of coefficients (n, n_components), NaN where nothing is known."""
+        """Spectra (n, n_pix) of coefficients (n, n_components), NaN where nothing is known.
+
+        Parameters
+        ----------
+        coefficients : ndarray, shape (n, n_components)
+
+        Returns
+        -------
+        ndarray, shape (n, n_pix)
+            float32.
+        """
         out = np.full((len(coefficients), len(self.covered)), np.nan, np.float32)
         out[:, self.covered] = self.pca.inverse_transform(coefficients)
         return out
 
 
 def filled(flux: np.ndarray, no_data: float) -> np.ndarray:
-    """Spectra (n, n_pix) with the mean of the other spectra in pixels without data."""
+    """Spectra (n, n_pix) with the mean of the other spectra in pixels without data.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, n_pix)
+    no_data : float
+        Value of pixels without data.
+
+    Returns
+    -------
+    ndarray, shape (n, n_pix)
+    """
     return np.where(flux == no_data, mean_of_data(flux, no_data), flux)
 
 
@@ -60,6 +110,19 @@ def view_coefficients(
     """Coefficients (len(rows) * n_views, n_components) of corrupted views, in the order of `as_embeddings`.
 
     What a linear method sees of an observation; gaps count as the mean spectrum.
+
+    Parameters
+    ----------
+    basis : SpectrumBasis
+    spectra : SpectrumSet
+    rows : ndarray of int, shape (m,)
+        Row numbers wanted.
+    telescope : MockTelescope
+        What they are seen through.
+
+    Returns
+    -------
+    ndarray, shape (m * n_views, n_components)
     """
     out = np.empty((len(rows), telescope.n_views, basis.pca.n_components_))
     for place, view, batch in telescope.blocks(spectra, rows):
@@ -70,8 +133,16 @@ def view_coefficients(
 class Decoder:
     """Predicts spectra from vectors: embeddings, or coefficients of another instrument's spectra.
 
-    kind : 'network' (one hidden layer) or 'linear' (ridge regression, its penalty by leave-one-out), the best linear
-        predictor, which a network must beat to be worth having
+    Parameters
+    ----------
+    basis : SpectrumBasis
+    kind : {'network', 'linear'}
+        'network': one hidden layer; 'linear': ridge regression, its penalty by leave-one-out, the best linear
+        predictor, which a network must beat to be worth having.
+    width : int
+        Of the network's hidden layer.
+    seed : int
+        Of the network.
     """
 
     def __init__(self, basis: SpectrumBasis, kind: str = "network", width: int = 256, seed: int = 0):
@@ -84,18 +155,50 @@ class Decoder:
         self.basis, self.regressor = basis, make_pipeline(StandardScaler(), regressors[kind])
 
     def fit(self, z: np.ndarray, coefficients: np.ndarray) -> Decoder:
-        """Learn from vectors (m, dim) and the basis's coefficients (m, n_components) of the same stars."""
+        """Learn from vectors (m, dim) and the basis's coefficients (m, n_components) of the same stars.
+
+        Parameters
+        ----------
+        z : ndarray, shape (m, dim)
+        coefficients : ndarray, shape (m, n_components)
+
+        Returns
+        -------
+        Decoder
+            Itself.
+        """
         self.scale = coefficients.std()  # one for all: components count as much as they matter in the spectrum
         self.regressor.fit(np.asarray(z, np.float64), coefficients / self.scale)
         return self
 
     def predict(self, z: np.ndarray) -> np.ndarray:
-        """Spectra (m, n_pix), NaN in pixels the basis does not cover."""
+        """Spectra (m, n_pix), NaN in pixels the basis does not cover.
+
+        Parameters
+        ----------
+        z : ndarray, shape (m, dim)
+
+        Returns
+        -------
+        ndarray, shape (m, n_pix)
+        """
         return self.basis.spectra(self.regressor.predict(np.asarray(z, np.float64)) * self.scale)
 
 
 def regions(instrument: Instrument, width: float = 1500.0) -> list[tuple[float, float]]:
-    """Wavelength regions (Angstrom) for scores: the chips, divided into parts of about `width`."""
+    """Wavelength regions (Angstrom) for scores: the chips, divided into parts of about `width`.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    width : float
+        In Angstrom.
+
+    Returns
+    -------
+    list of tuple of float
+        Ends of each region.
+    """
     out = []
     for start, stop in instrument.chips:
         low, high = instrument.wavelength[start], instrument.wavelength[stop - 1]
@@ -109,8 +212,20 @@ def spectrum_scores(
 ) -> dict[str, list[float]]:
     """How well spectra are predicted in each wavelength region.
 
-    true, predicted : (n, n_pix), NaN or the instrument's `no_data` where there is nothing; mean : (n_pix,) of training
-    Returns 'r2', the share of the scatter about the mean spectrum that is explained, and 'rms' of the residuals.
+    Parameters
+    ----------
+    true, predicted : ndarray, shape (n, n_pix)
+        NaN or the instrument's `no_data` where there is nothing.
+    mean : ndarray, shape (n_pix,)
+        Of training spectra.
+    instrument : Instrument
+    parts : list of tuple of float
+        Ends of each region, Angstrom.
+
+    Returns
+    -------
+    dict of str to list of float
+        'r2', the share of the scatter about the mean spectrum that is explained, and 'rms' of the residuals.
     """
     use = np.isfinite(predicted) & np.isfinite(true) & (true != instrument.no_data) & np.isfinite(mean)
     residual = np.where(use, true - predicted, 0) ** 2

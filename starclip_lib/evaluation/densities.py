@@ -19,7 +19,12 @@ LEVELS = np.linspace(0.005, 0.995, 199)  # probabilities at which quantiles of a
 
 @dataclass(eq=False)
 class Densities:
-    """Densities of one label for n stars, as quantiles (n, len(LEVELS)) at `LEVELS`."""
+    """Densities of one label for n stars, as quantiles (n, len(LEVELS)) at `LEVELS`.
+
+    Parameters
+    ----------
+    quantiles : ndarray, shape (n, len(LEVELS))
+    """
 
     quantiles: np.ndarray
 
@@ -28,6 +33,14 @@ class Densities:
 
         Uniform between 0 and 1 if the densities are calibrated; values beyond the outermost quantiles get half of what
         lies out there.
+
+        Parameters
+        ----------
+        true : ndarray, shape (n,)
+
+        Returns
+        -------
+        ndarray, shape (n,)
         """
         return np.array([_cdf(value, row) for value, row in zip(true, self.quantiles, strict=True)])
 
@@ -35,12 +48,30 @@ class Densities:
         """Continuous ranked probability score (n,) in the label's unit, smaller is better.
 
         Twice the mean pinball loss over the levels (Gneiting and Raftery 2007), which the integral over probability is.
+
+        Parameters
+        ----------
+        true : ndarray, shape (n,)
+
+        Returns
+        -------
+        ndarray, shape (n,)
         """
         error = true[:, None] - self.quantiles
         return 2 * np.mean(np.maximum(LEVELS * error, (LEVELS - 1) * error), axis=1)
 
     def coverage(self, true: np.ndarray, level: float) -> float:
-        """Share of the true values within the central interval of probability `level`."""
+        """Share of the true values within the central interval of probability `level`.
+
+        Parameters
+        ----------
+        true : ndarray, shape (n,)
+        level : float
+
+        Returns
+        -------
+        float
+        """
         low, high = (self._at(p) for p in ((1 - level) / 2, (1 + level) / 2))
         return float(np.mean((true >= low) & (true <= high)))
 
@@ -51,6 +82,15 @@ class Densities:
         """With probabilities replaced by how often they came true for calibration stars, whose PIT values are (m,).
 
         The quantile at p becomes the old one at the p-quantile of those PIT values.
+
+        Parameters
+        ----------
+        pit : ndarray, shape (m,)
+            Of the calibration stars.
+
+        Returns
+        -------
+        Densities
         """
         levels = np.quantile(pit, LEVELS)
         return Densities(np.array([np.interp(levels, LEVELS, row) for row in self.quantiles]))
@@ -65,7 +105,16 @@ def _cdf(value: float, quantiles: np.ndarray) -> float:
 
 
 def gaussian_densities(mean: np.ndarray, sigma: np.ndarray) -> Densities:
-    """Gaussians of equation 5.1: means and standard deviations (n,)."""
+    """Gaussians of equation 5.1: means and standard deviations (n,).
+
+    Parameters
+    ----------
+    mean, sigma : ndarray, shape (n,)
+
+    Returns
+    -------
+    Densities
+    """
     return Densities(mean[:, None] + sigma[:, None] * norm.ppf(LEVELS))
 
 
@@ -74,8 +123,22 @@ def neighbour_densities(
 ) -> Densities:
     """Densities from the values of the k nearest known stars.
 
-    z : (n, dim) unit vectors; known : (m, dim); values : (m,) labels of the known, or their residuals from a model
-    centre : (n,) what to add, the model's labels, if `values` are residuals
+    Parameters
+    ----------
+    z : ndarray, shape (n, dim)
+        Unit vectors.
+    known : ndarray, shape (m, dim)
+        Those of the known stars.
+    values : ndarray, shape (m,)
+        Labels of the known, or their residuals from a model.
+    k : int
+        Number of neighbours.
+    centre : ndarray, shape (n,), optional
+        What to add, the model's labels, if `values` are residuals.
+
+    Returns
+    -------
+    Densities
     """
     return _from_samples(values[_nearest(z, known, k)], centre)
 
@@ -93,10 +156,29 @@ def adaptive_densities(
 ) -> tuple[Densities, np.ndarray]:
     """Densities whose number of neighbours is chosen for each star where it stands.
 
-    calibration : embeddings (c, dim) and labels (c,) of stars that are neither known nor judged
     For each star, k is the choice whose PIT values among the `region` nearest calibration stars are closest to uniform
-    (Kolmogorov-Smirnov distance); the others as for `neighbour_densities`.
-    Returns the densities and the chosen k (n,).
+    (Kolmogorov-Smirnov distance).
+
+    Parameters
+    ----------
+    z, known, values : ndarray
+        As for `neighbour_densities`.
+    calibration : tuple of ndarray
+        Embeddings (c, dim) and labels (c,) of stars that are neither known nor judged.
+    choices : tuple of int
+        Numbers of neighbours to choose from; those beyond the number of known stars are left out.
+    region : int
+        Number of calibration stars to choose by.
+    centre : ndarray, shape (n,), optional
+        As for `neighbour_densities`.
+    calibration_centre : ndarray, shape (c,), optional
+        As `centre`, for the calibration stars.
+
+    Returns
+    -------
+    densities : Densities
+    k : ndarray of int, shape (n,)
+        The chosen ones.
     """
     choices = tuple(k for k in choices if k <= len(known))
     if not choices:
@@ -112,21 +194,50 @@ def adaptive_densities(
 
 @dataclass(eq=False)
 class Sample:
-    """Stars of one part of the data: embeddings (n, dim), the true label (n,) and a model's prediction of it (n,)."""
+    """Stars of one part of the data: embeddings (n, dim), the true label (n,) and a model's prediction of it (n,).
+
+    Parameters
+    ----------
+    z : ndarray, shape (n, dim)
+    true, predicted : ndarray, shape (n,)
+    """
 
     z: np.ndarray
     true: np.ndarray
     predicted: np.ndarray
 
     def every(self, step: int, start: int) -> Sample:
-        """Every `step`-th star from `start` on."""
+        """Every `step`-th star from `start` on.
+
+        Parameters
+        ----------
+        step, start : int
+
+        Returns
+        -------
+        Sample
+        """
         return Sample(*(array[start::step] for array in (self.z, self.true, self.predicted)))
 
 
 def compare_methods(known: Sample, calibration: Sample, judged: Sample, sigma: np.ndarray) -> dict[str, Densities]:
     """Densities of the judged stars by several methods, from the paper's Gaussian to the recalibrated neighbours.
 
-    sigma : (n,) of the Gaussian of equation 5.1.  Half of the calibration stars choose k, the other half recalibrate.
+    Parameters
+    ----------
+    known : Sample
+        Stars to find neighbours among.
+    calibration : Sample
+        Half of them choose k, the other half recalibrate.
+    judged : Sample
+        Stars that get the densities.
+    sigma : ndarray, shape (n,)
+        Of the Gaussian of equation 5.1.
+
+    Returns
+    -------
+    dict of str to Densities
+        By the name of the method.
     """
     choose, repair = calibration.every(2, 0), calibration.every(2, 1)
 
@@ -154,7 +265,18 @@ def compare_methods(known: Sample, calibration: Sample, judged: Sample, sigma: n
 
 
 def density_scores(densities: Densities, true: np.ndarray) -> dict[str, float]:
-    """CRPS, coverage of the central 68 % and 95 %, and the distance of the PIT from uniform (Kolmogorov-Smirnov)."""
+    """CRPS, coverage of the central 68 % and 95 %, and the distance of the PIT from uniform (Kolmogorov-Smirnov).
+
+    Parameters
+    ----------
+    densities : Densities
+    true : ndarray, shape (n,)
+
+    Returns
+    -------
+    dict of str to float
+        'crps' (mean over the stars), 'coverage68', 'coverage95', 'pit_distance'.
+    """
     return {
         "crps": float(densities.crps(true).mean()),
         "coverage68": densities.coverage(true, 0.68),

@@ -22,11 +22,32 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 def fit_regressor(
     kind: Kind, z: np.ndarray, labels: np.ndarray, *, neighbours: int = 16, width: int = 32, seed: int = 0
 ) -> RegressorMixin:
-    """Fit a probe from embeddings (m, dim) to labels (m, k); returns a scikit-learn regressor.
+    """Fit a probe from embeddings (m, dim) to labels (m, k).
 
-    linear : least squares; knn : mean of `neighbours`, weighted by inverse distance
-    mlp : one hidden layer of `width` units, as in the benchmark's few-shot setting, stopped early on a tenth of them
-    Embeddings and labels are standardised.  Raises DataError if there are fewer rows than coefficients or neighbours.
+    Embeddings and labels are standardised.
+
+    Parameters
+    ----------
+    kind : {'linear', 'knn', 'mlp'}
+        'linear': least squares; 'knn': mean of `neighbours`, weighted by inverse distance; 'mlp': one hidden layer of
+        `width` units, as in the benchmark's few-shot setting, stopped early on a tenth of the embeddings.
+    z : ndarray, shape (m, dim)
+        Embeddings.
+    labels : ndarray, shape (m, k)
+    neighbours : int
+        For 'knn'.
+    width, seed : int
+        For 'mlp'.
+
+    Returns
+    -------
+    sklearn.base.RegressorMixin
+        A scikit-learn regressor.
+
+    Raises
+    ------
+    DataError
+        If there are fewer rows than coefficients or neighbours.
     """
     needed = {"linear": z.shape[1] + 2, "knn": neighbours, "mlp": 20}[kind]
     if len(z) < needed:

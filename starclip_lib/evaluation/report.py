@@ -31,9 +31,32 @@ def benchmark_metrics(
 ) -> dict[str, Any]:
     """The section 'evaluation.benchmark', from what notebook 13 has computed.
 
-    probed : by spectra and probe; gains : r2 after alignment minus before, by spectra and probe
-    agreement : (20,) by clustering; clusters : cluster numbers (n,); outliers : stars by number of labels they fail in
-    wins : (20, bins) net wins of the aligned model; curves, separation : of pairs; options : of the bootstrap
+    Parameters
+    ----------
+    probed : mapping of tuple of str to Probed
+        By spectra and probe.
+    gains : mapping of str to mapping of str to list of Interval
+        r2 after alignment minus before, by spectra and probe.
+    agreement : mapping of str to ndarray, shape (20,)
+        By clustering.
+    clusters : mapping of str to ndarray of int, shape (n,)
+        Cluster numbers, by clustering.
+    strata : mapping of str to mapping of str to list of Stratum
+        What `strata.by_condition` found.
+    outliers : mapping of str to ndarray of int, shape (21,)
+        Stars by number of labels they fail in.
+    wins : ndarray of int, shape (20, bins)
+        Net wins of the aligned model.
+    curves : mapping of str to Curve
+        Of pairs.
+    separation : mapping of str to float
+        Of pairs.
+    **options
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict of str to Any
     """
     return {
         "r2": {f"{spectra} / {kind}": by_label(p.scores(**options)) for (spectra, kind), p in probed.items()},
@@ -57,8 +80,22 @@ def transfer_metrics(
 ) -> dict[str, Any]:
     """The section 'evaluation.transfer', from what notebook 16 has computed.
 
-    curves : of each variant of the alignment; transfer : by domain, strategy and number of labelled stars
-    stars, errors, laws : of the scaling study, by network
+    Parameters
+    ----------
+    curves : mapping of str to Curve
+        Of each variant of the alignment.
+    transfer : mapping of str to mapping
+        Interval by domain, strategy and number of labelled stars.
+    stars : sequence of int
+        Of the scaling study.
+    errors : mapping of str to list of float
+        Of the scaling study, by network.
+    laws : mapping of str to PowerLaw
+        Of the scaling study, by network.
+
+    Returns
+    -------
+    dict of str to Any
     """
     return {
         "ablation": {variant: _by_percent(curve) for variant, curve in curves.items()},

@@ -7,16 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import curve_fit
 
-from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
-from starclip_lib.evaluation.transfer import Domain, predict, train_on
+from starclip_lib.evaluation.domains import Domain, train_on
+from starclip_lib.evaluation.transfer import predict
 from starclip_lib.settings.training import EncoderParams, TrainParams
 from starclip_lib.transforms.corruptions import Corruption
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error = floor + amplitude * (n / scale)**-index, with standard errors of index and floor."""
+    """error = floor + amplitude * (n / scale)**-index, with standard errors of index and floor.
+
+    Parameters
+    ----------
+    amplitude, index, floor, scale : float
+    index_error, floor_error : float
+        Standard errors.
+    """
 
     amplitude: float
     index: float
@@ -26,14 +34,29 @@ class PowerLaw:
     floor_error: float
 
     def __call__(self, n: np.ndarray) -> np.ndarray:
+        """Errors (m,) at sizes n (m,)."""
         return self.floor + self.amplitude * (np.asarray(n, float) / self.scale) ** -self.index
 
 
 def fit_power_law(n: np.ndarray, error: np.ndarray, sigma: np.ndarray | None = None) -> PowerLaw:
-    """Fit a falling power law with a floor to errors (m,) at sizes n (m,); sigma : (m,) their uncertainties.
+    """Fit a falling power law with a floor to errors (m,) at sizes n (m,).
 
-    Without sigma, residuals are weighed relative to the error itself, and the scatter sets the uncertainty.
-    Raises DataError for fewer than four sizes, or where the errors do not allow a fit.
+    Parameters
+    ----------
+    n, error : ndarray, shape (m,)
+        Sizes and errors.
+    sigma : ndarray, shape (m,), optional
+        Uncertainties of the errors.  Without them, residuals are weighed relative to the error itself, and the scatter
+        sets the uncertainty.
+
+    Returns
+    -------
+    PowerLaw
+
+    Raises
+    ------
+    DataError
+        For fewer than four sizes, or where the errors do not allow a fit.
     """
     n, error = np.asarray(n, float), np.asarray(error, float)
     if len(np.unique(n)) < 4:
@@ -70,8 +93,28 @@ def error_at(
 ) -> float:
     """Error of an encoder of some width trained on so many stars for so many steps, the same number whatever the stars.
 
-    rows : of the training (a random part is taken), validation and test stars; labels : (n_stars, 20), Z-scored
-    Returns the RMSE on test stars, one view each, relative to the labels' spread, mean over the labels.
+    Parameters
+    ----------
+    n_stars : int
+        Number of training stars.
+    width : int
+        Of the encoder.
+    spectra : SpectrumSet
+    rows : tuple of ndarray
+        Of the training (a random part is taken), validation and test stars.
+    labels : ndarray, shape (n, 20)
+        Of all stars of `spectra`, Z-scored.
+    corruption : Corruption
+        What happens to the spectra.
+    steps : int
+        Of the training.
+    seed : int
+        Of everything random.
+
+    Returns
+    -------
+    float
+        The RMSE on test stars, one view each, relative to the labels' spread, mean over the labels.
     """
     train, val, test = rows
     if n_stars > len(train):

@@ -12,7 +12,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from starclip_lib.data.labels import label_index
-from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.evaluation.resampling import Interval, WeightedStatistic, intervals, mean_statistic, numbers_of
 from starclip_lib.transforms.gaps import longest_gap
 from starclip_lib.transforms.views import MockTelescope, measured_snr
@@ -20,7 +20,16 @@ from starclip_lib.transforms.views import MockTelescope, measured_snr
 
 @dataclass(frozen=True)
 class Stratum:
-    """One bin of a condition: its ends, its number of views and stars, and the RMSE with its interval."""
+    """One bin of a condition: its ends, its number of views, and the RMSE with its interval.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends.
+    views : int
+        Number of views.
+    rmse : Interval
+    """
 
     low: float
     high: float
@@ -32,13 +41,41 @@ def gap_start(corrupted: np.ndarray, wavelength: np.ndarray, no_data: float, sho
     """Where the gap between the detectors begins, Angstrom (n,); NaN for spectra without one.
 
     A gap is the longest run of at least `shortest` pixels without data that reaches neither end of the spectrum.
+
+    Parameters
+    ----------
+    corrupted : ndarray, shape (n, n_pix)
+        Spectra.
+    wavelength : ndarray, shape (n_pix,)
+        In Angstrom.
+    no_data : float
+        Value of pixels without data.
+    shortest : int
+        In pixels.
+
+    Returns
+    -------
+    ndarray, shape (n,)
     """
     stop, length = (found.numpy() for found in longest_gap(torch.from_numpy(corrupted == no_data)))
     return np.where(length >= shortest, wavelength[stop - length], np.nan)
 
 
 def view_conditions(spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope) -> tuple[np.ndarray, np.ndarray]:
-    """Signal-to-noise ratio and start of the gap of every view of some stars, (len(rows), n_views) each."""
+    """Signal-to-noise ratio and start of the gap of every view of some stars, (len(rows), n_views) each.
+
+    Parameters
+    ----------
+    spectra : SpectrumSet
+    rows : ndarray of int, shape (m,)
+        Row numbers wanted.
+    telescope : MockTelescope
+        What they are seen through.
+
+    Returns
+    -------
+    snr, gap : ndarray, shape (m, n_views)
+    """
     no_data, wavelength = spectra.instrument.no_data, spectra.instrument.wavelength
     snr, gap = np.empty((2, len(rows), telescope.n_views))
     for place, view, batch in telescope.blocks(spectra, rows):
@@ -51,8 +88,18 @@ def view_conditions(spectra: SpectrumSet, rows: np.ndarray, telescope: MockTeles
 def neighbour_count(z: np.ndarray, known: np.ndarray) -> np.ndarray:
     """How crowded the embedding is around each point: neighbours among the known within one and the same radius.
 
-    z : (n, dim) unit vectors; known : (m, dim).  The radius is the median distance of the known to their tenth
-    neighbour, so a typical count is ten.  It takes the place of the benchmark's counts of companions on the sky.
+    The radius is the median distance of the known to their tenth neighbour, so a typical count is ten.  It takes the
+    place of the benchmark's counts of companions on the sky.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n, dim)
+        Unit vectors.
+    known : ndarray, shape (m, dim)
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
     """
     index = NearestNeighbors().fit(known)
     radius = float(np.median(index.kneighbors(n_neighbors=min(10, len(known) - 1))[0][:, -1]))
@@ -60,7 +107,18 @@ def neighbour_count(z: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def quantile_edges(values: np.ndarray, n_bins: int) -> np.ndarray:
-    """Edges of bins that hold about equally many of the finite values; fewer bins where many values are equal."""
+    """Edges of bins that hold about equally many of the finite values; fewer bins where many values are equal.
+
+    Parameters
+    ----------
+    values : ndarray, shape (m,)
+        NaN for those to leave out.
+    n_bins : int
+
+    Returns
+    -------
+    ndarray
+    """
     return np.unique(np.nanquantile(values, np.linspace(0, 1, n_bins + 1)))
 
 
@@ -75,7 +133,20 @@ def stratified(
 ) -> list[Stratum]:
     """RMSE of the views in each bin of a condition, with bootstrap intervals over stars.
 
-    squared_error : (m,) of one label, one value a view; star_id : (m,); condition : (m,), NaN for views to leave out
+    Parameters
+    ----------
+    squared_error : ndarray, shape (m,)
+        Of one label, one value a view.
+    star_id : ndarray of str, shape (m,)
+    condition : ndarray, shape (m,)
+        NaN for views to leave out.
+    n_bins : int
+    n_resamples, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    list of Stratum
     """
     edges = quantile_edges(condition, n_bins)
     strata = []
@@ -99,7 +170,20 @@ def by_condition(
 ) -> dict[str, dict[str, list[Stratum]]]:
     """`stratified` for several conditions (m,) and labels: condition to label to bins.
 
-    error : (m, 20), one row a view; names : the labels wanted; `options` as for `stratified`
+    Parameters
+    ----------
+    error : ndarray, shape (m, 20)
+        One row a view.
+    star_id : ndarray of str, shape (m,)
+    conditions : mapping of str to ndarray, shape (m,)
+    names : sequence of str
+        The labels wanted.
+    **options
+        As for `stratified`.
+
+    Returns
+    -------
+    dict of str to dict of str to list of Stratum
     """
     return {
         title: {name: stratified(error[:, label_index(name)] ** 2, star_id, condition, **options) for name in names}
@@ -108,7 +192,16 @@ def by_condition(
 
 
 def as_dict(strata: Mapping[str, Mapping[str, list[Stratum]]]) -> dict[str, Any]:
-    """What `by_condition` found, as `metrics.json` holds it."""
+    """What `by_condition` found, as `metrics.json` holds it.
+
+    Parameters
+    ----------
+    strata : mapping of str to mapping of str to list of Stratum
+
+    Returns
+    -------
+    dict of str to Any
+    """
     return {
         condition: {
             name: [{"from": b.low, "to": b.high, "views": b.views, "rmse": b.rmse.as_dict()} for b in bins]

@@ -1,36 +1,34 @@
 """Figures: functions that take arrays and return a figure; none shows or saves."""
 
+from starclip_lib.figures.benchmark import (
+    cosine_distributions,
+    inertia_curves,
+    label_intervals,
+    residual_boxes,
+    strata_curves,
+    top_percent,
+    win_map,
+    wins_by_size,
+)
+from starclip_lib.figures.corruptions import before_and_after, corruption_steps, gap_densities, gap_draws, trace_image
 from starclip_lib.figures.embeddings import (
-    MAIN_LABELS,
     cosine_histograms,
     explorer,
-    loss_curves,
     maps,
     modalities_map,
-    over_iron,
     place_on_map,
-    predicted_against_true,
     similarity_matrices,
-    study,
     success_curves,
 )
 from starclip_lib.figures.evaluation import (
     ablation_curves,
     attenuation_slopes,
-    cosine_distributions,
     decoded_spectrum,
     detection_rates,
-    inertia_curves,
-    label_intervals,
     pit_histograms,
     region_scores,
-    residual_boxes,
     scaling_laws,
-    strata_curves,
-    top_percent,
     transfer_curves,
-    win_map,
-    wins_by_size,
 )
 from starclip_lib.figures.limits import (
     bounds_against,
@@ -40,22 +38,14 @@ from starclip_lib.figures.limits import (
     information_map,
     ratio_by_snr,
 )
-from starclip_lib.figures.spectra import (
+from starclip_lib.figures.predictions import MAIN_LABELS, loss_curves, over_iron, predicted_against_true, study
+from starclip_lib.figures.spectra import example_pairs, neighbours, observed_spectrum, real_over_emulated, residuals
+from starclip_lib.figures.stars import (
     abundance_patterns,
-    before_and_after,
-    corruption_steps,
-    example_pairs,
-    gap_densities,
-    gap_draws,
     kiel_diagram,
     label_correlations,
     metallicity_histograms,
-    neighbours,
-    observed_spectrum,
-    real_over_emulated,
-    residuals,
     spread_check,
-    trace_image,
 )
 from starclip_lib.figures.teaching import circles, groups_on_circles
 

@@ -4,168 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from starclip_lib.data.instruments import Instrument
-from starclip_lib.data.labels import LABELS, LATEX, label_index
+from starclip_lib.data.labels import LATEX, label_index
 from starclip_lib.evaluation.pairs import PERCENTS
 from starclip_lib.evaluation.resampling import Interval
 from starclip_lib.evaluation.scaling import PowerLaw
-from starclip_lib.evaluation.strata import Stratum
-from starclip_lib.figures.style import CYCLE, new_axes, plain_ticks, styled, without_gaps
+from starclip_lib.figures.style import CYCLE, legend_below, new_axes, plain_ticks, styled, without_gaps
 from starclip_lib.models.checkpoint import History
 
 Curve = tuple[np.ndarray, np.ndarray, np.ndarray]  # value and the ends of its interval
-
-
-def _legend_below(figure: Figure, ax: Axes, columns: int = 5) -> None:
-    """One legend for all panels, below them, where it hides nothing."""
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=9)
-
-
-@styled
-def label_intervals(found: Mapping[str, Mapping[str, list[Interval]]], title: str) -> Figure:
-    """Intervals of twenty labels, one panel for each outer name, one colour for each inner one, and a line at zero."""
-    figure, axes = new_axes(1, len(found), (4.2 * len(found), 5.2), sharey=True)
-    place = np.arange(len(LABELS))
-    for ax, (name, groups) in zip(axes, found.items(), strict=True):
-        for number, (group, intervals) in enumerate(groups.items()):
-            value, low, high = (np.array([getattr(i, key) for i in intervals]) for key in ("value", "low", "high"))
-            y = place + 0.22 * (number - (len(groups) - 1) / 2)
-            ax.errorbar(value, y, xerr=[value - low, high - value], fmt="o", ms=3, lw=1.2, label=group)
-        ax.axvline(0, color="black", lw=1)
-        ax.set(title=name, xlabel=title)
-    axes[0].set(yticks=place, yticklabels=LATEX, ylim=(len(LABELS) - 0.5, -0.5))
-    _legend_below(figure, axes[0])
-    return figure
-
-
-@styled
-def inertia_curves(curves: Mapping[str, np.ndarray], elbows: Mapping[str, int]) -> Figure:
-    """Inertia of k-means relative to one cluster, against the number of clusters, with the elbow of each curve."""
-    figure, (ax,) = new_axes(1, 1, (5.6, 3.6))
-    for (name, inertia), colour in zip(curves.items(), CYCLE, strict=False):
-        k = np.arange(1, len(inertia) + 1)
-        ax.plot(k, inertia / inertia[0], color=colour, label=name)
-        ax.plot(elbows[name], inertia[elbows[name] - 1] / inertia[0], "o", color=colour)
-    ax.set(xlabel="number of clusters k (dot: elbow)", ylabel="inertia, relative to k = 1", ylim=(0, 1.03))
-    ax.legend()
-    return figure
-
-
-@styled
-def strata_curves(strata: Mapping[str, Mapping[str, list[Stratum]]], overall: Mapping[str, float]) -> Figure:
-    """RMSE of labels in bins of several conditions, relative to the RMSE of all views.
-
-    strata : condition to label to its bins; overall : label to RMSE
-    """
-    columns = min(3, len(strata))
-    rows = -(-len(strata) // columns)
-    figure, axes = new_axes(rows, columns, (3.7 * columns, 2.9 * rows), sharey=True, squeeze=False)
-    for ax in axes.flat[len(strata) :]:
-        ax.set_visible(False)
-    for ax, (condition, by_label) in zip(axes.flat, strata.items(), strict=False):
-        for name, bins in by_label.items():
-            value, low, high = (np.array([getattr(b.rmse, key) for b in bins]) for key in ("value", "low", "high"))
-            x = [(b.low + b.high) / 2 for b in bins]
-            error = np.array([value - low, high - value]) / overall[name]
-            ax.errorbar(x, value / overall[name], error, fmt="o-", ms=4, label=LATEX[label_index(name)])
-        ax.axhline(1, color="black", lw=1)
-        ax.set_xlabel(condition)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("RMSE / RMSE of all")
-    axes.flat[0].legend()
-    return figure
-
-
-@styled
-def residual_boxes(errors: Mapping[str, np.ndarray], spread: np.ndarray) -> Figure:
-    """Box plots of absolute residuals (n, 20) of several models, in units of each label's spread (20,)."""
-    figure, (ax,) = new_axes(1, 1, (10, 3.8))
-    for number, ((name, error), colour) in enumerate(zip(errors.items(), CYCLE, strict=False)):
-        place = np.arange(len(LABELS)) + 0.36 * (number - (len(errors) - 1) / 2)
-        ax.boxplot(
-            np.abs(error) / spread,
-            positions=place,
-            widths=0.3,
-            patch_artist=True,
-            boxprops={"facecolor": colour, "alpha": 0.5, "lw": 0.6},
-            medianprops={"color": "black"},
-            flierprops={"marker": ".", "ms": 1.5, "markeredgecolor": colour, "alpha": 0.4},
-        )
-        ax.plot([], [], color=colour, lw=6, alpha=0.5, label=name)
-    ax.set(xticks=np.arange(len(LABELS)), yscale="log", ylabel="|residual| / spread of the label", ylim=(1e-3, None))
-    ax.set_xticklabels(LATEX, rotation=60)
-    ax.legend(ncols=2)
-    return figure
-
-
-@styled
-def win_map(wins: np.ndarray, names: tuple[str, str], n_stars: int) -> Figure:
-    """Net wins (20, bins) of one model over another, by label and bin of its value, in per cent of a bin's stars."""
-    figure, (ax,) = new_axes(1, 1, (5.2, 5.4))
-    share = 100 * wins / (n_stars / wins.shape[1])
-    limit = np.abs(share).max() or 1
-    image = ax.imshow(share, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-    ax.set(yticks=np.arange(len(LABELS)), yticklabels=LATEX, xticks=np.arange(wins.shape[1]))
-    ax.set_xticklabels(["lowest fifth", *[""] * (wins.shape[1] - 2), "highest fifth"])
-    ax.grid(False)
-    figure.colorbar(image, label=f"stars on which {names[0]} is nearer than {names[1]}, net [%]")
-    return figure
-
-
-@styled
-def wins_by_size(counts: np.ndarray, edges: np.ndarray, label: str, unit: str, names: tuple[str, str]) -> Figure:
-    """Net wins (bins of the label, bins of size) against how much the two models differ, one line for each fifth."""
-    figure, (ax,) = new_axes(1, 1, (6.4, 3.6))
-    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(counts)))
-    for number, (row, colour) in enumerate(zip(counts, colours, strict=True)):
-        title = {0: "lowest fifth", len(counts) - 1: "highest fifth"}.get(number, f"fifth {number + 1}")
-        ax.stairs(row, edges, color=colour, lw=1.6, label=title)
-    ax.axhline(0, color="black", lw=1)
-    ax.set(xlabel=f"difference of the two residuals of {label} [{unit}]", ylabel=f"stars: {names[0]} nearer, net")
-    _legend_below(figure, ax)
-    return figure
-
-
-@styled
-def top_percent(curves: Mapping[str, Curve], percents: Sequence[float] = PERCENTS) -> Figure:
-    """Top-k % accuracy with intervals against k %, and chance: the figure 3 of PAPERCLIP."""
-    figure, (ax,) = new_axes(1, 1, (5.6, 4))
-    for (name, (value, low, high)), colour in zip(curves.items(), CYCLE, strict=False):
-        ax.fill_between(percents, low, high, color=colour, alpha=0.25, lw=0)
-        ax.plot(percents, value, "o-", ms=3, color=colour, label=name)
-    ax.plot(percents, np.array(percents) / 100, color="black", ls=":", label="chance")
-    ax.set(
-        xscale="log", xlabel="best k % of the stars looked at", ylabel="the right star is among them", ylim=(0, 1.02)
-    )
-    _legend_below(figure, ax, 2)
-    return figure
-
-
-@styled
-def cosine_distributions(groups: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Cosine similarities of matched and of shuffled pairs, one panel for each name."""
-    figure, axes = new_axes(1, len(groups), (4.2 * len(groups), 3.2), sharey=True)
-    for ax, (name, (matched, shuffled)) in zip(axes, groups.items(), strict=True):
-        low = min(matched.min(), np.quantile(shuffled, 0.001))
-        edges = np.linspace(low, 1, 61)
-        ax.hist(shuffled, edges, density=True, color=CYCLE[6], alpha=0.6, label="shuffled pairs")
-        ax.hist(matched, edges, density=True, color=CYCLE[0], alpha=0.7, label="matched pairs")
-        ax.set(title=name, xlabel="cosine similarity", yscale="log")
-    axes[0].set_ylabel("density")
-    axes[0].legend(loc="upper left")
-    return figure
 
 
 @styled
 def region_scores(scores: Mapping[str, Mapping[str, list[float]]], parts: Sequence[tuple[float, float]]) -> Figure:
     """Share of unexplained scatter, 1 - r2, of predicted spectra in each wavelength region; lower is better.
 
-    scores : panel title to name of a predictor to r2 of each region
+    Parameters
+    ----------
+    scores : mapping of str to mapping of str to list of float
+        Panel title to name of a predictor to r2 of each region.
+    parts : sequence of tuple of (float, float)
+        Ends of each region, Angstrom.
+
+    Returns
+    -------
+    Figure
     """
     figure, axes = new_axes(1, len(scores), (4.4 * len(scores), 3.4), sharey=True)
     x = [f"{(low + high) / 2e4:.2f}" for low, high in parts]
@@ -182,7 +48,22 @@ def region_scores(scores: Mapping[str, Mapping[str, list[float]]], parts: Sequen
 def decoded_spectrum(
     observed: np.ndarray, truth: np.ndarray, predicted: Mapping[str, np.ndarray], instrument: Instrument, stretch: tuple
 ) -> Figure:
-    """An observed spectrum, the truth behind it, and what decoders predict, with residuals from the truth below."""
+    """An observed spectrum, the truth behind it, and what decoders predict, with residuals from the truth below.
+
+    Parameters
+    ----------
+    observed, truth : ndarray, shape (n_pix,)
+    predicted : mapping of str to ndarray, shape (n_pix,)
+        By decoder.
+    instrument : Instrument
+        Of all these spectra.
+    stretch : tuple of (float, float)
+        Ends of what is drawn, Angstrom.
+
+    Returns
+    -------
+    Figure
+    """
     figure, (top, bottom) = new_axes(2, 1, (10, 4.6), sharex=True, height_ratios=(2, 1))
     x = instrument.wavelength
     top.plot(x, without_gaps(observed, instrument.no_data), color="#bbbbbb", lw=0.6, label="observed")
@@ -200,7 +81,17 @@ def decoded_spectrum(
 
 @styled
 def detection_rates(rates: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Share of planted anomalies found at 1 % false alarms: anomaly to score to rate."""
+    """Share of planted anomalies found at 1 % false alarms.
+
+    Parameters
+    ----------
+    rates : mapping of str to mapping of str to float
+        Anomaly to score to rate.
+
+    Returns
+    -------
+    Figure
+    """
     figure, (ax,) = new_axes(1, 1, (8.5, 3.4))
     scores = list(next(iter(rates.values())))
     for number, score in enumerate(scores):
@@ -209,13 +100,24 @@ def detection_rates(rates: Mapping[str, Mapping[str, float]]) -> Figure:
     ax.axhline(1, color="black", ls=":")
     ax.set(xticks=np.arange(len(rates)), ylabel="found at 1 % false alarms [%]", ylim=(0, 102))
     ax.set_xticklabels(rates)
-    _legend_below(figure, ax, 3)
+    legend_below(figure, ax, 3)
     return figure
 
 
 @styled
 def pit_histograms(pits: Mapping[str, Mapping[str, np.ndarray]], n_bins: int = 20) -> Figure:
-    """Histograms of the probability integral transform: label (rows) to method (columns); flat is calibrated."""
+    """Histograms of the probability integral transform, labels in rows, methods in columns; flat is calibrated.
+
+    Parameters
+    ----------
+    pits : mapping of str to mapping of str to ndarray, shape (n,)
+        Label to method to values.
+    n_bins : int
+
+    Returns
+    -------
+    Figure
+    """
     columns = len(next(iter(pits.values())))
     figure, axes = new_axes(
         len(pits), columns, (2.9 * columns, 2 * len(pits)), sharex=True, sharey="row", squeeze=False
@@ -236,7 +138,21 @@ def pit_histograms(pits: Mapping[str, Mapping[str, np.ndarray]], n_bins: int = 2
 def attenuation_slopes(
     snr: Sequence[float], slopes: Mapping[str, Mapping[str, Sequence[float]]], ceiling: Mapping[str, float]
 ) -> Figure:
-    """Slope of predicted against true labels: label to method to slopes at each SNR, label to the noiseless slope."""
+    """Slope of predicted against true labels.
+
+    Parameters
+    ----------
+    snr : sequence of float
+        Per pixel.
+    slopes : mapping of str to mapping of str to sequence of float
+        Label to method to slopes at each SNR.
+    ceiling : mapping of str to float
+        Label to the noiseless slope.
+
+    Returns
+    -------
+    Figure
+    """
     columns = min(3, len(slopes))
     rows = -(-len(slopes) // columns)
     figure, axes = new_axes(rows, columns, (3.4 * columns, 2.7 * rows), sharex=True, squeeze=False)
@@ -251,13 +167,23 @@ def attenuation_slopes(
         ax.set_xlabel("SNR per pixel")
     for ax in axes[:, 0]:
         ax.set_ylabel("slope, predicted against true")
-    _legend_below(figure, axes.flat[0])
+    legend_below(figure, axes.flat[0])
     return figure
 
 
 @styled
 def transfer_curves(curves: Mapping[str, Mapping[str, Mapping[int, Interval]]]) -> Figure:
-    """Score against the number of labelled stars: domain to strategy to size to interval; size 0 is a dashed line."""
+    """Score against the number of labelled stars.
+
+    Parameters
+    ----------
+    curves : mapping of str to mapping of str to mapping of int to Interval
+        Domain to strategy to size to interval; size 0 is a dashed line.
+
+    Returns
+    -------
+    Figure
+    """
     figure, axes = new_axes(1, len(curves), (3.4 * len(curves), 3.4))
     for ax, (domain, strategies) in zip(axes, curves.items(), strict=True):
         for (strategy, sizes), colour in zip(strategies.items(), CYCLE, strict=False):
@@ -269,13 +195,25 @@ def transfer_curves(curves: Mapping[str, Mapping[str, Mapping[int, Interval]]]) 
         ax.set(title=domain, xlabel="labelled stars of the new domain", xscale="log")
         plain_ticks(ax, list(next(s for s in strategies.values() if 0 not in s)))
     axes[0].set_ylabel("r², mean over the labels")
-    _legend_below(figure, axes[0])
+    legend_below(figure, axes[0])
     return figure
 
 
 @styled
 def ablation_curves(histories: Mapping[str, History], curves: Mapping[str, Curve]) -> Figure:
-    """Left: validation retrieval during training of each variant; right: top-k % accuracy on test stars."""
+    """Left: validation retrieval during training of each variant; right: top-k % accuracy on test stars.
+
+    Parameters
+    ----------
+    histories : mapping of str to History
+        Variant to its training.
+    curves : mapping of str to Curve
+        Variant to accuracy at each of `PERCENTS`, with the ends of its interval.
+
+    Returns
+    -------
+    Figure
+    """
     figure, (left, right) = new_axes(1, 2, (10, 3.8))
     for (name, history), colour in zip(histories.items(), CYCLE, strict=False):
         left.plot(np.arange(1, history.epochs + 1), history.val_retrieval, color=colour, label=name)
@@ -285,7 +223,7 @@ def ablation_curves(histories: Mapping[str, History], curves: Mapping[str, Curve
     right.plot(PERCENTS, np.array(PERCENTS) / 100, color="black", ls=":", label="chance")
     left.set(xlabel="epoch", ylabel="partner is the nearest, validation", ylim=(0, 1.02))
     right.set(xscale="log", xlabel="best k % of the stars looked at", ylabel="the right star is among them")
-    _legend_below(figure, right)
+    legend_below(figure, right)
     return figure
 
 
@@ -296,7 +234,22 @@ def scaling_laws(
     laws: Mapping[str, PowerLaw],
     xlabel: str = "training stars",
 ) -> Figure:
-    """Errors against size with the power laws fitted to them."""
+    """Errors against size with the power laws fitted to them.
+
+    Parameters
+    ----------
+    sizes : sequence of float
+    errors : mapping of str to sequence of float
+        Name to the error at each size.
+    laws : mapping of str to PowerLaw
+        By the same names, of which some may be missing.
+    xlabel : str
+        What the sizes are.
+
+    Returns
+    -------
+    Figure
+    """
     figure, (ax,) = new_axes(1, 1, (5.6, 3.8))
     fine = np.geomspace(min(sizes), max(sizes), 100)
     for (name, values), colour in zip(errors.items(), CYCLE, strict=False):

@@ -19,7 +19,22 @@ def bounds_against(
 ) -> Figure:
     """Bounds of some labels against a condition, one panel a label, with the catalogue's error in grey.
 
-    bounds : instrument to (len(x), 20)
+    Parameters
+    ----------
+    x : sequence of float
+        Values of the condition.
+    bounds : mapping of str to ndarray, shape (len(x), 20)
+        By instrument.
+    names : sequence of str
+        The labels, one panel each.
+    xlabel : str
+        What the condition is.
+    log : bool
+        Draw the condition on a logarithmic axis.
+
+    Returns
+    -------
+    Figure
     """
     figure, axes = new_axes(1, len(names), (2.9 * len(names), 3))
     for ax, name in zip(axes, names, strict=True):
@@ -37,7 +52,20 @@ def bounds_against(
 
 @styled
 def information_map(density: np.ndarray, instrument: Instrument, bin_width: float = 50.0) -> Figure:
-    """Where each label shows: information per Angstrom (20, n_pix) in bins of wavelength, relative to its peak."""
+    """Where each label shows: information in bins of wavelength, relative to its peak.
+
+    Parameters
+    ----------
+    density : ndarray, shape (20, n_pix)
+        Information per Angstrom.
+    instrument : Instrument
+    bin_width : float
+        Angstrom.
+
+    Returns
+    -------
+    Figure
+    """
     edges = np.arange(instrument.wavelength[0], instrument.wavelength[-1] + bin_width, bin_width)
     total = np.array([np.histogram(instrument.wavelength, edges, weights=row)[0] for row in density])
     figure, (ax,) = new_axes(1, 1, (11, 5))
@@ -51,7 +79,19 @@ def information_map(density: np.ndarray, instrument: Instrument, bin_width: floa
 
 @styled
 def gap_costs(cost: np.ndarray, starts: np.ndarray) -> Figure:
-    """By how many per cent a gap widens each bound, against where the gap begins: (len(starts), 20)."""
+    """By how many per cent a gap widens each bound, against where the gap begins.
+
+    Parameters
+    ----------
+    cost : ndarray, shape (len(starts), 20)
+        Factor by which each bound is widened.
+    starts : ndarray, shape (m,)
+        Where the gap begins, Angstrom.
+
+    Returns
+    -------
+    Figure
+    """
     figure, (ax,) = new_axes(1, 1, (9, 5))
     image = ax.imshow(
         100 * (cost.T - 1), aspect="auto", cmap="magma_r", extent=(starts[0], starts[-1], len(LABELS) - 0.5, -0.5)
@@ -64,7 +104,17 @@ def gap_costs(cost: np.ndarray, starts: np.ndarray) -> Figure:
 
 @styled
 def errors_over_limit(ratio: Mapping[str, np.ndarray]) -> Figure:
-    """RMSE of each method over the limit, label by label: (20,) each; 1 is perfect."""
+    """RMSE of each method over the limit, label by label; 1 is perfect.
+
+    Parameters
+    ----------
+    ratio : mapping of str to ndarray, shape (20,)
+        By method.
+
+    Returns
+    -------
+    Figure
+    """
     figure, (ax,) = new_axes(1, 1, (9.5, 3.8))
     place = np.arange(len(LABELS))
     for (name, values), colour in zip(ratio.items(), CYCLE, strict=False):
@@ -78,7 +128,19 @@ def errors_over_limit(ratio: Mapping[str, np.ndarray]) -> Figure:
 
 @styled
 def ratio_by_snr(middles: Sequence[float], ratios: np.ndarray) -> Figure:
-    """RMSE over the limit (bins, 20) in bins of SNR, one thin line a label, their median thick."""
+    """RMSE over the limit in bins of SNR, one thin line a label, their median thick.
+
+    Parameters
+    ----------
+    middles : sequence of float
+        SNR per pixel in the middle of each bin.
+    ratios : ndarray, shape (bins, 20)
+        RMSE over the limit.
+
+    Returns
+    -------
+    Figure
+    """
     figure, (ax,) = new_axes(1, 1, (5.6, 3.8))
     ax.plot(middles, ratios, color=CYCLE[0], lw=0.7, alpha=0.6)
     ax.plot(middles, np.median(ratios, axis=1), "o-", color=CYCLE[1], lw=2.5, label="median of the labels")
@@ -93,7 +155,16 @@ def ratio_by_snr(middles: Sequence[float], ratios: np.ndarray) -> Figure:
 def errors_and_bounds(scores: Mapping[str, Scores], bounds: Mapping[str, Mapping[str, float]]) -> Figure:
     """RMSE of every label relative to its published spread, for several models, with Cramer-Rao bounds as lines.
 
-    scores : model to scores; bounds : caption to bound of each label, in K and dex
+    Parameters
+    ----------
+    scores : mapping of str to Scores
+        By model.
+    bounds : mapping of str to mapping of str to float
+        Caption to bound of each label, in K and dex.
+
+    Returns
+    -------
+    Figure
     """
     figure, (ax,) = new_axes(1, 1, (10, 4))
     x = np.arange(len(LABELS))

@@ -45,7 +45,18 @@ P = ParamSpec("P")
 
 
 def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the house style without touching anybody else's."""
+    """Draw in the house style without touching anybody else's.
+
+    Parameters
+    ----------
+    function : callable
+        What draws a figure.
+
+    Returns
+    -------
+    callable
+        The same, in the house style.
+    """
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -56,19 +67,47 @@ def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def new_axes(n_rows: int, n_columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of `size` inches and its axes as an array; `options` as for `Figure.subplots`."""
+    """A figure and its axes as an array.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+    size : tuple of (float, float)
+        Inches.
+    **options
+        As for `Figure.subplots`.
+
+    Returns
+    -------
+    figure : Figure
+    axes : ndarray of Axes
+    """
     figure = Figure(figsize=size)  # not pyplot's: nothing is kept open, and no window appears
     return figure, np.atleast_1d(figure.subplots(n_rows, n_columns, **options))
 
 
 def plain_ticks(ax: Axes, places: Sequence[float]) -> None:
-    """Ticks of a logarithmic x axis at the places that were measured, as plain numbers."""
+    """Ticks of a logarithmic x axis at the places that were measured, as plain numbers.
+
+    Parameters
+    ----------
+    ax : Axes
+    places : sequence of float
+        The places that were measured.
+    """
     ax.set_xticks(list(places), [f"{place:g}" for place in places])
     ax.minorticks_off()
 
 
 def name_features(ax: Axes, features: Mapping[str, float]) -> None:
-    """Mark the spectral features (name to Angstrom) that lie inside the limits of an axis."""
+    """Mark the spectral features that lie inside the limits of an axis.
+
+    Parameters
+    ----------
+    ax : Axes
+    features : mapping of str to float
+        Name to Angstrom.
+    """
     low, high = ax.get_xlim()
     for name, place in features.items():
         if low < place < high:
@@ -78,6 +117,22 @@ def name_features(ax: Axes, features: Mapping[str, float]) -> None:
 
 
 def without_gaps(flux: np.ndarray, no_data: float) -> np.ndarray:
-    """A spectrum (n_pix,) with NaN, which is not drawn, in its gaps; a single dead pixel is no gap."""
+    """A spectrum with NaN, which is not drawn, in its gaps; a single dead pixel is no gap.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n_pix,)
+    no_data : float
+        Flux of a pixel without data.
+
+    Returns
+    -------
+    ndarray, shape (n_pix,)
+    """
     missing = flux == no_data
     return np.where(missing & (np.roll(missing, 1) | np.roll(missing, -1)), np.nan, flux)
+
+
+def legend_below(figure: Figure, ax: Axes, columns: int = 5) -> None:
+    """One legend for all panels, below them, where it hides nothing."""
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=9)

@@ -14,7 +14,18 @@ from starclip_lib.figures.style import APOGEE_COLOUR, CYCLE, NIRSPEC_COLOUR, new
 
 @styled
 def groups_on_circles(states: Mapping[str, tuple[np.ndarray, np.ndarray]], group: np.ndarray) -> Figure:
-    """Embeddings (n, 2) on the unit circle, coloured by group: the first instrument's inside, the second's outside."""
+    """Embeddings on the unit circle, coloured by group: the first instrument's inside, the second's outside.
+
+    Parameters
+    ----------
+    states : mapping of str to tuple of (ndarray, ndarray), shape (n, 2) each
+        Title to the embeddings of the two instruments.
+    group : ndarray of int, shape (n,)
+
+    Returns
+    -------
+    Figure
+    """
     figure, axes = new_axes(1, len(states), (2.9 * len(states), 3.1))
     for ax, (title, (first, second)) in zip(axes, states.items(), strict=True):
         ax.add_patch(mpl.patches.Circle((0, 0), 1, fill=False, color="#cccccc"))
@@ -29,7 +40,17 @@ def groups_on_circles(states: Mapping[str, tuple[np.ndarray, np.ndarray]], group
 
 @styled
 def circles(states: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Pairs of unit vectors (n, 2) in the plane, a line between the two members of each pair, for several moments."""
+    """Pairs of unit vectors in the plane, a line between the two members of each pair, for several moments.
+
+    Parameters
+    ----------
+    states : mapping of str to tuple of (ndarray, ndarray), shape (n, 2) each
+        Title of the moment to the two members of each pair.
+
+    Returns
+    -------
+    Figure
+    """
     figure, axes = new_axes(1, len(states), (3.3 * len(states), 3.5))
     for ax, (title, (first, second)) in zip(axes, states.items(), strict=True):
         ax.add_patch(mpl.patches.Circle((0, 0), 1, fill=False, color="#cccccc"))

@@ -6,14 +6,22 @@ import numpy as np
 
 from starclip_lib.data.labels import ASPCAP_ERROR, FE, N_LABELS, PUBLISHED_SPREAD
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.metrics.limits import SeenInformation
 from starclip_lib.metrics.retrieval import retrieval_scores
+from starclip_lib.metrics.seen import SeenInformation
 
 
 def catalogue_covariance(errors: np.ndarray = ASPCAP_ERROR) -> np.ndarray:
-    """Covariance of the catalogue's label errors, (20, 20) in K and dex: all [X/H] share the error of [Fe/H].
+    """Covariance of the catalogue's label errors: all [X/H] share the error of [Fe/H].
 
-    errors : (20,) standard deviations
+    Parameters
+    ----------
+    errors : ndarray, shape (20,)
+        Standard deviations.
+
+    Returns
+    -------
+    ndarray, shape (20, 20)
+        In K and dex.
     """
     covariance = np.diag(errors**2)
     for i in range(2, N_LABELS):
@@ -29,10 +37,16 @@ class IdealMatcher:
     Each spectrum gives an unbiased estimate of its star's labels with the smallest covariance that is possible.  Two
     spectra are compared by the Bayes factor of "one star" against "two stars of the population".
 
-    a, b : labels (n, 20) in K and dex of the stars behind each spectrum of an instrument, and their information
-        (n, 20, 20) as `information` gives it
-    extra : (20, 20) covariance in K and dex of what else differs between two spectra of one star (catalogue errors)
-    population : mean (20,) and covariance (20, 20) of the labels, in K and dex, taken as Gaussian
+    Parameters
+    ----------
+    a, b : tuple of ndarray
+        Labels (n, 20) in K and dex of the stars behind each spectrum of an instrument, and their information
+        (n, 20, 20) as `information` gives it.
+    extra : ndarray, shape (20, 20)
+        Covariance in K and dex of what else differs between two spectra of one star (catalogue errors).
+    population : tuple of ndarray
+        Mean (20,) and covariance (20, 20) of the labels, in K and dex, taken as Gaussian.
+    rng : np.random.Generator
     """
 
     def __init__(
@@ -56,7 +70,17 @@ class IdealMatcher:
         self._alone = [_log_normal(x, self.mean, self.prior + self.extra + c) for x, c in self._sides]
 
     def log_factor(self, query: int, backwards: bool = False) -> np.ndarray:
-        """Log Bayes factor (n,) of each spectrum of b with spectrum `query` of a (or of each of a with one of b)."""
+        """Log Bayes factor (n,) of each spectrum of b with spectrum `query` of a (or of each of a with one of b).
+
+        Parameters
+        ----------
+        query : int
+        backwards : bool
+
+        Returns
+        -------
+        ndarray, shape (n,)
+        """
         (x, c_x), (y, c_y) = self._sides[::-1] if backwards else self._sides
         gain = np.linalg.solve(self.prior + c_x[query], self.prior).T  # of a Kalman filter
         posterior = self.mean + gain @ (x[query] - self.mean), self.prior - gain @ self.prior
@@ -67,7 +91,17 @@ class IdealMatcher:
     ) -> np.ndarray:
         """Rank of the first hit of some queries (all if None) among all spectra of the other instrument.
 
-        star_a, star_b : identifiers of the spectra; queries : numbers of spectra of a (of b if `backwards`)
+        Parameters
+        ----------
+        star_a, star_b : ndarray of str
+            Identifiers of the spectra.
+        queries : ndarray of int, shape (m,), optional
+            Numbers of spectra of a (of b if `backwards`).
+        backwards : bool
+
+        Returns
+        -------
+        ndarray, shape (m,)
         """
         asked, candidates = (star_b, star_a) if backwards else (star_a, star_b)
         queries = np.arange(len(asked)) if queries is None else queries
@@ -83,7 +117,17 @@ def ideal_scores(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Retrieval scores from a to b and from b to a, of the spectra of the first `n_asked` stars of b among all.
 
-    star_a, star_b : identifiers of the spectra.  Only some are asked for since pairs are compared one by one.
+    Parameters
+    ----------
+    matcher : IdealMatcher
+    star_a, star_b : ndarray of str
+        Identifiers of the spectra.
+    n_asked : int
+        Only some are asked for since pairs are compared one by one.
+
+    Returns
+    -------
+    a_to_b, b_to_a : dict of str to float
     """
     asked = star_b[np.sort(np.unique(star_b, return_index=True)[1])[:n_asked]]
     found = []
@@ -110,10 +154,21 @@ def ideal_retrieval(
 ) -> dict[str, dict[str, float | int]]:
     """Retrieval scores of the ideal matcher, in all four directions.
 
-    mock, extended, apogee : what the spectra of test stars tell; `mock` and `apogee` of the same stars, `extended` of
-        some of them; n_asked : of how many stars the spectra search
     Between the instruments the catalogue's errors stand in the way; between mock and extended mock, computed at the
     very same labels, nothing does.
+
+    Parameters
+    ----------
+    data : PairedSpectra
+    mock, extended, apogee : SeenInformation
+        What the spectra of test stars tell; `mock` and `apogee` of the same stars, `extended` of some of them.
+    n_asked : int
+        Of how many stars the spectra search.
+    seed : int
+
+    Returns
+    -------
+    dict of str to dict
     """
     known = data.labels[data.rows("train")].astype(np.float64)
     population, rng = (known.mean(axis=0), np.cov(known.T)), np.random.default_rng([seed, 12])

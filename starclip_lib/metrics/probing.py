@@ -28,8 +28,13 @@ class Scores(TypedDict):
 class Predictions:
     """Labels predicted for some stars, in K and dex.
 
-    star_id : (n,) str; labels : (n, 20) mean over the views of a star
-    spread : (n, 20) standard deviation over its views, 0 where there is one view only
+    Parameters
+    ----------
+    star_id : ndarray of str, shape (n,)
+    labels : ndarray, shape (n, 20)
+        Mean over the views of a star.
+    spread : ndarray, shape (n, 20)
+        Standard deviation over its views, 0 where there is one view only.
     """
 
     star_id: np.ndarray
@@ -45,7 +50,16 @@ class Predictions:
 def average_views(labels: np.ndarray, star_id: np.ndarray) -> Predictions:
     """Mean and spread over the views of each star.
 
-    labels : (m, 20), one row a view; star_id : (m,).  Stars come out sorted by identifier.
+    Parameters
+    ----------
+    labels : ndarray, shape (m, 20)
+        One row a view.
+    star_id : ndarray of str, shape (m,)
+
+    Returns
+    -------
+    Predictions
+        Stars come out sorted by identifier.
     """
     stars, row, count = np.unique(star_id, return_inverse=True, return_counts=True)
     mean = _sum_by(row, labels, len(stars)) / count[:, None]
@@ -62,8 +76,21 @@ def _sum_by(row: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) -> Predictions:
     """One linear regression from the embedding to all labels, predictions averaged over the views of a star.
 
-    train_labels : (len(train), 20) in K and dex, one row a view
-    Raises DataError if a star is in both parts, or if there are fewer views than coefficients.
+    Parameters
+    ----------
+    train : Embeddings
+    train_labels : ndarray, shape (len(train), 20)
+        In K and dex, one row a view.
+    test : Embeddings
+
+    Returns
+    -------
+    Predictions
+
+    Raises
+    ------
+    DataError
+        If a star is in both parts, or if there are fewer views than coefficients.
     """
     both = np.intersect1d(train.star_id, test.star_id)
     if len(both):
@@ -77,7 +104,15 @@ def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) 
 def fit_probe(known: Embeddings, labels: np.ndarray) -> LinearRegression:
     """The linear probe itself, for whoever wants to read labels off single spectra.
 
-    labels : (len(known), 20) in K and dex, one row a view
+    Parameters
+    ----------
+    known : Embeddings
+    labels : ndarray, shape (len(known), 20)
+        In K and dex, one row a view.
+
+    Returns
+    -------
+    LinearRegression
     """
     return LinearRegression().fit(known.z.astype(np.float64), labels)
 
@@ -85,7 +120,14 @@ def fit_probe(known: Embeddings, labels: np.ndarray) -> LinearRegression:
 def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:
     """r2, bias and RMSE of each label (equations 4.2 to 4.4), Teff in K and the rest in dex.
 
-    true, predicted : (n, 20) in K and dex, n >= 2
+    Parameters
+    ----------
+    true, predicted : ndarray, shape (n, 20)
+        In K and dex, n >= 2.
+
+    Returns
+    -------
+    Scores
     """
     if true.shape != predicted.shape or len(true) < 2:
         raise ValueError(f"need labels of at least two stars on both sides, got {true.shape} and {predicted.shape}")
@@ -98,7 +140,17 @@ def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:
 
 
 def score_table(scores: dict[str, Scores], bounds: dict[str, dict[str, float]] | None = None) -> pd.DataFrame:
-    """One row a label: r2, bias and RMSE of each model, as the paper's Tables 4 to 6, and bounds where given."""
+    """One row a label: r2, bias and RMSE of each model, as the paper's Tables 4 to 6, and bounds where given.
+
+    Parameters
+    ----------
+    scores : dict of str to Scores
+    bounds : dict of str to dict, optional
+
+    Returns
+    -------
+    DataFrame
+    """
     columns: dict[tuple[str, str], dict[str, float]] = {}
     for model, score in scores.items():
         columns |= {(model, "r²"): score["r2"], (model, "Δ"): score["bias"], (model, "RMSE"): score["rmse"]}

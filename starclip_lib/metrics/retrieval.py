@@ -22,9 +22,16 @@ RANKS = (1, 5, 10, 50)
 class SimilarityIndex:
     """Exact cosine search among candidates.
 
-    z : (m, dim) vectors of any length, not zero; star_id : (m,) identifiers, several views of a star allowed
-    dtype : of the unit vectors that are kept; float32 halves the memory, and knows cosines to 1e-7
     Nothing larger than a block of queries times the candidates is held in memory.
+
+    Parameters
+    ----------
+    z : ndarray, shape (m, dim)
+        Vectors of any length, not zero.
+    star_id : ndarray of str, shape (m,)
+        Identifiers, several views of a star allowed.
+    dtype : type
+        Of the unit vectors that are kept; float32 halves the memory, and knows cosines to 1e-7.
     """
 
     def __init__(self, z: np.ndarray, star_id: np.ndarray, dtype: type = np.float64):
@@ -46,8 +53,19 @@ class SimilarityIndex:
     def search(self, queries: np.ndarray, k: int, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar candidates of each query, best first.
 
-        among : (p,) positions of the candidates that count; None for all
-        Returns positions (n, k) among the candidates and cosine similarities (n, k); equal ones in their order.
+        Parameters
+        ----------
+        queries : ndarray, shape (n, dim)
+        k : int
+        among : ndarray of int, shape (p,), optional
+            Positions of the candidates that count; None for all.
+
+        Returns
+        -------
+        positions : ndarray of int, shape (n, k)
+            Among the candidates.
+        cosines : ndarray, shape (n, k)
+            Cosine similarities; equal ones in their order.
         """
         n = len(self) if among is None else len(among)
         if not 1 <= k <= n:
@@ -67,11 +85,21 @@ class SimilarityIndex:
     ) -> np.ndarray:
         """Rank of the first view of the query's own star among the candidates (FRank of equations 4.9 and 4.10).
 
-        queries : (n, dim); star_id : (n,) of the queries
-        exclude : (n,) position of a candidate to leave out for each query (itself, in a search within one modality)
-        by_star : rank stars by their best view instead of views
-        Returns (n,) float64: with g other candidates ahead, and t others tied with h views of the star, the expected
-        rank is g + (t + h + 1) / (h + 1).  Infinite if the star is not among the candidates.
+        Parameters
+        ----------
+        queries : ndarray, shape (n, dim)
+        star_id : ndarray of str, shape (n,)
+            Of the queries.
+        exclude : ndarray of int, shape (n,), optional
+            Position of a candidate to leave out for each query (itself, in a search within one modality).
+        by_star : bool
+            Rank stars by their best view instead of views.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            float64: with g other candidates ahead, and t others tied with h views of the star, the expected rank is
+            g + (t + h + 1) / (h + 1).  Infinite if the star is not among the candidates.
         """
         codes = np.unique(np.concatenate([self.star_id, np.asarray(star_id)]), return_inverse=True)[1]
         candidate, wanted = codes[: len(self)], codes[len(self) :]
@@ -98,9 +126,19 @@ class SimilarityIndex:
 def ranks_between(
     queries: Embeddings, candidates: Embeddings, by_star: bool = False, exclude_self: bool = False
 ) -> np.ndarray:
-    """Rank of the first hit of every query among the candidates, (n,).
+    """Rank of the first hit of every query among the candidates.
 
-    by_star : rank stars by their best view; exclude_self : the queries are the candidates, and none may find itself
+    Parameters
+    ----------
+    queries, candidates : Embeddings
+    by_star : bool
+        Rank stars by their best view.
+    exclude_self : bool
+        The queries are the candidates, and none may find itself.
+
+    Returns
+    -------
+    ndarray, shape (n,)
     """
     index = SimilarityIndex(candidates.z, candidates.star_id)
     exclude = np.arange(len(queries)) if exclude_self else None
@@ -108,7 +146,17 @@ def ranks_between(
 
 
 def scores_both_ways(a: str, b: str, embeddings: Mapping[str, Embeddings]) -> dict[str, dict[str, float | int]]:
-    """Retrieval scores between two kinds of spectra: 'a_to_b' and 'b_to_a', as `metrics.json` holds them."""
+    """Retrieval scores between two kinds of spectra: 'a_to_b' and 'b_to_a', as `metrics.json` holds them.
+
+    Parameters
+    ----------
+    a, b : str
+    embeddings : mapping of str to Embeddings
+
+    Returns
+    -------
+    dict of str to dict
+    """
     return {
         f"{x}_to_{y}": retrieval_scores(ranks_between(embeddings[x], embeddings[y]), len(embeddings[y]))
         for x, y in ((a, b), (b, a))
@@ -116,17 +164,47 @@ def scores_both_ways(a: str, b: str, embeddings: Mapping[str, Embeddings]) -> di
 
 
 def success_rate(ranks: np.ndarray, k: int) -> float:
-    """Fraction of queries whose first hit is among the first k (equation 4.9)."""
+    """Fraction of queries whose first hit is among the first k (equation 4.9).
+
+    Parameters
+    ----------
+    ranks : ndarray, shape (n,)
+    k : int
+
+    Returns
+    -------
+    float
+    """
     return float(np.mean(ranks <= k))
 
 
 def mrr(ranks: np.ndarray) -> float:
-    """Mean reciprocal rank of the first hit (equation 4.10)."""
+    """Mean reciprocal rank of the first hit (equation 4.10).
+
+    Parameters
+    ----------
+    ranks : ndarray, shape (n,)
+
+    Returns
+    -------
+    float
+    """
     return float(np.mean(1 / ranks))
 
 
 def retrieval_scores(ranks: np.ndarray, candidates: int) -> dict[str, float | int]:
-    """SuccessRate@1, 5, 10, 50 and MRR as `metrics.json` holds them."""
+    """SuccessRate@1, 5, 10, 50 and MRR as `metrics.json` holds them.
+
+    Parameters
+    ----------
+    ranks : ndarray, shape (n,)
+    candidates : int
+        How many there were.
+
+    Returns
+    -------
+    dict of str to float or int
+    """
     scores: dict[str, float | int] = {f"success@{k}": success_rate(ranks, k) for k in RANKS}
     return {**scores, "mrr": mrr(ranks), "queries": len(ranks), "candidates": candidates}
 
@@ -135,6 +213,14 @@ def chance_scores(queries: int, candidates: int, views: int) -> dict[str, float 
     """What a random ranking reaches, exactly, with `views` hits among the candidates.
 
     The first hit comes after rank r with probability C(candidates - views, r) / C(candidates, r).
+
+    Parameters
+    ----------
+    queries, candidates, views : int
+
+    Returns
+    -------
+    dict of str to float or int
     """
     if not 1 <= views <= candidates:
         raise ValueError(f"need between 1 and {candidates} hits among the candidates, not {views}")
@@ -161,7 +247,14 @@ def _unit(z: np.ndarray, dtype: type | np.dtype = np.float64) -> np.ndarray:
 def retrieval_table(scores: dict[str, dict[str, dict[str, float | int]]]) -> pd.DataFrame:
     """One row for each model and direction, as the paper's Table 3.
 
-    scores : model to direction to the scores of `retrieval_scores`
+    Parameters
+    ----------
+    scores : dict of str to dict
+        Model to direction to the scores of `retrieval_scores`.
+
+    Returns
+    -------
+    DataFrame
     """
     rows = {
         (model, direction.replace("_to_", " → ")): {

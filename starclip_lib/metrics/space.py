@@ -19,8 +19,13 @@ from starclip_lib.models.encoders import Encoder
 class Space:
     """The stars of a data set as StarCLIP embeds them, and its encoder for further spectra.
 
-    encoder : of NIRSpec spectra
-    nirspec, apogee : embeddings of all stars, some mock views and one spectrum of each
+    Parameters
+    ----------
+    data : PairedSpectra
+    encoder : Encoder
+        Of NIRSpec spectra.
+    nirspec, apogee : Embeddings
+        Of all stars, some mock views and one spectrum of each.
     """
 
     data: PairedSpectra
@@ -29,7 +34,17 @@ class Space:
     apogee: Embeddings
 
     def embed(self, flux: np.ndarray) -> np.ndarray:
-        """Unit vectors (n, dim) of NIRSpec spectra (n, 8192) relative to the continuum, 1 where there is no data."""
+        """Unit vectors (n, dim) of NIRSpec spectra.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, 8192)
+            Relative to the continuum, 1 where there is no data.
+
+        Returns
+        -------
+        ndarray, shape (n, dim)
+        """
         return encode(self.encoder, flux)
 
     @cached_property
@@ -43,7 +58,17 @@ class Space:
         return fit_probe(self.known, self.data.labels_of(self.known.star_id))
 
     def read(self, z: np.ndarray) -> np.ndarray:
-        """Labels (n, 20) in K and dex that the linear probe reads off vectors (n, dim)."""
+        """Labels that the linear probe reads off vectors.
+
+        Parameters
+        ----------
+        z : ndarray, shape (n, dim)
+
+        Returns
+        -------
+        ndarray, shape (n, 20)
+            In K and dex.
+        """
         return self.probe.predict(z.astype(np.float64))
 
     @cached_property
@@ -59,6 +84,18 @@ class Space:
         return SimilarityIndex(self.apogee.z, self.apogee.star_id)
 
     def nearest(self, z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Identifiers (n, k) of the APOGEE stars nearest to vectors (n, dim), best first, and their cosines (n, k)."""
+        """The APOGEE stars nearest to vectors, best first.
+
+        Parameters
+        ----------
+        z : ndarray, shape (n, dim)
+        k : int
+
+        Returns
+        -------
+        star_id : ndarray of str, shape (n, k)
+            Identifiers.
+        cosine : ndarray, shape (n, k)
+        """
         place, cosine = self.index.search(z, min(k, len(self.index)))
         return self.apogee.star_id[place], cosine

@@ -24,8 +24,14 @@ _FORMAT = "starclip model 1"
 class Model:
     """One or two trained encoders and what is needed to use them.
 
-    encoders : by role, such as 'nirspec' and 'apogee', or 'mock' and 'extended'
-    scaler : of the labels the encoders predict, fitted on training stars
+    Parameters
+    ----------
+    encoders : dict of str to Encoder
+        By role, such as 'nirspec' and 'apogee', or 'mock' and 'extended'.
+    scaler : LabelScaler
+        Of the labels the encoders predict, fitted on training stars.
+    history : History
+    logit_scale : float, optional
     """
 
     encoders: dict[str, Encoder]
@@ -42,7 +48,12 @@ class Model:
         return f"{'; '.join(parts)}; {best}, validation loss {min(self.history.val_loss, default=float('nan')):.4g}"
 
     def save(self, path: str | Path) -> None:
-        """Write the model; loadable with `weights_only=True`."""
+        """Write the model; loadable with `weights_only=True`.
+
+        Parameters
+        ----------
+        path : str or Path
+        """
         content: dict[str, Any] = {
             "format": _FORMAT,
             "labels": list(LABELS),
@@ -55,7 +66,22 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Model:
-        """Read a model, ready for evaluation; raises DataError if the file is not one, or is for other labels."""
+        """Read a model, ready for evaluation.
+
+        Parameters
+        ----------
+        path : str or Path
+        device : torch.device or str
+
+        Returns
+        -------
+        Model
+
+        Raises
+        ------
+        DataError
+            If the file is not one, or is for other labels.
+        """
         content = load_tensors(path)
         if content.get("format") != _FORMAT:
             raise DataError(f"{path} is no StarCLIP model (or one of another version); train it anew")
@@ -94,7 +120,13 @@ def _from_state(state: dict[str, Any], path: str | Path) -> Encoder:
 
 
 def save_tensors(path: str | Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain Python values atomically (a NumPy scalar would make the file unreadable)."""
+    """Write tensors and plain Python values atomically (a NumPy scalar would make the file unreadable).
+
+    Parameters
+    ----------
+    path : str or Path
+    content : dict
+    """
     with atomic_path(path) as part:
         torch.save(content, part)
 
@@ -102,7 +134,18 @@ def save_tensors(path: str | Path, content: dict[str, Any]) -> None:
 def load_tensors(path: str | Path) -> dict[str, Any]:
     """Read a file of tensors and plain values to the CPU; nothing in it is executed.
 
-    Raises DataError if it is missing, truncated or holds anything else.
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        If it is missing, truncated or holds anything else.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -119,7 +162,12 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
 class History:
     """What happened in each epoch, plain lists.
 
-    val_retrieval : of alignments, the share of validation stars whose partner is the nearest of all
+    Parameters
+    ----------
+    train_loss, val_loss : list of float
+    val_retrieval : list of float
+        Of alignments, the share of validation stars whose partner is the nearest of all.
+    learning_rate, seconds : list of float
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -130,6 +178,7 @@ class History:
 
     @property
     def epochs(self) -> int:
+        """Number of epochs."""
         return len(self.val_loss)
 
     @property
@@ -139,5 +188,14 @@ class History:
 
 
 def resume_file(path: Path) -> Path:
-    """Where a training that makes `path` keeps its checkpoint until it is done."""
+    """Where a training that makes `path` keeps its checkpoint until it is done.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Path
+    """
     return path.with_suffix(".resume")

@@ -17,11 +17,20 @@ from starclip_lib.settings.training import AlignParams
 def info_nce(z_a: Tensor, z_b: Tensor, logit_scale: Tensor | float, star: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE of matched pairs: the mean of equation 2.11 over both directions.
 
-    z_a, z_b : (n, dim) unit vectors; row i of one belongs to row i of the other
-    logit_scale : what the cosine similarities are multiplied by, 1 / tau
-    star : (n,) integer identifiers; pairs of different rows of the same star are left out of the sums.  None: every
-        other row is a negative, as in the paper.
-    Returns the scalar loss; 0 is perfect, log(n) is what equal embeddings give.
+    Parameters
+    ----------
+    z_a, z_b : Tensor, shape (n, dim)
+        Unit vectors; row i of one belongs to row i of the other.
+    logit_scale : Tensor or float
+        What the cosine similarities are multiplied by, 1 / tau.
+    star : Tensor of int, shape (n,), optional
+        Identifiers; pairs of different rows of the same star are left out of the sums.  None: every other row is a
+        negative, as in the paper.
+
+    Returns
+    -------
+    Tensor
+        The scalar loss; 0 is perfect, log(n) is what equal embeddings give.
     """
     if z_a.shape != z_b.shape:
         raise ValueError(
@@ -37,15 +46,32 @@ def info_nce(z_a: Tensor, z_b: Tensor, logit_scale: Tensor | float, star: Tensor
 
 
 def partner_first(z_a: Tensor, z_b: Tensor) -> float:
-    """Share of the unit vectors z_a (n, dim) whose own row of z_b (n, dim) is the nearest of all."""
+    """Share of the unit vectors z_a whose own row of z_b is the nearest of all.
+
+    Parameters
+    ----------
+    z_a, z_b : Tensor, shape (n, dim)
+
+    Returns
+    -------
+    float
+    """
     nearest = (z_a @ z_b.T).argmax(dim=1)
     return float((nearest == torch.arange(len(z_a), device=z_a.device)).float().mean())
 
 
 def gathered(x: Tensor) -> Tensor:
-    """The rows (n, ...) of all processes that train together, first to last in the order of the processes.
+    """The rows of all processes that train together, first to last in the order of the processes.
 
     Others' embeddings are negatives too, and the gradient flows back to the process that each row came from.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, ...)
+
+    Returns
+    -------
+    Tensor, shape (n of all processes, ...)
     """
     alone = not dist.is_initialized() or dist.get_world_size() == 1
     return x if alone else torch.cat(list(all_gather(x.contiguous())))
@@ -56,6 +82,11 @@ class StarCLIP(nn.Module):
 
     StarCLIP: NIRSpec (a) and APOGEE (b), both trained.  MockStarCLIP: mock (a, frozen) and extended mock (b, `head`
     trained) NIRSpec, both starting from StarCLIP's NIRSpec encoder.
+
+    Parameters
+    ----------
+    encoder_a, encoder_b : Encoder
+    settings : AlignParams
     """
 
     def __init__(self, encoder_a: Encoder, encoder_b: Encoder, settings: AlignParams):
@@ -65,6 +96,7 @@ class StarCLIP(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
+        """What the cosine similarities are multiplied by, at most `max_scale`."""
         return self.log_scale.exp().clamp_max(self.settings.max_scale)
 
     def forward(self, flux_a: Tensor, flux_b: Tensor, star: Tensor, labels: Tensor) -> Tensor:
@@ -72,8 +104,19 @@ class StarCLIP(nn.Module):
 
         In a training of several processes the pairs of all of them are each other's negatives.
 
-        flux_a, flux_b : (n, n_pix) of each encoder's instrument; star : (n,) integer identifiers
-        labels : (n, 20) Z-scored, used if `label_weight` is not 0
+        Parameters
+        ----------
+        flux_a, flux_b : Tensor, shape (n, n_pix)
+            Of each encoder's instrument.
+        star : Tensor of int, shape (n,)
+            Identifiers.
+        labels : Tensor, shape (n, 20)
+            Z-scored, used if `label_weight` is not 0.
+
+        Returns
+        -------
+        Tensor
+            Scalar.
         """
         labels_a, labels_b = self.encoder_a(flux_a), self.encoder_b(flux_b)
         z_a, z_b = self.encoder_a.to_sphere(labels_a.float()), self.encoder_b.to_sphere(labels_b.float())

@@ -24,6 +24,7 @@ class Coordinates(nn.Module):
         self.register_buffer("reach", torch.zeros(2))
 
     def forward(self, labels: Tensor) -> Tensor:
+        """Flat coordinates (n, 22) of Z-scored labels (n, 20)."""
         z = (labels - self.offset) @ self.weight
         rest = self.reach - (z**2 @ self.bonus)[:, None]
         return torch.cat([z, rest.clamp_min(1e-6).sqrt()], dim=1)  # not 0, where the root has no gradient

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from starclip_lib.data.selection import mock_stars
-from starclip_lib.data.spectra import SPLITS, PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import SPLITS, PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.files import atomic_path
 from starclip_lib.models.checkpoint import Model
@@ -27,8 +28,15 @@ _BLOCK = 512  # spectra encoded at once
 class Embeddings:
     """Points on the unit sphere, one for each view of each star.
 
-    z : (m, dim) float32 of unit length; star_id : (m,) str; view : (m,) number of the copy
-    split : (m,) uint8, 0 train, 1 val, 2 test
+    Parameters
+    ----------
+    z : ndarray, shape (m, dim)
+        float32, of unit length.
+    star_id : ndarray of str, shape (m,)
+    view : ndarray of int, shape (m,)
+        Number of the copy.
+    split : ndarray of uint8, shape (m,)
+        0 train, 1 val, 2 test.
     """
 
     z: np.ndarray
@@ -40,12 +48,31 @@ class Embeddings:
         return len(self.z)
 
     def take(self, *splits: str) -> Embeddings:
-        """The embeddings of the stars of the given splits."""
+        """The embeddings of the stars of the given splits.
+
+        Parameters
+        ----------
+        *splits : str
+            'train', 'val' or 'test'.
+
+        Returns
+        -------
+        Embeddings
+        """
         keep = np.isin(self.split, [SPLITS.index(split) for split in splits])
         return self._where(keep)
 
     def of_view(self, view: int) -> Embeddings:
-        """The embeddings of one view of each star."""
+        """The embeddings of one view of each star.
+
+        Parameters
+        ----------
+        view : int
+
+        Returns
+        -------
+        Embeddings
+        """
         return self._where(self.view == view)
 
     def _where(self, keep: np.ndarray) -> Embeddings:
@@ -53,7 +80,16 @@ class Embeddings:
 
 
 def join(*parts: Embeddings) -> Embeddings:
-    """Embeddings one after another, such as those of both instruments."""
+    """Embeddings one after another, such as those of both instruments.
+
+    Parameters
+    ----------
+    *parts : Embeddings
+
+    Returns
+    -------
+    Embeddings
+    """
     return Embeddings(
         *(np.concatenate([getattr(part, key) for part in parts]) for key in ("z", "star_id", "view", "split"))
     )
@@ -61,7 +97,18 @@ def join(*parts: Embeddings) -> Embeddings:
 
 @torch.no_grad()
 def encode(encoder: Encoder, flux: np.ndarray, output: str = "embedding") -> np.ndarray:
-    """Embeddings or predicted labels (n, dim) of spectra (n, n_pix) as they are; otherwise as `run_encoder`."""
+    """Embeddings or predicted labels of spectra as they are; otherwise as `run_encoder`.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    flux : ndarray, shape (n, n_pix)
+    output : {'embedding', 'labels'}
+
+    Returns
+    -------
+    ndarray, shape (n, dim)
+    """
     function, device = _output(encoder, output)
     encoder.eval()
     parts = [function(block.to(device)).cpu().numpy() for block in torch.from_numpy(flux).split(_BLOCK)]
@@ -78,9 +125,23 @@ def run_encoder(
 ) -> np.ndarray:
     """Embeddings or predicted labels of the views of some stars, on the encoder's device.
 
-    rows : (m,) row numbers wanted; telescope : what they are seen through, None for the spectra as they are
-    output : 'embedding' for unit vectors, 'labels' for Z-scored labels
-    Returns (m, n_views, dim), computed in float32.  Memory beyond the result: a block of 512 spectra.
+    Memory beyond the result: a block of 512 spectra.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    spectra : SpectrumSet
+    rows : ndarray of int, shape (m,)
+        Row numbers wanted.
+    telescope : MockTelescope, optional
+        What they are seen through, None for the spectra as they are.
+    output : {'embedding', 'labels'}
+        'embedding' for unit vectors, 'labels' for Z-scored labels.
+
+    Returns
+    -------
+    ndarray, shape (m, n_views, dim)
+        Computed in float32.
     """
     telescope = telescope or MockTelescope()
     function, device = _output(encoder, output)
@@ -103,20 +164,50 @@ def _output(encoder: Encoder, output: str) -> tuple[Callable[[Tensor], Tensor], 
 def predict_labels(
     model: Model, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope | None = None
 ) -> np.ndarray:
-    """Labels (m, n_views, 20) in K and dex that a model predicts from its instrument's spectra of some stars."""
+    """Labels that a model predicts from its instrument's spectra of some stars.
+
+    Parameters
+    ----------
+    model : Model
+    spectra : SpectrumSet
+    rows : ndarray of int, shape (m,)
+    telescope : MockTelescope, optional
+
+    Returns
+    -------
+    ndarray, shape (m, n_views, 20)
+        In K and dex.
+    """
     encoder = model.encoders[spectra.instrument.name]
     return model.scaler.inverse(run_encoder(encoder, spectra, rows, telescope, output="labels"))
 
 
 def as_embeddings(z: np.ndarray, star_id: np.ndarray, split: np.ndarray) -> Embeddings:
-    """Flatten (m, n_views, dim) with the identifiers and splits (m,) of the stars."""
+    """Flatten (m, n_views, dim) with the identifiers and splits (m,) of the stars.
+
+    Parameters
+    ----------
+    z : ndarray, shape (m, n_views, dim)
+    star_id : ndarray of str, shape (m,)
+    split : ndarray of uint8, shape (m,)
+
+    Returns
+    -------
+    Embeddings
+    """
     m, n_views, dim = z.shape
     view = np.tile(np.arange(n_views), m)
     return Embeddings(z.reshape(-1, dim), np.repeat(star_id, n_views), view, np.repeat(split, n_views))
 
 
 def write_embeddings(path: str | Path, groups: dict[str, Embeddings]) -> None:
-    """Write groups such as 'starclip/nirspec' to one HDF5 file, atomically."""
+    """Write groups such as 'starclip/nirspec' to one HDF5 file, atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+    groups : dict of str to Embeddings
+    """
     with atomic_path(path) as part, h5py.File(part, "w") as file:
         for name, embeddings in groups.items():
             group = file.create_group(name)
@@ -127,7 +218,23 @@ def write_embeddings(path: str | Path, groups: dict[str, Embeddings]) -> None:
 
 
 def read_embeddings(path: str | Path, name: str) -> Embeddings:
-    """Read one group; raises DataError that names the file and what is missing or wrong in it."""
+    """Read one group.
+
+    Parameters
+    ----------
+    path : str or Path
+    name : str
+        Of the group.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    DataError
+        Names the file and what is missing or wrong in it.
+    """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} is missing; notebook 06_retrieval makes it (or: starclip run PARAMS)")
@@ -150,6 +257,15 @@ def embed_all(
     """Embed every star with both models and write the groups 'starclip/...' and 'mockstarclip/...' to one file.
 
     StarCLIP: all stars, five mock views and the APOGEE spectrum; MockStarCLIP: its stars, five views of either kind.
+
+    Parameters
+    ----------
+    path : Path
+    data : PairedSpectra
+    params : Params
+    starclip, mockstarclip : Path
+        Files of the models.
+    device : torch.device
     """
     groups, every = {}, np.arange(data.n_stars)
     chosen = np.concatenate(list(mock_stars(data, params).values()))

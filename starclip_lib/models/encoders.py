@@ -18,6 +18,10 @@ class InputScaling(nn.Module):
 
     Flux near 1 is a badly conditioned input: what tells stars apart are the small differences from the mean spectrum.
     A pixel counts as without data if it holds exactly the instrument's `no_data` value.
+
+    Parameters
+    ----------
+    instrument : Instrument
     """
 
     def __init__(self, instrument: Instrument):
@@ -27,7 +31,12 @@ class InputScaling(nn.Module):
         self.register_buffer("std", torch.ones(()))
 
     def fit(self, flux: Tensor) -> None:
-        """Take mean and standard deviation from training spectra (n, n_pix)."""
+        """Take mean and standard deviation from training spectra.
+
+        Parameters
+        ----------
+        flux : Tensor, shape (n, n_pix)
+        """
         missing = flux == self.no_data
         counts = (~missing).sum(0)
         self.mean = flux.masked_fill(missing, 0).sum(0) / counts.clamp_min(1)
@@ -37,13 +46,26 @@ class InputScaling(nn.Module):
         self.std = (squares / counts.sum().clamp_min(1)).sqrt().clamp_min(1e-6)
 
     def forward(self, flux: Tensor) -> Tensor:
+        """Scaled spectra (n, n_pix)."""
         return ((flux - self.mean) / self.std).masked_fill(flux == self.no_data, 0)
 
 
 class Encoder(nn.Module):
-    """Spectrum to labels.  `features` is the part MockStarCLIP freezes, `head` its fully connected part.
+    """Spectrum to labels.
 
     `forward` returns (n, 20) Z-scored labels; `embed` a unit vector (n, dim), the labels lifted by a constant.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    settings : EncoderParams
+
+    Attributes
+    ----------
+    features : nn.Module
+        The part MockStarCLIP freezes.
+    head : nn.Module
+        Its fully connected part.
     """
 
     features: nn.Module
@@ -57,14 +79,21 @@ class Encoder(nn.Module):
 
     @property
     def dim(self) -> int:
+        """Number of coordinates of an embedding."""
         return N_LABELS + 2 * (self.coordinates is not None) + (self.settings.lift > 0)
 
     def fit_scaling(self, flux: Tensor) -> None:
-        """Fit the input scaling, if there is one, to training spectra (n, n_pix)."""
+        """Fit the input scaling, if there is one, to training spectra.
+
+        Parameters
+        ----------
+        flux : Tensor, shape (n, n_pix)
+        """
         if isinstance(self.scaling, InputScaling):
             self.scaling.fit(flux)
 
     def forward(self, flux: Tensor) -> Tensor:
+        """Z-scored labels (n, 20) of spectra (n, n_pix)."""
         if flux.shape[1:] != (self.instrument.n_pix,):
             raise ValueError(
                 f"{self.instrument.title} spectra must have shape (n, {self.instrument.n_pix}), not {tuple(flux.shape)}"
@@ -72,7 +101,16 @@ class Encoder(nn.Module):
         return self.head(self.features(self.scaling(flux)))
 
     def embed(self, flux: Tensor) -> Tensor:
-        """Embeddings (n, dim) of unit length."""
+        """Embeddings of unit length.
+
+        Parameters
+        ----------
+        flux : Tensor, shape (n, n_pix)
+
+        Returns
+        -------
+        Tensor, shape (n, dim)
+        """
         return self.to_sphere(self(flux))
 
     def to_sphere(self, labels: Tensor) -> Tensor:
@@ -80,6 +118,14 @@ class Encoder(nn.Module):
 
         The paper normalises the labels themselves, which forgets their length.  With one more, constant coordinate
         the cosine falls with the distance between label vectors, and their length survives as latitude.
+
+        Parameters
+        ----------
+        labels : Tensor, shape (n, 20)
+
+        Returns
+        -------
+        Tensor, shape (n, dim)
         """
         with torch.autocast(labels.device.type, enabled=False):  # mixed precision ends here: it would blur neighbours
             if self.coordinates is not None:
@@ -119,7 +165,13 @@ class _Convolutions(nn.Module):
 
 
 class StarNet(Encoder):
-    """The paper's CNN (section 4.1.1, Table 1): 8,801,736 parameters for APOGEE and 8,408,520 for NIRSpec."""
+    """The paper's CNN (section 4.1.1, Table 1): 8,801,736 parameters for APOGEE and 8,408,520 for NIRSpec.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    settings : EncoderParams
+    """
 
     def __init__(self, instrument: Instrument, settings: EncoderParams):
         super().__init__(instrument, settings)
@@ -140,7 +192,13 @@ class _ResidualBlock(nn.Module):
 
 
 class ResidualMLP(Encoder):
-    """One linear layer over the whole spectrum, then residual blocks: six times faster than StarNet on a CPU."""
+    """One linear layer over the whole spectrum, then residual blocks: six times faster than StarNet on a CPU.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    settings : EncoderParams
+    """
 
     def __init__(self, instrument: Instrument, settings: EncoderParams):
         super().__init__(instrument, settings)
@@ -151,7 +209,18 @@ class ResidualMLP(Encoder):
 
 
 def make_encoder(instrument: Instrument, settings: EncoderParams, seed: int) -> Encoder:
-    """A fresh encoder whose random weights depend on `seed` alone."""
+    """A fresh encoder whose random weights depend on `seed` alone.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    settings : EncoderParams
+    seed : int
+
+    Returns
+    -------
+    Encoder
+    """
     kinds = {"starnet": StarNet, "residual_mlp": ResidualMLP}
     with seeded_weights(seed):
         return kinds[settings.kind](instrument, settings)

@@ -28,7 +28,18 @@ _FAR = 99.9
 
 
 def describe(spectra: list[ObservedSpectrum], settings: ObservedParams) -> pd.DataFrame:
-    """What was measured on each spectrum, and the verdict: 'good', or everything that is wrong with it."""
+    """What was measured on each spectrum, and the verdict: 'good', or everything that is wrong with it.
+
+    Parameters
+    ----------
+    spectra : list of ObservedSpectrum
+    settings : ObservedParams
+
+    Returns
+    -------
+    DataFrame
+        A row a spectrum.
+    """
     rows = [
         {
             "name": s.name,
@@ -44,14 +55,33 @@ def describe(spectra: list[ObservedSpectrum], settings: ObservedParams) -> pd.Da
 
 @dataclass(frozen=True)
 class Preparation:
-    """stars : what may be embedded; set_aside : name and reason of everything else."""
+    """Observed spectra, those that may be embedded and those that may not.
+
+    Parameters
+    ----------
+    stars : list of PreparedSpectrum
+        What may be embedded.
+    set_aside : dict of str to str
+        Name and reason of everything else.
+    """
 
     stars: list[PreparedSpectrum]
     set_aside: dict[str, str]
 
 
 def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Params) -> Preparation:
-    """Bring the good spectra to rest and onto the grid; training stars spread over [Fe/H] serve as templates."""
+    """Bring the good spectra to rest and onto the grid; training stars spread over [Fe/H] serve as templates.
+
+    Parameters
+    ----------
+    spectra : list of ObservedSpectrum
+    data : PairedSpectra
+    params : Params
+
+    Returns
+    -------
+    Preparation
+    """
     settings = params.observed
     train = data.rows("train")
     few = min(_N_TEMPLATES, len(train))
@@ -71,7 +101,19 @@ def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Pa
 
 
 def model_input(star: PreparedSpectrum, flux: np.ndarray, params: Params) -> np.ndarray:
-    """Spectra (n, 8192) of a star, relative to the continuum that the run's models were trained on."""
+    """Spectra of a star, relative to the continuum that the run's models were trained on.
+
+    Parameters
+    ----------
+    star : PreparedSpectrum
+    flux : ndarray, shape (n, 8192)
+        Relative to the pseudo-continuum.
+    params : Params
+
+    Returns
+    -------
+    ndarray, shape (n, 8192)
+    """
     return flux if params.corruption.continuum_spacing else star.with_continuum(flux)
 
 
@@ -95,15 +137,31 @@ def _stretches_left_out(star: PreparedSpectrum) -> np.ndarray:
 
 
 def jackknife_error(without: np.ndarray) -> np.ndarray:
-    """Standard error of an estimate from its values (k, ...) with each of k parts of the data left out in turn."""
+    """Standard error of an estimate from its values with each of k parts of the data left out in turn.
+
+    Parameters
+    ----------
+    without : ndarray, shape (k, ...)
+
+    Returns
+    -------
+    ndarray, shape (...)
+    """
     return np.sqrt(len(without) - 1) * without.std(axis=0)
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """labels : a row a star, labels with uncertainties `sigma_...`, velocity, domain; neighbours : a row a neighbour.
+    """What the models say of observed spectra.
 
-    z : (n, dim) embeddings of the stars
+    Parameters
+    ----------
+    labels : DataFrame
+        A row a star: labels with uncertainties `sigma_...`, velocity, domain.
+    neighbours : DataFrame
+        A row a neighbour.
+    z : ndarray, shape (n, dim)
+        Embeddings of the stars.
     """
 
     labels: pd.DataFrame
@@ -121,6 +179,16 @@ def analyse(stars: list[PreparedSpectrum], space: Space, params: Params) -> Anal
     A spectrum lies outside the domain if Teff, log g or [Fe/H] is beyond the training stars' range, or if its embedding
     is farther from them than 99.9 per cent of the test stars' views are; 'just outside' and 'at the edge' say that one
     sigma of a label decides.
+
+    Parameters
+    ----------
+    stars : list of PreparedSpectrum
+    space : Space
+    params : Params
+
+    Returns
+    -------
+    Analysis
     """
     if not stars:
         return Analysis(pd.DataFrame(), pd.DataFrame(), np.empty((0, 0)))
@@ -182,7 +250,18 @@ def _joined(analysis: Analysis, set_aside: dict[str, str]) -> pd.DataFrame:
 
 
 def table_of(analysis: Analysis, set_aside: dict[str, str]) -> QTable:
-    """One row for each spectrum, with units: its labels and their uncertainties, or why it was set aside."""
+    """One row for each spectrum, with units: its labels and their uncertainties, or why it was set aside.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    set_aside : dict of str to str
+        Name and reason.
+
+    Returns
+    -------
+    QTable
+    """
     table = Table.from_pandas(_joined(analysis, set_aside))
     for name in table.colnames:
         label = name.removeprefix("sigma_")
@@ -195,7 +274,19 @@ def table_of(analysis: Analysis, set_aside: dict[str, str]) -> QTable:
 
 
 def write_tables(analysis: Analysis, set_aside: dict[str, str], folder: Path) -> list[Path]:
-    """Write observed.ecsv (with units) and observed.csv: one row for each spectrum, those set aside with the reason."""
+    """Write observed.ecsv (with units) and observed.csv: one row for each spectrum, those set aside with the reason.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    set_aside : dict of str to str
+        Name and reason.
+    folder : Path
+
+    Returns
+    -------
+    list of Path
+    """
     paths = [folder / "observed.csv", folder / "observed.ecsv"]
     with atomic_path(paths[0]) as part:
         _joined(analysis, set_aside).to_csv(part, index=False, float_format="%.5g")

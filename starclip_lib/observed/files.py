@@ -19,7 +19,21 @@ from starclip_lib.settings.evaluation import ObservedParams
 
 
 def find_observed(folder: str | Path) -> list[Path]:
-    """The spec1d and x1d files of a folder, sorted; raises DataError if there is no such folder or none in it."""
+    """The spec1d and x1d files of a folder, sorted.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    DataError
+        If there is no such folder or none in it.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; set observed.folder to one with spec1d_*.fits or *_x1d.fits files")
@@ -34,10 +48,23 @@ def read_spectra(
 ) -> list[ObservedSpectrum]:
     """Read observed NIRSpec spectra: PypeIt's spec1d and STScI's x1d files.
 
-    source : a folder, a file, or several files
-    settings : which wavelengths are used; the defaults if not given
     Each spectrum gets its target's name; where several files have the same target, the file's name goes in front.
-    Raises DataError that names the folder or file, and what is missing.
+
+    Parameters
+    ----------
+    source : str, Path or iterable of these
+        A folder, a file, or several files.
+    settings : ObservedParams, optional
+        Which wavelengths are used; the defaults if not given.
+
+    Returns
+    -------
+    list of ObservedSpectrum
+
+    Raises
+    ------
+    DataError
+        That names the folder or file, and what is missing.
     """
     if isinstance(source, str | Path):
         paths = [Path(source)] if Path(source).is_file() else find_observed(source)
@@ -52,14 +79,39 @@ def read_spectra(
 
 
 def read_observed_folder(root: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
-    """The spectra of `observed.folder` (relative to `root`); an empty list if no folder is set."""
+    """The spectra of `observed.folder`.
+
+    Parameters
+    ----------
+    root : Path
+        To which the folder is relative.
+    settings : ObservedParams
+
+    Returns
+    -------
+    list of ObservedSpectrum
+        Empty if no folder is set.
+    """
     return read_spectra(root / settings.folder, settings) if settings.folder else []
 
 
 def read_observed(path: str | Path, settings: ObservedParams | None = None) -> list[ObservedSpectrum]:
     """The spectra of a file: the target of a PypeIt spec1d, every source of an STScI x1d.
 
-    Raises DataError that names the file and what is missing in it.
+    Parameters
+    ----------
+    path : str or Path
+    settings : ObservedParams, optional
+        Which wavelengths are used; the defaults if not given.
+
+    Returns
+    -------
+    list of ObservedSpectrum
+
+    Raises
+    ------
+    DataError
+        That names the file and what is missing in it.
     """
     settings, path = settings or ObservedParams(), Path(path)
     try:

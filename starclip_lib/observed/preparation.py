@@ -10,15 +10,12 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 
 from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
 from starclip_lib.errors import DataError
+from starclip_lib.observed.velocity import measured_velocity
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.transforms.continuum import PseudoContinuum
 
 _EDGE = 20  # good pixels dropped at either end of each detector, where extractions bend
-_STEP = 5.0  # km/s between the velocities tried
 _GAP = 300.0  # Angstrom; a wider stretch without good pixels lies between the detectors (theirs has 374)
-_LINE_WINDOW = 41  # pixels (96 Angstrom): wider than lines and band heads, narrower than the response's wiggles
-_CLIP = 3.0  # sigma
-_ROUNDS = 2
 _MIN_CHECK = 200  # good pixels of a detector; fewer give no velocity worth comparing
 _MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
 
@@ -27,10 +24,21 @@ _MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continu
 class ObservedSpectrum:
     """One extracted spectrum, detectors joined.
 
-    wavelength : (m,) vacuum Angstrom, increasing; flux : (m,) in any unit per Angstrom or pixel
-    ivar : (m,) inverse variance as the reduction claims it
-    flagged : (m,) true where the pixel itself is bad; bad : (m,) true there and outside the range that is used
-    second_source : S/N of the second brightest object in the same slit relative to this one, 0 if there is none
+    Parameters
+    ----------
+    name : str
+    wavelength : ndarray, shape (m,)
+        Vacuum Angstrom, increasing.
+    flux : ndarray, shape (m,)
+        In any unit per Angstrom or pixel.
+    ivar : ndarray, shape (m,)
+        Inverse variance as the reduction claims it.
+    flagged : ndarray of bool, shape (m,)
+        True where the pixel itself is bad.
+    bad : ndarray of bool, shape (m,)
+        True there and outside the range that is used.
+    second_source : float
+        S/N of the second brightest object in the same slit relative to this one, 0 if there is none.
     """
 
     name: str
@@ -48,6 +56,7 @@ class ObservedSpectrum:
 
     @property
     def n_good(self) -> int:
+        """Number of good pixels in the range that is used."""
         return int((~self.bad).sum())
 
     @property
@@ -66,7 +75,17 @@ class ObservedSpectrum:
         return float(np.median(np.abs(np.diff(self.flux[good])) / np.abs(level[1:])))
 
     def faults(self, settings: ObservedParams) -> list[str]:
-        """Why the spectrum should not be used, with what was measured; empty if it is good."""
+        """Why the spectrum should not be used, with what was measured.
+
+        Parameters
+        ----------
+        settings : ObservedParams
+
+        Returns
+        -------
+        list of str
+            Empty if it is good.
+        """
         found = []
         if self.n_good < settings.min_pixels:
             found.append(f"only {self.n_good} good pixels in the range used, {settings.min_pixels} are needed")
@@ -84,13 +103,24 @@ class ObservedSpectrum:
 class PreparedSpectrum:
     """An observed spectrum as an encoder takes it.
 
-    flux : (8192,) float32, rest frame, relative to its pseudo-continuum, 1 where mask (8192,) is true
-    noise : (8192,) its pixel-to-pixel noise, measured on the spectrum itself
-    velocity, velocity_error : km/s (topocentric if the file's wavelengths are), by which it was shifted
-    detector_velocities : km/s, velocity and uncertainty of each detector by itself, over all that it shows
-    correlation : with the best template, before outliers are rejected
-    template : (8192,) ab initio spectrum that fits best; seen_template : as the instrument would have shown it, with
-        the same mask and over its own pseudo-continuum
+    Parameters
+    ----------
+    name : str
+    flux : ndarray, shape (8192,)
+        float32, rest frame, relative to its pseudo-continuum, 1 where `mask` is true.
+    mask : ndarray of bool, shape (8192,)
+    noise : ndarray, shape (8192,)
+        Its pixel-to-pixel noise, measured on the spectrum itself.
+    velocity, velocity_error : float
+        km/s (topocentric if the file's wavelengths are), by which it was shifted.
+    detector_velocities : tuple of (float, float)
+        km/s, velocity and uncertainty of each detector by itself, over all that it shows.
+    correlation : float
+        With the best template, before outliers are rejected.
+    template : ndarray, shape (8192,)
+        Ab initio spectrum that fits best.
+    seen_template : ndarray, shape (8192,)
+        As the instrument would have shown it, with the same mask and over its own pseudo-continuum.
     """
 
     name: str
@@ -105,15 +135,33 @@ class PreparedSpectrum:
     seen_template: np.ndarray
 
     def with_continuum(self, flux: np.ndarray) -> np.ndarray:
-        """Spectra (n, 8192) of this star, relative to the pseudo-continuum, as relative to the true one.
+        """Spectra of this star, relative to the pseudo-continuum, as relative to the true one.
 
         For models that never saw a pseudo-continuum: the best template's, which is known, is put back in.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, 8192)
+
+        Returns
+        -------
+        ndarray, shape (n, 8192)
         """
         continuum = np.where(self.mask, 1.0, self.template / self.seen_template)
         return np.where(flux == NIRSPEC.no_data, flux, flux * continuum).astype(np.float32)
 
     def faults(self, settings: ObservedParams) -> list[str]:
-        """Why it is no usable spectrum of a star after all; empty if it is good."""
+        """Why it is no usable spectrum of a star after all.
+
+        Parameters
+        ----------
+        settings : ObservedParams
+
+        Returns
+        -------
+        list of str
+            Empty if it is good.
+        """
         if self.correlation < settings.min_correlation:
             return [f"no stellar lines: correlation {self.correlation:.2f}, below {settings.min_correlation:g}"]
         return []
@@ -127,16 +175,33 @@ def prepare_observed(
 ) -> PreparedSpectrum:
     """Shift a spectrum to rest, put it on the NIRSpec grid at the templates' resolution, and normalise it.
 
-    templates : (n, 8192) ab initio spectra; a few dozen that cover the domain are enough
     Velocity and template are where the cross-correlation is highest.  The grid is finer than the detector's pixels, so
-    linear interpolation keeps the flux.  Raises DataError if too few pixels are good.
+    linear interpolation keeps the flux.
+
+    Parameters
+    ----------
+    spectrum : ObservedSpectrum
+    templates : ndarray, shape (n, 8192)
+        Ab initio spectra; a few dozen that cover the domain are enough.
+    continuum : PseudoContinuum
+    settings : ObservedParams, optional
+        The defaults if not given.
+
+    Returns
+    -------
+    PreparedSpectrum
+
+    Raises
+    ------
+    DataError
+        If too few pixels are good.
     """
     settings = settings or ObservedParams()
     if spectrum.n_good < settings.min_pixels:
         raise DataError(f"{spectrum.name}: only {spectrum.n_good} good pixels, {settings.min_pixels} are needed")
     good = np.flatnonzero(~spectrum.bad)
     wave, flux = spectrum.wavelength[good], spectrum.flux[good]
-    best, velocity, error, correlation = _velocity(wave, flux, templates, settings)
+    best, velocity, error, correlation = measured_velocity(wave, flux, templates, settings)
     bad = spectrum.bad.copy()
     detectors = _detectors(wave)
     for part in detectors:
@@ -175,63 +240,24 @@ def _detector_velocities(
     good = np.flatnonzero(~spectrum.flagged)
     wave, flux = spectrum.wavelength[good], spectrum.flux[good]
     enough = [part for part in _detectors(wave) if len(part) >= _MIN_CHECK]
-    return tuple(_velocity(wave[part], flux[part], template[None], settings)[1:3] for part in enough)
-
-
-def _velocity(
-    wave: np.ndarray, flux: np.ndarray, templates: np.ndarray, settings: ObservedParams
-) -> tuple[int, float, float, float]:
-    """Best template, velocity, its uncertainty, and the correlation before outliers are rejected.
-
-    Where the best template fits worst there are defects of the extraction or lines that it lacks: what stands off by
-    3 sigma is left out and the peak sought again, twice.  The uncertainty follows from the curvature of the
-    cross-correlation's peak (Zucker 2003, equation 5).
-    """
-    velocities = np.arange(-settings.max_velocity, settings.max_velocity + 1, _STEP)
-    observed = _lines(flux)
-
-    def shifted(template: np.ndarray) -> np.ndarray:
-        """The template's lines as they would be seen at each velocity, (velocities, m)."""
-        rest = [wave / (1 + velocity / SPEED_OF_LIGHT) for velocity in velocities]
-        return np.stack([_lines(np.interp(x, NIRSPEC.wavelength, template)) for x in rest])
-
-    score = np.stack([_correlations(observed, shifted(template)) for template in templates])
-    best = int(np.unravel_index(np.argmax(score), score.shape)[0])
-    first, lines, kept = float(score.max()), shifted(templates[best]), np.ones(len(wave), bool)
-    for last in [False] * _ROUNDS + [True]:
-        score = _correlations(observed[kept], lines[:, kept])
-        peak = int(np.argmax(score))
-        if last or not 0 < peak < len(velocities) - 1:
-            break
-        slope, offset = np.polyfit(lines[peak, kept], observed[kept], 1)
-        off = np.abs(observed - offset - slope * lines[peak])
-        kept = off < _CLIP * np.median(off) / MAD_PER_SIGMA
-    velocity, top = float(velocities[peak]), float(score[peak])
-    if not 0 < peak < len(velocities) - 1:
-        return best, velocity, float("inf"), first
-    left, _, right = score[peak - 1 : peak + 2]  # the vertex of the parabola through the peak and its neighbours
-    bend = left - 2 * top + right
-    velocity += _STEP / 2 * float((left - right) / bend)
-    curvature = kept.sum() * (bend / _STEP**2 / top) * top**2 / (1 - top**2)
-    return best, velocity, float(np.sqrt(-1 / curvature)), first
-
-
-def _correlations(observed: np.ndarray, lines: np.ndarray) -> np.ndarray:
-    """Pearson's coefficient of (m,) with each row of (n, m)."""
-    observed, lines = observed - observed.mean(), lines - lines.mean(1, keepdims=True)
-    return lines @ observed / np.maximum(np.linalg.norm(lines, axis=1) * np.linalg.norm(observed), 1e-30)
-
-
-def _lines(flux: np.ndarray) -> np.ndarray:
-    """What is left when a running median is divided out; what stands above it is no line, and deep pixels are tamed."""
-    return np.clip(flux / median_filter(flux, _LINE_WINDOW) - 1, -0.3, 0.02)
+    return tuple(measured_velocity(wave[part], flux[part], template[None], settings)[1:3] for part in enough)
 
 
 def match_resolution(flux: np.ndarray, mask: np.ndarray, fwhm: float) -> np.ndarray:
     """Broaden a spectrum on the NIRSpec grid to the resolution of the ab initio spectra.
 
-    flux, mask : (8192,); fwhm : of its line-spread function, Angstrom, the same everywhere (a grating's is)
     The templates have R = 2,700, a width that grows with wavelength; where the spectrum is broader already it stays.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (8192,)
+    mask : ndarray of bool, shape (8192,)
+    fwhm : float
+        Of its line-spread function, Angstrom, the same everywhere (a grating's is).
+
+    Returns
+    -------
+    ndarray, shape (8192,)
     """
     grid = NIRSPEC.wavelength
     wanted = np.sqrt(np.maximum((grid / NIRSPEC.resolution) ** 2 - fwhm**2, 0)) * SIGMA_PER_FWHM / (grid[1] - grid[0])

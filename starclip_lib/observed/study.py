@@ -37,9 +37,20 @@ STUDY: dict[str, dict[str, dict[str, Any]]] = {
 def corruption_study(data: PairedSpectra, params: Params, root: Path) -> pd.DataFrame:
     """What label networks that were pretrained on differently treated spectra say about the observed stars.
 
-    root : of the project, to which `observed.folder` is relative
-    One row for each treatment (`STUDY`) and star: Teff, log g, [Fe/H] and [Mg/H].  A minute for each treatment.
-    Models of the true continuum get the observed spectrum on the pseudo-continuum: it is all an observer has.
+    A minute for each treatment.  Models of the true continuum get the observed spectrum on the pseudo-continuum: it is
+    all an observer has.
+
+    Parameters
+    ----------
+    data : PairedSpectra
+    params : Params
+    root : Path
+        Of the project, to which `observed.folder` is relative.
+
+    Returns
+    -------
+    DataFrame
+        One row for each treatment (`STUDY`) and star: Teff, log g, [Fe/H] and [Mg/H].
     """
     rows = []
     for kind, change in STUDY.items():

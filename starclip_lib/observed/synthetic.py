@@ -19,11 +19,24 @@ _DETECTORS = ((9700.0, 14100.0), (14480.0, 18500.0))  # Angstrom; between them i
 
 
 def write_synthetic(path: Path, data: PairedSpectra, seed: int) -> Path:
-    """Write a test star of a data set as PypeIt would have extracted it from a NIRSpec exposure; returns the path.
+    """Write a test star of a data set as PypeIt would have extracted it from a NIRSpec exposure.
 
     The star's ab initio spectrum is shifted by `VELOCITY`, sampled on two detectors with a gap between them, multiplied
     by a response that wiggles by per cents, and given noise and a few bad pixels.  Its line-spread function is that of
     the ab initio spectra (R = 2,700), so it needs no broadening: set `observed.fwhm` to 7.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    data : PairedSpectra
+    seed : int
+        Of noise and bad pixels.
+
+    Returns
+    -------
+    Path
+        That of the file.
     """
     rng = np.random.default_rng([seed, 10])
     row = data.rows("test")[0]

@@ -27,7 +27,16 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 def execute(run: Run, name: str) -> None:
     """Run a notebook with the parameters of a run; leave it executed, and as a page, in the report's folder.
 
-    Raises StarclipError at the first failing cell, naming notebook, cell and error.
+    Parameters
+    ----------
+    run : Run
+    name : str
+        Of the notebook.
+
+    Raises
+    ------
+    StarclipError
+        At the first failing cell, naming notebook, cell and error.
     """
     if run.params_file is None:
         raise StarclipError("this run was made in memory; notebooks need a parameter file to read")

@@ -17,7 +17,17 @@ _WORTH_SAYING = 1.0  # hours: shorter trainings speak for themselves
 
 
 def training_steps(params: Params) -> dict[str, tuple[Instrument, EncoderParams, TrainParams, int]]:
-    """Encoder, settings and number of optimiser steps of each training that sees all stars."""
+    """Encoder, settings and number of optimiser steps of each training that sees all stars.
+
+    Parameters
+    ----------
+    params : Params
+
+    Returns
+    -------
+    dict of str to tuple of (Instrument, EncoderParams, TrainParams, int)
+        Title of the training to instrument and settings of its encoder, its own settings, and its number of steps.
+    """
     stars = params.data.n_stars * params.data.split[0] // sum(params.data.split)
     copies = 1 if params.corruption.fresh else params.corruption.n_views
     pretrain, pair = params.pretrain, params.starclip.train
@@ -35,7 +45,18 @@ def training_steps(params: Params) -> dict[str, tuple[Instrument, EncoderParams,
 
 
 def seconds_per_step(instrument: Instrument, settings: EncoderParams, train: TrainParams) -> float:
-    """Forward, backward and update of one batch on the CPU, the better of two after one to warm up."""
+    """Forward, backward and update of one batch on the CPU, the better of two after one to warm up.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    settings : EncoderParams
+    train : TrainParams
+
+    Returns
+    -------
+    float
+    """
     encoder = make_encoder(instrument, settings, seed=0)
     optimizer = torch.optim.AdamW(encoder.parameters(), fused=True)
     flux, labels = torch.rand(train.batch_size, instrument.n_pix), torch.zeros(train.batch_size, N_LABELS)
@@ -50,9 +71,19 @@ def seconds_per_step(instrument: Instrument, settings: EncoderParams, train: Tra
 
 
 def forecast(params: Params, device: torch.device) -> str | None:
-    """A sentence on what a run will take on a CPU, if that is more than an hour; None if it is less, or on a GPU.
+    """A sentence on what a run will take on a CPU, if that is more than an hour.
 
     Every training counts with all its epochs; one that stops early takes less.
+
+    Parameters
+    ----------
+    params : Params
+    device : torch.device
+
+    Returns
+    -------
+    str or None
+        None if it is less, or on a GPU.
     """
     if device.type != "cpu" or not params.data.n_stars:
         return None

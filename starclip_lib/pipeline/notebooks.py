@@ -16,8 +16,14 @@ from starclip_lib.widgets.spaces import NEEDED as BROWSED
 class Notebook:
     """One notebook.
 
-    name : of its file; sections, needs : settings and files that it reads besides what its own stages do
-    metrics : sections of metrics.json that it leaves
+    Parameters
+    ----------
+    name : str
+        Of its file.
+    sections, needs : tuple of str
+        Settings and files that it reads besides what its own stages do.
+    metrics : tuple of str
+        Sections of metrics.json that it leaves.
     """
 
     name: str

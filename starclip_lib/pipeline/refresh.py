@@ -23,10 +23,10 @@ from typing import Any
 import nbformat
 from PIL import Image
 
-from starclip_lib.files import atomic_path, write_json
+from starclip_lib.files import atomic_path, project_root, write_json
 from starclip_lib.pipeline.notebooks import every_notebook
 from starclip_lib.pipeline.runner import run_evaluation, run_pipeline
-from starclip_lib.run import Run, project_root
+from starclip_lib.run import Run
 from starclip_lib.settings.base import Section
 from starclip_lib.settings.params import Params
 
@@ -42,6 +42,13 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
 
     The run of params/quick.yaml is the project's own and is not repeated where it is up to date; that of
     params/small.yaml is made in a scratch folder.
+
+    Parameters
+    ----------
+    root : Path
+        Of the project.
+    say : callable
+        What messages are given to.
     """
     with atomic_path(root / "docs" / "parameters.md") as part:
         part.write_text(parameters_page(), encoding="utf-8")

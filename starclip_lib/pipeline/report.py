@@ -33,7 +33,26 @@ PUBLISHED_RETRIEVAL = {
 
 
 def assemble_metrics(provenance: dict[str, Any], sections: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
-    """Put metrics.json together; raises DataError listing what the contract asks for and is not there or not finite."""
+    """Put metrics.json together.
+
+    Parameters
+    ----------
+    provenance : dict
+        What stands at the top.
+    sections : dict
+        Name to content.
+    seconds : dict of str to float
+        What each notebook took.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        Listing what the contract asks for and is not there or not finite.
+    """
     metrics = {**provenance, **sections, "seconds": seconds}
     problems = [".".join(key) for key in contract() if not _is_finite(metrics, key)]
     if problems:
@@ -43,7 +62,12 @@ def assemble_metrics(provenance: dict[str, Any], sections: dict[str, Any], secon
 
 
 def contract() -> Iterator[tuple[str, ...]]:
-    """Every number that metrics.json must hold, as a path of keys."""
+    """Every number that metrics.json must hold, as a path of keys.
+
+    Yields
+    ------
+    tuple of str
+    """
     for count in ("n_stars", "n_train", "n_val", "n_test"):
         yield "data", count
     for section, names in (
@@ -87,7 +111,22 @@ def _is_finite(metrics: Any, key: tuple[str, ...]) -> bool:
 
 
 def read_metrics(path: str | Path) -> dict[str, Any]:
-    """Read a metrics.json; `path` may also be the folder it is in.  Raises DataError if it is missing or damaged."""
+    """Read a metrics.json.
+
+    Parameters
+    ----------
+    path : str or Path
+        May also be the folder it is in.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        If it is missing or damaged.
+    """
     path = Path(path)
     path = path / "metrics.json" if path.is_dir() else path
     try:
@@ -99,7 +138,18 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
 
 
 def with_interval(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and, from two values on, the half width of its 95 % interval (Student's t)."""
+    """Mean and, from two values on, the half width of its 95 % interval (Student's t).
+
+    Parameters
+    ----------
+    values : sequence of float
+    digits : int
+        After the point.
+
+    Returns
+    -------
+    str
+    """
     x = np.array(values, float)
     text = f"{x.mean():.{digits}f}"
     if len(x) > 1:
@@ -108,7 +158,17 @@ def with_interval(values: Sequence[float], digits: int = 3) -> str:
 
 
 def headlines(metrics: dict[str, Any]) -> list[str]:
-    """The numbers a person wants first, one line each."""
+    """The numbers a person wants first, one line each.
+
+    Parameters
+    ----------
+    metrics : dict
+        Of metrics.json.
+
+    Returns
+    -------
+    list of str
+    """
     found = {d: metrics["retrieval"][m][d] for m, directions in DIRECTIONS.items() for d in directions}
     chance, probe = metrics["retrieval"]["chance"], metrics["probing"]["starclip"]
     lines = [
@@ -124,7 +184,19 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
 
 
 def write_index(report: Path, metrics: dict[str, Any]) -> Path:
-    """Write index.html beside the notebooks' pages and figures; returns its path."""
+    """Write index.html beside the notebooks' pages and figures.
+
+    Parameters
+    ----------
+    report : Path
+        The folder of the report.
+    metrics : dict
+        Of metrics.json.
+
+    Returns
+    -------
+    Path
+    """
     return _write_page(
         report / "index.html",
         "index",
@@ -139,7 +211,21 @@ def write_index(report: Path, metrics: dict[str, Any]) -> Path:
 
 
 def write_star_page(report: Path, star: dict[str, Any], neighbours: list[dict[str, Any]]) -> Path:
-    """Write observed_NAME.html for one row of `observed.Analysis.labels` and its rows of neighbours."""
+    """Write observed_NAME.html for one star.
+
+    Parameters
+    ----------
+    report : Path
+        The folder of the report.
+    star : dict
+        One row of `observed.analysis.Analysis.labels`.
+    neighbours : list of dict
+        Its rows of neighbours.
+
+    Returns
+    -------
+    Path
+    """
     return _write_page(
         report / f"observed_{star['name']}.html",
         "star",
@@ -159,7 +245,17 @@ def _write_page(path: Path, template: str, **content: Any) -> Path:
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """Two runs side by side: every number of the contract that differs, and the change."""
+    """Two runs side by side: every number of the contract that differs, and the change.
+
+    Parameters
+    ----------
+    a, b : dict
+        Of metrics.json.
+
+    Returns
+    -------
+    str
+    """
     name_a, name_b = a["run"], b["run"]
     width = max(len(name_a), len(name_b), 10)
     lines = [f"{'':<46}{name_a:>{width}}{name_b:>{width + 2}}{'change':>{width + 2}}"]

@@ -16,22 +16,37 @@ from typing import Any
 import torch
 
 from starclip_lib.errors import DataError, StarclipError
-from starclip_lib.files import write_json
+from starclip_lib.files import digest, write_json
 from starclip_lib.observed.files import find_observed
 from starclip_lib.pipeline import notebooks
 from starclip_lib.pipeline.execution import execute
 from starclip_lib.pipeline.forecast import forecast
 from starclip_lib.pipeline.report import assemble_metrics, write_index
-from starclip_lib.run import Run, digest
+from starclip_lib.run import Run
 from starclip_lib.surveys.curation import data_file
 from starclip_lib.training.devices import pick_device
 
 
 def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
-    """Run what is not up to date, in order, and write the report; returns the path of its index.html.
+    """Run what is not up to date, in order, and write the report.
 
-    Raises StarclipError at the first failing cell, naming notebook, cell and error.  What was finished stays, so the
-    same call goes on from there.
+    What was finished stays, so that after a failing cell the same call goes on from there.
+
+    Parameters
+    ----------
+    run : Run
+    say : callable
+        What messages are given to.
+
+    Returns
+    -------
+    Path
+        Of the report's index.html.
+
+    Raises
+    ------
+    StarclipError
+        At the first failing cell, naming notebook, cell and error.
     """
     device = pick_device(run.params.device)  # what is wrong with the request is said before anything is computed
     if run.params.data.file:
@@ -48,9 +63,25 @@ def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
 
 
 def run_evaluation(run: Run, say: Callable[[str], None] = print) -> Path:
-    """Judge a finished run: the notebooks of the evaluation suite, and the report once more; returns its index.html.
+    """Judge a finished run: the notebooks of the evaluation suite, and the report once more.
 
-    Raises DataError if the run is not finished, saying what to run; otherwise as `run_pipeline`.
+    Parameters
+    ----------
+    run : Run
+    say : callable
+        What messages are given to.
+
+    Returns
+    -------
+    Path
+        Of the report's index.html.
+
+    Raises
+    ------
+    DataError
+        If the run is not finished, saying what to run.
+    StarclipError
+        As `run_pipeline`.
     """
     device = pick_device(run.params.device)
     for file in dict.fromkeys(file for notebook in notebooks.EVALUATION.values() for file in notebook.inputs):

@@ -72,7 +72,7 @@ class ObservedParams(Section):
 
 
 class EvaluationParams(Section):
-    """The evaluation suite (notebooks 11 and 13 to 15; `starclip evaluate`)."""
+    """The evaluation suite (notebooks 13 to 16; `starclip evaluate`)."""
 
     n_resamples: Annotated[int, Field(ge=50)] = 1000
     """Bootstrap resamples behind every interval."""

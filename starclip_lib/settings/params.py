@@ -72,9 +72,22 @@ class Params(Section):
 
 
 def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Params:
-    """Read a parameter file and apply overrides, a (nested) dict of the same shape.
+    """Read a parameter file and apply overrides.
 
-    Raises ConfigError that names the file, the key and, for an unknown key, the nearest known one.
+    Parameters
+    ----------
+    path : str or Path
+    overrides : dict, optional
+        (Nested) dict of the same shape.
+
+    Returns
+    -------
+    Params
+
+    Raises
+    ------
+    ConfigError
+        That names the file, the key and, for an unknown key, the nearest known one.
     """
     path = Path(path)
     try:
@@ -90,7 +103,18 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
 
 
 def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
-    """Check a nested mapping and make it `Params`; `where` is named in errors."""
+    """Check a nested mapping and make it `Params`.
+
+    Parameters
+    ----------
+    raw : dict
+    where : str
+        Named in errors.
+
+    Returns
+    -------
+    Params
+    """
     try:
         return Params.model_validate_json(json.dumps(raw))
     except TypeError as error:
@@ -100,12 +124,42 @@ def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
 
 
 def changed_params(params: Params, changes: dict[str, Any]) -> Params:
-    """The same settings with a (nested) dict of changes put in and checked; raises ConfigError as `load_params`."""
+    """The same settings with changes put in and checked.
+
+    Parameters
+    ----------
+    params : Params
+    changes : dict
+        (Nested) dict of the shape of a parameter file.
+
+    Returns
+    -------
+    Params
+
+    Raises
+    ------
+    ConfigError
+        As `load_params`.
+    """
     return params_from_mapping(merged(params.model_dump(mode="json"), changes), params.name)
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
-    """'starclip.train.epochs=2' as a nested dict; the value is read as YAML.  Raises ConfigError if it has no '='."""
+    """'starclip.train.epochs=2' as a nested dict; the value is read as YAML.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ConfigError
+        If it has no '='.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text}: expected key=value, for example starclip.train.epochs=2")
@@ -119,7 +173,16 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` put in, mapping by mapping; neither is changed."""
+    """`base` with `changes` put in, mapping by mapping; neither is changed.
+
+    Parameters
+    ----------
+    base, changes : dict
+
+    Returns
+    -------
+    dict
+    """
     out = dict(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
@@ -128,7 +191,16 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Several `--set` texts as one nested dict; later ones win."""
+    """Several `--set` texts as one nested dict; later ones win.
+
+    Parameters
+    ----------
+    assignments : list of str
+
+    Returns
+    -------
+    dict
+    """
     out: dict[str, Any] = {}
     for text in assignments:
         out = merged(out, parse_assignment(text))

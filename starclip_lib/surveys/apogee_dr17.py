@@ -16,11 +16,13 @@ from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.labels import LABELS
 from starclip_lib.data.selection import draw_rows
-from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.files import atomic_path
 from starclip_lib.settings.data import DataParams
-from starclip_lib.surveys.apogee import read_all_star, read_aspcap_star, select_giants
+from starclip_lib.surveys.allstar import read_all_star, select_giants
+from starclip_lib.surveys.apogee import read_aspcap_star
 from starclip_lib.surveys.download import Downloader
 
 DATA_FILE = "apogee-dr17.h5"
@@ -31,12 +33,30 @@ _SAFE = re.compile(r"[\w+][\w.+\-\[\]]*")  # field and star names become parts o
 def fetch_apogee(
     settings: DataParams, seed: int, root: Path, say: Callable[[str], None] = print, skip_failed: bool = False
 ) -> Path:
-    """Download the catalogue, choose the stars, download their spectra and write the data set; returns its path.
+    """Download the catalogue, choose the stars, download their spectra and write the data set.
 
     Everything lands in the folder `settings.archive.folder` under `root`: the catalogue, `cuts.csv`, `stars.csv`,
     `files.txt` (the addresses), `spectra/`, and the data set.  What is there already is not fetched again.
-    skip_failed : go on without spectra that could not be downloaded (without it, they are an error)
-    Raises DataError or Unreachable, saying what to do; the same call goes on from there.
+
+    Parameters
+    ----------
+    settings : DataParams
+    seed : int
+    root : Path
+    say : callable
+        Is given lines of text about what happens.
+    skip_failed : bool
+        Go on without spectra that could not be downloaded (without it, they are an error).
+
+    Returns
+    -------
+    Path
+        Of the data set.
+
+    Raises
+    ------
+    DataError or Unreachable
+        Saying what to do; the same call goes on from there.
     """
     archive = settings.archive
     folder = root / archive.folder
@@ -84,9 +104,32 @@ def build_data_set(
     cuts: pd.DataFrame,
     emulator: Emulator | None = None,
 ) -> PairedSpectra:
-    """Read the spectra of `stars` (columns of `select_giants` and `file`) and compute their NIRSpec partners.
+    """Read the spectra of `stars` and compute their NIRSpec partners.
 
-    Its arrays take 120 kB a star.  Raises DataError naming the file that cannot be read or the label that is off.
+    Its arrays take 120 kB a star.
+
+    Parameters
+    ----------
+    stars : DataFrame
+        With the columns of `select_giants` and `file`.
+    folder : Path
+        To which `file` is relative.
+    settings : DataParams
+    seed : int
+        Kept in the data set.
+    cuts : DataFrame
+        The report of `select_giants`, kept in the data set's provenance.
+    emulator : Emulator, optional
+        The default one if not given.
+
+    Returns
+    -------
+    PairedSpectra
+
+    Raises
+    ------
+    DataError
+        Naming the file that cannot be read or the label that is off.
     """
     emulator = emulator or default_emulator()
     labels = stars[list(LABELS)].to_numpy()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from starclip_lib.data.selection import draw_rows, inside_cuts, split_by_star
-from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import Params
@@ -15,9 +16,23 @@ from starclip_lib.surveys.simulate import simulate_survey
 
 
 def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
-    """Simulate the stars, or take them from `settings.file` (relative to `root`), cut, drawn and split anew.
+    """Simulate the stars, or take them from `settings.file`, cut, drawn and split anew.
 
-    Raises DataError if the file is missing, damaged, or holds too few stars within the cuts.
+    Parameters
+    ----------
+    settings : DataParams
+    seed : int
+    root : Path
+        To which `settings.file` is relative.
+
+    Returns
+    -------
+    PairedSpectra
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or holds too few stars within the cuts.
     """
     if not settings.file:
         return simulate_survey(settings.n_stars, seed, settings)
@@ -39,12 +54,44 @@ def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
 
 
 def write_data_set(path: Path, root: Path, params: Params, watch: object = None) -> None:
-    """Make the data set of a run and write it; there is nothing to watch.  Raises DataError as `make_data_set`."""
+    """Make the data set of a run and write it.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    root : Path
+        To which `data.file` is relative.
+    params : Params
+    watch : object, optional
+        Not used: there is nothing to watch.
+
+    Raises
+    ------
+    DataError
+        As `make_data_set`.
+    """
     make_data_set(params.data, params.seed, root).write(path)
 
 
 def data_file(settings: DataParams, root: Path) -> Path:
-    """Path of the file of real spectra; raises DataError, saying how to get one, if it is not there."""
+    """Path of the file of real spectra.
+
+    Parameters
+    ----------
+    settings : DataParams
+    root : Path
+        To which `settings.file` is relative.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        Saying how to get one, if it is not there.
+    """
     path = root / settings.file
     if not path.is_file():
         raise DataError(

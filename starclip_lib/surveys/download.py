@@ -41,10 +41,16 @@ class _Transient(Exception):
 class Downloader:
     """How to download.
 
-    timeout : seconds without a byte after which an attempt has failed
-    attempts : how often a file is tried
-    pause : seconds before the second attempt, doubled before each further one
-    connections : files fetched at the same time by `fetch_all`
+    Parameters
+    ----------
+    timeout : float
+        Seconds without a byte after which an attempt has failed.
+    attempts : int
+        How often a file is tried.
+    pause : float
+        Seconds before the second attempt, doubled before each further one.
+    connections : int
+        Files fetched at the same time by `fetch_all`.
     """
 
     def __init__(self, timeout: float = 60.0, attempts: int = 5, pause: float = 1.0, connections: int = 4):
@@ -58,9 +64,22 @@ class Downloader:
     def fetch(self, url: str, path: Path, check: Callable[[Path], object], progress: bool = False) -> None:
         """Download `url` to `path`, unless it is there.
 
-        check : is given the temporary file and raises DataError if that is bad
         What an interrupted call has received is kept beside `path` and completed by the next call.
-        Raises Missing, Unreachable, or DataError with the last reason when all attempts have failed.
+
+        Parameters
+        ----------
+        url : str
+        path : Path
+        check : callable
+            Is given the temporary file and raises DataError if that is bad.
+        progress : bool
+            Show a progress bar.
+
+        Raises
+        ------
+        Missing, Unreachable
+        DataError
+            With the last reason when all attempts have failed.
         """
         if path.is_file():
             return
@@ -141,10 +160,28 @@ class Downloader:
     def fetch_all(
         self, jobs: Iterable[tuple[str, Path]], check: Callable[[Path], object], what: str
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Download many (url, path); returns what the server does not have and what failed, each {url: reason}.
+        """Download many files.
 
-        Raises Unreachable as soon as no connection can be made for one file, and DataError after `GIVE_UP` failures in
-        a row: then the fault is not in the files.
+        Parameters
+        ----------
+        jobs : iterable of (str, Path)
+            Address and path of each.
+        check : callable
+            As for `fetch`.
+        what : str
+            What the progress bar says.
+
+        Returns
+        -------
+        missing, failed : dict of str to str
+            What the server does not have and what failed, each {url: reason}.
+
+        Raises
+        ------
+        Unreachable
+            As soon as no connection can be made for one file.
+        DataError
+            After `GIVE_UP` failures in a row: then the fault is not in the files.
         """
         waiting = [(url, path) for url, path in jobs if not path.is_file()]
         missing: dict[str, str] = {}

@@ -11,9 +11,10 @@ import pandas as pd
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument, check_grid
 from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, TEFF
-from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
-from starclip_lib.surveys.apogee import catalogue_labels
+from starclip_lib.surveys.allstar import catalogue_labels
 from starclip_lib.surveys.pandas_files import read_frame_hdf, read_frame_pickle
 
 UNPAIRED_ROW = 11215  # of apogee_dr17.h5: a star without a NIRSpec spectrum
@@ -30,12 +31,29 @@ def import_original(
 ) -> PairedSpectra:
     """Read the three files, pair their rows, and drop repeated stars.
 
-    jwst : JWST_APOGEE.h5 with the pandas keys `wavelength` (8192), `labels` (n, 20; Teff in kK or K) and `spectra`
-    allstar : apogee_dr17.h5 with the pandas key `allstar`: n rows, or n + 1 with `unpaired_row` to be left out
-    spectra : the APOGEE fluxes, n or n + 1 rows of 8575 pixels: a pickled frame (.pkl, .pkl.gz; read without running
-        anything in it) or an HDF5 file with one frame or array
     All three files are held in memory, and the fluxes once more in float32.
-    Raises DataError, naming the file, if something is missing, damaged, unsafe, or the rows do not belong together.
+
+    Parameters
+    ----------
+    jwst : str or Path
+        JWST_APOGEE.h5 with the pandas keys `wavelength` (8192), `labels` (n, 20; Teff in kK or K) and `spectra`.
+    allstar : str or Path
+        apogee_dr17.h5 with the pandas key `allstar`: n rows, or n + 1 with `unpaired_row` to be left out.
+    spectra : str or Path
+        The APOGEE fluxes, n or n + 1 rows of 8575 pixels: a pickled frame (.pkl, .pkl.gz; read without running anything
+        in it) or an HDF5 file with one frame or array.
+    unpaired_row : int
+    say : callable
+        Is given a line of text about the rows left out.
+
+    Returns
+    -------
+    PairedSpectra
+
+    Raises
+    ------
+    DataError
+        Naming the file, if something is missing, damaged, unsafe, or the rows do not belong together.
     """
     wavelength = read_frame_hdf(jwst, "wavelength").to_numpy(np.float64).ravel()
     check_grid(wavelength, NIRSPEC, f"{jwst}, key 'wavelength'")

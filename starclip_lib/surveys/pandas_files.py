@@ -75,8 +75,22 @@ class _Restricted(Unpickler):
 def restricted_load(file: IO[bytes], where: str) -> Any:
     """What a pickle holds, if it is made of NumPy arrays, pandas frames and plain values.
 
-    Raises DataError naming `where` and the first thing that is none of these (nothing of it is imported or run), or
-    saying that the file is damaged.
+    Parameters
+    ----------
+    file : file object
+        Binary.
+    where : str
+        Named in errors.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    DataError
+        Naming `where` and the first thing that is none of these (nothing of it is imported or run), or saying that the
+        file is damaged.
     """
     try:
         return _Restricted(file).load()
@@ -90,7 +104,21 @@ def restricted_load(file: IO[bytes], where: str) -> Any:
 
 
 def read_frame_pickle(path: str | Path) -> pd.DataFrame:
-    """A data frame or two-dimensional array from a pickle, gzipped or not.  Raises DataError as `restricted_load`."""
+    """A data frame or two-dimensional array from a pickle, gzipped or not.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    DataError
+        As `restricted_load`.
+    """
     try:
         with Path(path).open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
@@ -109,7 +137,19 @@ def read_frame_pickle(path: str | Path) -> pd.DataFrame:
 def read_frame_hdf(path: str | Path, key: str) -> pd.DataFrame:
     """A pandas frame or series (as one column) from an HDF5 file that pandas wrote, in either of its two formats.
 
-    Raises DataError naming file and key if something is missing, damaged or not of these formats.
+    Parameters
+    ----------
+    path : str or Path
+    key : str
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    DataError
+        Naming file and key if something is missing, damaged or not of these formats.
     """
     try:
         with h5py.File(path) as file:

@@ -13,7 +13,8 @@ from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
 from starclip_lib.data.labels import ASPCAP_ERROR, ELEMENTS, FE, LABELS, LOGG, TEFF
 from starclip_lib.data.selection import inside_cuts, split_by_star
-from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams, ObservationParams
 
@@ -62,7 +63,19 @@ _MIXED = {"C": -1.0, "N": 1.3}
 
 
 def draw_population(n_stars: int, logg_range: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """True labels of a red-giant population, (n_stars, 20) float64 in K and dex, before any selection."""
+    """True labels of a red-giant population, before any selection.
+
+    Parameters
+    ----------
+    n_stars : int
+    logg_range : tuple of float
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of float64, shape (n_stars, 20)
+        In K and dex.
+    """
     component = rng.choice(len(_WEIGHT), n_stars, p=_WEIGHT / _WEIGHT.sum())
     feh = rng.normal(_FEH_MEAN[component], _FEH_SIGMA[component])
     alpha = _ALPHA[component] + _ALPHA_SLOPE[component] * (feh - _FEH_MEAN[component])
@@ -83,7 +96,18 @@ def draw_population(n_stars: int, logg_range: tuple[float, float], rng: np.rando
 
 
 def catalogue_errors(n_stars: int, spread: float, rng: np.random.Generator) -> np.ndarray:
-    """ASPCAP uncertainties, (n_stars, 20): the mean ones, better and worse by a log-normal factor for each star."""
+    """ASPCAP uncertainties: the mean ones, better and worse by a log-normal factor of mean 1 for each star.
+
+    Parameters
+    ----------
+    n_stars : int
+    spread : float
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, shape (n_stars, 20)
+    """
     quality = rng.lognormal(-(spread**2) / 2, spread, n_stars)  # mean 1
     return ASPCAP_ERROR * quality[:, None]
 
@@ -92,6 +116,15 @@ def perturb(labels: np.ndarray, errors: np.ndarray, rng: np.random.Generator) ->
     """Catalogue labels: the truth plus errors drawn as ASPCAP makes them.
 
     The error of [X/H] is that of [X/Fe] and that of [Fe/H] in quadrature, so all [X/H] of a star share the latter.
+
+    Parameters
+    ----------
+    labels, errors : ndarray, shape (n, 20)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, shape (n, 20)
     """
     draw = rng.standard_normal(labels.shape)
     noise = errors * draw
@@ -117,7 +150,12 @@ _AIR_TEMPERATURE = 180.0  # K / (h c / k) in 1/cm: 260 K
 def sky_pattern() -> tuple[np.ndarray, np.ndarray]:
     """Shapes of the residuals that sky subtraction and telluric correction leave, the same for every star.
 
-    Returns emission (n_lines, 8575), one OH line each, and absorption (n_molecules, 8575), with maxima of 1.
+    Returns
+    -------
+    emission : ndarray, shape (n_lines, 8575)
+        One OH line each, with maxima of 1.
+    absorption : ndarray, shape (n_molecules, 8575)
+        With maxima of 1.
     """
     sigma = APOGEE.wavelength / APOGEE.resolution * SIGMA_PER_FWHM
 
@@ -138,12 +176,21 @@ def sky_pattern() -> tuple[np.ndarray, np.ndarray]:
 def shift_and_broaden(flux: np.ndarray, velocity: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Spectra on APOGEE's grid with another radial velocity and another line-spread function.
 
-    flux : (n, 8575), line-spread function of `APOGEE.resolution`
-    velocity : (n,) km/s, positive to the red
-    width : (n,) factor on the width of the line-spread function, close to 1 (it may be narrower)
-
     A Doppler shift is a translation on a grid of log wavelength and a Gaussian's width is a factor in Fourier space, so
     both are exact up to the ends of the grid, which lie off the chips.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, 8575)
+        With the line-spread function of `APOGEE.resolution`.
+    velocity : ndarray, shape (n,)
+        km/s, positive to the red.
+    width : ndarray, shape (n,)
+        Factor on the width of the line-spread function, close to 1 (it may be narrower).
+
+    Returns
+    -------
+    ndarray, shape (n, 8575)
     """
     step = np.log(APOGEE.wavelength[1] / APOGEE.wavelength[0]) * SPEED_OF_LIGHT  # km/s per pixel
     sigma = SPEED_OF_LIGHT / APOGEE.resolution * SIGMA_PER_FWHM / step  # pixels
@@ -153,7 +200,18 @@ def shift_and_broaden(flux: np.ndarray, velocity: np.ndarray, width: np.ndarray)
 
 
 def draw_snr(n_stars: int, settings: ObservationParams, rng: np.random.Generator) -> np.ndarray:
-    """Signal-to-noise ratios per pixel: a power law between the survey's cut and its brightest stars."""
+    """Signal-to-noise ratios per pixel: a power law between the survey's cut and its brightest stars.
+
+    Parameters
+    ----------
+    n_stars : int
+    settings : ObservationParams
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, shape (n_stars,)
+    """
     low, high, index = settings.snr_min, settings.snr_max, settings.snr_index
     bottom = (high / low) ** -index
     return low * (1 - rng.random(n_stars) * (1 - bottom)) ** (-1 / index)
@@ -164,8 +222,19 @@ def observe_apogee(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make ideal APOGEE spectra look like reduced ones.
 
-    flux : (n, 8575) relative to the continuum; snr : (n,) per pixel
-    Returns flux (n, 8575) float32, 0 where there is no data, and ivar (n, 8575) float32, 0 there too.
+    Parameters
+    ----------
+    flux : ndarray, shape (n, 8575)
+        Relative to the continuum.
+    snr : ndarray, shape (n,)
+        Per pixel.
+    settings : ObservationParams
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    flux, ivar : ndarray, shape (n, 8575)
+        float32, 0 where there is no data.
     """
     n, n_pix = flux.shape
     out = np.empty((n, n_pix), np.float32)
@@ -192,7 +261,24 @@ def simulate_survey(
     """The embedded data set: `n_stars` red giants with catalogue labels, APOGEE and ab initio NIRSpec spectra.
 
     Stars are drawn until enough have catalogue labels inside the cuts and both label sets inside the emulator's domain.
-    Peak memory is about 160 kB a star.  Raises DataError if the cuts leave almost nothing.
+    Peak memory is about 160 kB a star.
+
+    Parameters
+    ----------
+    n_stars, seed : int
+    settings : DataParams, optional
+        The defaults if not given.
+    emulator : Emulator, optional
+        The default one if not given.
+
+    Returns
+    -------
+    PairedSpectra
+
+    Raises
+    ------
+    DataError
+        If the cuts leave almost nothing.
     """
     settings, emulator = settings or DataParams(), emulator or default_emulator()
     rng = np.random.default_rng(seed)

@@ -13,9 +13,20 @@ Answer = float | str | bool
 
 @dataclass(frozen=True)
 class Exercise:
-    """right : the answer; because : why; hint : for any other answer; hints : for particular ones
+    """The answer to an exercise, and what to say to this one and to others.
 
-    Numbers may be off by the relative `tolerance`.
+    Parameters
+    ----------
+    right : Answer
+        The answer.
+    because : str
+        Why.
+    hint : str
+        For any other answer.
+    hints : mapping of Answer to str
+        For particular ones.
+    tolerance : float
+        Numbers may be off by this, relative.
     """
 
     right: Answer
@@ -238,7 +249,16 @@ EXERCISES = {
 def check(name: str, answer: Answer | None) -> None:
     """Print whether the answer to an exercise is right, and why, or a hint; None means not answered yet.
 
-    Raises DataError if there is no such exercise.
+    Parameters
+    ----------
+    name : str
+        Of the exercise, such as '00.1'.
+    answer : float, str or bool, optional
+
+    Raises
+    ------
+    DataError
+        If there is no such exercise.
     """
     if name not in EXERCISES:
         raise DataError(f"there is no exercise {name}; there are {', '.join(EXERCISES)}")

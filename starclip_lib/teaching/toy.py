@@ -16,8 +16,12 @@ from starclip_lib.models.contrastive import info_nce
 class ToySurvey:
     """Stars with one hidden angle each, in groups of similar ones, as two instruments would see them without noise.
 
-    a, b : (n, 2) float32; the first instrument sees the circle of angles, the second turns and dents it
-    group : (n,) which group of similar stars each belongs to
+    Parameters
+    ----------
+    a, b : Tensor, shape (n, 2)
+        float32; the first instrument sees the circle of angles, the second turns and dents it.
+    group : ndarray of int, shape (n,)
+        Which group of similar stars each belongs to.
     """
 
     a: Tensor
@@ -26,7 +30,18 @@ class ToySurvey:
 
     @classmethod
     def draw(cls, n_groups: int, per_group: int, seed: int, spread: float = 0.1) -> ToySurvey:
-        """`per_group` stars in each of `n_groups` groups, whose angles scatter by `spread` (radians)."""
+        """`per_group` stars in each of `n_groups` groups, whose angles scatter by `spread` (radians).
+
+        Parameters
+        ----------
+        n_groups, per_group, seed : int
+        spread : float
+            In radians.
+
+        Returns
+        -------
+        ToySurvey
+        """
         rng = np.random.default_rng(seed)
         group = np.repeat(np.arange(n_groups), per_group)
         angle = 2 * np.pi * group / n_groups + rng.normal(0, spread, len(group))
@@ -36,7 +51,17 @@ class ToySurvey:
 
 
 def toy_encoder(generator: torch.Generator) -> nn.Sequential:
-    """A small network from the plane to the plane, with random weights."""
+    """A small network from the plane to the plane, with random weights.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        Draws the weights.
+
+    Returns
+    -------
+    torch.nn.Sequential
+    """
     first, second, last = nn.Linear(2, 64), nn.Linear(64, 64), nn.Linear(64, 2, bias=False)
     for layer in (first, second, last):
         nn.init.normal_(layer.weight, std=1.5 * layer.in_features**-0.5, generator=generator)
@@ -46,14 +71,39 @@ def toy_encoder(generator: torch.Generator) -> nn.Sequential:
 
 
 def observe_toy(x: Tensor, generator: torch.Generator, noise: float = 0.05) -> Tensor:
-    """Measurements (n, 2) with fresh noise."""
+    """Measurements (n, 2) with fresh noise.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, 2)
+    generator : torch.Generator
+        Draws the noise.
+    noise : float
+        Standard deviation.
+
+    Returns
+    -------
+    Tensor, shape (n, 2)
+    """
     return x + noise * torch.randn(x.shape, generator=generator)
 
 
 def align_toy(survey: ToySurvey, temperature: float, seed: int, steps: int = 800) -> tuple[np.ndarray, np.ndarray]:
     """Train two encoders with InfoNCE at a fixed temperature, the noise drawn anew at every step.
 
-    Returns where they put the stars when there is no noise, both (n, 2) on the unit circle.
+    Parameters
+    ----------
+    survey : ToySurvey
+    temperature : float
+    seed : int
+        Of weights and noise.
+    steps : int
+        Of the training.
+
+    Returns
+    -------
+    z_a, z_b : ndarray, shape (n, 2)
+        Where they put the stars when there is no noise, on the unit circle.
     """
     generator = torch.Generator().manual_seed(seed)
     encoders = nn.ModuleList([toy_encoder(generator), toy_encoder(generator)])
@@ -69,7 +119,19 @@ def align_toy(survey: ToySurvey, temperature: float, seed: int, steps: int = 800
 
 
 def toy_scores(z_a: np.ndarray, z_b: np.ndarray, group: np.ndarray) -> dict[str, float]:
-    """How embeddings (n, 2) on the circle do: how often the right partner is nearest, and typical angles in degrees."""
+    """How embeddings (n, 2) on the circle do: how often the right partner is nearest, and typical angles in degrees.
+
+    Parameters
+    ----------
+    z_a, z_b : ndarray, shape (n, 2)
+        On the unit circle.
+    group : ndarray of int, shape (n,)
+        Group of each star.
+
+    Returns
+    -------
+    dict of str to float
+    """
     found = (z_a @ z_b.T).argmax(axis=1)
     angle = np.degrees(np.arccos(np.clip(z_a @ z_a.T, -1, 1)))
     same = group[:, None] == group[None, :]

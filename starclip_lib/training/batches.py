@@ -14,7 +14,7 @@ from torch import Tensor
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import Instrument
 from starclip_lib.data.labels import LabelScaler
-from starclip_lib.data.spectra import SpectrumSet
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.transforms.corruptions import Corruption
 from starclip_lib.transforms.views import MockTelescope
@@ -23,7 +23,11 @@ from starclip_lib.transforms.views import MockTelescope
 class Source(Protocol):
     """Stars as a training loop sees them.
 
-    copies : 0 where every call brings something new, else the number of fixed copies of each star
+    Attributes
+    ----------
+    device : torch.device
+    copies : int
+        0 where every call brings something new, else the number of fixed copies of each star.
     """
 
     device: torch.device
@@ -32,9 +36,18 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Spectra (b, n_pix) and Z-scored labels (b, 20), on the device.
+        """Spectra and Z-scored labels, on the device.
 
-        star, view : (b,) which stars, from 0, and which of their copies
+        Parameters
+        ----------
+        star, view : Tensor of int, shape (b,)
+            Which stars, from 0, and which of their copies.
+        generator : torch.Generator
+
+        Returns
+        -------
+        flux : Tensor, shape (b, n_pix)
+        labels : Tensor, shape (b, 20)
         """
         ...
 
@@ -42,10 +55,20 @@ class Source(Protocol):
 class SpectrumSource:
     """Spectra of some stars: clean, freshly corrupted, or as fixed corrupted copies.
 
-    rows : (m,) the stars of `spectra` to take; labels : (m, 20) of these stars, Z-scored
-    telescope : what they are seen through; None for clean spectra
-    fresh : a new corruption at every call, instead of the telescope's views
     The spectra are kept on the device if they take less than half of its free memory, else moved batch by batch.
+
+    Parameters
+    ----------
+    spectra : SpectrumSet
+    rows : ndarray of int, shape (m,)
+        The stars of `spectra` to take.
+    labels : ndarray, shape (m, 20)
+        Of these stars, Z-scored.
+    device : torch.device
+    telescope : MockTelescope, optional
+        What they are seen through; None for clean spectra.
+    fresh : bool
+        A new corruption at every call, instead of the telescope's views.
     """
 
     def __init__(
@@ -84,14 +107,31 @@ class SpectrumSource:
 class NewStars:
     """Stars that nobody has seen: labels around those of known stars, ab initio spectra, fresh corruptions, every time.
 
-    labels : (n, 20) in K and dex of the training stars; the length of an epoch is still n stars
-    smoothing : between 0, the known labels themselves, and 1, a Gaussian of their mean and covariance.  In between, the
+    Parameters
+    ----------
+    labels : ndarray, shape (n, 20)
+        In K and dex, of the training stars; the length of an epoch is still n stars.
+    instrument : Instrument
+    scaler : LabelScaler
+        Turns labels into what the encoder is to predict.
+    device : torch.device
+    smoothing : float
+        Between 0, the known labels themselves, and 1, a Gaussian of their mean and covariance.  In between, the
         deviations from the mean shrink by sqrt(1 - smoothing^2) and a Gaussian of smoothing^2 times the covariance is
         added, so that mean and covariance stay (a smoothed bootstrap; Silverman and Young 1987).
-    scaler : turns labels into what the encoder is to predict
-    pool : labels drawn beforehand, inside the emulator's domain, from which every batch takes at random
+    corruption : Corruption, optional
+        What happens to the spectra; None: nothing.
+    seed : int
+        Of the labels drawn beforehand.
+    pool : int
+        Labels drawn beforehand, inside the emulator's domain, from which every batch takes at random.
+    emulator : Emulator, optional
+        The default one if not given.
 
-    Raises DataError if the domain holds almost none of such stars.
+    Raises
+    ------
+    DataError
+        If the domain holds almost none of such stars.
     """
 
     def __init__(
@@ -131,7 +171,11 @@ class NewStars:
 class Shuffled:
     """A source whose stars have been given each other's spectra: a control from which nobody can learn pairs.
 
-    order : (len(source),) whose spectrum each star gets
+    Parameters
+    ----------
+    source : Source
+    order : ndarray of int, shape (len(source),)
+        Whose spectrum each star gets.
     """
 
     def __init__(self, source: Source, order: np.ndarray):
@@ -168,14 +212,36 @@ def _place(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def on_device(labels: np.ndarray, device: torch.device) -> Tensor:
-    """Labels (n, 20) as a float32 tensor on the device."""
+    """Labels as a float32 tensor on the device.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n, 20)
+    device : torch.device
+
+    Returns
+    -------
+    Tensor, shape (n, 20)
+    """
     return torch.from_numpy(np.ascontiguousarray(labels, np.float32)).to(device)
 
 
 def batches(
     n_stars: int, copies: int, batch_size: int, device: torch.device, order: np.random.Generator | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Star and view numbers of all items, batch by batch, shuffled if `order` is given."""
+    """Star and view numbers of all items, batch by batch.
+
+    Parameters
+    ----------
+    n_stars, copies, batch_size : int
+    device : torch.device
+    order : numpy.random.Generator, optional
+        Shuffles the items if it is given.
+
+    Yields
+    ------
+    star, view : Tensor of int, shape (b,)
+    """
     views = max(1, copies)
     items = np.arange(n_stars * views) if order is None else order.permutation(n_stars * views)
     for batch in torch.from_numpy(items).to(device).split(batch_size):

@@ -30,7 +30,18 @@ def processes() -> int:
 def local_device(device: torch.device) -> torch.device:
     """The device of this process: of several GPUs, one for each process on the machine.
 
-    Raises ConfigError if there are fewer GPUs than processes.
+    Parameters
+    ----------
+    device : torch.device
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer GPUs than processes.
     """
     if processes() == 1 or device.type != "cuda":
         return device
@@ -42,7 +53,12 @@ def local_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def session(device: torch.device) -> Iterator[None]:
-    """Join the other processes, if `torchrun` started this one, for as long as the context lasts."""
+    """Join the other processes, if `torchrun` started this one, for as long as the context lasts.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -56,7 +72,17 @@ def session(device: torch.device) -> Iterator[None]:
 
 
 def agreed(flag: bool) -> bool:
-    """What the first process says, in all of them; nobody goes on before it has said so."""
+    """What the first process says, in all of them; nobody goes on before it has said so.
+
+    Parameters
+    ----------
+    flag : bool
+
+    Returns
+    -------
+    bool
+        The first process's flag.
+    """
     if processes() == 1:
         return flag
     flags = [flag]
@@ -70,7 +96,16 @@ def wait_for_all() -> None:
 
 
 def average(value: Tensor) -> Tensor:
-    """The mean of a tensor over the processes."""
+    """The mean of a tensor over the processes.
+
+    Parameters
+    ----------
+    value : Tensor
+
+    Returns
+    -------
+    Tensor
+    """
     if processes() == 1:
         return value
     total = value.clone()
@@ -79,12 +114,31 @@ def average(value: Tensor) -> Tensor:
 
 
 def mean_number(value: float, device: torch.device) -> float:
-    """The mean of a number over the processes, the same in all of them to the last bit."""
+    """The mean of a number over the processes, the same in all of them to the last bit.
+
+    Parameters
+    ----------
+    value : float
+    device : torch.device
+
+    Returns
+    -------
+    float
+    """
     return value if processes() == 1 else float(average(torch.tensor(value, dtype=torch.float64, device=device)))
 
 
 def wrapped(model: nn.Module) -> nn.Module:
-    """The model as it must be called in training: its gradients become the mean over all processes."""
+    """The model as it must be called in training: its gradients become the mean over all processes.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    nn.Module
+    """
     if processes() == 1 or not any(p.requires_grad for p in model.parameters()):
         return model
     device = next(model.parameters()).device
@@ -92,16 +146,39 @@ def wrapped(model: nn.Module) -> nn.Module:
 
 
 def share(batch: Tensor) -> Tensor:
-    """This process's part of a batch: every n-th item, the same number for each process.
+    """The part of a batch that is this process's: every n-th item, the same number for each process.
 
     What is left over of the last batch of an epoch is left out, so that the mean over processes is that over items.
+
+    Parameters
+    ----------
+    batch : Tensor
+
+    Returns
+    -------
+    Tensor
     """
     n = processes()
     return batch if n == 1 else batch[: len(batch) // n * n][rank() :: n]
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a setting; raises ConfigError if it is not there, instead of taking another one."""
+    """The device of a setting.
+
+    Parameters
+    ----------
+    name : str
+        Such as 'auto', 'cpu', 'mps' or 'cuda:1'.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ConfigError
+        If it is not there, instead of taking another one.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -117,7 +194,17 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The floating-point type encoders compute in."""
+    """The floating-point type encoders compute in.
+
+    Parameters
+    ----------
+    name : {'auto', 'float32', 'bfloat16'}
+    device : torch.device
+
+    Returns
+    -------
+    torch.dtype
+    """
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

@@ -38,10 +38,22 @@ _Loss = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # star, view, gener
 class Trainer:
     """How to train.
 
-    settings : epochs, batches, learning rate and its schedule; seed : of everything random
-    device, precision : where, and the floating-point type that encoders compute in
-    resume : where the checkpoint of every epoch is kept; None for trainings that are over in a moment
-    title : what the progress bar says; watch : called after every epoch
+    Parameters
+    ----------
+    settings : TrainParams
+        Epochs, batches, learning rate and its schedule.
+    seed : int
+        Of everything random.
+    device : torch.device
+        Where.
+    precision : torch.dtype
+        The floating-point type that encoders compute in.
+    resume : Path, optional
+        Where the checkpoint of every epoch is kept; None for trainings that are over in a moment.
+    title : str
+        What the progress bar says.
+    watch : Watch, optional
+        Called after every epoch.
     """
 
     settings: TrainParams
@@ -55,7 +67,15 @@ class Trainer:
     def pretrain(self, encoder: Encoder, train: Source, val: Source) -> History:
         """Train an encoder to predict Z-scored labels by mean squared error (equation 4.1).
 
-        `encoder` is changed in place and ends with the weights of its best epoch on the validation stars.
+        Parameters
+        ----------
+        encoder : Encoder
+            Is changed in place and ends with the weights of its best epoch on the validation stars.
+        train, val : Source
+
+        Returns
+        -------
+        History
         """
         net = wrapped(encoder.to(self.device))
 
@@ -74,8 +94,16 @@ class Trainer:
     def align(self, model: StarCLIP, train: Pair, val: Pair) -> History:
         """Align the two encoders of `model` on pairs of spectra by the contrastive loss.
 
-        train, val : sources of both sides, row i of one belonging to row i of the other; the labels are those of the
-            first, and are used only if the model's `label_weight` is not 0
+        Parameters
+        ----------
+        model : StarCLIP
+        train, val : tuple of two Source
+            Both sides, row i of one belonging to row i of the other; the labels are those of the first, and are used
+            only if the model's `label_weight` is not 0.
+
+        Returns
+        -------
+        History
         """
         net = wrapped(model.to(self.device))
 

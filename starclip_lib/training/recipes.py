@@ -16,7 +16,8 @@ from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import LabelScaler
 from starclip_lib.data.selection import mock_stars, split_by_star
-from starclip_lib.data.spectra import SPLITS, PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import SPLITS, PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.models.calibration import calibrated, check_enough
 from starclip_lib.models.checkpoint import Model, resume_file
@@ -103,7 +104,18 @@ def _fresh_encoder(spectra: SpectrumSet, rows: np.ndarray, settings: EncoderPara
 
 
 def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: str, watch: Watch | None = None) -> None:
-    """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper)."""
+    """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper).
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    data : PairedSpectra
+    params : Params
+    instrument : {'apogee', 'nirspec'}
+    watch : Watch, optional
+        Called after every epoch.
+    """
     spectra: SpectrumSet = getattr(data, instrument)
     settings, split = params.pretrain, data.split
     if settings.leak:  # another split than the one that judges, as in the published evaluation
@@ -136,7 +148,17 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
 
 
 def train_supervised(path: Path, data: PairedSpectra, params: Params, watch: Watch | None = None) -> None:
-    """The supervised baseline: the CNN trained from scratch on mock NIRSpec (section 5.2.3)."""
+    """The supervised baseline: the CNN trained from scratch on mock NIRSpec (section 5.2.3).
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    data : PairedSpectra
+    params : Params
+    watch : Watch, optional
+        Called after every epoch.
+    """
     settings, rows = params.supervised, [data.rows("train"), data.rows("val")]
     scaler = LabelScaler.fit(data.labels[rows[0]])
     recipe = _Recipe(path, params, _SUPERVISED, "supervised CNN", watch)
@@ -149,7 +171,19 @@ def train_supervised(path: Path, data: PairedSpectra, params: Params, watch: Wat
 def train_supervised_extended(
     path: Path, data: PairedSpectra, params: Params, start: Path, watch: Watch | None = None
 ) -> None:
-    """The supervised baseline on extended mock: that CNN, its fully connected layers tuned on the few stars."""
+    """The supervised baseline on extended mock: that CNN, its fully connected layers tuned on the few stars.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    data : PairedSpectra
+    params : Params
+    start : Path
+        Model of `train_supervised`.
+    watch : Watch, optional
+        Called after every epoch.
+    """
     model, stars = Model.load(start), mock_stars(data, params)
     encoder, rows = model.encoders["nirspec"], [stars["train"], stars["val"]]
     encoder.features.requires_grad_(False)
@@ -163,7 +197,19 @@ def train_supervised_extended(
 def train_starclip(
     path: Path, data: PairedSpectra, params: Params, nirspec: Path, apogee: Path, watch: Watch | None = None
 ) -> None:
-    """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2)."""
+    """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2).
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    data : PairedSpectra
+    params : Params
+    nirspec, apogee : Path
+        Models of `train_encoder`.
+    watch : Watch, optional
+        Called after every epoch.
+    """
     if params.starclip.calibrate:  # said before the alignment, not after it
         check_enough(len(data.rows("val")))
     models = {"nirspec": Model.load(nirspec), "apogee": Model.load(apogee)}
@@ -196,7 +242,19 @@ def _calibrate(model: StarCLIP, data: PairedSpectra, params: Params) -> float:
 def train_mockstarclip(
     path: Path, data: PairedSpectra, params: Params, starclip: Path, watch: Watch | None = None
 ) -> None:
-    """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head."""
+    """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    data : PairedSpectra
+    params : Params
+    starclip : Path
+        Model of `train_starclip`.
+    watch : Watch, optional
+        Called after every epoch.
+    """
     start, stars, settings = Model.load(starclip), mock_stars(data, params), params.mockstarclip
     rows = [stars["train"], stars["val"]]
     frozen, tuned = start.encoders["nirspec"], copy.deepcopy(start.encoders["nirspec"])
@@ -215,5 +273,17 @@ def train_mockstarclip(
 def embed_stars(
     path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path, watch: Watch | None = None
 ) -> None:
-    """Embed every star with both models, on the device of the trainings; there is nothing to watch."""
+    """Embed every star with both models, on the device of the trainings.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    data : PairedSpectra
+    params : Params
+    starclip, mockstarclip : Path
+        The two models.
+    watch : Watch, optional
+        Not called: there is nothing to watch.
+    """
     embed_all(path, data, params, starclip, mockstarclip, pick_device(params.device))

@@ -29,9 +29,13 @@ _ROUNDS = 3
 class PseudoContinuum(nn.Module):
     """Cubic splines with equidistant knots, fitted to line-free pixels on each detector by itself.
 
-    spacing : distance of the knots, Angstrom
     What is fitted are means over bins of 8 pixels; bins that stand off by 3 sigma are rejected, twice.  The detectors
     are told apart by the longest stretch without data inside a spectrum.
+
+    Parameters
+    ----------
+    spacing : float
+        Distance of the knots, Angstrom.
     """
 
     spline: Tensor
@@ -47,7 +51,17 @@ class PseudoContinuum(nn.Module):
             self.register_buffer(name, value)
 
     def fit(self, flux: Tensor) -> Tensor:
-        """The pseudo-continuum (n, 8192) of spectra (n, 8192) that hold exactly 1 where they have no data."""
+        """The pseudo-continuum of spectra.
+
+        Parameters
+        ----------
+        flux : Tensor, shape (n, 8192)
+            Exactly 1 where there are no data.
+
+        Returns
+        -------
+        Tensor, shape (n, 8192)
+        """
         n = len(flux)
         used = ((flux != NIRSPEC.no_data) & self.free).view(n, -1, _BIN)
         weight = used.sum(2).float()
@@ -69,7 +83,18 @@ class PseudoContinuum(nn.Module):
         return torch.where(torch.arange(flux.shape[1], device=flux.device) < second * _BIN, first, then)
 
     def normalise(self, flux: Tensor) -> Tensor:
-        """Spectra (n, 8192) over their pseudo-continuum; pixels without data, or out of its reach, are 1."""
+        """Spectra over their pseudo-continuum.
+
+        Parameters
+        ----------
+        flux : Tensor, shape (n, 8192)
+            Exactly 1 where there are no data.
+
+        Returns
+        -------
+        Tensor, shape (n, 8192)
+            1 in pixels without data, or out of the pseudo-continuum's reach.
+        """
         continuum = self.fit(flux)
         missing = (flux == NIRSPEC.no_data) | (continuum < 0.02)
         return (flux / continuum).masked_fill(missing, NIRSPEC.no_data)
@@ -98,7 +123,12 @@ def _spline_parts(spacing: float) -> dict[str, Tensor]:
 
 
 def line_free_pixels() -> np.ndarray:
-    """(8192,) bool: where the mean ab initio spectrum is among the highest of its neighbourhood."""
+    """Where the mean ab initio spectrum is among the highest of its neighbourhood.
+
+    Returns
+    -------
+    ndarray of bool, shape (8192,)
+    """
     mean = default_emulator().mean_spectrum(NIRSPEC)
     relative = mean / percentile_filter(mean, 95, _WINDOW)
     return relative >= percentile_filter(relative, 100 * (1 - _LINE_FREE), 2 * _WINDOW)

@@ -33,7 +33,20 @@ class Corruption(nn.Module):
     """
 
     def forward(self, flux: Tensor, generator: torch.Generator) -> Tensor:
-        """Corrupt flux (n, n_pix), float32; returns a new tensor of the same shape on the same device."""
+        """Corrupt a batch of spectra.
+
+        Parameters
+        ----------
+        flux : Tensor, shape (n, n_pix)
+            float32, relative to the continuum.
+        generator : torch.Generator
+            On the same device.
+
+        Returns
+        -------
+        Tensor, shape (n, n_pix)
+            A new one, on the same device.
+        """
         if flux.ndim != 2:
             raise ValueError(f"flux must have shape (n, n_pix), not {tuple(flux.shape)}")
         out = flux.clone()
@@ -42,12 +55,24 @@ class Corruption(nn.Module):
         return out
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
-        """Corrupt a small batch in place."""
+        """Corrupt a small batch in place.
+
+        Parameters
+        ----------
+        flux : Tensor, shape (n, n_pix)
+        generator : torch.Generator
+            On the same device.
+        """
         raise NotImplementedError
 
 
 class Compose(Corruption):
-    """One corruption after another."""
+    """One corruption after another.
+
+    Parameters
+    ----------
+    steps : sequence of Corruption
+    """
 
     def __init__(self, steps: Sequence[Corruption]):
         super().__init__()
@@ -61,8 +86,14 @@ class Compose(Corruption):
 class PaschenSubstitution(Corruption):
     """(i) Replace the flux near four Paschen lines by that of one reference star.
 
-    reference : (n_pix,) flux of the reference star
-    wavelength : (n_pix,) Angstrom; radius : half-width of the neighbourhoods in Angstrom
+    Parameters
+    ----------
+    reference : Tensor, shape (n_pix,)
+        Flux of the reference star.
+    wavelength : ndarray, shape (n_pix,)
+        Angstrom.
+    radius : float
+        Half-width of the neighbourhoods in Angstrom.
     """
 
     pixels: Tensor
@@ -79,7 +110,12 @@ class PaschenSubstitution(Corruption):
 
 
 class DeadPixels(Corruption):
-    """(ii) Set a fraction of the pixels, uniformly at random, to 1."""
+    """(ii) Set a fraction of the pixels, uniformly at random, to 1.
+
+    Parameters
+    ----------
+    fraction : float
+    """
 
     def __init__(self, fraction: float = 1e-3):
         super().__init__()
@@ -97,7 +133,14 @@ class Denormalisation(Corruption):
     P = 1 + amplitude (p - mean p) / max |p - mean p| with p a polynomial on wavelength scaled to [0, 1] and
     coefficients from U(-1, 1).
 
-    wavelength : (n_pix,) Angstrom
+    Parameters
+    ----------
+    wavelength : ndarray, shape (n_pix,)
+        Angstrom.
+    amplitude : float
+        Largest continuum error.
+    degree : int
+        Of the polynomial.
     """
 
     powers: Tensor
@@ -121,7 +164,13 @@ class Denormalisation(Corruption):
 
 
 class GaussianNoise(Corruption):
-    """(iv) Add Gaussian noise of standard deviation 1/SNR, with one SNR from U(snr_min, snr_max) for each spectrum."""
+    """(iv) Add Gaussian noise of standard deviation 1/SNR, with one SNR from U(snr_min, snr_max) for each spectrum.
+
+    Parameters
+    ----------
+    snr_min, snr_max : float
+        Per pixel.
+    """
 
     def __init__(self, snr_min: float = 30.0, snr_max: float = 300.0):
         super().__init__()
@@ -136,8 +185,13 @@ class GaussianNoise(Corruption):
 class DetectorGaps(Corruption):
     """(v) Set to `no_data` what falls between the detectors or off their ends.
 
-    gaps : distribution of where that is
-    wavelength : (n_pix,) Angstrom, increasing
+    Parameters
+    ----------
+    gaps : GapModel
+        Distribution of where that is.
+    wavelength : ndarray, shape (n_pix,)
+        Angstrom, increasing.
+    no_data : float
     """
 
     wavelength: Tensor
@@ -155,7 +209,13 @@ class DetectorGaps(Corruption):
 
 
 class Normalisation(Corruption):
-    """Divide by the pseudo-continuum: no corruption, but what every observed spectrum goes through after them."""
+    """Divide by the pseudo-continuum: no corruption, but what every observed spectrum goes through after them.
+
+    Parameters
+    ----------
+    spacing : float
+        Distance of the knots, Angstrom.
+    """
 
     def __init__(self, spacing: float):
         super().__init__()
@@ -166,12 +226,31 @@ class Normalisation(Corruption):
 
 
 def normalisation(settings: CorruptionParams) -> list[Corruption]:
-    """The step that ends every chain, in a list; an empty list if the continuum is kept."""
+    """The step that ends every chain, in a list.
+
+    Parameters
+    ----------
+    settings : CorruptionParams
+
+    Returns
+    -------
+    list of Corruption
+        Empty if the continuum is kept.
+    """
     return [Normalisation(settings.continuum_spacing)] if settings.continuum_spacing else []
 
 
 def mock(settings: CorruptionParams) -> Compose:
-    """The paper's mock NIRSpec: noise (iv) and gaps (v)."""
+    """The paper's mock NIRSpec: noise (iv) and gaps (v).
+
+    Parameters
+    ----------
+    settings : CorruptionParams
+
+    Returns
+    -------
+    Compose
+    """
     noise = GaussianNoise(settings.snr_min, settings.snr_max)
     gaps = DetectorGaps(GapModel.measured(settings.gaps), NIRSPEC.wavelength, NIRSPEC.no_data)
     return Compose([noise, gaps, *normalisation(settings)])
@@ -180,7 +259,15 @@ def mock(settings: CorruptionParams) -> Compose:
 def extended_mock(settings: CorruptionParams, reference: Tensor) -> Compose:
     """The paper's extended mock NIRSpec: all five, in order.
 
-    reference : (8192,) flux of the star whose Paschen lines every spectrum gets
+    Parameters
+    ----------
+    settings : CorruptionParams
+    reference : Tensor, shape (8192,)
+        Flux of the star whose Paschen lines every spectrum gets.
+
+    Returns
+    -------
+    Compose
     """
     return Compose(
         [
@@ -193,10 +280,29 @@ def extended_mock(settings: CorruptionParams, reference: Tensor) -> Compose:
 
 
 def reference_flux(data: PairedSpectra) -> torch.Tensor:
-    """The star whose Paschen lines every extended-mock spectrum gets: the first training star, (8192,)."""
+    """The star whose Paschen lines every extended-mock spectrum gets: the first training star.
+
+    Parameters
+    ----------
+    data : PairedSpectra
+
+    Returns
+    -------
+    Tensor, shape (8192,)
+    """
     return torch.from_numpy(data.nirspec.flux[data.rows("train")[0]])
 
 
 def extended_corruption(data: PairedSpectra, params: Params) -> Corruption:
-    """The extended mock of a run."""
+    """The extended mock of a run.
+
+    Parameters
+    ----------
+    data : PairedSpectra
+    params : Params
+
+    Returns
+    -------
+    Corruption
+    """
     return extended_mock(params.corruption, reference_flux(data))

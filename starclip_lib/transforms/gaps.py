@@ -24,10 +24,14 @@ IMAGE_RANGE = (float(NIRSPEC.wavelength[0]), float(NIRSPEC.wavelength[-1]))
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
-    """Measured gaps, one entry a trace, all (n,) float64 in Angstrom.
+    """Measured gaps, one entry a trace, all in Angstrom.
 
-    start, width : blue edge and width of the gap between the detectors
-    cutoff_width : how much is missing at the red end, up to 18,000 Angstrom
+    Parameters
+    ----------
+    start, width : ndarray of float64, shape (n,)
+        Blue edge and width of the gap between the detectors.
+    cutoff_width : ndarray of float64, shape (n,)
+        How much is missing at the red end, up to 18,000 Angstrom.
     """
 
     start: np.ndarray
@@ -39,7 +43,17 @@ class Gaps:
 
 
 def read_gaps(path: str | Path | None = None) -> Gaps:
-    """Read a table of measured gaps (CSV with the columns of the one in the package, which is the default)."""
+    """Read a table of measured gaps.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        CSV with the columns of the one in the package, which is the default.
+
+    Returns
+    -------
+    Gaps
+    """
     if path is None:
         with as_file(files(__package__) / "nirspec-gaps.csv") as packaged:
             return read_gaps(packaged)
@@ -61,8 +75,20 @@ def _packaged_gaps() -> Gaps:
 def draw_traces(gaps: Gaps, angstrom_per_pixel: float = 10.0, seed: int = 0) -> np.ndarray:
     """Draw an image of spectral traces as in the paper's Figure 4(b): dark traces, broken where light is lost.
 
-    Returns (9 n + 9, width) uint8: one trace for each entry of `gaps`, 4 pixels high every 9, on a noisy background
-    whose columns span `IMAGE_RANGE` evenly.  The image in the package, traces.png, is `draw_traces(read_gaps())`.
+    The image in the package, traces.png, is `draw_traces(read_gaps())`.
+
+    Parameters
+    ----------
+    gaps : Gaps
+    angstrom_per_pixel : float
+    seed : int
+        Of the background's noise.
+
+    Returns
+    -------
+    ndarray, shape (9 n + 9, width)
+        uint8: one trace for each entry of `gaps`, 4 pixels high every 9, on a noisy background whose columns span
+        `IMAGE_RANGE` evenly.
     """
     low, high = IMAGE_RANGE
     n_columns = round((high - low) / angstrom_per_pixel)
@@ -77,9 +103,22 @@ def draw_traces(gaps: Gaps, angstrom_per_pixel: float = 10.0, seed: int = 0) -> 
 
 
 def read_trace_image(path: str | Path | None = None) -> np.ndarray:
-    """Read a grey-scale image, (height, width) uint8; None reads the one in the package.
+    """Read a grey-scale image.
 
-    Raises DataError if there is no such image: no other one is taken in its place.
+    Parameters
+    ----------
+    path : str or Path, optional
+        None reads the one in the package.
+
+    Returns
+    -------
+    ndarray, shape (height, width)
+        uint8.
+
+    Raises
+    ------
+    DataError
+        If there is no such image: no other one is taken in its place.
     """
     if path is None:
         with as_file(files(__package__) / "traces.png") as packaged:
@@ -93,9 +132,22 @@ def read_trace_image(path: str | Path | None = None) -> np.ndarray:
 def detect_gaps(image: np.ndarray) -> Gaps:
     """Measure the gaps in an image of dark spectral traces on a light background.
 
-    image : (height, width) uint8, its columns spanning `IMAGE_RANGE` evenly
     Each run of rows with dark pixels is one trace: its longest break is the gap between the detectors, and what is
-    missing at its red end the cut-off.  Raises DataError if the array is no such image or shows no broken trace.
+    missing at its red end the cut-off.
+
+    Parameters
+    ----------
+    image : ndarray, shape (height, width)
+        uint8, its columns spanning `IMAGE_RANGE` evenly.
+
+    Returns
+    -------
+    Gaps
+
+    Raises
+    ------
+    DataError
+        If the array is no such image or shows no broken trace.
     """
     if image.ndim != 2 or image.dtype != np.uint8:
         raise DataError(f"expected a grey-scale image, (height, width) uint8, not {image.shape} {image.dtype}")
@@ -134,8 +186,16 @@ def _by_row(boxes: np.ndarray) -> list[np.ndarray]:
 def longest_gap(missing: Tensor) -> tuple[Tensor, Tensor]:
     """The longest stretch without data inside each spectrum: what reaches either end is no gap between detectors.
 
-    missing : (n, m) bool
-    Returns the place (n,) of the first pixel after it, and its length (n,); both 0 where there is none.
+    Parameters
+    ----------
+    missing : Tensor of bool, shape (n, m)
+
+    Returns
+    -------
+    place : Tensor, shape (n,)
+        Of the first pixel after it, 0 where there is none.
+    length : Tensor, shape (n,)
+        0 where there is none.
     """
     place, m = torch.arange(missing.shape[1], device=missing.device), missing.shape[1]
     before = torch.where(missing, -1, place).cummax(1).values
@@ -145,7 +205,12 @@ def longest_gap(missing: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class DrawnGaps(NamedTuple):
-    """What is missing in each of n spectra: below `blue`, from `start` to `stop`, and from `cutoff` on (Angstrom)."""
+    """What is missing in each of n spectra: below `blue`, from `start` to `stop`, and from `cutoff` on (Angstrom).
+
+    Parameters
+    ----------
+    blue, start, stop, cutoff : Tensor, shape (n,)
+    """
 
     blue: Tensor
     start: Tensor
@@ -162,6 +227,11 @@ class GapModel:
     and the filter lets nothing through below its blue edge.
 
     The kernel's width follows Scott's rule, the default of `scipy.stats.gaussian_kde`.
+
+    Parameters
+    ----------
+    gaps : Gaps
+    settings : GapParams
     """
 
     def __init__(self, gaps: Gaps, settings: GapParams):
@@ -173,7 +243,16 @@ class GapModel:
 
     @classmethod
     def measured(cls, settings: GapParams) -> GapModel:
-        """The model of the measurements that come with the package."""
+        """The model of the measurements that come with the package.
+
+        Parameters
+        ----------
+        settings : GapParams
+
+        Returns
+        -------
+        GapModel
+        """
         return cls(_packaged_gaps(), settings)
 
     def _draw(self, name: str, n: int, generator: torch.Generator) -> Tensor:
@@ -185,7 +264,17 @@ class GapModel:
         return (picked + kernel * torch.randn(n, generator=generator, device=device)).clamp_min(0)
 
     def sample(self, n: int, generator: torch.Generator) -> DrawnGaps:
-        """Draw the gaps of n spectra, on the generator's device."""
+        """Draw the gaps of n spectra, on the generator's device.
+
+        Parameters
+        ----------
+        n : int
+        generator : torch.Generator
+
+        Returns
+        -------
+        DrawnGaps
+        """
         settings, (blue_end, red_end) = self.settings, IMAGE_RANGE
         start = self._draw("start", n, generator)
         if settings.model == "detector":

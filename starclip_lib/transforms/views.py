@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from starclip_lib.data.instruments import MAD_PER_SIGMA
-from starclip_lib.data.spectra import PairedSpectra, SpectrumSet
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.params import Params
 from starclip_lib.transforms.corruptions import Compose, Corruption, extended_corruption, mock, normalisation
@@ -25,9 +26,14 @@ class MockTelescope:
     A view is a function of (seed, view, row), whatever other rows are asked for and whatever device the models are on:
     GPUs have random streams of their own, and every model, baseline and limit must judge the same spectra.
 
-    corruption : what happens to a spectrum on its way; None: nothing
-    n_views : how often each star is observed
-    seed : of the views
+    Parameters
+    ----------
+    corruption : Corruption, optional
+        What happens to a spectrum on its way; None: nothing.
+    n_views : int
+        How often each star is observed.
+    seed : int
+        Of the views.
     """
 
     corruption: Corruption | None = None
@@ -37,8 +43,19 @@ class MockTelescope:
     def blocks(self, spectra: SpectrumSet, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int, Tensor]]:
         """The views of some stars, a block at a time.
 
-        rows : (m,) row numbers wanted
-        Yields (place, view, batch), all on the CPU: batch[i] is view number `view` of star rows[place[i]].
+        Parameters
+        ----------
+        spectra : SpectrumSet
+        rows : ndarray of int, shape (m,)
+            Row numbers wanted.
+
+        Yields
+        ------
+        place : ndarray of int, shape (b,)
+            Positions in `rows`.
+        view : int
+        batch : Tensor, shape (b, n_pix)
+            On the CPU: batch[i] is view number `view` of star rows[place[i]].
         """
         for view in range(self.n_views):
             for start in range(0, len(spectra.flux), _BLOCK):
@@ -51,14 +68,38 @@ class MockTelescope:
                 yield place, view, block[torch.from_numpy(rows[place] - start)]
 
     def views(self, spectra: SpectrumSet, rows: np.ndarray) -> np.ndarray:
-        """The views of some stars all at once, (len(rows), n_views, n_pix) float32: 33 kB for each NIRSpec view."""
+        """The views of some stars all at once.
+
+        Parameters
+        ----------
+        spectra : SpectrumSet
+        rows : ndarray of int, shape (m,)
+            Row numbers wanted.
+
+        Returns
+        -------
+        ndarray, shape (m, n_views, n_pix)
+            float32: 33 kB for each NIRSpec view.
+        """
         out = np.empty((len(rows), self.n_views, spectra.flux.shape[1]), np.float32)
         for place, view, batch in self.blocks(spectra, rows):
             out[place, view] = batch.numpy()
         return out
 
     def views_and_snr(self, spectra: SpectrumSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`views` with the signal-to-noise ratio per pixel of each, (len(rows), n_views)."""
+        """`views` with the signal-to-noise ratio per pixel of each.
+
+        Parameters
+        ----------
+        spectra : SpectrumSet
+        rows : ndarray of int, shape (m,)
+            Row numbers wanted.
+
+        Returns
+        -------
+        views : ndarray, shape (m, n_views, n_pix)
+        snr : ndarray, shape (m, n_views)
+        """
         seen = self.views(spectra, rows)
         clean, no_data = spectra.flux[rows], spectra.instrument.no_data
         snr = [measured_snr(clean, seen[:, view], no_data) for view in range(self.n_views)]
@@ -66,17 +107,52 @@ class MockTelescope:
 
 
 def mock_telescope(params: Params, n_views: int | None = None) -> MockTelescope:
-    """The telescope of a run that sees mock NIRSpec spectra; `corruption.n_views` views unless `n_views` is given."""
+    """The telescope of a run that sees mock NIRSpec spectra.
+
+    Parameters
+    ----------
+    params : Params
+    n_views : int, optional
+        `corruption.n_views` unless it is given.
+
+    Returns
+    -------
+    MockTelescope
+    """
     return MockTelescope(mock(params.corruption), n_views or params.corruption.n_views, params.seed)
 
 
 def extended_telescope(data: PairedSpectra, params: Params, n_views: int | None = None) -> MockTelescope:
-    """The same with the extended mock, all five corruptions."""
+    """The telescope of a run that sees the extended mock, all five corruptions.
+
+    Parameters
+    ----------
+    data : PairedSpectra
+    params : Params
+    n_views : int, optional
+        `corruption.n_views` unless it is given.
+
+    Returns
+    -------
+    MockTelescope
+    """
     return MockTelescope(extended_corruption(data, params), n_views or params.corruption.n_views, params.seed)
 
 
 def pretraining_telescope(params: Params, n_views: int | None = None) -> MockTelescope | None:
-    """What the NIRSpec encoder sees spectra through when it is pretrained, and judged; None if they are clean."""
+    """What the NIRSpec encoder sees spectra through when it is pretrained, and judged.
+
+    Parameters
+    ----------
+    params : Params
+    n_views : int, optional
+        `corruption.n_views` unless it is given.
+
+    Returns
+    -------
+    MockTelescope or None
+        None if the spectra are clean.
+    """
     if params.pretrain.nirspec_input == "mock":
         return mock_telescope(params, n_views)
     steps = normalisation(params.corruption)
@@ -84,17 +160,36 @@ def pretraining_telescope(params: Params, n_views: int | None = None) -> MockTel
 
 
 def measured_snr(clean: np.ndarray, corrupted: np.ndarray, no_data: float) -> np.ndarray:
-    """Signal-to-noise ratio per pixel (n,) of corrupted spectra, from what differs from the clean ones.
+    """Signal-to-noise ratio per pixel of corrupted spectra, from what differs from the clean ones.
 
-    clean, corrupted : (n, n_pix).  Differences of neighbouring pixels, so a smooth continuum error does not count; the
-    median absolute one, so dead pixels and substituted lines do not either.  Exact to about 1 per cent.
+    Differences of neighbouring pixels, so a smooth continuum error does not count; the median absolute one, so dead
+    pixels and substituted lines do not either.  Exact to about 1 per cent.
+
+    Parameters
+    ----------
+    clean, corrupted : ndarray, shape (n, n_pix)
+    no_data : float
+        Value of corrupted pixels that hold no data.
+
+    Returns
+    -------
+    ndarray, shape (n,)
     """
     return 1 / pixel_noise(np.where(corrupted == no_data, np.nan, corrupted - clean))
 
 
 def pixel_noise(difference: np.ndarray) -> np.ndarray:
-    """Standard deviation (n,) of white noise in spectra (n, n_pix), NaN where there is no data.
+    """Standard deviation of white noise in spectra.
 
     The median absolute difference of neighbouring pixels, scaled as it is for Gaussians.
+
+    Parameters
+    ----------
+    difference : ndarray, shape (n, n_pix)
+        NaN where there is no data.
+
+    Returns
+    -------
+    ndarray, shape (n,)
     """
     return np.nanmedian(np.abs(np.diff(difference, axis=1)), axis=1) / (np.sqrt(2) * MAD_PER_SIGMA)

@@ -33,7 +33,12 @@ class Pictured(ipywidgets.VBox):
 class Stops(Pictured):
     """A slider with a figure at each of its stops.
 
-    figures : name of the stop to what is shown there
+    Parameters
+    ----------
+    description : str
+        Title of the slider.
+    figures : mapping of str to Figure
+        Name of the stop to what is shown there.
     """
 
     def __init__(self, description: str, figures: Mapping[str, Figure]):
@@ -55,8 +60,14 @@ class Stops(Pictured):
 class Illustrated:
     """A plotly figure that leaves a picture beside itself, for readers whose page cannot draw it.
 
-    figure : what is shown; picture : a matplotlib figure of the same
-    page : where the figure was saved as a page of its own, which the report shows in a frame; None if it was not
+    Parameters
+    ----------
+    figure : go.Figure
+        What is shown.
+    picture : Figure
+        A matplotlib figure of the same.
+    page : Path, optional
+        Where the figure was saved as a page of its own, which the report shows in a frame; None if it was not.
     """
 
     def __init__(self, figure: go.Figure, picture: Figure, page: Path | None = None):
@@ -77,8 +88,25 @@ def _png(figure: Figure) -> bytes:
 
 
 def menu(description: str, options: Sequence, value: Any = None, width: str = "230px") -> ipywidgets.Dropdown:
-    """A drop-down menu of options, or of (title, option); the first one is chosen unless `value` is given."""
-    value = options[0] if value is None else value
+    """A drop-down menu.
+
+    Parameters
+    ----------
+    description : str
+        Title of the menu.
+    options : sequence
+        Options, or (title, option) of each.
+    value : object, optional
+        The option chosen at first; the first one unless given.
+    width : str
+        As in CSS.
+
+    Returns
+    -------
+    Dropdown
+    """
+    first = options[0]
+    value = value if value is not None else first[1] if isinstance(first, tuple) else first
     style = {"description_width": "initial"}
     return ipywidgets.Dropdown(
         options=list(options), value=value, description=description, style=style, layout={"width": width}
@@ -88,7 +116,24 @@ def menu(description: str, options: Sequence, value: Any = None, width: str = "2
 def slider(
     description: str, low: float, high: float, step: float, form: str, value: float, width: str = "340px"
 ) -> ipywidgets.FloatSlider:
-    """A slider that answers when it is let go; `form` is how its value is written, such as '.2f'."""
+    """A slider that answers when it is let go.
+
+    Parameters
+    ----------
+    description : str
+        Title of the slider.
+    low, high, step : float
+    form : str
+        How its value is written, such as '.2f'.
+    value : float
+        Where it stands at first.
+    width : str
+        As in CSS.
+
+    Returns
+    -------
+    FloatSlider
+    """
     style = {"description_width": "initial"}
     return ipywidgets.FloatSlider(
         value=value,
@@ -104,6 +149,16 @@ def slider(
 
 
 def line(title: str, *widgets: ipywidgets.DOMWidget) -> ipywidgets.HBox:
-    """Widgets side by side behind a title, in as many rows as the page needs."""
+    """Widgets side by side behind a title, in as many rows as the page needs.
+
+    Parameters
+    ----------
+    title : str
+    *widgets : DOMWidget
+
+    Returns
+    -------
+    HBox
+    """
     head = ipywidgets.HTML(f"<b>{title}</b>", layout={"width": "80px"})
     return ipywidgets.HBox([head, *widgets], layout={"flex_flow": "row wrap", "align_items": "center"})

@@ -20,7 +20,17 @@ _MARGIN = {"l": 60, "r": 10, "t": 36, "b": 46}
 
 
 def windows(instrument: Instrument) -> dict[str, tuple[float, float]]:
-    """Stretches of wavelength worth a look, by name, Angstrom: everything, and around each named feature."""
+    """Stretches of wavelength worth a look: everything, and around each named feature.
+
+    Parameters
+    ----------
+    instrument : Instrument
+
+    Returns
+    -------
+    dict of str to tuple of (float, float)
+        Name to the ends of the stretch, Angstrom.
+    """
     half = 60.0 if instrument is APOGEE else 250.0
     covered = instrument.wavelength[instrument.covered]
     near = {f"{name.strip()} {x}": (x - half, x + half) for name, x in features_of(instrument).items()}
@@ -28,12 +38,32 @@ def windows(instrument: Instrument) -> dict[str, tuple[float, float]]:
 
 
 def features_of(instrument: Instrument) -> Mapping[str, float]:
-    """The named features of an instrument, Angstrom."""
+    """The named features of an instrument.
+
+    Parameters
+    ----------
+    instrument : Instrument
+
+    Returns
+    -------
+    mapping of str to float
+        Name to Angstrom.
+    """
     return APOGEE_FEATURES if instrument is APOGEE else NIRSPEC_FEATURES
 
 
 def with_gaps(flux: np.ndarray, instrument: Instrument) -> np.ndarray:
-    """Spectra with NaN where there is no data, so that no line is drawn there."""
+    """Spectra with NaN where there is no data, so that no line is drawn there.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (..., n_pix)
+    instrument : Instrument
+
+    Returns
+    -------
+    ndarray, shape (..., n_pix)
+    """
     return np.where(flux == instrument.no_data, np.nan, flux)
 
 
@@ -96,7 +126,16 @@ def empty_spectra() -> go.Figure:
 
 
 def feature_marks(instrument: Instrument) -> tuple[list[dict], list[dict]]:
-    """Lines and names of an instrument's features as plotly shapes and annotations."""
+    """Lines and names of an instrument's features as plotly shapes and annotations.
+
+    Parameters
+    ----------
+    instrument : Instrument
+
+    Returns
+    -------
+    lines, names : list of dict
+    """
     places = features_of(instrument)
     lines = [
         {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
@@ -111,13 +150,32 @@ def feature_marks(instrument: Instrument) -> tuple[list[dict], list[dict]]:
 
 
 def around(values: np.ndarray) -> tuple[float, float]:
-    """A range of an axis with a margin."""
+    """A range of an axis with a margin.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+
+    Returns
+    -------
+    tuple of (float, float)
+    """
     low, high = float(values.min()), float(values.max())
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
 def marks(query: np.ndarray, neighbours: np.ndarray) -> list[dict]:
-    """A star at the query (2,) and rings around its neighbours (k, 2), as the marks of a LiveFigure."""
+    """A star at the query and rings around its neighbours, as the marks of a LiveFigure.
+
+    Parameters
+    ----------
+    query : ndarray, shape (2,)
+    neighbours : ndarray, shape (k, 2)
+
+    Returns
+    -------
+    list of dict
+    """
     ring = {"text": "", "css": "width:16px; height:16px; border:1.6px solid black; border-radius:50%"}
     star = {"text": "★", "css": f"color:{APOGEE_COLOUR}; font-size:26px; line-height:1"}
     signs = [(xy, ring) for xy in neighbours] + [(query, star)]
@@ -149,10 +207,28 @@ def similarity_picture(
 ) -> Figure:
     """Map, Kiel diagram and spectra of a query and its neighbours on one page.
 
-    xy, labels : (m, 2) and (m, 20) of the points of the map
-    query, neighbours : place on the map and labels, (2,) and (20,), (k, 2) and (k, 20)
-    spectra : of the query, then of neighbours, by name, (n_pix,) each with NaN where there is no data
-    axis : what the map's axes are called, such as 'PCA'
+    Parameters
+    ----------
+    xy : ndarray, shape (m, 2)
+        The points of the map.
+    labels : ndarray, shape (m, 20)
+        Of the points of the map.
+    query : tuple of (ndarray, ndarray), shape (2,) and (20,)
+        Place on the map and labels.
+    neighbours : tuple of (ndarray, ndarray), shape (k, 2) and (k, 20)
+        Places on the map and labels.
+    spectra : mapping of str to ndarray, shape (n_pix,)
+        Of the query, then of neighbours, by name, each with NaN where there is no data.
+    instrument : Instrument
+        Of the spectra.
+    window : tuple of (float, float)
+        Ends of the stretch that is drawn, Angstrom.
+    axis : str
+        What the map's axes are called, such as 'PCA'.
+
+    Returns
+    -------
+    Figure
     """
     figure = new_axes(1, 1, (11, 6.6))[0]
     figure.clear()

@@ -40,7 +40,19 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
     """Serve the browser of a run on 127.0.0.1 until it is stopped with Ctrl-C.
 
-    Raises StarclipError if the run is not complete, if the port is in use, or if the server fails.
+    Parameters
+    ----------
+    run : Run
+    port : int
+    open_browser : bool
+        Open the page in the web browser of this machine.
+    say : callable
+        What messages are given to.
+
+    Raises
+    ------
+    StarclipError
+        If the run is not complete, if the port is in use, or if the server fails.
     """
     for file in NEEDED:
         run.need(file)

@@ -48,8 +48,17 @@ _WINDOWS = {
 class CorruptionExplorer(Pictured):
     """Sliders for the five corruptions, the spectrum before and after, and what the models read from it.
 
-    run : with its data set; cosine similarity and labels are shown if StarCLIP has been trained and has embedded it
-    `corrupted` is the spectrum shown (8192,), `cosine` its similarity to the clean one (None without a model).
+    Parameters
+    ----------
+    run : Run
+        With its data set; cosine similarity and labels are shown if StarCLIP has been trained and has embedded it.
+
+    Attributes
+    ----------
+    corrupted : ndarray, shape (8192,)
+        The spectrum shown.
+    cosine : float or None
+        Its similarity to the clean one; None without a model.
     """
 
     corrupted: np.ndarray

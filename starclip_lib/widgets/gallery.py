@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,41 +18,25 @@ from starclip_lib.observed.analysis import model_input, prepare_all
 from starclip_lib.observed.files import read_observed, read_observed_folder
 from starclip_lib.observed.preparation import ObservedSpectrum, PreparedSpectrum
 from starclip_lib.run import Run
+from starclip_lib.widgets.queries import Found, Query
 from starclip_lib.widgets.spaces import EXTENDED, Side, Spaces
 
 MAPS = ("PCA", "UMAP")
 _SHOWN = tuple(LABELS.index(name) for name in ("Teff", "logg", "Fe", "C", "N", "O", "Mg", "Al", "Si", "Ca"))
 
 
-@dataclass(frozen=True, eq=False)
-class Query:
-    """A spectrum to search with.
-
-    row : of its star in the data set, or None for an observed spectrum; side : title of its side
-    z : (dim,) vector; flux : (n_pix,) spectrum; labels : (20,) of the catalogue, or read by the linear probe
-    """
-
-    name: str
-    row: int | None
-    side: str
-    z: np.ndarray
-    flux: np.ndarray
-    labels: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """The neighbours of a query, most similar first: row and side of each, and a table of what is known about them."""
-
-    row: np.ndarray
-    side: list[str]
-    table: pd.DataFrame
-
-
 class Gallery:
     """The stars of a run in every space, opened when first asked for, and observed spectra among them.
 
-    run : a run whose notebooks 01 to 06 have been run; raises DataError naming what is missing
+    Parameters
+    ----------
+    run : Run
+        A run whose notebooks 01 to 06 have been run.
+
+    Raises
+    ------
+    DataError
+        Naming what is missing.
     """
 
     def __init__(self, run: Run):
@@ -63,15 +46,53 @@ class Gallery:
         self.add(read_observed_folder(run.root, run.params.observed))
 
     def rows(self, test_only: bool) -> np.ndarray:
-        """Rows of the test stars, which no model has seen, or of all stars."""
+        """Rows of the test stars, which no model has seen, or of all stars.
+
+        Parameters
+        ----------
+        test_only : bool
+
+        Returns
+        -------
+        ndarray of int, shape (m,)
+        """
         return self.data.rows("test") if test_only else np.arange(self.data.n_stars)
 
     def space(self, name: str) -> dict[str, Side]:
-        """The two sides of a space (`SPACES`), by title."""
+        """The two sides of a space.
+
+        Parameters
+        ----------
+        name : str
+            One of `SPACES`.
+
+        Returns
+        -------
+        dict of str to Side
+            By title.
+        """
         return self._spaces[name]
 
     def star(self, space: str, side: str, row: int) -> Query:
-        """The spectrum of a star of the data set as a query; raises DataError if the space has no such side."""
+        """The spectrum of a star of the data set as a query.
+
+        Parameters
+        ----------
+        space : str
+        side : str
+            Title of the side.
+        row : int
+            Of the star in the data set.
+
+        Returns
+        -------
+        Query
+
+        Raises
+        ------
+        DataError
+            If the space has no such side.
+        """
         sides = self.space(space)
         if side not in sides:
             raise DataError(f"the space '{space}' has no side '{side}'; its sides are {' and '.join(sides)}")
@@ -80,14 +101,36 @@ class Gallery:
         return Query(name, row, side, found.index.z[row], found.flux[row], self.data.labels[row].astype(np.float64))
 
     def star_with(self, labels: dict[str, float], rows: np.ndarray) -> int:
-        """The row among `rows` whose labels are nearest to the given ones (in units of the stars' spread)."""
+        """The row whose labels are nearest to the given ones (in units of the stars' spread).
+
+        Parameters
+        ----------
+        labels : dict of str to float
+            Some labels by name.
+        rows : ndarray of int, shape (m,)
+            The rows to choose from.
+
+        Returns
+        -------
+        int
+        """
         columns = [LABELS.index(name) for name in labels]
         known = self.data.labels[rows][:, columns]
         distance = (known - np.array(list(labels.values()))) / self.data.labels[:, columns].std(axis=0)
         return int(rows[(distance**2).sum(axis=1).argmin()])
 
     def add(self, spectra: Sequence[ObservedSpectrum]) -> dict[str, str]:
-        """Prepare observed spectra and keep the good ones; returns name and verdict of each."""
+        """Prepare observed spectra and keep the good ones.
+
+        Parameters
+        ----------
+        spectra : sequence of ObservedSpectrum
+
+        Returns
+        -------
+        dict of str to str
+            Name to verdict of each.
+        """
         if not spectra:
             return {}
         taken = {star.name for star in self.observed}
@@ -98,14 +141,44 @@ class Gallery:
         return verdict | prepared.set_aside | {star.name: "good" for star in prepared.stars}
 
     def add_file(self, name: str, content: bytes) -> dict[str, str]:
-        """The same with an uploaded FITS file; raises DataError if it is none that we read."""
+        """The same with an uploaded FITS file.
+
+        Parameters
+        ----------
+        name : str
+            Of the file.
+        content : bytes
+
+        Returns
+        -------
+        dict of str to str
+            Name to verdict of each.
+
+        Raises
+        ------
+        DataError
+            If it is none that we read.
+        """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
             path.write_bytes(content)
             return self.add(read_observed(path, self.run.params.observed))
 
     def observation(self, space: str, number: int) -> Query:
-        """Observed spectrum number `number` as a query.  In MockStarCLIP real spectra are on the extended side."""
+        """An observed spectrum as a query.
+
+        In MockStarCLIP real spectra are on the extended side.
+
+        Parameters
+        ----------
+        space : str
+        number : int
+            Of the spectrum in `observed`.
+
+        Returns
+        -------
+        Query
+        """
         star = self.observed[number]
         title = EXTENDED if space == "MockStarCLIP" else NIRSPEC.title
         flux = model_input(star, star.flux[None], self.run.params)
@@ -114,7 +187,23 @@ class Gallery:
         return Query(star.name, None, title, z, flux[0], self.run.space.read(self.run.space.embed(flux))[0])
 
     def search(self, space: str, query: Query, k: int, sides: Sequence[str], rows: np.ndarray) -> Found:
-        """The k most similar spectra of each given side among the stars `rows`, the query itself left out."""
+        """The most similar spectra of each given side, the query itself left out.
+
+        Parameters
+        ----------
+        space : str
+        query : Query
+        k : int
+            How many of each side.
+        sides : sequence of str
+            Titles of the sides.
+        rows : ndarray of int, shape (m,)
+            The stars to search among.
+
+        Returns
+        -------
+        Found
+        """
         parts = []
         for title in sides:
             among = rows[rows != query.row] if title == query.side and query.row is not None else rows
@@ -149,14 +238,35 @@ class Gallery:
         return pd.DataFrame(columns)
 
     def places(self, space: str, kind: str) -> dict[str, np.ndarray]:
-        """Where the stars are on the map 'PCA' or 'UMAP' of a space: (n, 2) for each side.
+        """Where the stars are on a map of a space.
 
         A UMAP is made when it is first asked for, which takes minutes with thousands of stars.
+
+        Parameters
+        ----------
+        space : str
+        kind : {'PCA', 'UMAP'}
+
+        Returns
+        -------
+        dict of str to ndarray, shape (n, 2)
+            By title of the side.
         """
         return self._map(space, kind)[0]
 
     def place(self, space: str, kind: str, z: np.ndarray) -> np.ndarray:
-        """Where a new vector (dim,) is on that map: (2,)."""
+        """Where a new vector is on that map.
+
+        Parameters
+        ----------
+        space : str
+        kind : {'PCA', 'UMAP'}
+        z : ndarray, shape (dim,)
+
+        Returns
+        -------
+        ndarray, shape (2,)
+        """
         return self._map(space, kind)[1](_unit(z[None]))[0]
 
     def _map(self, space: str, kind: str) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:

@@ -17,8 +17,11 @@ import traitlets
 class LiveFigure(go.FigureWidget):
     """A FigureWidget that starts at once, and reads plotly.js afterwards.
 
-    `marks` are signs above the figure: plotly draws all points anew, whatever changes, which takes long with twenty
-    thousand of them.  Each is a mapping of `x` and `y` on the axes, `text`, and `css`, its style.
+    Attributes
+    ----------
+    marks : list of dict
+        Signs above the figure: plotly draws all points anew, whatever changes, which takes long with twenty thousand of
+        them.  Each is a mapping of `x` and `y` on the axes, `text`, and `css`, its style.
     """
 
     marks: Any = traitlets.List().tag(sync=True)

@@ -14,16 +14,17 @@ import plotly.graph_objects as go
 from itables.widget import ITable
 from matplotlib.figure import Figure
 
-from starclip_lib.data.labels import FE, LOGG, PLAIN, TEFF, UNITS
+from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.errors import StarclipError
 from starclip_lib.run import Run
-from starclip_lib.widgets.base import Pictured, line, menu, slider
+from starclip_lib.widgets.base import Pictured, line
+from starclip_lib.widgets.browser_controls import BOTH, NONE, browser_controls
 from starclip_lib.widgets.browser_figures import windows
-from starclip_lib.widgets.gallery import MAPS, Found, Gallery, Query
+from starclip_lib.widgets.gallery import Gallery
+from starclip_lib.widgets.queries import Found, Query
 from starclip_lib.widgets.similarity_panels import OBSERVED, Panels
-from starclip_lib.widgets.spaces import SPACES, Side
+from starclip_lib.widgets.spaces import Side
 
-_BOTH, _NONE = "both", "(none)"
 _FIRST_WINDOW = {"NIRSpec": "Mg 15029", "APOGEE": "CO 15582"}  # nine in ten mock NIRSpec spectra show it
 _UMAP_NOTE = " Computing the UMAP of all stars; with thousands of them this takes minutes ..."
 _TABLE: dict[str, Any] = {
@@ -39,8 +40,19 @@ _TABLE: dict[str, Any] = {
 class SimilarityBrowser(Pictured):
     """A map of stars to click on, with the neighbours of the chosen one in a table, as spectra and in a Kiel diagram.
 
-    run : a run whose notebooks 01 to 06 have been run
-    `choose` does from Python what a click does; `found` holds the neighbours, `table` what the table shows.
+    `choose` does from Python what a click does; `table` is what the table shows.
+
+    Parameters
+    ----------
+    run : Run
+        A run whose notebooks 01 to 06 have been run.
+
+    Attributes
+    ----------
+    query : Query
+        The chosen spectrum.
+    found : Found
+        Its neighbours.
     """
 
     query: Query
@@ -50,7 +62,7 @@ class SimilarityBrowser(Pictured):
         self.gallery = Gallery(run)
         self._panels = Panels(self.gallery)
         self._quiet = False
-        self._controls = _controls(self.gallery)
+        self._controls = browser_controls(self.gallery)
         self._status, self._caption = ipywidgets.HTML(), ipywidgets.HTML()
         self._table = ITable(pd.DataFrame(), **_TABLE)
         rows = {
@@ -95,8 +107,17 @@ class SimilarityBrowser(Pictured):
     def choose(self, star: str, side: str | None = None) -> None:
         """Take a star of the data set, or an observed spectrum, as the query.
 
-        side : which of its spectra, such as 'APOGEE'; the present one if not given
-        Raises DataError if there is no such star or side.
+        Parameters
+        ----------
+        star : str
+            Name of the star or observed spectrum.
+        side : str, optional
+            Which of its spectra, such as 'APOGEE'; the present one if not given.
+
+        Raises
+        ------
+        DataError
+            If there is no such star or side.
         """
         observed = [spectrum.name for spectrum in self.gallery.observed]
         space = self._controls["space"].value
@@ -160,7 +181,7 @@ class SimilarityBrowser(Pictured):
 
     def _on_shown(self, change: dict) -> None:
         titles = list(self.gallery.space(self._at[0]))
-        self._panels.show_sides([change["new"] in (_BOTH, title) for title in titles])
+        self._panels.show_sides([change["new"] in (BOTH, title) for title in titles])
 
     def _on_star(self, change: dict) -> None:
         self.choose(change["new"].strip())
@@ -170,7 +191,7 @@ class SimilarityBrowser(Pictured):
             self.choose(self.query.name, change["new"])
 
     def _on_observed(self, change: dict) -> None:
-        if change["new"] != _NONE:
+        if change["new"] != NONE:
             self.choose(change["new"])
 
     def _on_upload(self, change: dict) -> None:
@@ -179,7 +200,7 @@ class SimilarityBrowser(Pictured):
             verdicts = self.gallery.add_file(file["name"], bytes(file["content"]))
             good = [name for name, verdict in verdicts.items() if verdict == "good"]
             with self._silently():
-                self._controls["observed"].options = [_NONE, *(star.name for star in self.gallery.observed)]
+                self._controls["observed"].options = [NONE, *(star.name for star in self.gallery.observed)]
             self._draw_stars()
             if good:
                 self.choose(good[-1])
@@ -235,8 +256,8 @@ class SimilarityBrowser(Pictured):
         titles = list(self.gallery.space(self._at[0]))
         with self._silently():
             for name in ("shown", "among"):
-                self._controls[name].options = [_BOTH, *titles]
-                self._controls[name].value = _BOTH
+                self._controls[name].options = [BOTH, *titles]
+                self._controls[name].value = BOTH
             for name in ("side", "spectra"):
                 self._controls[name].options = titles
                 self._controls[name].value = titles[0]
@@ -258,13 +279,13 @@ class SimilarityBrowser(Pictured):
     def _show(self, query: Query) -> None:
         """Search for a query and draw what is found."""
         space, among = self._at[0], self._controls["among"].value
-        sides = list(self.gallery.space(space)) if among == _BOTH else [among]
+        sides = list(self.gallery.space(space)) if among == BOTH else [among]
         self.found = self.gallery.search(space, query, self._controls["k"].value, sides, self._rows)
         self.query = query
         with self._silently():
             self._controls["star"].value = query.name
             self._controls["side"].value = query.side
-            self._controls["observed"].value = query.name if query.row is None else _NONE
+            self._controls["observed"].value = query.name if query.row is None else NONE
             for name, column in (("Teff", TEFF), ("logg", LOGG), ("Fe", FE)):
                 self._controls[name].value = float(query.labels[column])
         source = "from the catalogue" if query.row is not None else "read by the linear probe"
@@ -275,33 +296,3 @@ class SimilarityBrowser(Pictured):
         self._panels.mark(*self._at, query, self.found)
         self._table.update(self.found.table, **_TABLE)
         self._draw_spectra()  # last: it takes longest
-
-
-def _controls(gallery: Gallery) -> dict[str, ipywidgets.DOMWidget]:
-    labels = [(f"{name} [{unit}]", i) for i, (name, unit) in enumerate(zip(PLAIN, UNITS, strict=True))]
-
-    def star_like(column: int, step: float, form: str) -> ipywidgets.FloatSlider:
-        values, title = gallery.data.labels[:, column], f"{PLAIN[column]} [{UNITS[column]}]"
-        low, high = np.floor(values.min() / step) * step, np.ceil(values.max() / step) * step
-        return slider(title, low, high, step, form, (low + high) / 2)
-
-    return {
-        "space": menu("space", SPACES, width="270px"),
-        "map": menu("map", MAPS, width="150px"),
-        "colour": menu("colour", labels, FE, width="190px"),
-        "shown": menu("show", [_BOTH], width="200px"),
-        "stars": menu("stars", [("test stars", True), ("all stars", False)], True, width="170px"),
-        "star": ipywidgets.Text(description="star", continuous_update=False, layout={"width": "330px"}),
-        "side": menu("its spectrum", [_BOTH]),
-        "observed": menu("observed", [_NONE, *(star.name for star in gallery.observed)]),
-        "upload": ipywidgets.FileUpload(
-            description="upload spec1d or x1d", multiple=True, accept=".fits,.fits.gz", layout={"width": "190px"}
-        ),
-        "Teff": star_like(TEFF, 10, ".0f"),
-        "logg": star_like(LOGG, 0.05, ".2f"),
-        "Fe": star_like(FE, 0.05, ".2f"),
-        "k": ipywidgets.IntSlider(value=5, min=1, max=20, description="k", continuous_update=False),
-        "among": menu("search in", [_BOTH]),
-        "spectra": menu("spectra of", [_BOTH]),
-        "window": menu("stretch", ["everything"], width="210px"),
-    }

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import FE, LOGG, PLAIN, TEFF, UNITS
 from starclip_lib.widgets import browser_figures
-from starclip_lib.widgets.gallery import Found, Gallery, Query
+from starclip_lib.widgets.gallery import Gallery
 from starclip_lib.widgets.live_figure import FurtherFigure, LiveFigure
+from starclip_lib.widgets.queries import Found, Query
 from starclip_lib.widgets.spaces import Side
 
 OBSERVED = 2  # trace of the map with the observed spectra; those before are the two sides of the space
@@ -21,7 +22,12 @@ _N_SPECTRA = len(browser_figures.NEIGHBOUR_COLOURS)
 
 
 class Panels:
-    """Three interactive figures; rows are those of the gallery's data set."""
+    """Three interactive figures; rows are those of the gallery's data set.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    """
 
     def __init__(self, gallery: Gallery):
         self.gallery = gallery
@@ -35,7 +41,15 @@ class Panels:
 
         A live figure keeps what it was made with, and would lose what is drawn before a page shows it.
 
-        on_click : called as on_click(trace, points, state) when a point of the map is clicked
+        Parameters
+        ----------
+        on_click : callable
+            Called as on_click(trace, points, state) when a point of the map is clicked.
+
+        Returns
+        -------
+        list of DOMWidget
+            Map and Kiel diagram side by side, and the spectra.
         """
         self.map = LiveFigure(self.map)
         self.kiel, self.spectra = FurtherFigure(self.kiel), FurtherFigure(self.spectra)
@@ -46,7 +60,15 @@ class Panels:
         return [maps, self.spectra]
 
     def draw_stars(self, space: str, kind: str, rows: np.ndarray) -> None:
-        """Draw the stars `rows`, and observed spectra, on a map of a space."""
+        """Draw some stars, and observed spectra, on a map of a space.
+
+        Parameters
+        ----------
+        space : str
+        kind : {'PCA', 'UMAP'}
+        rows : ndarray of int, shape (m,)
+            The stars.
+        """
         places, labels = self.gallery.places(space, kind), self.gallery.data.labels[rows]
         text = [
             f"{name}<br>Teff {star[TEFF]:.0f} K, log g {star[LOGG]:.2f}, [Fe/H] {star[FE]:+.2f}"
@@ -68,13 +90,27 @@ class Panels:
             self.kiel.update_yaxes(range=browser_figures.around(labels[:, LOGG])[::-1])
 
     def show_sides(self, visible: Sequence[bool]) -> None:
-        """Show or hide the two sides of the space on the map."""
+        """Show or hide the two sides of the space on the map.
+
+        Parameters
+        ----------
+        visible : sequence of bool
+            In the order of the sides.
+        """
         with self.map.batch_update():
             for trace, shown in zip(self.map.data, visible, strict=False):
                 trace.visible = shown
 
     def paint(self, rows: np.ndarray, column: int) -> None:
-        """Colour the stars of the map by a label."""
+        """Colour the stars of the map by a label.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (m,)
+            The stars.
+        column : int
+            Of the label.
+        """
         values = self.gallery.data.labels[rows, column]
         low, high = np.percentile(values, [1, 99])
         bar = {"title": {"text": f"{PLAIN[column]} [{UNITS[column]}]"}}
@@ -91,7 +127,15 @@ class Panels:
         return here, np.array([places[side][row] for side, row in zip(found.side, found.row, strict=True)])
 
     def mark(self, space: str, kind: str, query: Query, found: Found) -> None:
-        """Mark the query and its neighbours on the map and in the Kiel diagram."""
+        """Mark the query and its neighbours on the map and in the Kiel diagram.
+
+        Parameters
+        ----------
+        space : str
+        kind : {'PCA', 'UMAP'}
+        query : Query
+        found : Found
+        """
         here, near = self._places(space, kind, query, found)
         columns = [TEFF, LOGG]
         labels = self.gallery.data.labels[found.row]
@@ -113,7 +157,16 @@ class Panels:
         return browser_figures.with_gaps(flux, instrument), dict(zip(names.tolist(), others, strict=True))
 
     def draw_spectra(self, query: Query, found: Found, side: Side, window: tuple[float, float]) -> None:
-        """Overlay a stretch (Angstrom) of the spectra of the query and of the nearest other stars from one side."""
+        """Overlay a stretch of the spectra of the query and of the nearest other stars from one side.
+
+        Parameters
+        ----------
+        query : Query
+        found : Found
+        side : Side
+        window : tuple of (float, float)
+            Ends of the stretch, Angstrom.
+        """
         instrument = side.instrument
         inside = (instrument.wavelength >= window[0]) & (instrument.wavelength <= window[1])
         own, others = self._fluxes(query, found, side)
@@ -144,7 +197,25 @@ class Panels:
         side: Side,
         window: tuple[float, float],
     ) -> Figure:
-        """All three as one figure for paper."""
+        """All three as one figure for paper.
+
+        Parameters
+        ----------
+        space : str
+        kind : {'PCA', 'UMAP'}
+        rows : ndarray of int, shape (m,)
+            The stars on the map.
+        query : Query
+        found : Found
+        side : Side
+            Whose spectra are drawn.
+        window : tuple of (float, float)
+            Ends of the stretch, Angstrom.
+
+        Returns
+        -------
+        Figure
+        """
         places, labels = self.gallery.places(space, kind), self.gallery.data.labels
         here, near = self._places(space, kind, query, found)
         own, others = self._fluxes(query, found, side)

@@ -23,8 +23,16 @@ NEEDED = ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "mockstarcl
 class Side:
     """One kind of spectrum in a space; row i of everything is star i of the data set.
 
-    flux : (n, n_pix) the spectra; index : their unit vectors, float32, to search among
-    encoder : what makes vectors of new spectra; None if the spectra are the vectors
+    Parameters
+    ----------
+    title : str
+    instrument : Instrument
+    flux : ndarray, shape (n, n_pix)
+        The spectra.
+    index : SimilarityIndex
+        Their unit vectors, float32, to search among.
+    encoder : Encoder or None
+        What makes vectors of new spectra; None if the spectra are the vectors.
     """
 
     title: str
@@ -35,9 +43,18 @@ class Side:
 
 
 class Spaces:
-    """The spaces of a run, opened when first asked for; raises DataError naming what the run lacks.
+    """The spaces of a run, opened when first asked for.
 
     One mock observation of every star is held in memory: some 400 MB per 1,000 stars with all spaces opened.
+
+    Parameters
+    ----------
+    run : Run
+
+    Raises
+    ------
+    DataError
+        Naming what the run lacks.
     """
 
     def __init__(self, run: Run):

@@ -17,7 +17,10 @@ class TrainingViewer(ipywidgets.VBox):
 
     It lives in a running notebook only; `figures.loss_curves` draws the same for paper.
 
-    title : of the training
+    Parameters
+    ----------
+    title : str
+        Of the training.
     """
 
     def __init__(self, title: str):
@@ -36,7 +39,14 @@ class TrainingViewer(ipywidgets.VBox):
         super().__init__([ipywidgets.HBox([self._progress, self._text]), self._figure])
 
     def update(self, history: History, planned: int) -> None:
-        """Show what has happened so far, of `planned` epochs."""
+        """Show what has happened so far.
+
+        Parameters
+        ----------
+        history : History
+        planned : int
+            How many epochs there will be.
+        """
         epochs = np.arange(1, history.epochs + 1)
         with self._figure.batch_update():
             for trace, values in zip(
@@ -49,7 +59,12 @@ class TrainingViewer(ipywidgets.VBox):
         self._text.value = f"epoch {history.epochs} of {planned}, {last}, about {left:.0f} s left"
 
     def show(self, history: History) -> None:
-        """Show a training that was finished before."""
+        """Show a training that was finished before.
+
+        Parameters
+        ----------
+        history : History
+        """
         self.update(history, history.epochs)
         self._text.value = (
             f"{history.epochs} epochs in {sum(history.seconds):.0f} s; epoch {history.best_epoch} was kept"

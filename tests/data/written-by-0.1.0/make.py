@@ -4,6 +4,7 @@
 
 A run of a handful of stars that nobody observed, and of networks that nobody trained, in round numbers that compress.
 """
+# ruff: noqa: I001 (the modules of 0.1.0 are not those of this version)
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from starclip_lib import __version__
 from starclip_lib.config import load_params
 from starclip_lib.embeddings import as_embeddings, write_embeddings
@@ -52,7 +54,7 @@ def data_set() -> PairedSpectra:
 
 def encoder(instrument: Instrument, calibrated: bool) -> Encoder:
     """Every weight is a multiple of 1/64."""
-    net = make_encoder(instrument, EncoderParams(width=2, depth=1, lift=4.5), seed=1)
+    net = make_encoder(instrument, EncoderParams(width=4, depth=1, lift=4.5), seed=1)
     if calibrated:
         net.coordinates = Coordinates()
         net.coordinates.offset += 0.25
@@ -60,7 +62,8 @@ def encoder(instrument: Instrument, calibrated: bool) -> Encoder:
         net.coordinates.reach[0] += 16
     with torch.no_grad():
         for weights in net.parameters():
-            weights.copy_(torch.round(64 * torch.sin(torch.arange(weights.numel()) / 100)).view(weights.shape) / 64)
+            angle = 1 + torch.arange(weights.numel()) / (100 if weights.numel() > 1000 else 1)
+            weights.copy_(torch.round(64 * torch.sin(angle)).view(weights.shape) / 64)
         net.scaling.mean += 0.75
         net.scaling.std.fill_(0.125)
     return net.eval()

@@ -1,0 +1,190 @@
+"""What observed spectra, each with its own noise and gaps, tell about the labels of their stars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from starclip_lib.data.emulator import Emulator
+from starclip_lib.data.instruments import Instrument
+from starclip_lib.data.labels import N_LABELS
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.metrics.limits import _marginalised, _responses, rms_bound
+from starclip_lib.transforms.corruptions import PaschenSubstitution
+from starclip_lib.transforms.views import MockTelescope
+
+
+@dataclass(frozen=True, eq=False)
+class SeenInformation:
+    """What the spectra of some stars, each with its own noise and gaps, tell about their labels.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (n,)
+        Of the stars in the data set.
+    labels : ndarray, shape (n, 20)
+        In K and dex.
+    information : ndarray, shape (n, n_views, 20, 20)
+        As `information` gives it.
+    snr : ndarray, shape (n, n_views)
+        Per pixel.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    information: np.ndarray
+    snr: np.ndarray
+
+    def first(self, n_stars: int) -> SeenInformation:
+        """Of the first stars only.
+
+        Parameters
+        ----------
+        n_stars : int
+
+        Returns
+        -------
+        SeenInformation
+        """
+        return SeenInformation(*(array[:n_stars] for array in vars(self).values()))
+
+    def limit(self, instrument: Instrument, prior: np.ndarray) -> np.ndarray:
+        """Root mean square bound (20,) of all views of a star together, whose information adds up.
+
+        Parameters
+        ----------
+        instrument : Instrument
+        prior : ndarray, shape (20, 20)
+
+        Returns
+        -------
+        ndarray, shape (20,)
+        """
+        return rms_bound(self.information.sum(axis=1), instrument, prior)
+
+    def by_snr(
+        self, error: np.ndarray, instrument: Instrument, prior: np.ndarray, n_bins: int = 4
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """RMSE over the limit, one view at a time, in equally filled bins of SNR.
+
+        Parameters
+        ----------
+        error : ndarray, shape (n, n_views, 20)
+            Of a method, in K and dex.
+        instrument : Instrument
+        prior : ndarray, shape (20, 20)
+        n_bins : int
+
+        Returns
+        -------
+        snr : ndarray, shape (n_bins,)
+            The mean of each bin.
+        ratios : ndarray, shape (n_bins, 20)
+        """
+        snr, errors = self.snr.ravel(), error.reshape(-1, N_LABELS)
+        every = self.information.reshape(-1, N_LABELS, N_LABELS)
+        edges = np.quantile(snr, np.linspace(0, 1, n_bins + 1))
+        bins = [np.flatnonzero((snr >= low) & (snr <= high)) for low, high in pairwise(edges)]
+        ratios = [
+            np.sqrt((errors[rows] ** 2).mean(axis=0)) / rms_bound(every[rows], instrument, prior) for rows in bins
+        ]
+        return np.array([snr[rows].mean() for rows in bins]), np.array(ratios)
+
+
+def seen_by(telescope: MockTelescope, data: PairedSpectra, rows: np.ndarray, emulator: Emulator) -> SeenInformation:
+    """What the views of a mock telescope tell; the lines of another star, where they are put in, tell nothing.
+
+    Parameters
+    ----------
+    telescope : MockTelescope
+    data : PairedSpectra
+    rows : ndarray of int, shape (n,)
+    emulator : Emulator
+
+    Returns
+    -------
+    SeenInformation
+
+    Raises
+    ------
+    DataError
+        If a star lies outside the emulator's domain.
+    """
+    labels = data.labels[rows].astype(np.float64)
+    seen, snr = telescope.views_and_snr(data.nirspec, rows)
+    for step in getattr(telescope.corruption, "steps", ()):
+        if isinstance(step, PaschenSubstitution):
+            seen[:, :, step.pixels] = data.nirspec.instrument.no_data
+    return SeenInformation(rows, labels, view_information(emulator, labels, seen, snr, data.nirspec.instrument), snr)
+
+
+def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emulator: Emulator) -> SeenInformation:
+    """What the APOGEE spectra tell, with the noise that the data set keeps.
+
+    Parameters
+    ----------
+    data : PairedSpectra
+        Read with its inverse variances.
+    rows : ndarray of int, shape (n,)
+    otherwise : float
+        The SNR per pixel to take if it has none.
+    emulator : Emulator
+
+    Returns
+    -------
+    SeenInformation
+    """
+    labels = data.labels[rows].astype(np.float64)
+    snr = snr_from_ivar(data.apogee, rows, otherwise)[:, None]
+    flux = data.apogee.flux[rows][:, None]
+    return SeenInformation(rows, labels, view_information(emulator, labels, flux, snr, data.apogee.instrument), snr)
+
+
+def view_information(
+    emulator: Emulator, labels: np.ndarray, flux: np.ndarray, snr: np.ndarray, instrument: Instrument
+) -> np.ndarray:
+    """Information of observed views of some stars, each with its own noise and gaps.
+
+    Parameters
+    ----------
+    emulator : Emulator
+    labels : ndarray, shape (n, 20)
+    flux : ndarray, shape (n, n_views, n_pix)
+        Only the missing pixels matter.
+    snr : ndarray, shape (n, n_views)
+    instrument : Instrument
+
+    Returns
+    -------
+    ndarray, shape (n, n_views, 20, 20)
+    """
+    missing = flux == instrument.no_data
+    out = np.empty((*snr.shape, N_LABELS, N_LABELS))
+    for row, star in enumerate(labels):
+        responses = _responses(emulator, star, instrument)
+        for view in range(snr.shape[1]):
+            out[row, view] = _marginalised(responses, instrument, snr[row, view], missing[row, view])
+    return out
+
+
+def snr_from_ivar(spectra: SpectrumSet, rows: np.ndarray, otherwise: float) -> np.ndarray:
+    """Signal-to-noise ratio per pixel of spectra near 1, the median over the pixels that hold data.
+
+    Parameters
+    ----------
+    spectra : SpectrumSet
+    rows : ndarray of int, shape (n,)
+    otherwise : float
+        What to take for all if the data set keeps no inverse variances.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    if spectra.ivar is None:
+        return np.full(len(rows), otherwise)
+    ivar = np.where(spectra.ivar[rows] > 0, spectra.ivar[rows], np.nan)
+    return np.sqrt(np.nanmedian(ivar[:, spectra.instrument.covered], axis=1))

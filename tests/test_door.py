@@ -1,0 +1,301 @@
+"""The front door: open a run, ask it for a star, its neighbours and its labels."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+from conftest import OVERRIDES
+from nirspec_files import observe, spec1d_table, write_spec1d
+
+import starclip_lib as starclip
+from starclip_lib.data.labels import ASPCAP_ERROR, LABELS
+from starclip_lib.errors import ConfigError, DataError
+from starclip_lib.observed.preparation import ObservedSpectrum
+from starclip_lib.run import Run
+from starclip_lib.settings.params import changed_params
+
+
+@pytest.fixture
+def here(trained: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The finished run, seen from inside its project."""
+    monkeypatch.chdir(trained.root)
+    return trained
+
+
+def spectrum_of(run: Run, star: str, folder: Path, rng: np.random.Generator) -> ObservedSpectrum:
+    """A NIRSpec file of a star of the data set, read again."""
+    wave, flux = observe(run.data.star(star).nirspec, 30.0, rng)
+    write_spec1d(folder / "spec1d_a.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, flux))
+    (spectrum,) = starclip.read_spectra(folder)
+    return spectrum
+
+
+def brute_force(run: Run, z: np.ndarray, k: int) -> tuple[list[str], np.ndarray]:
+    """Identifiers and cosines of the APOGEE spectra nearest to a vector, one by one."""
+    apogee = run.embeddings("starclip/apogee")
+    cosine = [float(z.astype(float) @ other.astype(float)) for other in apogee.z]
+    best = sorted(range(len(cosine)), key=lambda i: -cosine[i])[:k]
+    return [str(apogee.star_id[i]) for i in best], np.array([cosine[i] for i in best])
+
+
+def first_view(run: Run, star: str) -> np.ndarray:
+    views = run.embeddings("starclip/nirspec")
+    return views.z[(views.star_id == star) & (views.view == 0)][0]
+
+
+def test_a_run_is_opened_by_name_by_parameter_file_and_by_its_folder(here: Run, tmp_path: Path) -> None:
+    by_name = starclip.open_run("small", OVERRIDES)
+    by_file = starclip.open_run("params/small.yaml", OVERRIDES)
+    by_path = starclip.open_run(here.root / "params" / "small.yaml", OVERRIDES)
+    by_folder = starclip.open_run("runs/small")  # the folder knows its settings
+    for run in (by_name, by_file, by_path, by_folder):
+        assert run.params == here.params
+        assert (run.root, run.folder) == (here.root, here.folder)
+        assert run.data.n_stars == 160
+    assert by_name.params_file == by_file.params_file == here.params_file
+    assert by_name.overrides == OVERRIDES
+    assert by_folder.params_file is None
+    (here.root / "params" / "small.yaml").unlink()
+    assert starclip.open_run("small").params == here.params  # the folder of that name
+
+
+def test_a_folder_is_opened_from_anywhere(trained: Run, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    run = starclip.open_run(trained.folder)
+    assert run.folder == trained.folder
+    assert run.params == trained.params
+
+
+def test_a_folder_that_was_renamed_or_copied_is_opened_itself(here: Run) -> None:
+    """Not the one of the name that its settings had."""
+    copy = Path(shutil.copytree(here.folder, here.root / "runs" / "copy"))
+    (copy / "metrics").mkdir()
+    (copy / "metrics" / "data.json").write_text('{"n_stars": 1}')
+    run = starclip.open_run("runs/copy")
+    assert run.folder == copy
+    assert run.metrics() == {"data": {"n_stars": 1}}
+    assert run.data.n_stars == 160
+
+
+def test_settings_can_be_changed_on_the_way(here: Run) -> None:
+    changes = {"atlas": {"n_neighbours": 33}, "seed": 9}
+    assert starclip.open_run("runs/small", changes).params == changed_params(here.params, changes)
+    assert starclip.open_run("params/small.yaml", changes).params.seed == 9
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "message"),
+    [
+        ("nowhere", DataError, r"^no run 'nowhere': \S+params has small, and \S+runs has no folder of that name$"),
+        ("params/nowhere.yaml", ConfigError, r"^params/nowhere\.yaml: no such parameter file$"),
+        ("runs/nowhere", DataError, r"^runs/nowhere is no folder of a run: it has no settings\.json; give one such"),
+        ("params", DataError, r"^params is no folder of a run: it has no settings\.json"),
+    ],
+)
+def test_what_is_no_run_is_named(here: Run, what: str, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        starclip.open_run(what)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_settings_that_are_wrong_are_named(here: Run) -> None:
+    for what, where in (
+        ("small", "params/small.yaml"),
+        ("params/small.yaml", "params/small.yaml"),
+        ("runs/small", "runs/small/settings.json"),
+    ):
+        with pytest.raises(
+            ConfigError, match=rf"{where}: unknown key 'data\.nstars'; did you mean 'n_stars'\?$"
+        ) as caught:
+            starclip.open_run(what, {"data": {"nstars": 5}})
+        assert len(str(caught.value).splitlines()) == 1
+    settings = here.folder / "settings.json"
+    settings.write_text("{")
+    with pytest.raises(DataError, match=r"runs/small/settings\.json is no JSON"):
+        starclip.open_run("runs/small")
+
+
+def test_a_run_that_is_not_finished_says_what_to_run(run: Run) -> None:
+    for ask in (
+        lambda: run.data,
+        lambda: run.model("starclip"),
+        lambda: run.embeddings("starclip/nirspec"),
+        lambda: run.neighbours(np.ones(8192)),
+        lambda: run.labels(np.ones(8192)),
+    ):
+        with pytest.raises(DataError, match=r"^runs/small/\S+ is missing: run notebook 0\d_\w+ first") as caught:
+            ask()
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_star_has_its_labels_and_spectra(finished: Run) -> None:
+    star = finished.data.star("SIM000042")
+    assert (star.star_id, star.row) == ("SIM000042", 42)
+    np.testing.assert_array_equal(star.labels, finished.data.labels[42])
+    np.testing.assert_array_equal(star.nirspec, finished.data.nirspec.flux[42])
+    np.testing.assert_array_equal(star.apogee, finished.data.apogee.flux[42])
+    with pytest.raises(DataError, match=r"no star 'SIM00042' in this data set; similar: \S+"):
+        finished.data.star("SIM00042")
+
+
+def test_neighbours_of_a_star_are_those_of_a_search_one_by_one(finished: Run) -> None:
+    star = finished.data.star("SIM000042")
+    table = finished.neighbours(star, k=3)
+    names, cosine = brute_force(finished, first_view(finished, star.star_id), 3)
+    assert table.colnames == ["star_id", "cosine", "part", *LABELS]
+    assert table["star_id"].tolist() == names
+    np.testing.assert_allclose(table["cosine"], cosine, atol=6e-5)
+    assert (np.diff(table["cosine"]) <= 0).all()
+    rows = [finished.data.row(name) for name in names]
+    assert table["part"].tolist() == [finished.data.star(name).split for name in names]
+    assert table["Teff"].unit == u.K
+    assert {table[name].unit for name in LABELS[1:]} == {u.dex}
+    for i, name in enumerate(LABELS):
+        np.testing.assert_allclose(table[name].value, finished.data.labels[rows, i])
+    assert len(finished.neighbours(star)) == 5
+    assert len(finished.neighbours(star, k=10_000)) == 160  # all there are
+
+
+def test_neighbours_of_flux_are_those_of_its_embedding(finished: Run) -> None:
+    flux = finished.data.nirspec.flux[7]
+    z = starclip.run_encoder(finished.model("starclip").encoders["nirspec"], finished.data.nirspec, np.array([7]))[0, 0]
+    names, cosine = brute_force(finished, z, 4)
+    for given in (flux, flux[None], flux.astype(np.float64)):
+        table = finished.neighbours(given, k=4)
+        assert table["star_id"].tolist() == names
+        np.testing.assert_allclose(table["cosine"], cosine, atol=6e-5)
+
+
+def test_neighbours_of_an_observed_spectrum(finished: Run, tmp_path: Path, rng: np.random.Generator) -> None:
+    spectrum = spectrum_of(finished, "SIM000009", tmp_path, rng)
+    table = finished.neighbours(spectrum, k=3)
+    (row,) = finished.labels(spectrum)
+    assert len(table) == 3
+    assert (np.diff(table["cosine"]) <= 0).all()
+    assert row["verdict"] == "good"
+    spectrum.flux[:] = rng.normal(size=len(spectrum.flux))
+    with pytest.raises(DataError, match=r"^star_1 cannot be used: "):
+        finished.neighbours(spectrum)
+
+
+def test_labels_of_a_star_are_the_mean_of_its_views(finished: Run) -> None:
+    """An ordinary least-squares fit to the views of training and validation stars, written out."""
+    data, views = finished.data, finished.embeddings("starclip/nirspec")
+    known, test = views.take("train", "val"), views.take("test")
+    design = np.column_stack([np.ones(len(known)), known.z]).astype(float)
+    weights = np.linalg.lstsq(design, data.labels_of(known.star_id), rcond=None)[0]
+
+    def read(z: np.ndarray) -> np.ndarray:
+        return np.column_stack([np.ones(len(z)), z]) @ weights
+
+    star = data.star("SIM000042")
+    table = finished.labels(star)
+    assert table.colnames == ["star_id", "part", *LABELS, *(f"sigma_{name}" for name in LABELS)]
+    assert (table["star_id"][0], table["part"][0]) == (star.star_id, star.split)
+    expected = read(views.z[views.star_id == star.star_id]).mean(axis=0)
+    error = np.sqrt(((read(test.z) - data.labels_of(test.star_id)) ** 2).mean(axis=0))
+    for i, name in enumerate(LABELS):
+        unit = u.K if name == "Teff" else u.dex
+        assert table[name].unit == table[f"sigma_{name}"].unit == unit
+        assert table[name][0].value == pytest.approx(expected[i], abs=0.01 * ASPCAP_ERROR[i])
+        assert table[f"sigma_{name}"][0].value == pytest.approx(error[i], rel=1e-4)
+
+
+def test_labels_of_flux_have_a_row_for_each_spectrum(finished: Run) -> None:
+    flux = finished.data.nirspec.flux[:3]
+    table = finished.labels(flux)
+    assert table.colnames == [*LABELS, *(f"sigma_{name}" for name in LABELS)]
+    expected = finished.space.read(finished.space.embed(flux))
+    np.testing.assert_allclose(table["Teff"].to_value(u.K), expected[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(table["Fe"].to_value(u.dex), expected[:, LABELS.index("Fe")], rtol=1e-5)
+    one = finished.labels(flux[1])
+    assert len(one) == 1
+    np.testing.assert_allclose(one["logg"].value, table["logg"][1:2].value, rtol=1e-5)
+
+
+def test_labels_of_observed_spectra_have_a_verdict(finished: Run, tmp_path: Path, rng: np.random.Generator) -> None:
+    good = spectrum_of(finished, "SIM000009", tmp_path, rng)
+    bad = spectrum_of(finished, "SIM000009", _new(tmp_path / "bad"), rng)
+    bad.name, bad.bad = "ruined", np.ones(len(bad.flux), bool)
+    table = finished.labels([good, bad])
+    assert table["name"].tolist() == ["star_1", "ruined"]
+    assert table["verdict"][0] == "good"
+    assert table["verdict"][1].startswith("only 0 good pixels")
+    assert table["Teff"].unit == table["sigma_Teff"].unit == u.K
+    assert table["velocity"].unit == u.km / u.s
+    assert float(table["velocity"][0].value) == pytest.approx(30, abs=8)
+    assert np.isfinite(float(table["Teff"][0].value))
+    assert table["Teff"].mask.tolist() == table["domain"].mask.tolist() == [False, True]  # nothing is said of the other
+    assert finished.labels(good)["name"].tolist() == ["star_1"]
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("ask", ["neighbours", "labels"])
+def test_spectra_of_another_shape_or_with_holes_are_refused(finished: Run, ask: str) -> None:
+    flux = finished.data.nirspec.flux[0].copy()
+    for wrong in (flux[:-1], finished.data.apogee.flux[:2], flux[None, None]):
+        with pytest.raises(
+            DataError, match=r"^NIRSpec spectra have shape \(n, 8192\), not \(.*\); put them on the grid"
+        ):
+            getattr(finished, ask)(wrong)
+    for value in (np.nan, np.inf):
+        flux[100] = value
+        with pytest.raises(DataError, match="hold NaN or infinite values; set pixels without data to 1"):
+            getattr(finished, ask)(flux)
+
+
+def test_one_spectrum_at_a_time_has_neighbours(finished: Run) -> None:
+    """Of two spectra, one must not be forgotten silently."""
+    with pytest.raises(DataError, match="one spectrum"):
+        finished.neighbours(finished.data.nirspec.flux[:2])
+
+
+def test_bad_numbers_of_neighbours_are_refused(finished: Run) -> None:
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"k must be between 1 and the 160 candidates, not {k}"):
+            finished.neighbours(finished.data.star("SIM000042"), k=k)
+
+
+def test_a_star_of_another_run_is_refused(finished: Run) -> None:
+    foreign = starclip.simulate_survey(200, seed=9).star("SIM000170")
+    for ask in (finished.neighbours, finished.labels):
+        with pytest.raises(DataError, match="no star 'SIM000170' in this data set"):
+            ask(foreign)
+
+
+def test_things_say_what_they_hold(finished: Run, run: Run, tmp_path: Path, rng: np.random.Generator) -> None:
+    files = "data.h5, apogee.ckpt, nirspec.ckpt, supervised.ckpt, starclip.ckpt, mockstarclip.ckpt, "
+    files += "supervised_extended.ckpt, embeddings.h5"
+    assert repr(finished) == f"Run small in {finished.root}: {files} up to date"
+    assert repr(run) == f"Run small in {run.root}: nothing up to date"
+    data = finished.data
+    assert repr(data) == ("160 stars (100 train, 20 val, 40 test), simulate; labels and spectra of APOGEE and NIRSpec")
+    teff, logg, iron = data.labels[42, [0, 1, LABELS.index("Fe")]]
+    split = data.star("SIM000042").split
+    assert repr(data.star("SIM000042")) == (
+        f"SIM000042 ({split}): Teff {teff:.0f} K, log g {logg:.2f}, [Fe/H] {iron:+.2f}"
+    )
+    spectrum = spectrum_of(finished, "SIM000009", tmp_path, rng)
+    used = spectrum.wavelength[~spectrum.bad]
+    assert repr(spectrum) == (
+        f"star_1: {len(used):,} good pixels from {used[0]:,.0f} to {used[-1]:,.0f} Å, S/N {spectrum.snr:.0f} as claimed"
+    )
+    spectrum.bad[:] = True
+    assert repr(spectrum) == "star_1: 0 good pixels, S/N 0 as claimed"
+    model = repr(finished.model("starclip"))
+    history = finished.model("starclip").history
+    for part in ("nirspec: residual_mlp", "apogee: residual_mlp", f"epoch {history.best_epoch} of {history.epochs}"):
+        assert part in model
+    for part, encoder in finished.model("starclip").encoders.items():
+        count = sum(weights.numel() for weights in encoder.parameters())
+        assert re.search(rf"{part}: [^;]* {count:,} parameters", model)
+    assert len(model.splitlines()) == 1
