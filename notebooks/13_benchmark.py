@@ -83,7 +83,9 @@ benchmark.r2_table(probed, ("Teff", "logg", "Fe", "Mg"), **options)
 # %%
 all_probes = ("linear", "knn", "mlp")
 gains = {
-    name: {kind: probed[f"{name} after", kind].gain_over(probed[f"{name} before", kind], **options) for kind in kinds}
+    name: {
+        kind: probed[f"{name} after", kind].gain_over(probed[f"{name} before", kind], **options) for kind in all_probes
+    }
     for name in instruments
 }
 figure = figures.label_intervals(

@@ -54,7 +54,7 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
     path = Path(what)
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         return Run.open(path, overrides)
-    if path.is_dir() or len(path.parts) > 1:
+    if len(path.parts) > 1 or (path / SETTINGS).is_file():
         return _opened(path, overrides)
     root = project_root(Path.cwd(), Path(__file__).parent)
     file = root / "params" / f"{what}.yaml"
@@ -68,13 +68,11 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
 
 def _opened(folder: Path, overrides: dict[str, Any] | None) -> Run:
     """The run that has left a folder."""
-    file = folder / SETTINGS
-    try:
-        params = params_from_mapping(merged(read_json(file), overrides or {}), str(file))
-    except FileNotFoundError:
-        raise DataError(f"{folder} is no folder of a run: it has no {SETTINGS}; give one such as runs/quick") from None
-    root = folder.resolve().parent.parent
-    return Run(params, root, None, overrides)
+    place, file = folder.resolve(), folder / SETTINGS
+    if place.parent.name != "runs" or not file.is_file():
+        raise DataError(f"{folder} is no folder of a run: give one such as runs/quick, which has a {SETTINGS}")
+    settings = {**read_json(file), "name": place.name}  # it may have been renamed or copied
+    return Run(params_from_mapping(merged(settings, overrides or {}), str(file)), place.parent.parent, None, overrides)
 
 
 class Run(Books):
@@ -200,6 +198,8 @@ class Run(Books):
         DataError
             Saying why, for an observed spectrum that cannot be used.
         """
+        if k < 1:
+            raise DataError(f"k must be at least 1, not {k}")
         found, cosine = self.space.nearest(self._vector(spectrum), k)
         rows = [self.data.row(star) for star in found[0]]
         parts = [SPLITS[split] for split in self.data.split[rows]]
@@ -207,14 +207,22 @@ class Run(Books):
 
     def _vector(self, spectrum: Star | ObservedSpectrum | np.ndarray) -> np.ndarray:
         if isinstance(spectrum, Star):
-            first = self.space.nirspec.of_view(0)
-            return first.z[first.star_id == spectrum.star_id]
+            return self._views(spectrum)[:1]
         if isinstance(spectrum, ObservedSpectrum):
             prepared = prepare_all([spectrum], self.data, self.params)
             if not prepared.stars:
                 raise DataError(f"{spectrum.name} cannot be used: {prepared.set_aside[spectrum.name]}")
             return self.space.embed(model_input(prepared.stars[0], prepared.stars[0].flux[None], self.params))
-        return self.space.embed(on_nirspec_grid(spectrum)[:1])
+        flux = on_nirspec_grid(spectrum)
+        if len(flux) != 1:
+            raise DataError(f"neighbours are looked for of one spectrum at a time, not of {len(flux)}")
+        return self.space.embed(flux)
+
+    def _views(self, star: Star) -> np.ndarray:
+        """Vectors (n_views, dim) of the mock observations of a star of this run's data set."""
+        if not np.array_equal(self.data.star(star.star_id).labels, star.labels):
+            raise DataError(f"star {star.star_id} is one of another data set; take it from this run's: run.data.star")
+        return self.space.nirspec.z[self.space.nirspec.star_id == star.star_id]
 
     def labels(self, spectra: Star | ObservedSpectrum | Sequence[ObservedSpectrum] | np.ndarray) -> QTable:
         """Labels that StarCLIP's linear probe reads off NIRSpec spectra, with units and uncertainties.
@@ -232,8 +240,7 @@ class Run(Books):
             domain.  The uncertainty of the others is the probe's error on single views of test stars.
         """
         if isinstance(spectra, Star):
-            views = self.space.nirspec.z[self.space.nirspec.star_id == spectra.star_id]
-            mean = self.space.read(views).mean(axis=0, keepdims=True)
+            mean = self.space.read(self._views(spectra)).mean(axis=0, keepdims=True)
             return label_table(mean, self.space.probe_error, star_id=[spectra.star_id], part=[spectra.split])
         if isinstance(spectra, np.ndarray):
             return label_table(self.space.read(self.space.embed(on_nirspec_grid(spectra))), self.space.probe_error)

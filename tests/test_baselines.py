@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.cross_decomposition import CCA
 
 from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import PUBLISHED_SPREAD
+from starclip_lib.data.labels import LABELS, PUBLISHED_SPREAD
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.metrics import baselines
 from starclip_lib.metrics.baselines import Inputs, Views
-from starclip_lib.metrics.linear_alignment import CanonicalCorrelation
+from starclip_lib.metrics.linear_alignment import CanonicalCorrelation, align_linearly
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.transforms.corruptions import mock
@@ -45,6 +47,37 @@ def test_linear_baselines_solve_a_linear_problem(rng: np.random.Generator) -> No
         assert error.max() < 0.02
     near = baselines.raw_neighbours(train, train.x)
     assert (np.abs(near - train.labels) < 0.05 * train.labels.std(axis=0)).all()  # each is its own nearest neighbour
+
+
+def test_simple_methods_read_every_view_of_the_test_stars(survey: PairedSpectra) -> None:
+    """They learn from two views of each training star; here they are put together by hand for one of the methods."""
+    telescope = MockTelescope(mock(CorruptionParams()), 3, seed=1)
+    found = baselines.simple_methods(survey, telescope, seed=0)
+    train, test = survey.rows("train"), survey.rows("test")
+    assert {name: labels.shape for name, labels in found.items()} == dict.fromkeys(
+        ("ridge", "PCA + ridge", "nearest spectra"), (3 * len(test), 20)
+    )
+    two = MockTelescope(telescope.corruption, 2, seed=1).views(survey.nirspec, train).reshape(-1, NIRSPEC.n_pix)
+    inputs = Inputs(two, NIRSPEC)
+    known = Views(inputs(two), np.repeat(survey.labels[train], 2, axis=0))
+    judged = inputs(telescope.views(survey.nirspec, test).reshape(-1, NIRSPEC.n_pix))
+    np.testing.assert_allclose(found["nearest spectra"], baselines.raw_neighbours(known, judged), rtol=1e-5)
+    true = np.repeat(survey.labels[test], 3, axis=0)
+    for name, labels in found.items():
+        error = ((labels - true) ** 2).mean(axis=0) / true.var(axis=0)
+        assert error[0] < 0.7, name  # Teff: better than the mean
+
+
+def test_the_section_of_metrics_has_every_label_by_name() -> None:
+    rmse = dict(zip(LABELS, np.arange(1.0, 21.0), strict=True))
+    limits = {"limit": np.full(20, 2.0), "limit_extended": np.full(20, 4.0)}
+    section = baselines.as_metrics(
+        {"ridge": {"rmse": rmse}}, limits, {"n": 3.0}, (np.array([50.0]), np.ones((1, 20))), {"cca": {}}
+    )
+    assert section["over_limit"]["ridge"] == {name: value / 2 for name, value in rmse.items()}
+    assert section["limit_extended"] == dict.fromkeys(LABELS, 4.0)
+    assert section["by_snr"] == {"snr": [50.0], "over_limit": [[1.0] * 20]}
+    assert json.loads(json.dumps(section)) == section
 
 
 def test_least_squares_reads_labels_off_nearly_perfect_spectra(survey: PairedSpectra) -> None:
@@ -82,7 +115,7 @@ def test_several_views_of_a_star_count_as_so_many_pairs(rng: np.random.Generator
 
 
 def test_linear_alignment_finds_more_partners_than_chance(survey: PairedSpectra) -> None:
-    found = baselines.align_linearly(survey, MockTelescope(mock(CorruptionParams()), 2, seed=1))
+    found = align_linearly(survey, MockTelescope(mock(CorruptionParams()), 2, seed=1))
     n = len(survey.rows("test"))
     assert (len(found["nirspec"]), len(found["apogee"])) == (2 * n, n)
     assert (ranks_between(found["nirspec"], found["apogee"]) == 1).mean() > 5 / n

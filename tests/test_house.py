@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import tomllib
 from pathlib import Path
 
@@ -34,13 +35,19 @@ def room_of(path: Path) -> str:
 def imported(source: str) -> set[str]:
     """Every module that a source file imports, wherever the import stands; of ours with what is taken from it."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(without_type_checking(ast.parse(source))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "imports are absolute here"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    """What only type checkers read loads nothing."""
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")]
+    return tree
 
 
 def rooms(source: str) -> set[str]:
@@ -104,10 +111,25 @@ def test_no_module_touches_global_random_state_or_unpickles() -> None:
         assert text.count("torch.manual_seed") == (path.stem == "seeds"), path  # inside fork_rng
 
 
-def test_versions_are_pinned() -> None:
+def test_versions_are_bounded_and_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = [line for line in (ROOT / "lock.txt").read_text().splitlines() if not line.startswith("#")]
+    locked = {line.split("==")[0].lower().replace("_", "-") for line in lock}
+    assert all(line.count("==") == 1 for line in lock)
     for requirement in project["dependencies"] + project["optional-dependencies"]["test"]:
-        assert "==" in requirement, requirement
+        name, bound, _ = requirement.partition("~=")
+        assert bound, requirement
+        assert name.lower() in locked, requirement
+
+
+def test_every_import_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "umap": "umap-learn",
+             "ruamel": "ruamel.yaml", "lazy_loader": "lazy-loader"}  # fmt: skip
+    declared = {requirement.partition("~=")[0] for requirement in project["dependencies"]}
+    used = {name.split(".")[0] for path in MODULES for name in imported(path.read_text())}
+    foreign = used - set(sys.stdlib_module_names) - {"starclip_lib"}
+    assert {names.get(name, name) for name in foreign} <= declared
 
 
 def test_figures_return_a_figure_and_neither_save_nor_show_it() -> None:

@@ -21,6 +21,8 @@ from starclip_lib.run import Run
 
 TABLE = {"text/html": "<div><table><tr><td>1</td></tr></table></div>", "text/plain": "   a\n0  1"}
 
+DAY = "2026-11-25"
+
 
 def png(width: int, height: int) -> str:
     """A picture of random colours."""
@@ -55,23 +57,32 @@ def executed(*cells: NotebookNode) -> NotebookNode:
     injected = new_code_cell("params_file = 'x'", metadata={"tags": ["injected-parameters"]}, execution_count=2)
     names = ("jupytext", "kernelspec", "language_info", "papermill")
     metadata = {name: {"name": name, "display_name": name} for name in names}
-    return new_notebook(cells=[new_markdown_cell("# T"), parameters, injected, *cells], metadata=metadata)
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# T\n\n| needs | last run |\n|---|---|\n| nothing | 2020-01-31 |"),
+            parameters,
+            injected,
+            *cells,
+        ],
+        metadata=metadata,
+    )
 
 
 def only_output(*outputs: NotebookNode) -> list[NotebookNode]:
     """What is left of the outputs of a cell."""
-    reduced = refresh._reduced(executed(cell(*outputs)), "01_data")
+    reduced = refresh._reduced(executed(cell(*outputs)), "01_data", DAY)
     nbformat.validate(reduced)
     return reduced.cells[-1].outputs
 
 
 def test_cells_are_numbered_as_if_nothing_had_been_injected() -> None:
-    reduced = refresh._reduced(executed(cell(count=3), new_markdown_cell("text"), cell(count=4)), "00b_toy")
+    reduced = refresh._reduced(executed(cell(count=3), new_markdown_cell("text"), cell(count=4)), "00b_toy", DAY)
     assert [c.cell_type for c in reduced.cells] == ["markdown", "code", "code", "markdown", "code"]
     assert [c.id for c in reduced.cells] == [f"00b-{number:02d}" for number in range(5)]
     assert [c.execution_count for c in reduced.cells if c.cell_type == "code"] == [1, 2, 3]
     assert [c.metadata.get("tags") for c in reduced.cells] == [None, ["parameters"], None, None, None]
     assert set(reduced.metadata) == {"jupytext", "kernelspec", "language_info"}
+    assert reduced.cells[0].source.endswith(f"| nothing | {DAY} |")
 
 
 def test_pictures_become_small_and_stand_alone() -> None:

@@ -6,6 +6,7 @@ is what it looks at besides.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from starclip_lib.stages import STAGES
@@ -46,6 +47,25 @@ class Notebook:
     def settings(self) -> set[str]:
         """The sections of the settings that it depends on."""
         return {"seed", *self.sections, *(section for file in self.makes for section in STAGES[file].sections)}
+
+
+_LAST_RUN = re.compile(r"\| \d{4}-\d{2}-\d{2} \|$", re.MULTILINE)  # the last column of the table in the first cell
+
+
+def dated(text: str, day: str) -> str:
+    """The text of a notebook, or of its first cell, with the day of its last run put in.
+
+    Parameters
+    ----------
+    text : str
+    day : str
+        Such as '2026-11-25'.
+
+    Returns
+    -------
+    str
+    """
+    return _LAST_RUN.sub(f"| {day} |", text, count=1)
 
 
 def _by_name(*notebooks: Notebook) -> dict[str, Notebook]:

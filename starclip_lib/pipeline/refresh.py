@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -24,7 +23,7 @@ import nbformat
 from PIL import Image
 
 from starclip_lib.files import atomic_path, project_root, write_json
-from starclip_lib.pipeline.notebooks import every_notebook
+from starclip_lib.pipeline.notebooks import dated, every_notebook
 from starclip_lib.pipeline.runner import run_evaluation, run_pipeline
 from starclip_lib.run import Run
 from starclip_lib.settings.base import Section
@@ -34,7 +33,6 @@ CHECKED = "nbval-check-output"
 CHECKED_FILE = Path("tests") / "checked_outputs.json"
 _INJECTED = "injected-parameters"
 _PICTURE_WIDTH = 640
-_LAST_RUN = re.compile(r"\| \d{4}-\d{2}-\d{2} \|$", re.MULTILINE)  # the last column of the table in the first cell
 
 
 def refresh(root: Path, say: Callable[[str], None] = print) -> None:
@@ -52,11 +50,6 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
     """
     with atomic_path(root / "docs" / "parameters.md") as part:
         part.write_text(parameters_page(), encoding="utf-8")
-    today = datetime.now(UTC).date().isoformat()
-    for name in every_notebook():
-        source = root / "notebooks" / f"{name}.py"
-        with atomic_path(source) as part:
-            part.write_text(_LAST_RUN.sub(f"| {today} |", source.read_text(encoding="utf-8"), 1), encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         for folder in ("notebooks", "params"):
             shutil.copytree(root / folder, Path(scratch) / folder)
@@ -64,9 +57,13 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
         checked = {name: _checked(_executed(small, name)) for name in every_notebook()}
     shown = _finished(root / "params" / "quick.yaml", root, say)
     write_json(root / CHECKED_FILE, checked)
+    today = datetime.now(UTC).date().isoformat()
     for name in every_notebook():
-        with atomic_path(root / "notebooks" / f"{name}.ipynb") as part:
-            nbformat.write(_reduced(_executed(shown, name), name), part)
+        source = root / "notebooks" / f"{name}.py"
+        with atomic_path(source) as part:
+            part.write_text(dated(source.read_text(encoding="utf-8"), today), encoding="utf-8")
+        with atomic_path(source.with_suffix(".ipynb")) as part:
+            nbformat.write(_reduced(_executed(shown, name), name, today), part)
 
 
 def _finished(params_file: Path, root: Path, say: Callable[[str], None]) -> Run:
@@ -126,9 +123,10 @@ def _checked(notebook: nbformat.NotebookNode) -> list[list[dict[str, Any]]]:
     return [cell.outputs for cell in _without_injected(notebook) if CHECKED in cell.metadata.get("tags", [])]
 
 
-def _reduced(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
+def _reduced(notebook: nbformat.NotebookNode, name: str, day: str) -> nbformat.NotebookNode:
     """An executed notebook as it is committed: small, and the same on every machine but for what was computed."""
     notebook.cells = _without_injected(notebook)
+    notebook.cells[0].source = dated(notebook.cells[0].source, day)
     count = 0
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{name.split('_')[0]}-{number:02d}"

@@ -156,7 +156,7 @@ def _key(run: Run, name: str) -> str:
         paths = find_observed(run.root / run.params.observed.folder)
         observed = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     content = [
-        (run.root / "notebooks" / f"{name}.py").read_text(encoding="utf-8"),
+        notebooks.dated((run.root / "notebooks" / f"{name}.py").read_text(encoding="utf-8"), "0000-00-00"),
         run.params.model_dump(mode="json", include=notebook.settings),
         [run.identity(file) for file in (*notebook.inputs, *notebook.makes)],
         _package_digest(),
