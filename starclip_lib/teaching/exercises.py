@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from starclip_lib.errors import DataError
 
@@ -263,6 +264,8 @@ def check(name: str, answer: Answer | None) -> None:
     if name not in EXERCISES:
         raise DataError(f"there is no exercise {name}; there are {', '.join(EXERCISES)}")
     exercise = EXERCISES[name]
+    given: Any = answer
+    answer = given.item() if hasattr(given, "item") else given  # NumPy's numbers and truth values are answers too
     if answer is None:
         print(f"{name}: waiting for your answer; put it in place of None and run this cell again.")
     elif _same(answer, exercise.right, exercise.tolerance):
