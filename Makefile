@@ -3,6 +3,8 @@
 # make test-browser   run notebooks and the similarity browser in headless Chromium (installs it where apt can)
 # make lab        open the notebooks in JupyterLab
 # make notebooks  make the committed .ipynb from their .py sources (a default run and a small one: half an hour)
+# make parameters make docs/parameters.md from the settings
+# make setup      set up .venv with the versions of lock.txt, and nothing else
 # make coverage   run the unit tests and say which lines no test reaches
 # make pictures   make the pictures of the README (after make run; needs Chromium)
 # make bench      measure the throughput of the corruptions and of reading APOGEE files
@@ -17,7 +19,7 @@ PYTHON ?= python3
 PARAMS ?= params/quick.yaml
 BIN := .venv/bin
 
-.PHONY: run test test-browser chromium coverage lab notebooks pictures bench lint lock setup clean help
+.PHONY: run test test-browser chromium coverage lab notebooks parameters pictures bench lint lock setup clean help
 
 run:
 	@echo "make run: set up .venv if needed, then run $(PARAMS) (two cores: a few minutes)"
@@ -51,6 +53,9 @@ lab: .venv/.ready
 
 notebooks: .venv/.ready
 	@$(BIN)/python -m starclip_lib.pipeline.refresh
+
+parameters: .venv/.ready
+	@$(BIN)/python -m starclip_lib.pipeline.refresh --parameters
 
 pictures: .venv/.ready
 	@$(BIN)/python docs/make_pictures.py

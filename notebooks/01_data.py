@@ -69,9 +69,8 @@ params = run.params
 #
 # `run.build` makes the file only if it is not there yet, or if settings or code that it depends on have changed.
 
-
 # %%
-path = run.build("data.h5")
+run.build("data.h5")
 data = run.data
 
 # %% [markdown]

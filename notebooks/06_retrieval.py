@@ -73,9 +73,8 @@ place, cosine = index.search(nirspec.z[query : query + 1], k=run.params.retrieva
 found = apogee.star_id[place[0]]
 
 # %%
-row = {star: number for number, star in enumerate(data.star_id)}
-stars = [nirspec.star_id[query], *found]
-table = pd.DataFrame(data.labels[[row[star] for star in stars]].astype(float), columns=LABELS).T
+stars = np.array([nirspec.star_id[query], *found])
+table = pd.DataFrame(data.labels_of(stars), columns=LABELS).T
 table.columns = ["query", *(f"{number}: {star}" for number, star in enumerate(found, start=1))]
 table.loc["cosine"] = [1.0, *cosine[0]]
 table.round(3)
@@ -89,7 +88,7 @@ table.round(3)
 # was its NIRSpec spectrum. Below are the differences to what was found.
 
 # %%
-shown = data.apogee.flux[[row[star] for star in stars]]
+shown = data.apogee.flux[data.rows_of(stars)]
 names = [f"{n}: {star}" + " (itself)" * (star == stars[0]) for n, star in enumerate(found, start=1)]
 captions = ["the query star", *names]
 figure = figures.neighbours(shown[0], shown[1:4], captions, APOGEE.wavelength, (15700, 15800))
@@ -188,7 +187,7 @@ print("StarCLIP beats chance:", all(scores[d]["mrr"] > chance[d]["mrr"] for d in
 # %%
 wrong = np.flatnonzero(ranks["nirspec_to_apogee"] > 1)
 top = index.search(nirspec.z[wrong], k=1)[0][:, 0]
-pairs = [[row[star] for star in ids] for ids in (nirspec.star_id[wrong], apogee.star_id[top])]
+pairs = [data.rows_of(ids) for ids in (nirspec.star_id[wrong], apogee.star_id[top])]
 difference = data.labels[pairs[0]] - data.labels[pairs[1]]
 pd.DataFrame(
     {"median |difference| of wrong answers": np.median(abs(difference), 0), "spread": data.labels.std(0)}, LABELS

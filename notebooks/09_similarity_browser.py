@@ -35,7 +35,7 @@ import starclip_lib as starclip
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
-overrides: dict = {}  # small changes, e.g. {"observed": {"folder": "../shared/m71"}}
+overrides: dict = {}  # small changes, e.g. {"observed": {"folder": "my_spectra"}}
 
 # %%
 run = starclip.open_run(params_file, overrides)

@@ -112,7 +112,8 @@ pd.DataFrame(
 
 # %%
 for star in prepared.stars:
-    figure = figures.observed_spectrum(NIRSPEC.wavelength, star.flux, star.mask, star.seen_template, star.name)
+    drawn = (NIRSPEC.wavelength, star.flux, star.mask, star.seen_template)
+    figure = figures.observed_spectrum(*drawn, star.name, "observed" if real else "synthetic, not observed")
     run.save_figure(f"observed_{star.name}", figure)
     display(figure)
 
@@ -131,15 +132,17 @@ for star in prepared.stars:
 # %%
 found = analysis.analyse(prepared.stars, run.space, params)
 stars = found.labels.to_dict("records")
-analysis.write_tables(found, prepared.set_aside, run.report)
 found.labels.round(2).T
 
 # %% [markdown]
-# Only what was observed goes into the report of the run.
+# Only what was observed goes into the report of the run: `observed.csv`, `observed.ecsv` with units, and its numbers.
 
 # %%
-observed = {"stars": stars, "set_aside": prepared.set_aside} if real else {"stars": [], "set_aside": {}}
-run.save_metrics("observed", observed)
+if real:
+    analysis.write_tables(found, prepared.set_aside, run.report)
+run.save_metrics(
+    "observed", {"stars": stars, "set_aside": prepared.set_aside} if real else {"stars": [], "set_aside": {}}
+)
 
 # %% [markdown]
 # The APOGEE stars nearest to each of them, in the space of the embedding, with their catalogue labels:
@@ -161,7 +164,8 @@ for star, z in zip(stars, found.z):
     places = xy[:-1][pd.Index(apogee.star_id).get_indexer(near["APOGEE star"])]
     figure = figures.place_on_map(xy[:-1], data.labels_of(apogee.star_id), xy[-1], places, star["name"])
     run.save_figure(f"observed_{star['name']}_map", figure)
-    write_star_page(run.report, star, near.to_dict("records"))
+    if real:
+        write_star_page(run.report, star, near.to_dict("records"))
     display(figure)
 
 # %% [markdown]

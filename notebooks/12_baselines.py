@@ -29,6 +29,8 @@
 
 # %%
 # %matplotlib inline
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -125,8 +127,8 @@ figure
 # Mock and extended mock of one star are computed at the very same labels, so no catalogue error stands between them.
 
 # %%
-measured = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True)
-apogee = seen.seen_by_apogee(measured, inside, settings.apogee_snr, emulator)
+measured = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True).apogee  # with its noise
+apogee = seen.seen_by_apogee(replace(data, apogee=measured), inside, settings.apogee_snr, emulator)
 chosen = starclip.mock_stars(data, run.params)["test"]
 extended = seen.seen_by(worse, data, chosen[np.isin(chosen, inside)], emulator)
 limit_extended = extended.first(settings.n_stars).limit(NIRSPEC, prior)

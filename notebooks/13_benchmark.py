@@ -267,8 +267,10 @@ for state, probability in separation.items():
     print(f"{state}: a matched pair is more similar than strangers with probability {probability:.4f}")
 
 # %%
-found = (probed, gains, agreement, grouped, stratified, shared, wins, curves, separation)
-run.save_metrics("evaluation.benchmark", report.benchmark_metrics(*found, **options))
+found = report.benchmark_metrics(
+    probed, gains, agreement, grouped, stratified, shared, wins, curves, separation, **options
+)
+run.save_metrics("evaluation.benchmark", found)
 
 # %% tags=["nbval-check-output"]
 low, high = curves["NIRSpec → APOGEE, shuffled"][1:]

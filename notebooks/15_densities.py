@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 import starclip_lib as starclip
-from starclip_lib import ASPCAP_ERROR, LABELS, NIRSPEC, figures, label_index
+from starclip_lib import LABELS, NIRSPEC, figures, label_index
 from starclip_lib.evaluation import attenuation, densities
 from starclip_lib.evaluation.decoders import SpectrumBasis
 from starclip_lib.metrics.probing import average_views, fit_probe
@@ -57,12 +57,12 @@ embeddings = run.embeddings("starclip/nirspec")
 # %%
 known = embeddings.take("train")
 probe = fit_probe(known, data.labels_of(known.star_id))
-sample, sigma = {}, None
+sample = {}
 for split in ("train", "val", "test"):
     part = embeddings.take(split)
     z, predicted = (average_views(values, part.star_id) for values in (part.z, probe.predict(part.z.astype(float))))
     sample[split] = (z.labels, data.labels_of(z.star_id), predicted.labels)
-sigma = np.hypot(predicted.spread, ASPCAP_ERROR)  # equation 5.1, for the test stars
+sigma = predicted.sigma  # equation 5.1; the test stars came last
 
 # %% [markdown]
 # ## Densities from neighbours

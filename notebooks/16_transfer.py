@@ -22,7 +22,7 @@
 # **After this notebook you can** run a control that must fail, choose a way to fine-tune for the number of labels you have,
 # and read a scaling law without believing more than it says.
 #
-# **Before this:** notebooks 03, 04 and 11.
+# **Before this:** notebooks 03, 04 and 13.
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -70,7 +69,7 @@ def _opened(folder: Path, overrides: dict[str, Any] | None) -> Run:
     """The run that has left a folder."""
     place, file = folder.resolve(), folder / SETTINGS
     if place.parent.name != "runs" or not file.is_file():
-        raise DataError(f"{folder} is no folder of a run: give one such as runs/quick, which has a {SETTINGS}")
+        raise DataError(f"{folder} is no folder of a run: it has no {SETTINGS}; give one such as runs/quick")
     settings = {**read_json(file), "name": place.name}  # it may have been renamed or copied
     return Run(params_from_mapping(merged(settings, overrides or {}), str(file)), place.parent.parent, None, overrides)
 
@@ -125,8 +124,7 @@ class Run(Books):
     def train(self, say: Callable[[str], None] = print) -> None:
         """Make every stage's file that is not up to date, from the data set to the embeddings, without the notebooks.
 
-        Under `torchrun` the processes share every batch; the first of them decides what is needed, keeps the books and
-        writes.  Notebooks and `starclip run` find the files and go on from there.
+        Under `torchrun` the processes share every batch; the first of them decides what is needed and writes.
 
         Parameters
         ----------
@@ -231,7 +229,8 @@ class Run(Books):
         ----------
         spectra : Star, ObservedSpectrum, sequence of ObservedSpectrum or ndarray, shape (n, 8192)
             Observed ones, of which those that cannot be used get a verdict in place of labels; a star of the data set,
-            of whose mock observations the mean is taken; or flux over the continuum on the grid.
+            of whose mock observations the mean is taken; or flux on the grid, over the continuum, or over the
+            pseudo-continuum where `corruption.continuum_spacing` is set.
 
         Returns
         -------
@@ -245,6 +244,8 @@ class Run(Books):
         if isinstance(spectra, np.ndarray):
             return label_table(self.space.read(self.space.embed(on_nirspec_grid(spectra))), self.space.probe_error)
         given = [spectra] if isinstance(spectra, ObservedSpectrum) else list(spectra)
+        if not all(isinstance(spectrum, ObservedSpectrum) for spectrum in given):
+            raise DataError("labels are read off a star of the data set, observed spectra, or one array of fluxes")
         prepared = prepare_all(given, self.data, self.params)
         return table_of(analyse(prepared.stars, self.space, self.params), prepared.set_aside)
 
@@ -275,7 +276,7 @@ class Run(Books):
             if path.stem in without:
                 continue
             section, _, part = path.stem.partition(".")
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if part:
                 found.setdefault(section, {})[part] = content
             else:

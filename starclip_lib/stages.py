@@ -1,7 +1,7 @@
 """The plan of a run, written once: each file, what it is made from, who makes it, and what decides its content.
 
-`run.Run` keeps the books; notebooks, `starclip run`, `starclip train`, the browser and the tests all ask this plan.
-The code that a file depends on is found by following imports from the function that makes it.
+`Books` keeps the books of one run; notebooks, `starclip run`, `starclip train`, the browser and the tests all ask this
+plan.  The code that a file depends on is found by following imports from the function that makes it.
 """
 
 from __future__ import annotations
@@ -186,8 +186,6 @@ class Books:
             self._record(file, begun)
         self._make(file, watch)
         self._record(file, {"identity": self.identity(file), "bytes": path.stat().st_size})
-        if file == DATA:
-            self.__dict__.pop("data", None)
         return path
 
     def _make(self, file: str, watch: Watch | None = None) -> None:
@@ -195,6 +193,8 @@ class Books:
         source = self.data if stage.inputs else self.root
         models = (self.path(name) for name in stage.inputs if name != DATA)
         stage.make(self.path(file), source, self.params, *models, watch=watch)
+        for kept in ("data", "space") if file == DATA else ("space",):  # read from files that were made anew
+            self.__dict__.pop(kept, None)
 
     def need(self, file: str) -> Path:
         """The path of a stage's file.
@@ -288,7 +288,11 @@ def code_of(module: str, package: Path = _PACKAGE) -> list[Path]:
         waiting += _imports(source)
         waiting += [".".join([top, *parts[:depth]]) for depth in range(1, len(parts))]
         words = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
-        found |= {beside for beside in path.parent.iterdir() if beside.name in words and beside.suffix != ".py"}
+        found |= {
+            beside
+            for beside in path.parent.iterdir()
+            if beside.is_file() and beside.name in words and beside.suffix != ".py"
+        }
     return sorted(found)
 
 

@@ -96,7 +96,7 @@ def test_settings_can_be_changed_on_the_way(here: Run) -> None:
         (
             "runs/nowhere",
             DataError,
-            r"^runs/nowhere is no folder of a run: give one such as runs/quick",
+            r"^runs/nowhere is no folder of a run: it has no settings\.json; give one such as runs/quick$",
         ),
         ("params", DataError, r"^no run 'params': \S+params has small, and \S+runs has no folder of that name$"),
     ],

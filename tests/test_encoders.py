@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.models.encoders import make_encoder
 from starclip_lib.settings.training import EncoderParams
 
+KINDS = get_args(EncoderParams.model_fields["kind"].annotation)
 PAPER = EncoderParams(kind="starnet", input_scaling="none", lift=0.0)
 
 
@@ -32,7 +35,7 @@ def test_starnet_is_the_network_of_table_1(generator: torch.Generator) -> None:
     torch.testing.assert_close(ours(flux), plain(flux[:, None]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["starnet", "residual_mlp"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_depend_on_the_seed_alone(kind: str) -> None:
     settings = EncoderParams(kind=kind)
     torch.manual_seed(99)
@@ -41,6 +44,22 @@ def test_weights_depend_on_the_seed_alone(kind: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's random numbers are touched
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("instrument", [APOGEE, NIRSPEC], ids=["apogee", "nirspec"])
+def test_every_kind_gives_labels_unit_vectors_and_gradients(instrument, kind: str, generator: torch.Generator) -> None:
+    encoder = make_encoder(instrument, EncoderParams(kind=kind, width=8, depth=1), seed=0)
+    flux = torch.rand((3, instrument.n_pix), generator=generator)
+    encoder.fit_scaling(flux)
+    assert encoder(flux).shape == (3, 20)
+    z = encoder.embed(flux)
+    assert z.shape == (3, encoder.dim)
+    torch.testing.assert_close(z.norm(dim=1), torch.ones(3))
+    z[:, 0].sum().backward()
+    assert all(p.grad is not None for part in (encoder.features, encoder.head) for p in part.parameters())
+    with pytest.raises(ValueError, match=f"must have shape \\(n, {instrument.n_pix}\\)"):
+        encoder(flux[:, 1:])
 
 
 def test_input_scaling_standardises_and_silences_missing_pixels(generator: torch.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,18 @@ def star(folder: Path, finished: Run) -> PreparedSpectrum:
     """The first of the observed stars."""
     (star,) = analysis.prepare_all(read_spectra(folder)[:1], finished.data, finished.params).stars
     return star
+
+
+def test_names_are_harmless_in_pages_and_file_names(folder: Path) -> None:
+    content = (folder / "spec1d_exposure_1.fits").read_bytes()
+    for path in folder.glob("*"):
+        path.unlink()
+    names = ("<img src=x onerror=alert(1)>", "\u202egpj", "a" * 200, "a" * 200 + "b")
+    for name in names:
+        (folder / f"spec1d_{name}.fits").write_bytes(content)
+    found = [spectrum.name for spectrum in read_spectra(folder)]
+    assert len(set(found)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_.+-]{1,90}", name) for name in found)
 
 
 def test_spectra_are_read_from_a_folder_a_file_or_several(folder: Path) -> None:

@@ -187,3 +187,11 @@ def test_the_closure_is_what_python_loads(module: str) -> None:
     files = [path.relative_to(ROOT) for path in code_of(module) if path.suffix == ".py"]
     names = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
     assert names == loaded
+
+
+def test_a_word_that_names_a_folder_is_no_table(copy: Path) -> None:
+    """Every module can be followed: a string such as "data" beside a folder of that name is only a string."""
+    for path in copy.rglob("*.py"):
+        module = ".".join(("starclip_lib", *path.relative_to(copy).with_suffix("").parts))
+        assert all(found.is_file() for found in code_of(module, copy))
+        digest(module, copy)

@@ -121,8 +121,8 @@ class PairedSpectra:
             SPLITS[self.split[row]],
             self.labels[row].astype(np.float64),
             self.label_errors[row].astype(np.float64),
-            self.apogee.flux[row],
-            self.nirspec.flux[row],
+            self.apogee.flux[row].copy(),
+            self.nirspec.flux[row].copy(),
         )
 
     def rows_of(self, star_id: np.ndarray) -> np.ndarray:

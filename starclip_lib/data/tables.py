@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from astropy import units
-from astropy.table import QTable
+from astropy.table import QTable, Table
 
 from starclip_lib.data.labels import LABELS, UNITS
 
@@ -36,6 +36,26 @@ def label_table(labels: np.ndarray, sigma: np.ndarray | None = None, **columns: 
         spread = np.broadcast_to(sigma, np.shape(labels))
         for i, name in enumerate(LABELS):
             table[f"sigma_{name}"] = spread[:, i] * _UNITS[name]
-    for name in (column for column in table.colnames if column.removeprefix("sigma_") in LABELS):
-        table[name].info.format = ".0f" if name.endswith("Teff") else ".2f"
-    return table
+    return with_units(table)
+
+
+def with_units(table: Table) -> QTable:
+    """The same table with the units of labels, of `sigma_...` beside them and of velocities, and with short numbers.
+
+    Parameters
+    ----------
+    table : Table
+        Columns that have a unit already keep it.
+
+    Returns
+    -------
+    QTable
+    """
+    for name in table.colnames:
+        label = name.removeprefix("sigma_")
+        if label in LABELS:
+            table[name].info.format = ".0f" if label == "Teff" else ".2f"
+        unit = "km / s" if label == "velocity" else _UNITS.get(label)
+        if unit is not None and table[name].unit is None:
+            table[name].unit = unit
+    return QTable(table)

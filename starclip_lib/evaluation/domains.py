@@ -154,7 +154,7 @@ def train_on(
     Encoder
     """
     network = make_encoder(spectra.instrument, encoder, seed)
-    clean = [replace(spectra, flux=domain.clean(spectra, part), mask=spectra.mask[part]) for part in rows]
+    clean = [replace(spectra, flux=domain.clean(spectra, part), mask=spectra.mask[part], ivar=None) for part in rows]
     network.fit_scaling(torch.from_numpy(clean[0].flux))
     telescope = MockTelescope(domain.corruption, 1, seed)
     sources = [

@@ -24,19 +24,6 @@ class Interval:
     low: float
     high: float
 
-    def excludes(self, number: float) -> bool:
-        """True if `number` lies outside the interval.
-
-        Parameters
-        ----------
-        number : float
-
-        Returns
-        -------
-        bool
-        """
-        return not self.low <= number <= self.high
-
     def as_dict(self) -> dict[str, float]:
         """As `metrics.json` holds it."""
         return {"value": self.value, "low": self.low, "high": self.high}

@@ -163,7 +163,12 @@ def neighbours(
 
 @styled
 def observed_spectrum(
-    wavelength: np.ndarray, flux: np.ndarray, missing: np.ndarray, template: np.ndarray, title: str
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    missing: np.ndarray,
+    template: np.ndarray,
+    title: str,
+    kind: str = "observed",
 ) -> Figure:
     """An observed spectrum at rest over the template it fits best, treated alike.
 
@@ -178,6 +183,8 @@ def observed_spectrum(
     template : ndarray, shape (8192,)
         The one that fits best.
     title : str
+    kind : str
+        What the spectrum is called, if it was not observed.
 
     Returns
     -------
@@ -186,7 +193,7 @@ def observed_spectrum(
     figure, (ax,) = new_axes(1, 1, (11, 3.2))
     seen = wavelength[~missing]
     ax.plot(wavelength, np.where(missing, np.nan, template), color="#E69F00", lw=1.2, label="best template")
-    ax.plot(wavelength, np.where(missing, np.nan, flux), color=NIRSPEC_COLOUR, lw=0.7, label="observed")
+    ax.plot(wavelength, np.where(missing, np.nan, flux), color=NIRSPEC_COLOUR, lw=0.7, label=kind)
     ax.set(xlabel="vacuum wavelength at rest [Å]", ylabel="flux / pseudo-continuum", ylim=(0.8, 1.08))
     ax.set_xlim(seen[0], seen[-1])
     name_features(ax, NIRSPEC_FEATURES)

@@ -242,6 +242,22 @@ def as_metrics(
     }
 
 
+def cropped_apogee(flux: np.ndarray) -> np.ndarray:
+    """APOGEE spectra cropped to the 8,192 pixels from the first chip on, to have NIRSpec's length.
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, 8575)
+
+    Returns
+    -------
+    ndarray, shape (n, 8192)
+        A view.  Footnote 11 of the paper.
+    """
+    start = APOGEE.chips[0][0]
+    return flux[:, start : start + NIRSPEC.n_pix]
+
+
 def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
     """The test spectra themselves as vectors, the baseline of Table 3: the same views as embeddings are made of.
 
@@ -258,7 +274,6 @@ def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
         'nirspec', 'mock', 'extended' and 'apogee'.
     """
     test, extended = data.rows("test"), mock_stars(data, params)["test"]
-    start = APOGEE.chips[0][0]
     wanted = {
         "nirspec": (test, mock_telescope(params)),
         "mock": (extended, mock_telescope(params, 1)),
@@ -267,6 +282,6 @@ def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
     out = {}
     for name, (rows, telescope) in wanted.items():
         out[name] = as_embeddings(telescope.views(data.nirspec, rows), data.star_id[rows], data.split[rows])
-    cropped = data.apogee.flux[test, start : start + NIRSPEC.n_pix]
+    cropped = cropped_apogee(data.apogee.flux[test])
     out["apogee"] = as_embeddings(cropped[:, None], data.star_id[test], data.split[test])
     return out

@@ -41,7 +41,7 @@ class IdealMatcher:
     ----------
     a, b : tuple of ndarray
         Labels (n, 20) in K and dex of the stars behind each spectrum of an instrument, and their information
-        (n, 20, 20) as `information` gives it.
+        (n, 20, 20) as `limits.information` gives it.
     extra : ndarray, shape (20, 20)
         Covariance in K and dex of what else differs between two spectra of one star (catalogue errors).
     population : tuple of ndarray

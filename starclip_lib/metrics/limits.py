@@ -54,21 +54,50 @@ def information(
     Fisher information of Gaussian noise, as in Ting et al. (2017) and Sandford et al. (2020).
     """
     missing = np.zeros(instrument.n_pix, bool) if missing is None else missing
-    responses = _responses(emulator, labels, instrument, continuum_degree, line_width)
-    return _marginalised(responses, instrument, snr, missing)
+    responses = flux_responses(emulator, labels, instrument, continuum_degree, line_width)
+    return marginalised(responses, instrument, snr, missing)
 
 
-def _responses(
+def flux_responses(
     emulator: Emulator, labels: np.ndarray, instrument: Instrument, degree: int = 8, line_width: bool = False
 ) -> np.ndarray:
-    """Derivatives of a star's flux with respect to its labels, in published spreads, then to the nuisances."""
+    """Derivatives of a star's flux with respect to its labels, in published spreads, then to the nuisances.
+
+    Parameters
+    ----------
+    emulator : Emulator
+    labels : ndarray, shape (20,)
+    instrument : Instrument
+    degree : int
+        Of the polynomial continuum.
+    line_width : bool
+        Whether the width of the line-spread function is one of the nuisances.
+
+    Returns
+    -------
+    ndarray, shape (20 + nuisances, n_pix)
+    """
     flux = emulator(labels[None], instrument)[0].astype(np.float64)
     gradient = emulator.gradient(labels, instrument) * PUBLISHED_SPREAD[:, None]
     return np.concatenate([gradient, _nuisances(flux, instrument, degree, line_width)])
 
 
-def _marginalised(responses: np.ndarray, instrument: Instrument, snr: float, missing: np.ndarray) -> np.ndarray:
-    """Information on the labels (20, 20) from the pixels that are there, less what the nuisances could explain."""
+def marginalised(responses: np.ndarray, instrument: Instrument, snr: float, missing: np.ndarray) -> np.ndarray:
+    """Information on the labels from the pixels that are there, less what the nuisances could explain.
+
+    Parameters
+    ----------
+    responses : ndarray, shape (20 + nuisances, n_pix)
+        As `flux_responses` gives them.
+    instrument : Instrument
+    snr : float
+        Per pixel.
+    missing : ndarray of bool, shape (n_pix,)
+
+    Returns
+    -------
+    ndarray, shape (20, 20)
+    """
     rows = responses[:, instrument.covered & ~missing]
     fisher = snr**2 * rows @ rows.T
     inner, cross, outer = fisher[:N_LABELS, :N_LABELS], fisher[:N_LABELS, N_LABELS:], fisher[N_LABELS:, N_LABELS:]

@@ -37,7 +37,7 @@ class SimilarityIndex:
     def __init__(self, z: np.ndarray, star_id: np.ndarray, dtype: type = np.float64):
         if len(z) != len(star_id) or len(z) == 0:
             raise ValueError(f"need as many vectors as identifiers and at least one, got {len(z)} and {len(star_id)}")
-        self.z, self.star_id = _unit(z, dtype), np.asarray(star_id)
+        self.z, self.star_id = unit_vectors(z, dtype), np.asarray(star_id)
 
     def __len__(self) -> int:
         return len(self.z)
@@ -48,7 +48,7 @@ class SimilarityIndex:
         step = max(1, _BLOCK_VALUES // len(self.z))
         for start in range(0, len(queries), step):
             rows = slice(start, min(start + step, len(queries)))
-            yield rows, _unit(queries[rows], self.z.dtype) @ self.z.T
+            yield rows, unit_vectors(queries[rows], self.z.dtype) @ self.z.T
 
     def search(self, queries: np.ndarray, k: int, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar candidates of each query, best first.
@@ -235,7 +235,24 @@ def chance_scores(queries: int, candidates: int, views: int) -> dict[str, float 
     return {**scores, "mrr": float(np.sum(first / r[1:])), "queries": queries, "candidates": candidates}
 
 
-def _unit(z: np.ndarray, dtype: type | np.dtype = np.float64) -> np.ndarray:
+def unit_vectors(z: np.ndarray, dtype: type | np.dtype = np.float64) -> np.ndarray:
+    """Bring vectors to unit length.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n, dim)
+    dtype : type
+        To compute in.
+
+    Returns
+    -------
+    ndarray, shape (n, dim)
+
+    Raises
+    ------
+    ValueError
+        If one of them is zero or not finite: it has no direction.
+    """
     z = np.asarray(z, dtype)
     length = np.linalg.norm(z, axis=1, keepdims=True)
     if not (np.isfinite(length) & (length > 0)).all():

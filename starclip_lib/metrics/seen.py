@@ -12,7 +12,7 @@ from starclip_lib.data.instruments import Instrument
 from starclip_lib.data.labels import N_LABELS
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.metrics.limits import _marginalised, _responses, rms_bound
+from starclip_lib.metrics.limits import flux_responses, marginalised, rms_bound
 from starclip_lib.transforms.corruptions import PaschenSubstitution
 from starclip_lib.transforms.views import MockTelescope
 
@@ -28,7 +28,7 @@ class SeenInformation:
     labels : ndarray, shape (n, 20)
         In K and dex.
     information : ndarray, shape (n, n_views, 20, 20)
-        As `information` gives it.
+        As `limits.information` gives it.
     snr : ndarray, shape (n, n_views)
         Per pixel.
     """
@@ -164,9 +164,9 @@ def view_information(
     missing = flux == instrument.no_data
     out = np.empty((*snr.shape, N_LABELS, N_LABELS))
     for row, star in enumerate(labels):
-        responses = _responses(emulator, star, instrument)
+        responses = flux_responses(emulator, star, instrument)
         for view in range(snr.shape[1]):
-            out[row, view] = _marginalised(responses, instrument, snr[row, view], missing[row, view])
+            out[row, view] = marginalised(responses, instrument, snr[row, view], missing[row, view])
     return out
 
 

@@ -75,7 +75,7 @@ class Space:
     def probe_error(self) -> np.ndarray:
         """Root mean square error (20,) of the linear probe on single views of the test stars, in K and dex."""
         test = self.nirspec.take("test")
-        error = self.probe.predict(test.z) - self.data.labels_of(test.star_id)
+        error = self.read(test.z) - self.data.labels_of(test.star_id)
         return np.sqrt((error**2).mean(axis=0))
 
     @cached_property

@@ -10,9 +10,10 @@ import pandas as pd
 from astropy.table import QTable, Table
 
 from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF, UNITS
+from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.data.selection import select_evenly
 from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.tables import with_units
 from starclip_lib.files import atomic_path
 from starclip_lib.metrics.retrieval import SimilarityIndex
 from starclip_lib.metrics.space import Space
@@ -262,15 +263,7 @@ def table_of(analysis: Analysis, set_aside: dict[str, str]) -> QTable:
     -------
     QTable
     """
-    table = Table.from_pandas(_joined(analysis, set_aside))
-    for name in table.colnames:
-        label = name.removeprefix("sigma_")
-        if label == "velocity":
-            table[name].unit = "km / s"
-        elif label in LABELS:
-            table[name].unit = UNITS[LABELS.index(label)]
-            table[name].info.format = ".0f" if label == "Teff" else ".2f"
-    return QTable(table)
+    return with_units(Table.from_pandas(_joined(analysis, set_aside)))
 
 
 def write_tables(analysis: Analysis, set_aside: dict[str, str], folder: Path) -> list[Path]:
@@ -291,5 +284,5 @@ def write_tables(analysis: Analysis, set_aside: dict[str, str], folder: Path) ->
     with atomic_path(paths[0]) as part:
         _joined(analysis, set_aside).to_csv(part, index=False, float_format="%.5g")
     with atomic_path(paths[1]) as part:
-        table_of(analysis, set_aside).write(part, format="ascii.ecsv", overwrite=True)
+        Table(table_of(analysis, set_aside)).write(part, format="ascii.ecsv", overwrite=True)
     return paths

@@ -36,7 +36,7 @@ def find_observed(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; set observed.folder to one with spec1d_*.fits or *_x1d.fits files")
+        raise DataError(f"{folder} is no folder and no file; give one with spec1d_*.fits or *_x1d.fits files")
     paths = sorted({*folder.glob("spec1d*.fits*"), *folder.glob("*x1d*.fits*")})
     if not paths:
         raise DataError(f"{folder} holds no spec1d*.fits (PypeIt) and no *x1d*.fits (STScI) file")
@@ -74,7 +74,14 @@ def read_spectra(
     count = Counter(spectrum.name for _, spectrum in read)
     for path, spectrum in read:
         if count[spectrum.name] > 1:
-            spectrum.name = f"{path.name.split('.')[0]}_{spectrum.name}"
+            spectrum.name = _plain(f"{path.name.split('.')[0]}_{spectrum.name}")
+    taken: set[str] = set()
+    for _, spectrum in read:  # what was cut off or replaced may have been all the difference
+        name, number = spectrum.name, 1
+        while spectrum.name in taken:
+            number += 1
+            spectrum.name = f"{name}_{number}"
+        taken.add(spectrum.name)
     return [spectrum for _, spectrum in read]
 
 
@@ -192,7 +199,8 @@ def _columns(
 
 
 def _plain(name: object) -> str:
-    return re.sub(r"[^\w.+-]+", "_", str(name))  # it names files, too
+    """A name that is harmless in a page and in a file name: letters, digits, '_.+-', at most 80 of them."""
+    return re.sub(r"[^\w.+-]+", "_", str(name), flags=re.ASCII).strip("._")[:80] or "unnamed"
 
 
 def _spectrum(

@@ -9,14 +9,8 @@ from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.settings.evaluation import ObservedParams
 
 _STEP = 5.0  # km/s between the velocities tried
-
-
 _LINE_WINDOW = 41  # pixels (96 Angstrom): wider than lines and band heads, narrower than the response's wiggles
-
-
 _CLIP = 3.0  # sigma
-
-
 _ROUNDS = 2
 
 

@@ -39,7 +39,7 @@ def execute(run: Run, name: str) -> None:
         At the first failing cell, naming notebook, cell and error.
     """
     if run.params_file is None:
-        raise StarclipError("this run was made in memory; notebooks need a parameter file to read")
+        raise StarclipError("this run was not opened by a parameter file; notebooks need one to read")
     folder = run.root / "notebooks"
     parameters = {"params_file": os.path.relpath(run.params_file, folder), "overrides": run.overrides}
     failed = run.report / f"{name}.failed.ipynb"
@@ -73,6 +73,7 @@ def execute(run: Run, name: str) -> None:
     for cell in executed.cells:
         if cell.cell_type == "markdown":  # pages link to pages, and show formulas without a network
             cell.source = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.html)", cell.source)
+            cell.source = cell.source.replace("](../docs/", "](../../docs/")
             cell.source = re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", _mathml, cell.source, flags=re.DOTALL)
     html, _ = HTMLExporter(template_name="lab").from_notebook_node(executed)
     with atomic_path(run.report / f"{name}.html") as part:

@@ -13,6 +13,7 @@ import base64
 import io
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -48,8 +49,7 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
     say : callable
         What messages are given to.
     """
-    with atomic_path(root / "docs" / "parameters.md") as part:
-        part.write_text(parameters_page(), encoding="utf-8")
+    write_parameters(root)
     with tempfile.TemporaryDirectory() as scratch:
         for folder in ("notebooks", "params"):
             shutil.copytree(root / folder, Path(scratch) / folder)
@@ -64,6 +64,18 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
             part.write_text(dated(source.read_text(encoding="utf-8"), today), encoding="utf-8")
         with atomic_path(source.with_suffix(".ipynb")) as part:
             nbformat.write(_reduced(_executed(shown, name), name, today), part)
+
+
+def write_parameters(root: Path) -> None:
+    """Write docs/parameters.md.
+
+    Parameters
+    ----------
+    root : Path
+        Of the project.
+    """
+    with atomic_path(root / "docs" / "parameters.md") as part:
+        part.write_text(parameters_page(), encoding="utf-8")
 
 
 def _finished(params_file: Path, root: Path, say: Callable[[str], None]) -> Run:
@@ -167,4 +179,4 @@ def _small_picture(png: str) -> str:
 
 
 if __name__ == "__main__":
-    refresh(project_root(Path.cwd()))
+    (write_parameters if "--parameters" in sys.argv[1:] else refresh)(project_root(Path.cwd()))

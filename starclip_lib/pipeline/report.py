@@ -14,7 +14,7 @@ from scipy import stats
 
 from starclip_lib.data.labels import LABELS, PLAIN, UNITS
 from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path
+from starclip_lib.files import atomic_path, read_json
 from starclip_lib.metrics.retrieval import RANKS
 
 DIRECTIONS = {
@@ -130,11 +130,9 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     path = path / "metrics.json" if path.is_dir() else path
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing; starclip run PARAMS makes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no JSON ({error})") from error
 
 
 def with_interval(values: Sequence[float], digits: int = 3) -> str:

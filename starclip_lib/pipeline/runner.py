@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from starclip_lib.errors import DataError, StarclipError
-from starclip_lib.files import digest, write_json
+from starclip_lib.files import digest, read_json, write_json
 from starclip_lib.observed.files import find_observed
 from starclip_lib.pipeline import notebooks
 from starclip_lib.pipeline.execution import execute
@@ -186,7 +185,7 @@ def _is_current(run: Run, name: str) -> bool:
 
 def _memory(run: Run) -> dict[str, dict[str, Any]]:
     path = run.folder / "notebooks.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _remember(run: Run, name: str, seconds: float) -> None:

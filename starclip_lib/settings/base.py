@@ -24,15 +24,7 @@ class Section(BaseModel):
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
 Positive = Annotated[float, Field(gt=0)]
-
-
 NotNegative = Annotated[float, Field(ge=0)]
-
-
 Count = Annotated[int, Field(ge=1)]
-
-
 Range = Annotated[tuple[float, float], AfterValidator(_increasing)]

@@ -1,4 +1,4 @@
-"""The settings of the data set, and what all groups of settings have in common."""
+"""The settings of the data set."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class AtlasParams(Section):
 
 
 class LimitParams(Section):
-    """Cramer-Rao bounds (notebook 08)."""
+    """Cramer-Rao bounds (notebooks 08, 11 and 12)."""
 
     nirspec_snr: Positive = 100.0
     """Signal-to-noise ratio per pixel for the NIRSpec bound."""

@@ -1,6 +1,6 @@
 """Every setting of a run: frozen groups of values with their defaults, bounds and meaning.
 
-The text below a field is its documentation.  `config.load_params` reads them from YAML.
+The text below a field is its documentation.  `load_params` reads them from YAML.
 """
 
 from __future__ import annotations

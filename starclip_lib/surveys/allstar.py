@@ -14,29 +14,13 @@ from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
 from starclip_lib.data.selection import inside_cuts
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams
-from starclip_lib.surveys.apogee import _check_size
+from starclip_lib.surveys.apogee import check_size
 
 # Bits that the survey's documentation calls bad (sdss.org, DR17, "APOGEE Bitmasks").
 STAR_BAD = 1 << 23  # ASPCAPFLAG: the summary of everything that spoils a star's parameters
-
-
-BAD_STAR_BITS = (
-    0,
-    3,
-    4,
-    16,
-    17,
-    21,
-    22,
-)  # STARFLAG: bad pixels, bright neighbour, low S/N, suspect RV or lines
-
-
+BAD_STAR_BITS = (0, 3, 4, 16, 17, 21, 22)  # STARFLAG: bad pixels, bright neighbour, low S/N, suspect RV or lines
 DUPLICATE = 1 << 4  # EXTRATARG: another row of the same star is the better one
-
-
 _UNMEASURED = -9000.0  # the catalogue writes -9999
-
-
 _BLOCK = 20_000  # rows read at once: 100 MB of the DR17 catalogue
 
 
@@ -71,7 +55,7 @@ def read_all_star(path: str | Path) -> pd.DataFrame:
         Naming the file if it is missing, truncated or lacks columns (before DR16 there was no cerium).
     """
     try:
-        _check_size(Path(path))
+        check_size(Path(path))
         blocks = list(_blocks(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such catalogue") from None

@@ -1,4 +1,4 @@
-"""Observed APOGEE data: the allStar catalogue with the paper's cuts, and readers of aspcapStar and apStar files."""
+"""Observed APOGEE spectra: readers of aspcapStar and apStar files."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def real_examples(settings: DataParams, root: Path, data: PairedSpectra) -> list
 def _images(path: Path, count: int) -> tuple[list[np.ndarray], fits.Header, str]:
     """First rows of HDU 1 to `count`, the header of HDU 1, and the star's name from main header or file name."""
     try:
-        _check_size(path)
+        check_size(path)
         with fits.open(path, memmap=False) as hdus:
             arrays = [np.atleast_2d(hdus[number].data)[0] for number in range(1, count + 1)]
             header, main = hdus[1].header, hdus[0].header
@@ -172,7 +172,13 @@ def _images(path: Path, count: int) -> tuple[list[np.ndarray], fits.Header, str]
     return arrays, header, str(name).strip()
 
 
-def _check_size(path: Path) -> None:
+def check_size(path: Path) -> None:
+    """Raise OSError unless a file is made of whole FITS blocks, as one that was not cut off is.
+
+    Parameters
+    ----------
+    path : Path
+    """
     size = path.stat().st_size
     if size == 0 or size % 2880:
         raise OSError(f"{size:,} bytes are not whole FITS blocks of 2,880")

@@ -98,8 +98,9 @@ class SpectrumSource:
 
     def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """As `Source.draw`; without fixed copies, `view` is ignored."""
-        there, where = star.to(self._flux.device), self._flux.device
-        flux = self._flux[there, view.to(where)] if self.copies else self._flux[there]
+        place = self._flux.device
+        row = star.to(place)
+        flux = self._flux[row, view.to(place)] if self.copies else self._flux[row]
         flux = flux.to(self.device, non_blocking=True)
         return flux if self._corruption is None else self._corruption(flux, generator), self._labels[star]
 

@@ -1,6 +1,6 @@
-"""Several processes, one training: `torchrun` starts them, DistributedDataParallel averages their gradients.
+"""Where a training runs: device, precision, and several processes that share it (`torchrun`).
 
-Each process takes its share of every batch.
+DistributedDataParallel averages the gradients; each process takes its share of every batch.
 """
 
 from __future__ import annotations

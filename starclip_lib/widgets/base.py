@@ -1,4 +1,4 @@
-"""What our widgets share: a picture for readers without a running kernel, and the viewer of a training."""
+"""What our widgets share: a picture for readers without a running kernel, and menus and sliders."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
     say(f"open http://127.0.0.1:{port}/ (it takes some twenty seconds to fill)")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "StarCLIP.ipynb"
-        code = _CODE.format(file=str(run.params_file), overrides=run.overrides)
+        code = _CODE.format(file=str(run.params_file or run.folder), overrides=run.overrides)
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_markdown_cell(_INTRODUCTION), nbformat.v4.new_code_cell(code)],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},

@@ -13,6 +13,7 @@ from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import LABELS, PLAIN, TEFF
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.atlas import fit_map
+from starclip_lib.metrics.retrieval import unit_vectors
 from starclip_lib.models.embeddings import encode
 from starclip_lib.observed.analysis import model_input, prepare_all
 from starclip_lib.observed.files import read_observed, read_observed_folder
@@ -183,7 +184,7 @@ class Gallery:
         title = EXTENDED if space == "MockStarCLIP" else NIRSPEC.title
         flux = model_input(star, star.flux[None], self.run.params)
         encoder = self.space(space)[title].encoder
-        z = _unit(flux if encoder is None else encode(encoder, flux))[0]
+        z = unit_vectors(flux if encoder is None else encode(encoder, flux), np.float32)[0]
         return Query(star.name, None, title, z, flux[0], self.run.space.read(self.run.space.embed(flux))[0])
 
     def search(self, space: str, query: Query, k: int, sides: Sequence[str], rows: np.ndarray) -> Found:
@@ -267,7 +268,7 @@ class Gallery:
         -------
         ndarray, shape (2,)
         """
-        return self._map(space, kind)[1](_unit(z[None]))[0]
+        return self._map(space, kind)[1](unit_vectors(z[None], np.float32))[0]
 
     def _map(self, space: str, kind: str) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
         if (space, kind) not in self._maps:
@@ -276,7 +277,3 @@ class Gallery:
             places, transform = fit_map(vectors, kind, self.run.params.atlas, self.run.params.seed)
             self._maps[space, kind] = dict(zip(sides, places, strict=True)), transform
         return self._maps[space, kind]
-
-
-def _unit(z: np.ndarray) -> np.ndarray:
-    return z / np.linalg.norm(z, axis=1, keepdims=True)

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
+from starclip_lib.metrics.baselines import cropped_apogee
 from starclip_lib.metrics.retrieval import SimilarityIndex
 from starclip_lib.models.embeddings import encode
 from starclip_lib.models.encoders import Encoder
@@ -123,10 +124,10 @@ class Spaces:
 
     def _raw(self) -> list[Side]:
         """APOGEE cropped to NIRSpec's length, as in the paper's baseline."""
-        start, apogee = APOGEE.chips[0][0], self._data.apogee.flux
+        apogee = self._data.apogee.flux
         return [
             self._side(NIRSPEC.title, NIRSPEC, self._mock_flux, self._mock_flux, None),
-            self._side(APOGEE.title, APOGEE, apogee, apogee[:, start : start + NIRSPEC.n_pix], None),
+            self._side(APOGEE.title, APOGEE, apogee, cropped_apogee(apogee), None),
         ]
 
     @property
