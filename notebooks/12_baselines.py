@@ -36,7 +36,7 @@ import pandas as pd
 
 import starclip_lib as starclip
 from starclip_lib import LABELS, NIRSPEC, PLAIN, UNITS, figures
-from starclip_lib.metrics import baselines, ideal, limits, linear_alignment, probing, retrieval, seen
+from starclip_lib.metrics import baselines, ideal, linear_alignment, probing, retrieval, seen
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -93,11 +93,11 @@ figure
 # at a second per spectrum; a network takes a thousandth of that. A few single views, since it takes its time:
 
 # %%
-few = mock.first(min(12, settings.n_stars))
+few = mock.first(min(12, settings.n_stars), n_views=1)
 observed = telescope.views(data.nirspec, few.rows)[:, 0]
 fitted = baselines.least_squares_labels(observed, few.snr[:, 0], NIRSPEC)
 error = np.sqrt(((fitted - few.labels) ** 2).mean(axis=0))
-over_bound = float(np.median(error / limits.rms_bound(few.information[:, 0], NIRSPEC)))
+over_bound = float(np.median(error / few.limit(NIRSPEC)))
 print(f"least squares, RMSE over the bound without prior, median of the labels: {over_bound:.2f}")
 
 # %% [markdown]

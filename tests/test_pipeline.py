@@ -183,7 +183,7 @@ def test_an_unfinished_run_cannot_be_judged(run: Run) -> None:
 
 
 def test_a_run_without_a_parameter_file_runs_no_notebook(toy: Run) -> None:
-    with pytest.raises(StarclipError, match="made in memory; notebooks need a parameter file to read"):
+    with pytest.raises(StarclipError, match="not opened by a parameter file; notebooks need one to read"):
         pipeline.run_pipeline(Run(toy.params, toy.root), lambda line: None)
     assert not (toy.root / "log").exists()
 

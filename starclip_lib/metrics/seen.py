@@ -38,26 +38,32 @@ class SeenInformation:
     information: np.ndarray
     snr: np.ndarray
 
-    def first(self, n_stars: int) -> SeenInformation:
-        """Of the first stars only.
+    def first(self, n_stars: int, n_views: int | None = None) -> SeenInformation:
+        """Of the first stars only, and of their first views.
 
         Parameters
         ----------
         n_stars : int
+        n_views : int, optional
+            All if not given.
 
         Returns
         -------
         SeenInformation
         """
-        return SeenInformation(*(array[:n_stars] for array in vars(self).values()))
+        few = slice(n_stars)
+        return SeenInformation(
+            self.rows[few], self.labels[few], self.information[few, :n_views], self.snr[few, :n_views]
+        )
 
-    def limit(self, instrument: Instrument, prior: np.ndarray) -> np.ndarray:
+    def limit(self, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:
         """Root mean square bound (20,) of all views of a star together, whose information adds up.
 
         Parameters
         ----------
         instrument : Instrument
-        prior : ndarray, shape (20, 20)
+        prior : ndarray, shape (20, 20), optional
+            Covariance of the population; None: nothing is known before.
 
         Returns
         -------
