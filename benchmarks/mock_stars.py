@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from starclip_lib.data.json_files import write_json
 from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.data.selection import mock_stars
-from starclip_lib.files import write_json
 from starclip_lib.metrics.probing import linear_probe
 from starclip_lib.metrics.retrieval import ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starclip_lib import __version__
-from starclip_lib.errors import StarclipError
+from starclip_lib.errors import NotebookError, StarclipError, SystemFault, one_line, system_message
 
 if TYPE_CHECKING:
     from starclip_lib.run import Run
@@ -31,20 +30,46 @@ def main(argv: list[str] | None = None) -> int:
         The exit status: 0 fine, 1 an error the user can mend, 130 stopped by the user, 141 nobody reads the output any
         more (`| head`).
     """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # closed by whoever started us: what we open next must not take its number
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
         sys.stdout.flush()
-    except StarclipError as error:
+    except NotebookError as error:
         print(f"starclip: error: {error}", file=sys.stderr)
         return 1
+    except StarclipError as error:
+        return _complain(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more on its way out
+        _forget_output()
         return 141
+    except (OSError, MemoryError) as error:
+        return _complain(system_message(error))
     except KeyboardInterrupt:
         print("\nstarclip: stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _complain(message: str) -> int:
+    """One line of an error; returns the exit status."""
+    with suppress(OSError):
+        print(f"starclip: error: {one_line(message)}", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_output()
+    return 1
+
+
+def _forget_output() -> None:
+    """Nobody can read the output: without this, Python complains once more on its way out."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,21 +147,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SystemFault(f"standard output cannot be written: {system_message(error)}") from error
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from starclip_lib.pipeline.report import headlines, read_metrics
-    from starclip_lib.pipeline.runner import run_pipeline  # imports Jupyter and torch, which `--help` need not wait for
+    from starclip_lib.pipeline.runner import (
+        forget,
+        run_pipeline,
+    )  # imports Jupyter and torch, which `--help` need not wait for
 
     run = _open(arguments, arguments.params)
-    print(f"starclip run {arguments.params}: notebooks into {os.path.relpath(run.report)}, then its index.html")
+    _say(f"starclip run {arguments.params}: notebooks into {os.path.relpath(run.report)}, then its index.html")
     if arguments.fresh:
-        for folder in (run.folder, run.report):
-            shutil.rmtree(folder, ignore_errors=True)
+        forget(run)
     index = run_pipeline(run, _say)
-    print("\n".join(headlines(read_metrics(run.report))))
-    print(f"\nOpen {os.path.relpath(index)}")
+    _say("\n".join(headlines(read_metrics(run.report))))
+    _say(f"\nOpen {os.path.relpath(index)}")
 
 
 def _open(arguments: argparse.Namespace, params: Path) -> Run:
@@ -178,19 +210,19 @@ def _browse(arguments: argparse.Namespace) -> None:
     from starclip_lib.widgets.browser_page import browse
 
     run = _open(arguments, arguments.params or project_root(Path.cwd()) / "params" / "quick.yaml")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server must not outlive us
     browse(run, arguments.port, not arguments.no_browser, _say)
 
 
 def _fetch_apogee(arguments: argparse.Namespace) -> None:
-    from starclip_lib.files import project_root
+    from starclip_lib.files import locked, project_root
     from starclip_lib.settings.params import load_params, merge_assignments
     from starclip_lib.surveys.apogee_dr17 import fetch_apogee
 
     file = arguments.params or project_root(Path.cwd()) / "params" / "apogee.yaml"
     params = load_params(file, merge_assignments(arguments.set))
     root = project_root(Path.cwd(), file.parent)
-    path = fetch_apogee(params.data, params.seed, root, _say, arguments.skip_failed)
+    with locked(root / params.data.archive.folder):
+        path = fetch_apogee(params.data, params.seed, root, _say, arguments.skip_failed)
     _say(f"{os.path.relpath(path)} is ready: starclip run {os.path.relpath(file)}")
 
 
@@ -199,6 +231,9 @@ def _import_original(arguments: argparse.Namespace) -> None:
     from starclip_lib.surveys.original import import_original
 
     output = arguments.output or project_root(Path.cwd()) / "archive" / "original" / "original.h5"
+    for given in (arguments.jwst, arguments.allstar, arguments.spectra):
+        if output.exists() and given.exists() and output.samefile(given):
+            raise StarclipError(f"--output {output} is one of the files to read; give it another name")
     data = import_original(arguments.jwst, arguments.allstar, arguments.spectra, say=_say)
     data.write(output)
     _say(f"{os.path.relpath(output)} is ready, {data.n_stars:,} stars: starclip run params/original.yaml")
@@ -212,7 +247,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         path = Path(name)
         return path if path.exists() else project_root(Path.cwd()) / "reports" / name
 
-    print(compare(*(read_metrics(find(name)) for name in (arguments.a, arguments.b))))
+    _say(compare(*(read_metrics(find(name)) for name in (arguments.a, arguments.b))))
 
 
 if __name__ == "__main__":

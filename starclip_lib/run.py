@@ -1,8 +1,10 @@
-"""One run: where the file of each stage is, whether it is up to date, its data, models and metrics."""
+"""One run: its folders, its data, models, neighbours, labels and metrics."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import QTable
 
+from starclip_lib.data.json_files import read_json, write_json
 from starclip_lib.data.spectra import SPLITS
 from starclip_lib.data.spectrum_set import on_nirspec_grid
 from starclip_lib.data.star import Star
 from starclip_lib.data.tables import label_table
 from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path, project_root, read_json, write_json
+from starclip_lib.files import as_path, atomic_path, locked, project_root
 from starclip_lib.metrics.space import Space
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, read_embeddings
 from starclip_lib.observed.analysis import analyse, model_input, prepare_all, table_of
-from starclip_lib.observed.preparation import ObservedSpectrum
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.params import Params, load_params, merged, params_from_mapping
 from starclip_lib.stages import SETTINGS, STAGES, Books
 from starclip_lib.training.devices import agreed, pick_device, rank, session, wait_for_all
@@ -36,8 +39,8 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
     Parameters
     ----------
     what : str or Path
-        Such as 'quick', 'params/quick.yaml' or 'somewhere/runs/quick'.  A name is looked up in the project around the
-        working directory, or in the one that the package was installed from.
+        Such as 'quick', 'params/quick.yaml' or 'runs/quick'.  A name is looked up in the project around the working
+        directory, or in the one that the package was installed from.
     overrides : dict, optional
         Settings to change, a (nested) dict of the shape of a parameter file.
 
@@ -50,7 +53,7 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
     ConfigError or DataError
         In one line, if there is no such run or something in its settings is wrong.
     """
-    path = Path(what)
+    path = as_path(what, "a run")
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         return Run.open(path, overrides)
     if len(path.parts) > 1 or (path / SETTINGS).is_file():
@@ -70,12 +73,12 @@ def _opened(folder: Path, overrides: dict[str, Any] | None) -> Run:
     place, file = folder.resolve(), folder / SETTINGS
     if place.parent.name != "runs" or not file.is_file():
         raise DataError(f"{folder} is no folder of a run: it has no {SETTINGS}; give one such as runs/quick")
-    settings = {**read_json(file), "name": place.name}  # it may have been renamed or copied
+    settings = {**read_json(file, dict[str, Any]), "name": place.name}  # it may have been renamed or copied
     return Run(params_from_mapping(merged(settings, overrides or {}), str(file)), place.parent.parent, None, overrides)
 
 
 class Run(Books):
-    """The folders runs/NAME and reports/NAME of one set of parameters.
+    """The folders runs/NAME (`folder`) and reports/NAME (`report`) of one set of parameters.
 
     Parameters
     ----------
@@ -85,12 +88,7 @@ class Run(Books):
     params_file : Path, optional
         Where the parameters came from; None if they were made in memory.
     overrides : dict, optional
-        What was changed in them; nothing if they were made in memory.
-
-    Attributes
-    ----------
-    folder, report : Path
-        The two folders.
+        What was changed in them.
     """
 
     def __init__(
@@ -131,7 +129,8 @@ class Run(Books):
         say : callable
             Is given a line of text about each file.
         """
-        with session(pick_device(self.params.device)):
+        alone = locked(self.folder) if os.environ.get("RANK", "0") == "0" else nullcontext()
+        with alone, session(pick_device(self.params.device)):
             for file, stage in STAGES.items():
                 current = agreed(self.is_current(file))
                 if rank() == 0:
@@ -176,7 +175,7 @@ class Run(Books):
         return Space(self.data, self.model("starclip").encoders["nirspec"], nirspec, apogee)
 
     def neighbours(self, spectrum: Star | ObservedSpectrum | np.ndarray, k: int = 5) -> QTable:
-        """The APOGEE stars nearest to a NIRSpec spectrum in StarCLIP's space, best first.
+        """The APOGEE stars nearest to a NIRSpec spectrum, best first.
 
         Parameters
         ----------
@@ -228,9 +227,8 @@ class Run(Books):
         Parameters
         ----------
         spectra : Star, ObservedSpectrum, sequence of ObservedSpectrum or ndarray, shape (n, 8192)
-            Observed ones, of which those that cannot be used get a verdict in place of labels; a star of the data set,
-            of whose mock observations the mean is taken; or flux on the grid, over the continuum, or over the
-            pseudo-continuum where `corruption.continuum_spacing` is set.
+            Observed ones (a verdict in place of labels, where they cannot be used), a star of the data set (the mean of
+            its mock observations), or flux on the grid over the (pseudo-)continuum that the models were trained with.
 
         Returns
         -------
@@ -260,12 +258,11 @@ class Run(Books):
         write_json(self.folder / "metrics" / f"{section}.json", content)
 
     def metrics(self, without: Collection[str] = ()) -> dict[str, Any]:
-        """All sections saved so far but some; 'evaluation.benchmark' becomes a part of 'evaluation'.
+        """All sections saved so far but those `without`; 'evaluation.benchmark' becomes a part of 'evaluation'.
 
         Parameters
         ----------
         without : collection of str
-            Sections to leave out.
 
         Returns
         -------
@@ -276,7 +273,7 @@ class Run(Books):
             if path.stem in without:
                 continue
             section, _, part = path.stem.partition(".")
-            content = read_json(path)
+            content = read_json(path, dict[str, Any], damaged="run the notebook that makes it again")
             if part:
                 found.setdefault(section, {})[part] = content
             else:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from starclip_lib.data.json_files import read_json, write_json
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
-from starclip_lib.files import digest, write_json
+from starclip_lib.files import digest, locked
 from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.settings.params import Params
 from starclip_lib.surveys.curation import data_file, write_data_set
@@ -172,13 +172,18 @@ class Books:
         Raises
         ------
         DataError
-            Saying which notebook to run, if an input is missing or outdated.
+            Saying which notebook to run, if an input is missing or outdated; or that another process makes it.
         """
         path = self.path(file)
         if self.is_current(file):
             return path
         for name in STAGES[file].inputs:
             self.need(name)
+        with locked(self.folder, "building.lock"):
+            self._build(file, path, watch)
+        return path
+
+    def _build(self, file: str, path: Path, watch: Watch | None) -> None:
         write_json(self.folder / SETTINGS, self.params.model_dump(mode="json"))
         begun = {"begun": self.identity(file)}
         if self._records().get(file) != begun:
@@ -186,7 +191,6 @@ class Books:
             self._record(file, begun)
         self._make(file, watch)
         self._record(file, {"identity": self.identity(file), "bytes": path.stat().st_size})
-        return path
 
     def _make(self, file: str, watch: Watch | None = None) -> None:
         stage = STAGES[file]
@@ -225,10 +229,8 @@ class Books:
 
     def _records(self) -> dict[str, dict[str, Any]]:
         path = self.folder / "stages.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except json.JSONDecodeError:
-            raise DataError(f"{path} is damaged; delete the folder {self.folder} and run again") from None
+        damaged = f"delete the folder {self.folder} and run again"
+        return read_json(path, dict[str, dict[str, str | int]], damaged=damaged) if path.exists() else {}
 
     def _record(self, file: str, record: dict[str, Any]) -> None:
         write_json(self.folder / "stages.json", {**self._records(), file: record})

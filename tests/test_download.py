@@ -122,9 +122,9 @@ def test_no_network_is_said_at_once(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
     with pytest.raises(Unreachable, match=r"no answer from 127\.0\.0\.1.*is there a network"):
         quick().fetch(f"{url}a.bin", tmp_path / "a.bin", accept)
-    jobs = [(f"{url}{number}.bin", tmp_path / f"{number}.bin") for number in range(100)]
+    jobs = [(f"{url}{number}.bin", tmp_path / f"{number}.bin", accept) for number in range(100)]
     with pytest.raises(Unreachable):
-        quick().fetch_all(jobs, accept, "files")
+        quick().fetch_all(jobs, "files")
 
 
 def test_many_files_at_once_but_not_too_many(archive: Archive, tmp_path: Path) -> None:
@@ -132,22 +132,22 @@ def test_many_files_at_once_but_not_too_many(archive: Archive, tmp_path: Path) -
     for name in names:
         (archive.folder / name).write_bytes(name.encode())
     archive.faults = {"3.bin": [500] * 3, "4.bin": [404], "5.bin": ["truncated"], "6.bin": ["slow"]}
-    jobs = [(archive.url + name, tmp_path / name) for name in names]
-    missing, failed = quick(connections=3).fetch_all(jobs, accept, "files")
+    jobs = [(archive.url + name, tmp_path / name, accept) for name in names]
+    missing, failed = quick(connections=3).fetch_all(jobs, "files")
     assert list(missing) == [f"{archive.url}4.bin"]
     assert list(failed) == [f"{archive.url}3.bin"]
     assert sum(path.suffix == ".bin" for path in tmp_path.iterdir()) == 28
     assert 1 < archive.most_at_once <= 3
     before = archive.requests.total()
-    assert quick().fetch_all(jobs, accept, "files") == ({}, {})  # only what was not there is asked for
+    assert quick().fetch_all(jobs, "files") == ({}, {})  # only what was not there is asked for
     assert archive.requests.total() == before + 2
 
 
 def test_a_server_that_fails_always_is_given_up(archive: Archive, tmp_path: Path) -> None:
     archive.faults = {f"{number}.bin": [500] * 9 for number in range(200)}
-    jobs = [(f"{archive.url}{number}.bin", tmp_path / f"{number}.bin") for number in range(200)]
+    jobs = [(f"{archive.url}{number}.bin", tmp_path / f"{number}.bin", accept) for number in range(200)]
     with pytest.raises(DataError, match="20 files failed in a row"):
-        quick(attempts=1).fetch_all(jobs, accept, "files")
+        quick(attempts=1).fetch_all(jobs, "files")
     assert archive.requests.total() < 40
 
 

@@ -21,7 +21,7 @@ def model(generator: torch.Generator) -> Model:
     encoders = {"nirspec": make_encoder(NIRSPEC, settings, 1), "apogee": make_encoder(APOGEE, settings, 2)}
     encoders["nirspec"].fit_scaling(torch.rand((9, 8192), generator=generator))
     scaler = LabelScaler(np.arange(20.0), np.arange(1.0, 21.0))
-    return Model(encoders, scaler, History([1.0], [2.0], [3.0], [4.0]), 15.5)
+    return Model(encoders, scaler, History([1.0], [2.0], [0.5], [4.0], [3.0]), 15.5)
 
 
 def test_a_model_comes_back_as_it_was(model: Model, tmp_path: Path, generator: torch.Generator) -> None:

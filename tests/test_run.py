@@ -177,7 +177,7 @@ def test_files_of_another_version_are_stale_and_made_anew(run: Run, made: list) 
 def test_damaged_records_are_an_error(run: Run, made: list) -> None:
     build_chain(run)
     (run.folder / "stages.json").write_text("{")
-    with pytest.raises(DataError, match=r"stages.json is damaged; delete the folder"):
+    with pytest.raises(DataError, match=r"stages.json is no JSON .*; delete the folder"):
         run.is_current("data.h5")
 
 

@@ -197,8 +197,10 @@ def test_a_damaged_checkpoint_is_refused(survey, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_explodes_is_an_error(survey) -> None:
+    settings = TrainParams(epochs=2, batch_size=16, schedule="constant")
+    beyond = settings.model_copy(update={"learning_rate": 1e30})  # which no parameter file can ask for
     with pytest.raises(DataError, match="loss is not finite in epoch 1; lower the learning rate"):
-        supervised(survey, TrainParams(epochs=2, batch_size=16, learning_rate=1e30, schedule="constant"))
+        supervised(survey, beyond)
 
 
 def test_sources_give_what_the_telescope_sees(survey: PairedSpectra) -> None:

@@ -11,13 +11,24 @@ from typing import Any
 
 import h5py
 import numpy as np
+from pydantic import ValidationError
 
-from starclip_lib.data.instruments import INSTRUMENTS, Instrument, check_grid
-from starclip_lib.data.labels import LABELS, N_LABELS, UNITS
+from starclip_lib.data.formats import DATA_SET, DataSetAttributes, check_wavelengths
+from starclip_lib.data.hdf5 import (
+    attributes_of,
+    check_sealed,
+    opened_hdf5,
+    read_members,
+    write_member,
+    written_hdf5,
+)
+from starclip_lib.data.instruments import INSTRUMENTS
+from starclip_lib.data.json_files import parse_json
+from starclip_lib.data.labels import LABELS, UNITS
+from starclip_lib.data.schema import check_arrays
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.data.star import Star
 from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -189,28 +200,20 @@ class PairedSpectra:
         ------
         DataError
         """
-        n = self.n_stars
-        if len(np.unique(self.star_id)) != n:
-            raise DataError(
-                f"{where}: star_id has {n - len(np.unique(self.star_id))} repeats; drop duplicate stars first"
-            )
-        for key, array, shape in (
-            ("labels", self.labels, (n, N_LABELS)),
-            ("label_errors", self.label_errors, (n, N_LABELS)),
-            ("split", self.split, (n,)),
-        ):
-            if array.shape != shape:
-                raise DataError(f"{where}: {key} has shape {array.shape}, expected {shape}")
-            if not np.isfinite(array).all():
-                raise DataError(f"{where}: {key} holds NaN or infinite values; drop those stars")
+        check_arrays(self._members(), DATA_SET, where)
+        self._check_together(where)
+
+    def _check_together(self, where: str) -> None:
         divided = not (self.split == UNDIVIDED).all()
         if divided and not np.isin(self.split, range(len(SPLITS))).all():
             raise DataError(f"{where}: split must hold 0 (train), 1 (val) and 2 (test) only")
         empty = [name for name, count in self.split_counts().items() if divided and count < 2]
-        if empty:
-            raise DataError(f"{where}: too few stars: {n} in all leave fewer than 2 for {' and '.join(empty)}")
-        self.apogee.check(n, where)
-        self.nirspec.check(n, where)
+        if empty or not self.n_stars:
+            raise DataError(
+                f"{where}: too few stars: {self.n_stars} in all leave fewer than 2 for {' and '.join(empty or SPLITS)}"
+            )
+        self.apogee.check_together(where)
+        self.nirspec.check_together(where)
 
     def write(self, path: str | Path) -> None:
         """Write the data set as HDF5; the file appears under its name only when it is complete.
@@ -219,21 +222,31 @@ class PairedSpectra:
         ----------
         path : str or Path
         """
-        with atomic_path(path) as part, h5py.File(part, "w") as file:
-            file.attrs.update(
-                schema_version=SCHEMA_VERSION,
-                source=self.source,
-                seed=self.seed,
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
-                provenance=json.dumps(self.provenance),
-            )
-            file.create_dataset("star_id", data=self.star_id.astype(object), dtype=h5py.string_dtype())
-            for key, array in (("labels", self.labels), ("label_errors", self.label_errors)):
-                file.create_dataset(key, data=array.astype(np.float32))
-                file[key].attrs.update(names=list(LABELS), units=list(UNITS))
-            file.create_dataset("split", data=self.split).attrs["meaning"] = "0 train, 1 val, 2 test; 255 not divided"
-            for name, spectra in (("apogee", self.apogee), ("nirspec", self.nirspec)):
-                _write_spectra(file.create_group(name), spectra)
+        about = {
+            "schema_version": SCHEMA_VERSION,
+            "source": self.source,
+            "seed": self.seed,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "provenance": json.dumps(self.provenance),
+        }
+        with written_hdf5(path, about) as file:
+            labels = {"names": list(LABELS), "units": list(UNITS)}
+            extra: dict[str, dict[str, Any]] = {"labels": labels, "label_errors": labels}
+            for spectra in (self.apogee, self.nirspec):
+                name, fill = spectra.instrument.name, spectra.instrument.no_data
+                extra |= {f"{name}/wavelength": {"medium": "vacuum"}, f"{name}/flux": {"no_data_value": fill}}
+            for key, array in self._members().items():
+                if array is not None:
+                    write_member(file, key, array, DATA_SET[key], **extra.get(key, {}))
+
+    def _members(self) -> dict[str, np.ndarray | None]:
+        """All arrays under the names that they have in a file."""
+        arrays: dict[str, np.ndarray | None] = {
+            key: getattr(self, key) for key in ("star_id", "labels", "label_errors", "split")
+        }
+        for spectra in (self.apogee, self.nirspec):
+            arrays |= {f"{spectra.instrument.name}/wavelength": spectra.instrument.wavelength, **spectra.members()}
+        return arrays
 
     @classmethod
     def read(cls, path: str | Path, with_ivar: bool = False) -> PairedSpectra:
@@ -254,63 +267,42 @@ class PairedSpectra:
         DataError
             Names the file and what is missing or wrong in it.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise DataError(f"{path} is missing; notebook 01_data makes it (or: starclip run PARAMS)")
-        try:
-            with h5py.File(path) as file:
-                return cls._read(file, str(path), with_ivar)
-        except OSError as error:
-            raise DataError(f"{path} is truncated or not HDF5 ({error}); delete it and run notebook 01_data") from error
+        make = "notebook 01_data makes it (or: starclip run PARAMS)"
+        with opened_hdf5(path, make, "delete it and run notebook 01_data") as file:
+            return cls._read(file, str(path), with_ivar)
 
     @classmethod
     def _read(cls, file: h5py.File, where: str, with_ivar: bool) -> PairedSpectra:
         try:
-            if file.attrs["schema_version"] != SCHEMA_VERSION:
-                raise DataError(
-                    f"{where}: schema_version {file.attrs['schema_version']}, this version reads {SCHEMA_VERSION}"
-                )
-            names = tuple(file["labels"].attrs["names"])
-            if names != LABELS:
-                raise DataError(f"{where}: labels are {', '.join(names)}; expected {', '.join(LABELS)}")
-            spectra = {name: _read_spectra(file[name], INSTRUMENTS[name], where, with_ivar) for name in INSTRUMENTS}
-            data = cls.__new__(cls)  # checks below, with the file's name in the message
-            data.__dict__.update(
-                star_id=file["star_id"].asstr()[:],
-                labels=file["labels"][:],
-                label_errors=file["label_errors"][:],
-                split=file["split"][:],
-                source=str(file.attrs["source"]),
-                seed=int(file.attrs["seed"]),
-                provenance=json.loads(file.attrs["provenance"]),
-                **spectra,
-            )
-        except KeyError as error:
-            raise DataError(f"{where}: {error.args[0]}; rebuild the file with notebook 01_data") from error
-        data.check(where)
-        return data
-
-
-def _write_spectra(group: h5py.Group, spectra: SpectrumSet) -> None:
-    wavelength = group.create_dataset("wavelength", data=spectra.instrument.wavelength)
-    wavelength.attrs.update(unit="Angstrom", medium="vacuum")
-    options = {"chunks": (1, spectra.instrument.n_pix), "compression": "gzip", "compression_opts": 1, "shuffle": True}
-    for key in ("flux", "mask", "ivar"):
-        array = getattr(spectra, key)
-        if array is not None:
-            group.create_dataset(key, data=array, **options)
-    group["flux"].attrs.update(unit="relative to the continuum", no_data_value=spectra.instrument.no_data)
-    group["mask"].attrs["meaning"] = "true where there is no data"
-
-
-def _read_spectra(group: h5py.Group, instrument: Instrument, where: str, with_ivar: bool) -> SpectrumSet:
-    wavelength = group["wavelength"][:]
-    flux = group["flux"]
-    if flux.shape[1:] != wavelength.shape:
-        raise DataError(
-            f"{where}: {instrument.name}/flux has {flux.shape[-1]} pixels but {instrument.name}/wavelength has "
-            f"{len(wavelength)}. Rebuild it with notebook 01_data, or give the matching grid."
+            attributes = attributes_of(file, where)
+            about = DataSetAttributes.model_validate(attributes)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise DataError(
+                f"{where}: attribute {'.'.join(map(str, problem['loc']))}: {problem['msg']}; "
+                "rebuild the file with notebook 01_data"
+            ) from None
+        if about.schema_version != SCHEMA_VERSION:
+            raise DataError(f"{where}: schema_version {about.schema_version}, this version reads {SCHEMA_VERSION}")
+        check_sealed(attributes, where)
+        for name, instrument in INSTRUMENTS.items():
+            check_wavelengths(file, name, instrument, where)
+        leave_out = () if with_ivar else ("apogee/ivar", "nirspec/ivar")
+        arrays = read_members(file, DATA_SET, where, leave_out)
+        names = tuple(map(str, attributes_of(file["labels"], where).get("names", ())))
+        if names != LABELS:
+            raise DataError(f"{where}: labels are {', '.join(names) or 'not named'}; expected {', '.join(LABELS)}")
+        sides = {
+            name: SpectrumSet(instrument, *(arrays.get(f"{name}/{key}") for key in ("flux", "mask", "ivar")))  # type: ignore[arg-type]  # read_members has seen to them
+            for name, instrument in INSTRUMENTS.items()
+        }
+        data = cls.__new__(cls)  # every array has been looked at; what follows has the file's name in the message
+        data.__dict__.update(
+            {key: arrays[key] for key in ("star_id", "labels", "label_errors", "split")},
+            source=about.source,
+            seed=about.seed,
+            provenance=parse_json(about.provenance, f"{where}: provenance", dict[str, Any]),
+            **sides,
         )
-    check_grid(wavelength, instrument, f"{where}: {instrument.name}/wavelength")
-    ivar = group["ivar"][:] if with_ivar and "ivar" in group else None
-    return SpectrumSet(instrument, flux[:].astype(np.float32, copy=False), group["mask"][:], ivar)
+        data._check_together(where)
+        return data

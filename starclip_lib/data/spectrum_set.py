@@ -9,6 +9,9 @@ import numpy as np
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument
 from starclip_lib.errors import DataError
 
+MIN_PIXELS = 100  # with data; fewer tell nothing about a star
+_BLOCK = 512  # spectra looked at together
+
 
 @dataclass(eq=False)
 class SpectrumSet:
@@ -30,12 +33,15 @@ class SpectrumSet:
     mask: np.ndarray
     ivar: np.ndarray | None = None
 
-    def check(self, n_stars: int, where: str) -> None:
-        """Raise DataError, naming the array, if shapes disagree, values are not finite or the fill is wrong.
+    def members(self) -> dict[str, np.ndarray | None]:
+        """Its arrays under the names that they have in a file."""
+        return {f"{self.instrument.name}/{key}": getattr(self, key) for key in ("flux", "mask", "ivar")}
+
+    def check_together(self, where: str) -> None:
+        """Raise DataError, naming array and star, unless fluxes and mask fit together and every star has data.
 
         Parameters
         ----------
-        n_stars : int
         where : str
             What the message begins with.
 
@@ -43,24 +49,21 @@ class SpectrumSet:
         ------
         DataError
         """
-        name, shape = self.instrument.name, (n_stars, self.instrument.n_pix)
-        for key, array in (("flux", self.flux), ("mask", self.mask), ("ivar", self.ivar)):
-            if array is not None and array.shape != shape:
+        name, fill = self.instrument.name, self.instrument.no_data
+        for start in range(0, len(self.flux), _BLOCK):
+            flux, mask = self.flux[start : start + _BLOCK], self.mask[start : start + _BLOCK]
+            if (flux[mask] != fill).any():
+                raise DataError(f"{where}: {name}/flux must be {fill:g} wherever {name}/mask is set")
+            good = self.instrument.n_pix - mask.sum(axis=1)
+            if (good < MIN_PIXELS).any():
+                star = int(np.argmax(good < MIN_PIXELS))
                 raise DataError(
-                    f"{where}: {name}/{key} has shape {array.shape}, expected {shape} "
-                    f"({n_stars} stars on {self.instrument.title}'s grid)"
+                    f"{where}: {name}/mask leaves {good[star]} pixels of star {start + star}, {MIN_PIXELS} are needed; "
+                    "drop such stars"
                 )
-        for start in range(0, n_stars, 1024):
-            rows = slice(start, start + 1024)
-            bad = ~np.isfinite(self.flux[rows])
-            if bad.any():
-                star, pixel = np.argwhere(bad)[0] + (start, 0)
-                raise DataError(
-                    f"{where}: {name}/flux is not finite in {bad.sum()} pixels, first in star {star}, pixel {pixel}; "
-                    f"mark pixels without data in {name}/mask and fill them with {self.instrument.no_data:g}"
-                )
-            if (self.flux[rows][self.mask[rows]] != self.instrument.no_data).any():
-                raise DataError(f"{where}: {name}/flux must be {self.instrument.no_data:g} wherever {name}/mask is set")
+            dark = ~np.where(mask, 0, flux).any(axis=1)
+            if dark.any():
+                raise DataError(f"{where}: {name}/flux of star {start + int(np.argmax(dark))} is 0 in all pixels")
 
 
 def mean_of_data(flux: np.ndarray, no_data: float) -> np.ndarray:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
 from starclip_lib.data.instruments import INSTRUMENTS
-from starclip_lib.data.labels import LABELS, LabelScaler
+from starclip_lib.data.labels import LABELS, N_LABELS, LabelScaler
 from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path
 from starclip_lib.models.coordinates import Coordinates
 from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.tensor_files import check_tensors, load_tensors, problem_of, save_tensors
 from starclip_lib.settings.training import EncoderParams
 
 _FORMAT = "starclip model 1"
@@ -85,14 +87,68 @@ class Model:
         content = load_tensors(path)
         if content.get("format") != _FORMAT:
             raise DataError(f"{path} is no StarCLIP model (or one of another version); train it anew")
-        if content["labels"] != list(LABELS):
-            raise DataError(f"{path} predicts the labels {', '.join(content['labels'])}, not this version's")
+        if content.get("labels") != list(LABELS):
+            names = content.get("labels")
+            given = ", ".join(map(str, names)) if isinstance(names, list) else "(none)"
+            raise DataError(f"{path} predicts the labels {given}, not this version's")
+        try:
+            file = _ModelFile.model_validate(content)
+        except ValidationError as error:
+            raise DataError(f"{path} is damaged: {problem_of(error)}; delete it and train anew") from None
         return cls(
-            encoders={role: _from_state(state, path).to(device).eval() for role, state in content["encoders"].items()},
-            scaler=LabelScaler.from_state(content["scaler"]),
+            encoders={role: _from_state(state, path).to(device).eval() for role, state in file.encoders.items()},
+            scaler=LabelScaler.from_state({"mean": list(file.scaler.mean), "std": list(file.scaler.std)}),
             history=History(**content["history"]),
-            logit_scale=content["logit_scale"],
+            logit_scale=file.logit_scale,
         )
+
+
+_Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
+_Twenty = Annotated[list[_Number], Field(min_length=N_LABELS, max_length=N_LABELS)]
+_Spread = Annotated[list[Annotated[_Number, Field(gt=0)]], Field(min_length=N_LABELS, max_length=N_LABELS)]
+
+
+class _Part(BaseModel):
+    """A part of a model file that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class _EncoderState(_Part):
+    instrument: str
+    settings: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+class _ScalerState(_Part):
+    mean: _Twenty
+    std: _Spread
+
+
+class HistoryState(_Part):
+    """The history of a training as it is stored: as many numbers of each kind as there were epochs."""
+
+    train_loss: list[_Number]
+    val_loss: list[_Number]
+    val_retrieval: list[Annotated[float, Field(ge=0, le=1)]]
+    learning_rate: list[Annotated[_Number, Field(ge=0)]]
+    seconds: list[Annotated[_Number, Field(ge=0)]]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> HistoryState:
+        lengths = {len(values) for name, values in self if name != "val_retrieval"}
+        if len(lengths) > 1 or len(self.val_retrieval) not in {0, *lengths}:
+            raise ValueError("its lists have different lengths")
+        return self
+
+
+class _ModelFile(_Part):
+    format: str
+    labels: list[str]
+    encoders: Annotated[dict[str, _EncoderState], Field(min_length=1, max_length=2)]
+    scaler: _ScalerState
+    history: HistoryState
+    logit_scale: Annotated[_Number, Field(gt=0)] | None
 
 
 def _state(encoder: Encoder) -> dict[str, Any]:
@@ -103,59 +159,31 @@ def _state(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def _from_state(state: dict[str, Any], path: str | Path) -> Encoder:
-    settings = EncoderParams.model_validate(state["settings"], strict=False)
-    if state["instrument"] not in INSTRUMENTS:
-        raise DataError(f"{path} is for the instrument '{state['instrument']}', not for {' or '.join(INSTRUMENTS)}")
-    instrument = INSTRUMENTS[state["instrument"]]
-    encoder = make_encoder(instrument, settings, seed=0)
-    if any(key.startswith("coordinates.") for key in state["weights"]):
-        encoder.coordinates = Coordinates()
+def _from_state(state: _EncoderState, path: str | Path) -> Encoder:
+    if state.instrument not in INSTRUMENTS:
+        raise DataError(f"{path} is for the instrument '{state.instrument}', not for {' or '.join(INSTRUMENTS)}")
     try:
-        encoder.load_state_dict(state["weights"])
-    except RuntimeError as error:
-        grid = f"{instrument.title}'s grid of {instrument.n_pix:,} pixels"
-        raise DataError(f"{path}: the weights do not fit {grid}; it was trained on another one") from error
+        settings = EncoderParams.model_validate(state.settings, strict=False)
+    except ValidationError as error:
+        raise DataError(f"{path}: settings of an encoder: {problem_of(error)}; train it anew") from None
+    instrument = INSTRUMENTS[state.instrument]
+
+    def make() -> Encoder:
+        encoder = make_encoder(instrument, settings, seed=0)
+        if any(key.startswith("coordinates.") for key in state.weights):
+            encoder.coordinates = Coordinates()
+        return encoder
+
+    with torch.device("meta"):  # costs no memory, however wide the settings say that it is
+        wanted = make().state_dict()
+    grid = f"{instrument.title}'s grid of {instrument.n_pix:,} pixels"
+    check_tensors(state.weights, wanted, f"{path}: the weights do not fit {grid}; it was trained on another one", path)
+    for key, smallest in (("scaling.std", 0.0), ("coordinates.reach", -1e-6)):
+        if key in state.weights and not (state.weights[key] > smallest).all():
+            raise DataError(f"{path} is damaged: {key} is not positive; delete it and train anew")
+    encoder = make()
+    encoder.load_state_dict(state.weights)
     return encoder
-
-
-def save_tensors(path: str | Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain Python values atomically (a NumPy scalar would make the file unreadable).
-
-    Parameters
-    ----------
-    path : str or Path
-    content : dict
-    """
-    with atomic_path(path) as part:
-        torch.save(content, part)
-
-
-def load_tensors(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values to the CPU; nothing in it is executed.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    DataError
-        If it is missing, truncated or holds anything else.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except Exception as error:  # torch raises several kinds for a damaged or unsafe file
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path} is damaged or no checkpoint of this project ({reason}); delete it and train anew"
-        ) from error
 
 
 @dataclass

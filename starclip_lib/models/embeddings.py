@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from starclip_lib.data.formats import EMBEDDINGS
+from starclip_lib.data.hdf5 import opened_hdf5, read_members, write_member, written_hdf5
 from starclip_lib.data.selection import mock_stars
 from starclip_lib.data.spectra import SPLITS, PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.settings.params import Params
@@ -208,13 +209,11 @@ def write_embeddings(path: str | Path, groups: dict[str, Embeddings]) -> None:
     path : str or Path
     groups : dict of str to Embeddings
     """
-    with atomic_path(path) as part, h5py.File(part, "w") as file:
+    with written_hdf5(path) as file:
         for name, embeddings in groups.items():
             group = file.create_group(name)
-            group.create_dataset("z", data=embeddings.z.astype(np.float32))
-            group.create_dataset("star_id", data=embeddings.star_id.astype(object), dtype=h5py.string_dtype())
-            group.create_dataset("view", data=embeddings.view.astype(np.int32))
-            group.create_dataset("split", data=embeddings.split.astype(np.uint8))
+            for key, member in EMBEDDINGS.items():
+                write_member(group, key, getattr(embeddings, key), member)
 
 
 def read_embeddings(path: str | Path, name: str) -> Embeddings:
@@ -235,19 +234,19 @@ def read_embeddings(path: str | Path, name: str) -> Embeddings:
     DataError
         Names the file and what is missing or wrong in it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path} is missing; notebook 06_retrieval makes it (or: starclip run PARAMS)")
-    try:
-        with h5py.File(path) as file:
-            if name not in file:
-                raise DataError(f"{path}: no embeddings '{name}' in it; run notebook 06_retrieval again")
-            group = file[name]
-            out = Embeddings(group["z"][:], group["star_id"].asstr()[:], group["view"][:], group["split"][:])
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path} is damaged or truncated ({error}); delete it and run notebook 06_retrieval") from error
-    if not np.isfinite(out.z).all() or {len(out.star_id), len(out.view), len(out.split)} != {len(out.z)}:
-        raise DataError(f"{path}: '{name}' has NaN or arrays of different length; run notebook 06_retrieval again")
+    again = "delete it and run notebook 06_retrieval"
+    with opened_hdf5(path, "notebook 06_retrieval makes it (or: starclip run PARAMS)", again) as file:
+        if not isinstance(file.get(name), h5py.Group):
+            raise DataError(f"{path}: no embeddings '{name}' in it; run notebook 06_retrieval again")
+        out = Embeddings(**read_members(file[name], EMBEDDINGS, str(path), prefix=f"{name}/"))
+    length = np.linalg.norm(out.z, axis=1)
+    if not len(out) or out.z.shape[1] < 2 or not (np.abs(length - 1) < 1e-3).all():
+        what = (
+            f"{out.z.shape[1]} coordinates, of length {length.min():.3g} to {length.max():.3g}"
+            if len(out)
+            else "no rows"
+        )
+        raise DataError(f"{path}: '{name}' holds no unit vectors ({what}); {again}")
     return out
 
 

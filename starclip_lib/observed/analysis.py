@@ -17,7 +17,8 @@ from starclip_lib.data.tables import with_units
 from starclip_lib.files import atomic_path
 from starclip_lib.metrics.retrieval import SimilarityIndex
 from starclip_lib.metrics.space import Space
-from starclip_lib.observed.preparation import ObservedSpectrum, PreparedSpectrum, prepare_observed
+from starclip_lib.observed.preparation import PreparedSpectrum, prepare_observed
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.settings.params import Params
 from starclip_lib.transforms.continuum import PseudoContinuum

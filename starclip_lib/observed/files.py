@@ -12,9 +12,13 @@ from astropy import units
 from astropy.io import fits
 from scipy.ndimage import median_filter
 
+from starclip_lib.data.fits_files import opened_fits, read_columns
+from starclip_lib.data.formats import SPEC1D, X1D
 from starclip_lib.data.instruments import MAD_PER_SIGMA
+from starclip_lib.data.schema import Member
 from starclip_lib.errors import DataError
-from starclip_lib.observed.preparation import ObservedSpectrum
+from starclip_lib.files import as_path, safe_name
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.evaluation import ObservedParams
 
 
@@ -48,7 +52,9 @@ def read_spectra(
 ) -> list[ObservedSpectrum]:
     """Read observed NIRSpec spectra: PypeIt's spec1d and STScI's x1d files.
 
-    Each spectrum gets its target's name; where several files have the same target, the file's name goes in front.
+    Each spectrum gets its target's name; where several files have the same target, the file's name goes in front.  Of
+    several files, one that cannot be read becomes a spectrum without pixels that says why (`damage`), and is set aside
+    as a bad spectrum is.
 
     Parameters
     ----------
@@ -64,17 +70,21 @@ def read_spectra(
     Raises
     ------
     DataError
-        That names the folder or file, and what is missing.
+        That names the folder or file, and what is missing; for several files, if none can be read.
     """
-    if isinstance(source, str | Path):
-        paths = [Path(source)] if Path(source).is_file() else find_observed(source)
+    one = as_path(source, "a file or folder of spectra") if isinstance(source, str | Path) else None
+    if one is not None and one.exists() and not one.is_dir():
+        read = [(one, spectrum) for spectrum in read_observed(one, settings)]
     else:
-        paths = [Path(path) for path in source]
-    read = [(path, spectrum) for path in paths for spectrum in read_observed(path, settings)]
+        several = find_observed(one) if one is not None else source
+        paths = [as_path(path, "a file of spectra") for path in several]  # type: ignore[union-attr]  # a str is `one`
+        read = [(path, spectrum) for path in paths for spectrum in _read_or_damaged(path, settings)]
+        if read and all(spectrum.damage for _, spectrum in read):
+            raise DataError(f"none of {len(read)} files can be read; the first: {read[0][1].damage}")
     count = Counter(spectrum.name for _, spectrum in read)
     for path, spectrum in read:
         if count[spectrum.name] > 1:
-            spectrum.name = _plain(f"{path.name.split('.')[0]}_{spectrum.name}")
+            spectrum.name = safe_name(f"{_stem(path)}_{spectrum.name}")
     taken: set[str] = set()
     for _, spectrum in read:  # what was cut off or replaced may have been all the difference
         name, number = spectrum.name, 1
@@ -83,6 +93,19 @@ def read_spectra(
             spectrum.name = f"{name}_{number}"
         taken.add(spectrum.name)
     return [spectrum for _, spectrum in read]
+
+
+def _read_or_damaged(path: Path, settings: ObservedParams | None) -> list[ObservedSpectrum]:
+    """The spectra of a file, or one without pixels that says what is wrong: it must not cost us the good ones."""
+    try:
+        return read_observed(path, settings)
+    except DataError as error:
+        nothing, none = np.empty(0), np.empty(0, bool)
+        return [ObservedSpectrum(safe_name(_stem(path)), nothing, nothing, nothing, none, none, damage=str(error))]
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]
 
 
 def read_observed_folder(root: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
@@ -121,15 +144,10 @@ def read_observed(path: str | Path, settings: ObservedParams | None = None) -> l
         That names the file and what is missing in it.
     """
     settings, path = settings or ObservedParams(), Path(path)
-    try:
-        with fits.open(path, memmap=False) as file:
-            if path.name.startswith("spec1d"):
-                return [_spec1d(file, path, settings)]
-            return _x1d(file, path, settings)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except (OSError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is truncated or no FITS file ({error})") from error
+    with opened_fits(path) as file:
+        if path.name.startswith("spec1d"):
+            return [_spec1d(file, path, settings)]
+        return _x1d(file, path, settings)
 
 
 def _spec1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> ObservedSpectrum:
@@ -137,27 +155,31 @@ def _spec1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> Observe
 
     An object is one table (both detectors joined, MSC) or one for each detector (DET), which are joined here.
     """
-    columns = ("OPT_WAVE", "OPT_COUNTS", "OPT_COUNTS_IVAR", "OPT_MASK")
     tables = [hdu for hdu in file[1:] if hdu.header.get("DMODCLS") == "SpecObj"]
     if not tables:
         raise DataError(f"{path}: no extracted object in it; is it a PypeIt spec1d file?")
 
     def snr(hdu: fits.BinTableHDU) -> float:
-        return hdu.header.get("SMASH_SNR", hdu.header.get("S2N", 0.0)) or 0.0
+        value = hdu.header.get("SMASH_SNR", hdu.header.get("S2N"))
+        return float(value) if isinstance(value, int | float) and np.isfinite(value) else 0.0
 
     best = max(tables, key=snr)
-    trace, detector = best.name.rsplit("-", 1)
-    slit = trace.split("-")[1]
+    named = re.fullmatch(r"([^-]+-([^-]+))-([^-]+)", best.name)
+    if named is None:
+        raise DataError(f"{path}: an object is named {best.name[:80]!r}, expected SPAT...-SLIT...-DET...")
+    trace, slit, detector = named.groups()
     others = [snr(hdu) for hdu in tables if f"-{slit}-" in hdu.name and not hdu.name.startswith(f"{trace}-")]
     parts = [best]
     if detector.startswith("DET"):
         parts = [hdu for hdu in tables if hdu.name.startswith(f"{trace}-DET")]
-    wave, flux, ivar, good = _columns(parts, columns, path, f"{best.name} has no column", "(no optimal extraction)")
+    columns = _columns(parts, SPEC1D, f"{path}: {best.name}", "(no optimal extraction)")
+    wave, flux, ivar, good = (columns[name] for name in SPEC1D)
     return _spectrum(
-        _plain(file[0].header.get("TARGET", path.stem)),
-        *(wave, flux, ivar, good == 0),
+        safe_name(file[0].header.get("TARGET", path.stem)),
+        *(wave, flux, ivar, ~good),
         settings,
         max(others, default=0.0) / snr(best) if snr(best) > 0 else 0.0,
+        str(path),
     )
 
 
@@ -168,39 +190,44 @@ def _x1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> list[Obser
         raise DataError(f"{path}: no EXTRACT1D table in it; is it an STScI x1d file?")
     sources: dict[str, list[fits.BinTableHDU]] = {}
     for number, hdu in enumerate(tables, start=1):
-        key = hdu.header.get("SRCNAME") or hdu.header.get("SOURCEID") or f"{path.name.split('.')[0]}_{number}"
-        sources.setdefault(_plain(key), []).append(hdu)
+        key = hdu.header.get("SRCNAME") or hdu.header.get("SOURCEID") or f"{_stem(path)}_{number}"
+        sources.setdefault(safe_name(key), []).append(hdu)
     spectra = []
     for name, parts in sources.items():
-        error = "FLUX_ERROR" if "FLUX_ERROR" in parts[0].columns.names else "ERROR"
-        columns = ("WAVELENGTH", "FLUX", error, "DQ")
-        wave, flux, sigma, quality = _columns(parts, columns, path, f"the table of {name} has no column", "")
+        columns = _columns(parts, X1D, f"{path}: the table of {name}", "")
+        error = columns.get("FLUX_ERROR", columns.get("ERROR"))
+        if error is None:
+            raise DataError(f"{path}: the table of {name} has no column FLUX_ERROR or ERROR")
         table = parts[0].columns
-        angstrom = units.Unit(table["WAVELENGTH"].unit or "um").to("Angstrom")
-        per_frequency = units.Unit(table["FLUX"].unit or "Jy")
-        if not per_frequency.is_equivalent("Jy"):
-            raise DataError(f"{path}: the flux of {name} is in {per_frequency}, expected Jy or a multiple of it")
-        wave = wave * angstrom
-        per_wavelength = per_frequency.to("Jy") * (12000.0 / np.maximum(wave, 1.0)) ** 2  # F_lambda ~ F_nu / lambda^2
-        with np.errstate(divide="ignore"):
-            ivar = np.where(sigma > 0, 1 / (sigma * per_wavelength) ** 2, 0.0)
-        do_not_use = quality.astype(int) & 1 == 1
-        spectra.append(_spectrum(name, wave, flux * per_wavelength, ivar, do_not_use, settings, 0.0))
+        angstrom = _unit(table["WAVELENGTH"].unit or "um", "Angstrom", f"{path}: the wavelength of {name}")
+        jansky = _unit(table["FLUX"].unit or "Jy", "Jy", f"{path}: the flux of {name}")
+        wave = columns["WAVELENGTH"] * angstrom
+        per_wavelength = jansky * (12000.0 / np.maximum(wave, 1.0)) ** 2  # F_lambda ~ F_nu / lambda^2
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            ivar = np.where(error > 0, 1 / (error * per_wavelength) ** 2, 0.0)
+            flux = columns["FLUX"] * per_wavelength
+        do_not_use = columns["DQ"].astype(np.int64) & 1 == 1
+        spectra.append(_spectrum(name, wave, flux, ivar, do_not_use, settings, 0.0, str(path)))
     return spectra
 
 
-def _columns(
-    parts: list[fits.BinTableHDU], columns: tuple[str, ...], path: Path, complaint: str, hint: str
-) -> tuple[np.ndarray, ...]:
-    missing = [name for name in columns if name not in parts[0].columns.names]
-    if missing:
-        raise DataError(f"{path}: {complaint} {', '.join(missing)} {hint}".rstrip())
-    return tuple(np.concatenate([hdu.data[name] for hdu in parts]).astype(float) for name in columns)
+def _unit(text: str, wanted: str, where: str) -> float:
+    """How many of the wanted unit one of a table's unit is."""
+    try:
+        unit = units.Unit(text)
+    except (ValueError, TypeError):
+        raise DataError(f"{where} is in {text!r}, which is no unit; expected {wanted} or a multiple of it") from None
+    if not unit.is_equivalent(wanted):
+        raise DataError(f"{where} is in {unit}, expected {wanted} or a multiple of it")
+    return float(unit.to(wanted))
 
 
-def _plain(name: object) -> str:
-    """A name that is harmless in a page and in a file name: letters, digits, '_.+-', at most 80 of them."""
-    return re.sub(r"[^\w.+-]+", "_", str(name), flags=re.ASCII).strip("._")[:80] or "unnamed"
+def _columns(parts: list[fits.BinTableHDU], members: dict[str, Member], where: str, hint: str) -> dict[str, np.ndarray]:
+    """The columns of tables, one table after the other."""
+    read = [read_columns(hdu, members, where, hint) for hdu in parts]
+    if any(columns.keys() != read[0].keys() for columns in read):
+        raise DataError(f"{where} has parts with other columns than the first")
+    return {name: np.concatenate([columns[name] for columns in read]) for name in read[0]}
 
 
 def _spectrum(
@@ -211,12 +238,20 @@ def _spectrum(
     flagged: np.ndarray,
     settings: ObservedParams,
     second_source: float,
+    where: str,
 ) -> ObservedSpectrum:
     order = np.argsort(wavelength)
-    order = order[wavelength[order] > 0]
+    order = order[(wavelength[order] > 0) & np.isfinite(wavelength[order])]
     wavelength, flux, ivar, flagged = (array[order] for array in (wavelength, flux, ivar, flagged))
+    if 2 * len(np.unique(wavelength)) < len(wavelength) or len(wavelength) < 2:
+        raise DataError(f"{where}: {name} has {len(np.unique(wavelength))} wavelengths for {len(wavelength)} pixels")
+    if wavelength[-1] < 100:
+        raise DataError(f"{where}: {name} ends at wavelength {wavelength[-1]:g}; Angstrom are expected, not microns")
     low, high = settings.wavelength_range
-    flagged = flagged | ~(ivar > 0) | ~np.isfinite(flux) | ~(flux > 0)
+    flux = np.where(
+        np.abs(flux) < 1e30, flux, np.nan
+    )  # what is larger is no flux in any unit, and its square no number
+    flagged = flagged | ~(ivar > 0) | ~(ivar < 1e60) | ~(flux > 0)
     flux = np.where(np.isfinite(flux) & (flux > 0), flux, 0.0)
     flagged |= _outliers(flux, flagged)
     bad = flagged | (wavelength < low) | (wavelength > high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import re
 import sys
@@ -12,11 +13,20 @@ import jupytext
 import latex2mathml.converter
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from starclip_lib.errors import StarclipError
+from starclip_lib.errors import (
+    ConfigError,
+    DataError,
+    NotebookError,
+    StarclipError,
+    SystemFault,
+    one_line,
+    system_message,
+)
 from starclip_lib.files import atomic_path
 from starclip_lib.run import Run
 
@@ -64,7 +74,14 @@ def execute(run: Run, name: str) -> None:
         except PapermillExecutionError as error:
             os.replace(part, failed)
             part.touch()  # for atomic_path to remove
-            raise StarclipError(_failure(error, name, failed, run.root)) from error
+            raise _failure(error, name, failed, run.root) from error
+        except DeadKernelError:
+            raise StarclipError(
+                f"notebook {name}: its kernel died, for want of memory or because somebody ended it; "
+                "run the same command again to go on from there"
+            ) from None
+        except RuntimeError as error:
+            raise StarclipError(f"notebook {name}: its kernel cannot be used ({one_line(str(error))})") from error
         executed = nbformat.read(part, as_version=4)
         _sweep(executed)
         nbformat.write(executed, part)
@@ -85,12 +102,30 @@ def _mathml(formula: re.Match[str]) -> str:
     return latex2mathml.converter.convert(block or inline, display="block" if block else "inline")
 
 
-def _failure(error: PapermillExecutionError, name: str, failed: Path, root: Path) -> str:
+_OURS = {kind.__name__ for kind in (StarclipError, ConfigError, DataError, SystemFault)}
+
+
+def _failure(error: PapermillExecutionError, name: str, failed: Path, root: Path) -> StarclipError:
+    """One line where the input is to blame, and the cell itself where something else is."""
+    cell, left = f"cell {error.cell_index + 1}", failed.relative_to(root)
+    if error.ename in _OURS:
+        return StarclipError(f"{error.evalue} (notebook {name}, {cell}; as far as it came: {left})")
+    system = getattr(builtins, error.ename, None)
+    if isinstance(system, type) and issubclass(system, OSError | MemoryError):
+        number = re.match(r"\[Errno (\d+)\]", error.evalue)
+        message = system_message(
+            MemoryError()
+            if system is MemoryError
+            else OSError(int(number[1]), error.evalue)
+            if number
+            else OSError(error.evalue)
+        )
+        return StarclipError(f"{message} (notebook {name}, {cell}; as far as it came: {left})")
     code = "\n".join(f"    {line}" for line in error.source.strip().splitlines()[:8])
-    return (
-        f"notebook {name} stopped in cell {error.cell_index + 1} (In [{error.exec_count}]):\n{code}\n"
+    return NotebookError(
+        f"notebook {name} stopped in {cell} (In [{error.exec_count}]):\n{code}\n"
         f"{error.ename}: {error.evalue}\n"
-        f"The notebook as far as it came: {failed.relative_to(root)}. Run the same command again to go on from there."
+        f"The notebook as far as it came: {left}. Run the same command again to go on from there."
     )
 
 

@@ -23,7 +23,8 @@ from typing import Any
 import nbformat
 from PIL import Image
 
-from starclip_lib.files import atomic_path, project_root, write_json
+from starclip_lib.data.json_files import write_json
+from starclip_lib.files import atomic_path, project_root
 from starclip_lib.pipeline.notebooks import dated, every_notebook
 from starclip_lib.pipeline.runner import run_evaluation, run_pipeline
 from starclip_lib.run import Run

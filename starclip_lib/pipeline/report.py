@@ -12,9 +12,10 @@ import jinja2
 import numpy as np
 from scipy import stats
 
+from starclip_lib.data.json_files import read_json
 from starclip_lib.data.labels import LABELS, PLAIN, UNITS
 from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path, read_json
+from starclip_lib.files import atomic_path
 from starclip_lib.metrics.retrieval import RANKS
 
 DIRECTIONS = {
@@ -129,10 +130,10 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     path = path / "metrics.json" if path.is_dir() else path
-    try:
-        return read_json(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; starclip run PARAMS makes it") from None
+    metrics = read_json(path, dict[str, Any], "starclip run PARAMS makes it", "starclip run PARAMS makes it anew")
+    if not isinstance(metrics.get("run"), str):
+        raise DataError(f"{path} is no metrics.json of a run: it does not say which ('run'); starclip run makes one")
+    return metrics
 
 
 def with_interval(values: Sequence[float], digits: int = 3) -> str:

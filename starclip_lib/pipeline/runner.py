@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import torch
+from pydantic import BaseModel, Field
 
+from starclip_lib.data.json_files import read_json, write_json
 from starclip_lib.errors import DataError, StarclipError
-from starclip_lib.files import digest, read_json, write_json
+from starclip_lib.files import LOCK, digest, locked
 from starclip_lib.observed.files import find_observed
 from starclip_lib.pipeline import notebooks
 from starclip_lib.pipeline.execution import execute
@@ -24,6 +27,13 @@ from starclip_lib.pipeline.report import assemble_metrics, write_index
 from starclip_lib.run import Run
 from starclip_lib.surveys.curation import data_file
 from starclip_lib.training.devices import pick_device
+
+
+class Remembered(BaseModel):
+    """What is kept of a notebook that was run: the digest of all it depends on, and how long it took."""
+
+    key: str
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
@@ -57,8 +67,29 @@ def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
         raise StarclipError(f"the folder notebooks and pipeline/notebooks.py disagree about {', '.join(unknown)}")
     if not run.is_current("starclip.ckpt") and (warning := forecast(run.params, device)):
         say(warning)
-    _run_notebooks(run, notebooks.NOTEBOOKS, say)
-    return _write_report(run, device)
+    with locked(run.folder):
+        _run_notebooks(run, notebooks.NOTEBOOKS, say)
+        return _write_report(run, device)
+
+
+def forget(run: Run) -> None:
+    """Delete what a run has made before, unless another process is working on it.
+
+    Parameters
+    ----------
+    run : Run
+
+    Raises
+    ------
+    DataError
+        If one is.
+    """
+    with locked(run.folder):
+        for path in (path for folder in (run.folder, run.report) if folder.is_dir() for path in folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
 
 def run_evaluation(run: Run, say: Callable[[str], None] = print) -> Path:
@@ -86,8 +117,9 @@ def run_evaluation(run: Run, say: Callable[[str], None] = print) -> Path:
     for file in dict.fromkeys(file for notebook in notebooks.EVALUATION.values() for file in notebook.inputs):
         run.need(file)
     _check_enough_stars(run)
-    _run_notebooks(run, notebooks.EVALUATION, say)
-    return _write_report(run, device)
+    with locked(run.folder):
+        _run_notebooks(run, notebooks.EVALUATION, say)
+        return _write_report(run, device)
 
 
 def _check_enough_stars(run: Run) -> None:
@@ -129,7 +161,7 @@ def _write_report(run: Run, device: torch.device) -> Path:
     outdated = {
         section for name in set(notebooks.EVALUATION) - set(done) for section in notebooks.EVALUATION[name].metrics
     }
-    seconds = {name: round(record["seconds"], 1) for name, record in _memory(run).items() if name in done}
+    seconds = {name: round(record.seconds, 1) for name, record in _memory(run).items() if name in done}
     metrics = assemble_metrics(provenance, run.metrics(outdated), seconds)
     write_json(run.report / "metrics.json", metrics)
     return write_index(run.report, metrics)
@@ -177,16 +209,20 @@ def _is_current(run: Run, name: str) -> bool:
     files = [run.report / f"{name}.ipynb", run.report / f"{name}.html"]
     files += [run.folder / "metrics" / f"{section}.json" for section in notebook.metrics]
     return (
-        _memory(run).get(name, {}).get("key") == _key(run, name)
+        (remembered := _memory(run).get(name)) is not None
+        and remembered.key == _key(run, name)
         and all(path.is_file() for path in files)
         and all(run.is_current(file) for file in notebook.makes)
     )
 
 
-def _memory(run: Run) -> dict[str, dict[str, Any]]:
+def _memory(run: Run) -> dict[str, Remembered]:
     path = run.folder / "notebooks.json"
-    return read_json(path) if path.is_file() else {}
+    return (
+        read_json(path, dict[str, Remembered], damaged="delete it; every notebook is run anew") if path.exists() else {}
+    )
 
 
 def _remember(run: Run, name: str, seconds: float) -> None:
-    write_json(run.folder / "notebooks.json", {**_memory(run), name: {"key": _key(run, name), "seconds": seconds}})
+    memory = {**_memory(run), name: Remembered(key=_key(run, name), seconds=seconds)}
+    write_json(run.folder / "notebooks.json", {name: record.model_dump() for name, record in memory.items()})

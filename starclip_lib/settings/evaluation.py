@@ -6,24 +6,24 @@ from typing import Annotated
 
 from pydantic import Field
 
-from starclip_lib.settings.base import Count, Fraction, Positive, Range, Section
+from starclip_lib.settings.base import Count, Few, Fraction, Place, Positive, Section, Wavelengths, Width
 
 
 class RetrievalParams(Section):
     """Similarity search (notebook 06)."""
 
-    n_neighbours: Count = 5
+    n_neighbours: Few = 5
     """Neighbours shown with an example query."""
 
 
 class AtlasParams(Section):
     """Maps of the embedding (notebook 07)."""
 
-    n_neighbours: Annotated[int, Field(ge=2)] = 15
+    n_neighbours: Annotated[int, Field(ge=2, le=1000)] = 15
     """Neighbourhood size of UMAP."""
     min_distance: Fraction = 0.1
     """UMAP's min_dist."""
-    max_points: Annotated[int, Field(ge=100)] = 5000
+    max_points: Annotated[int, Field(ge=100, le=1_000_000)] = 5000
     """Points drawn (all are used for the PCA)."""
 
 
@@ -36,22 +36,22 @@ class LimitParams(Section):
     """Signal-to-noise ratio per pixel for the APOGEE bound."""
     n_stars: Count = 50
     """Test stars over which the median bound is taken."""
-    n_matched: Annotated[int, Field(ge=2)] = 100
+    n_matched: Annotated[int, Field(ge=2, le=100_000)] = 100
     """Test stars that the ideal matcher is asked for (notebook 12)."""
 
 
 class ObservedParams(Section):
     """Observed NIRSpec spectra (notebook 10)."""
 
-    folder: str = ""
+    folder: Place = ""
     """Folder of PypeIt spec1d or STScI x1d files; relative to the project's root.  Empty: none."""
-    wavelength_range: Range = (10700.0, 18000.0)
+    wavelength_range: Wavelengths = (10700.0, 18000.0)
     """Stretch that is used, Angstrom; outside, the pixels count as missing (extractions are poor at the blue end)."""
-    max_velocity: Positive = 400.0
+    max_velocity: Annotated[float, Field(ge=10, le=10_000)] = 400.0
     """Radial velocities are sought between minus and plus this, km/s."""
-    fwhm: Positive = 4.06
+    fwhm: Annotated[float, Field(gt=0, le=1000)] = 4.06
     """Width of the line-spread function, Angstrom: 1.7 pixels of G140H, as a point source in a slitlet has it."""
-    continuum_spacing: Positive = 150.0
+    continuum_spacing: Annotated[float, Field(ge=10, le=9000)] = 150.0
     """Distance of the pseudo-continuum's knots, Angstrom, for models whose `corruption.continuum_spacing` is 0."""
     min_pixels: Count = 500
     """Fewer good pixels are too few."""
@@ -63,9 +63,9 @@ class ObservedParams(Section):
     """Largest S/N of another object in the slit, relative to the target."""
     min_correlation: Fraction = 0.25
     """Least correlation with the best template."""
-    n_neighbours: Count = 5
+    n_neighbours: Few = 5
     """APOGEE stars listed for each spectrum."""
-    n_draws: Annotated[int, Field(ge=2)] = 20
+    n_draws: Annotated[int, Field(ge=2, le=10_000)] = 20
     """Resamplings of the noise behind the uncertainties."""
     study: bool = False
     """Train label networks on other corruptions as well, and show how they fare on the observed stars (minutes)."""
@@ -74,33 +74,40 @@ class ObservedParams(Section):
 class EvaluationParams(Section):
     """The evaluation suite (notebooks 13 to 16; `starclip evaluate`)."""
 
-    n_resamples: Annotated[int, Field(ge=50)] = 1000
+    n_resamples: Annotated[int, Field(ge=50, le=1_000_000)] = 1000
     """Bootstrap resamples behind every interval."""
-    n_components: Annotated[int, Field(ge=2)] = 50
+    n_components: Annotated[int, Field(ge=2, le=8192)] = 50
     """Principal components of the spectra that decoders predict."""
-    line_height: Positive = 0.1
+    line_height: Annotated[float, Field(gt=0, le=100)] = 0.1
     """Height of planted emission lines, relative to the continuum."""
-    stripped: Positive = 0.5
+    stripped: Annotated[float, Field(gt=0, le=5)] = 0.5
     """By how much planted anomalies lack an element, dex."""
-    attenuation_snr: tuple[Positive, ...] = (10.0, 20.0, 30.0, 50.0, 100.0, 300.0)
+    attenuation_snr: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=100)] = (
+        10.0,
+        20.0,
+        30.0,
+        50.0,
+        100.0,
+        300.0,
+    )
     """Signal-to-noise ratios at which the attenuation bias is shown."""
-    attenuation_inputs: Count = 8
+    attenuation_inputs: Few = 8
     """Principal components that go into its regressions."""
     ablation_epochs: Count = 10
     """Epochs of each variant of the alignment."""
     transfer_epochs: Count = 20
     """Epochs in which a network learns the domain that it is transferred from."""
-    transfer_width: Count = 128
+    transfer_width: Width = 128
     """Width of that network."""
     transfer_steps: Count = 150
     """Optimiser steps of each fine-tuning."""
-    transfer_stars: tuple[Count, ...] = (10, 50, 250)
+    transfer_stars: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (10, 50, 250)
     """Labelled stars of the new domain."""
-    transfer_repeats: Count = 3
+    transfer_repeats: Few = 3
     """Draws of these stars."""
-    scaling_stars: Annotated[tuple[Count, ...], Field(min_length=4)] = (150, 300, 600, 1200, 2400)
+    scaling_stars: Annotated[tuple[Count, ...], Field(min_length=4, max_length=100)] = (150, 300, 600, 1200, 2400)
     """Training stars of the scaling study."""
-    scaling_widths: tuple[Count, ...] = (32, 256)
+    scaling_widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = (32, 256)
     """Widths of its networks."""
     scaling_steps: Count = 400
     """Optimiser steps of each of its trainings."""

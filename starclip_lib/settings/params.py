@@ -10,11 +10,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from starclip_lib.errors import ConfigError
+from starclip_lib.errors import ConfigError, DataError, one_line
+from starclip_lib.files import read_bytes, safe_name
 from starclip_lib.settings.base import Section
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.evaluation import AtlasParams, EvaluationParams, LimitParams, ObservedParams, RetrievalParams
@@ -27,13 +29,16 @@ from starclip_lib.settings.training import (
     SupervisedParams,
 )
 
+YAML_BYTES = 2**20
+_DEEPEST, _MOST_ALIASES, _MOST_VALUES, _MOST_SHOWN = 32, 20, 10_000, 5
+
 
 class Params(Section):
     """Every setting of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "quick"
     """Names the folders runs/NAME and reports/NAME; the parameter file's own name if it is not given."""
-    seed: Annotated[int, Field(ge=0)] = 7
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     """Everything random is a function of it."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """'auto' takes a CUDA GPU if there is one, else the CPU."""
@@ -50,6 +55,13 @@ class Params(Section):
     limits: LimitParams = LimitParams()
     observed: ObservedParams = ObservedParams()
     evaluation: EvaluationParams = EvaluationParams()
+
+    @field_validator("name")
+    @classmethod
+    def _harmless(cls, name: str) -> str:
+        if safe_name(name) != name:
+            raise ValueError(f"'{name}' cannot name a folder everywhere; '{safe_name(name)}' can")
+        return name
 
     @model_validator(mode="after")
     def _enough_stars(self) -> Params:
@@ -91,15 +103,54 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
     """
     path = Path(path)
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such parameter file") from None
-    except (YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+        text = read_bytes(path, YAML_BYTES).decode("utf-8")
+    except DataError as error:
+        message = f"{path}: no such parameter file" if str(error) == f"{path} is missing" else str(error)
+        raise ConfigError(message) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a YAML file: {error}") from None
+    raw = parse_yaml(text, f"{path}: not a YAML file")
     raw = {} if raw is None else raw
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, found {type(raw).__name__}")
     return params_from_mapping(merged({"name": path.stem, **raw}, overrides or {}), str(path))
+
+
+def parse_yaml(text: str, complaint: str) -> Any:
+    """What YAML says, unless it is deeper, more repetitive or larger than settings can be.
+
+    Parameters
+    ----------
+    text : str
+    complaint : str
+        What messages begin with.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    ConfigError
+    """
+    depth = deepest = aliases = 0
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):  # one by one, so that nothing is built yet
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            deepest, aliases = max(deepest, depth), aliases + isinstance(event, AliasEvent)
+            if deepest > _DEEPEST or aliases > _MOST_ALIASES:
+                raise ConfigError(f"{complaint}: more than {_DEEPEST} levels, or {_MOST_ALIASES} aliases (*name)")
+        content = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
+        raise ConfigError(f"{complaint}: {one_line(str(error))}") from None
+    waiting, count = [content], 0
+    while waiting:  # aliases repeat what they stand for, which may repeat others
+        item = waiting.pop()
+        count += 1
+        if count > _MOST_VALUES:
+            raise ConfigError(f"{complaint}: more than {_MOST_VALUES:,} values")
+        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return content
 
 
 def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
@@ -117,10 +168,12 @@ def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
     """
     try:
         return Params.model_validate_json(json.dumps(raw))
-    except TypeError as error:
-        raise ConfigError(f"{where}: a value is not a number, text, list or mapping ({error})") from error
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(problem, where) for problem in error.errors())) from None
+        found = [_explain(problem, where) for problem in error.errors()]
+        more = f"; and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+        raise ConfigError(one_line("; ".join(found[:_MOST_SHOWN])) + more) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: a value is not a number, text, list or mapping ({error})") from error
 
 
 def changed_params(params: Params, changes: dict[str, Any]) -> Params:
@@ -163,10 +216,9 @@ def parse_assignment(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text}: expected key=value, for example starclip.train.epochs=2")
-    try:
-        nested: Any = YAML(typ="safe", pure=True).load(value)
-    except YAMLError as error:
-        raise ConfigError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+    if len(text) > YAML_BYTES or key.count(".") > _DEEPEST:
+        raise ConfigError(f"--set {text[:80]} ...: longer or deeper than settings can be")
+    nested = parse_yaml(value, f"--set {text[:200]}: the value is not YAML")
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     return nested
@@ -216,7 +268,12 @@ def _explain(problem: Any, where: str) -> str:
         return f"{where}: unknown key '{key}'; {hint}"
     if problem["type"] == "value_error":  # one of our own checks, which says all there is to say
         return f"{where}: {key + ': ' if key else ''}{problem['ctx']['error']}"
-    return f"{where}: {key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {problem['input']!r}"
+    return f"{where}: {key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {_shown(problem['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
 def _section(loc: tuple[Any, ...]) -> type[Section]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from starclip_lib.settings.base import Count, Fraction, NotNegative, Positive, Section
+from starclip_lib.settings.base import Count, Few, Fraction, NotNegative, Positive, Section, Width, check_order
 
 
 class GapParams(Section):
@@ -14,22 +14,22 @@ class GapParams(Section):
 
     model: Literal["detector", "independent"] = "detector"
     """'detector': gap and red cut-off move together, as on the real detectors; 'independent': the paper's."""
-    width: Positive = 374.0
+    width: Annotated[float, Field(gt=0, le=4000)] = 374.0
     """Width of the gap between the detectors in G140H, Angstrom (model 'detector')."""
-    detector_length: Positive = 4810.0
+    detector_length: Annotated[float, Field(ge=500, le=20_000)] = 4810.0
     """Stretch that each detector covers, before and after the gap, Angstrom (model 'detector')."""
-    blue_edge: Positive = 9700.0
+    blue_edge: Annotated[float, Field(ge=1000, le=16_000)] = 9700.0
     """Nothing is seen below it, Angstrom: the filter F100LP begins there (model 'detector')."""
 
 
 class CorruptionParams(Section):
     """The five corruptions (notebook 02; Table 2 of the paper)."""
 
-    paschen_radius: Positive = 10.0
+    paschen_radius: Annotated[float, Field(gt=0, le=500)] = 10.0
     """(i) Half-width of the substituted neighbourhoods, Angstrom."""
-    dead_fraction: Fraction = 0.001
+    dead_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.001
     """(ii) Fraction of pixels set to 1."""
-    continuum_amplitude: NotNegative = 0.01
+    continuum_amplitude: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """(iii) Largest continuum error, alpha in equation 4.5."""
     continuum_degree: Annotated[int, Field(ge=1, le=20)] = 8
     """(iii) Degree of the polynomial."""
@@ -39,35 +39,40 @@ class CorruptionParams(Section):
     """(iv) Highest signal-to-noise ratio per pixel."""
     gaps: GapParams = GapParams()
     """(v) Detector gaps."""
-    continuum_spacing: NotNegative = 0.0
+    continuum_spacing: Annotated[float, Field(ge=0, le=9000)] = 0.0
     """After all of them, divide by a pseudo-continuum with knots this far apart, Angstrom, as is done to observed
     spectra; 0: keep the continuum (the paper)."""
-    n_views: Count = 5
+    n_views: Few = 5
     """Fixed corrupted copies of each spectrum: in evaluation always, in training if `fresh` is off."""
     fresh: bool = True
     """Draw new corruptions in every epoch; off: the paper's fixed copies."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CorruptionParams:
+        check_order(("snr_min", self.snr_min), ("snr_max", self.snr_max))
+        return self
 
 
 class TrainParams(Section):
     """One training: optimiser AdamW, mean loss over a batch, best epoch on the validation stars kept."""
 
-    epochs: Count = 20
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 20
     """Passes over the training stars (over all their copies, where those are fixed)."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    learning_rate: Positive = 1e-3
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 128
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """Base learning rate; the highest one for 'one_cycle'."""
-    weight_decay: NotNegative = 0.01
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.01
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
     """'step' and 'cosine' change the rate after every epoch, 'one_cycle' (warm-up, cosine to zero) after every step."""
     step_size: Count = 5
     """Epochs between two steps of 'step'."""
-    step_factor: Positive = 0.1
+    step_factor: Annotated[float, Field(gt=0, le=10)] = 0.1
     """Factor on the rate at each step of 'step'."""
     cosine_epochs: Count = 80
     """Half period of 'cosine' (T_max)."""
-    cosine_floor: NotNegative = 5e-6
+    cosine_floor: Annotated[float, Field(ge=0, le=10)] = 5e-6
     """Lowest rate of 'cosine' (eta_min)."""
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Stop after so many epochs without improvement; 0: never."""
     tolerance: NotNegative = 1e-3
     """What counts as an improvement of the validation loss for `patience`."""
@@ -81,11 +86,11 @@ class EncoderParams(Section):
     input_scaling: Literal["standard", "none"] = "standard"
     """'standard': subtract the mean training spectrum and divide by the overall standard deviation, pixels without data
     at 0; 'none': the flux as it is (the paper)."""
-    width: Count = 512
+    width: Width = 512
     """Units of each hidden layer (residual_mlp)."""
-    depth: Count = 2
+    depth: Annotated[int, Field(ge=1, le=64)] = 2
     """Residual blocks (residual_mlp)."""
-    lift: NotNegative = 9.0
+    lift: Annotated[float, Field(ge=0, le=10_000)] = 9.0
     """Constant appended to the label vector before it is brought to unit length, so that the length of that vector
     (metallicity, mostly) survives; the larger, the flatter the space.  0: the paper's plain 20 dimensions."""
 
@@ -122,15 +127,15 @@ class AlignParams(Section):
     """Contrastive alignment of two encoders."""
 
     train: TrainParams = TrainParams(epochs=30, learning_rate=3e-4, weight_decay=0.05)
-    logit_scale: Positive = 50.0
+    logit_scale: Annotated[float, Field(gt=0, le=1e5)] = 50.0
     """Similarities are multiplied by it (1 / temperature)."""
     learn_scale: bool = True
     """Let training change the scale, up to `max_scale`."""
-    max_scale: Positive = 100.0
+    max_scale: Annotated[float, Field(gt=0, le=1e5)] = 100.0
     """Largest scale.  CLIP's 100 suits the plain sphere; with a lift, cosines lie closer together as its square."""
     same_star: Literal["masked", "negative"] = "masked"
     """Other copies of the same star in a batch: left out of the loss, or treated as negatives (the paper)."""
-    label_weight: NotNegative = 1.0
+    label_weight: Annotated[float, Field(ge=0, le=1e4)] = 1.0
     """Weight of the labels' mean squared error beside the contrastive loss; 0: contrastive loss alone (the paper)."""
 
 
@@ -148,13 +153,13 @@ class StarclipParams(AlignParams):
 class MockParams(Section):
     """MockStarCLIP (notebook 05)."""
 
-    n_stars: Annotated[int, Field(ge=16)] = 250
+    n_stars: Annotated[int, Field(ge=16, le=10_000_000)] = 250
     """Stars to align with, spread evenly over [Fe/H] and divided by the split of the data set."""
-    feh_bins: Count = 30
+    feh_bins: Few = 30
     """Bins of [Fe/H] for the even spread."""
-    n_test_extra: Annotated[int, Field(ge=0)] = 5000
+    n_test_extra: Annotated[int, Field(ge=0, le=10_000_000)] = 5000
     """More test stars, chosen the same way; as many as the data set's test split has, if that is fewer."""
-    copies: Count = 1
+    copies: Few = 1
     """Fixed corrupted copies of each of these stars in training, if `corruption.fresh` is off."""
     align: AlignParams = AlignParams(
         train=TrainParams(epochs=60, batch_size=64, learning_rate=3e-4, weight_decay=0.0),

@@ -10,11 +10,12 @@ import pandas as pd
 from astropy.io import fits
 
 from starclip_lib.data.emulator import Emulator, default_emulator
+from starclip_lib.data.fits_files import mapped_fits
 from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.data.schema import Member, check_kind, check_shape
 from starclip_lib.data.selection import inside_cuts
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams
-from starclip_lib.surveys.apogee import check_size
 
 # Bits that the survey's documentation calls bad (sdss.org, DR17, "APOGEE Bitmasks").
 STAR_BAD = 1 << 23  # ASPCAPFLAG: the summary of everything that spoils a star's parameters
@@ -24,15 +25,22 @@ _UNMEASURED = -9000.0  # the catalogue writes -9999
 _BLOCK = 20_000  # rows read at once: 100 MB of the DR17 catalogue
 
 
-def _columns() -> tuple[str, ...]:
+def _catalogue() -> dict[str, Member]:
     keys = ["FE_H"] + [f"{element.upper()}_FE" for element in ELEMENTS if element != "Fe"]
-    measured = [f"{key}{suffix}" for key in keys for suffix in ("", "_ERR", "_FLAG")]
-    place = ("APOGEE_ID", "TELESCOPE", "FIELD")
-    quality = ("SNR", "VSCATTER", "STARFLAG", "ASPCAPFLAG", "EXTRATARG")
-    return (*place, *quality, "TEFF", "TEFF_ERR", "LOGG", "LOGG_ERR", *measured)
+    found = {name: Member("of the star", "text") for name in ("APOGEE_ID", "TELESCOPE", "FIELD")}
+    found |= {"SNR": Member("per pixel", finite=False), "VSCATTER": Member("of visits", unit="km/s", finite=False)}
+    found |= {name: Member("bit mask", "integer") for name in ("STARFLAG", "ASPCAPFLAG", "EXTRATARG")}
+    for name, unit in (("TEFF", "K"), ("LOGG", "dex"), *((key, "dex") for key in keys)):
+        found[name] = Member("-9999 where not measured", unit=unit, finite=False)
+        found[f"{name}_ERR"] = Member("its error", unit=unit, finite=False)
+        if name in keys:
+            found[f"{name}_FLAG"] = Member("bit mask", "integer")
+    return found
 
 
-CATALOGUE_COLUMNS = _columns()
+CATALOGUE = _catalogue()  # the columns of an allStar catalogue that are read
+CATALOGUE_COLUMNS = tuple(CATALOGUE)
+LABEL_COLUMNS = tuple(name for name, member in CATALOGUE.items() if member.unit in ("K", "dex"))
 
 
 def read_all_star(path: str | Path) -> pd.DataFrame:
@@ -54,19 +62,16 @@ def read_all_star(path: str | Path) -> pd.DataFrame:
     DataError
         Naming the file if it is missing, truncated or lacks columns (before DR16 there was no cerium).
     """
-    try:
-        check_size(Path(path))
-        blocks = list(_blocks(path))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such catalogue") from None
-    except (OSError, IndexError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: truncated, or no allStar catalogue ({reason}); download it again") from error
+    blocks = list(_blocks(path))
+    if not blocks:
+        raise DataError(f"{path}: the catalogue has no rows")
     return pd.concat(blocks, ignore_index=True)
 
 
 def _blocks(path: str | Path) -> Iterator[pd.DataFrame]:
-    with fits.open(path, memmap=True) as hdus:
+    with mapped_fits(path) as hdus:
+        if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
+            raise DataError(f"{path}: HDU 1 is no table; an allStar catalogue of DR16 or DR17 is needed")
         table = hdus[1]
         missing = [name for name in CATALOGUE_COLUMNS if name not in table.columns.names]
         if missing:
@@ -74,6 +79,9 @@ def _blocks(path: str | Path) -> Iterator[pd.DataFrame]:
                 f"{path}: the columns {', '.join(missing)} are missing; an allStar catalogue of DR16 or DR17 is needed"
             )
         data = table.data
+        for name, member in CATALOGUE.items():
+            check_kind(np.asarray(data[:1][name]).dtype, member, f"{path}, column {name}")
+            check_shape(np.shape(data[:1][name]), member, {}, f"{path}, column {name}")
         for start in range(0, len(data), _BLOCK):
             rows = data[start : start + _BLOCK]
             yield pd.DataFrame({name: _native(rows[name]) for name in CATALOGUE_COLUMNS})

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
+from starclip_lib.data.fits_files import opened_fits, read_image
+from starclip_lib.data.formats import AP_STAR, ASPCAP_STAR, MAX_FLUX
 from starclip_lib.data.instruments import APOGEE
 from starclip_lib.data.labels import FE
+from starclip_lib.data.schema import Member
 from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectrum_set import MIN_PIXELS
 from starclip_lib.errors import DataError
+from starclip_lib.files import safe_name
 from starclip_lib.settings.data import DataParams
 
 BAD_PIXEL_BITS = (*range(8), 14)  # APOGEE_PIXMASK: bad, cosmic ray, saturated ... no sky, not enough profile
@@ -34,12 +39,15 @@ class ApogeeSpectrum:
         float32 inverse variance, 0 where `mask` is true.
     mask : ndarray of bool, shape (8575,)
         True off the chips and in bad pixels.
+    named : bool
+        Whether the file itself says which star it is, else its name does.
     """
 
     star_id: str
     flux: np.ndarray
     ivar: np.ndarray
     mask: np.ndarray
+    named: bool = True
 
 
 def read_aspcap_star(path: str | Path) -> ApogeeSpectrum:
@@ -60,10 +68,14 @@ def read_aspcap_star(path: str | Path) -> ApogeeSpectrum:
     DataError
         Naming the file, if it is missing, truncated, not an aspcapStar or on another grid.
     """
-    (flux, error), header, name = _images(Path(path), 2)
-    if "erg" in str(header.get("BUNIT", "")):
-        raise DataError(f"{path}: an apStar file, not normalised by ASPCAP; aspcapStar files are needed here")
-    return _spectrum(path, name, flux, error, error > MAX_ERROR)
+    (flux, error), *name = _images(Path(path), ASPCAP_STAR, absolute=False)
+    spectrum = _spectrum(path, name, flux, error, error > MAX_ERROR)
+    level, largest = np.median(spectrum.flux[~spectrum.mask]), np.abs(spectrum.flux).max()
+    if not 0.2 < level < 5 or largest > MAX_FLUX:
+        raise DataError(
+            f"{path}: not normalised: its median flux is {level:.3g} and its largest {largest:.3g}, expected about 1"
+        )
+    return spectrum
 
 
 def read_ap_star(path: str | Path) -> ApogeeSpectrum:
@@ -84,10 +96,12 @@ def read_ap_star(path: str | Path) -> ApogeeSpectrum:
     DataError
         Naming the file, if it is missing, truncated, not an apStar or on another grid.
     """
-    (flux, error, bits), header, name = _images(Path(path), 3)
-    if "erg" not in str(header.get("BUNIT", "")) or not np.issubdtype(bits.dtype, np.integer):
-        raise DataError(f"{path}: not an apStar file (HDU 1 in erg/s/cm2/Angstrom, HDU 3 a bit mask)")
-    return _spectrum(path, name, flux, error, (bits & sum(1 << bit for bit in BAD_PIXEL_BITS)) != 0)
+    (flux, error, bits), *name = _images(Path(path), AP_STAR, absolute=True)
+    bad = (bits.astype(np.int64) & sum(1 << bit for bit in BAD_PIXEL_BITS)) != 0
+    spectrum = _spectrum(path, name, flux, error, bad)
+    if not np.median(spectrum.flux[~spectrum.mask]) > 0:
+        raise DataError(f"{path}: its median flux is not positive; that is no star")
+    return spectrum
 
 
 def read_apogee_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectrum]:
@@ -150,45 +164,40 @@ def real_examples(settings: DataParams, root: Path, data: PairedSpectra) -> list
     ]
 
 
-def _images(path: Path, count: int) -> tuple[list[np.ndarray], fits.Header, str]:
-    """First rows of HDU 1 to `count`, the header of HDU 1, and the star's name from main header or file name."""
-    try:
-        check_size(path)
-        with fits.open(path, memmap=False) as hdus:
-            arrays = [np.atleast_2d(hdus[number].data)[0] for number in range(1, count + 1)]
-            header, main = hdus[1].header, hdus[0].header
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, IndexError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: truncated, or no APOGEE spectrum ({reason}); download it again") from error
-    for number, array in enumerate(arrays, start=1):
-        if array.shape != (APOGEE.n_pix,):
-            raise DataError(f"{path}: HDU {number} has shape {array.shape}, expected {APOGEE.n_pix} pixels")
-    grid = tuple(header.get(key) for key in ("CRVAL1", "CDELT1", "CRPIX1"))
-    if None in grid or not np.allclose(grid, (4.179, 6e-6, 1), rtol=1e-9):
-        raise DataError(f"{path}: the wavelength grid (CRVAL1, CDELT1, CRPIX1) is {grid}, expected (4.179, 6e-06, 1)")
-    name = main.get("OBJID") or main.get("OBJ") or _RELEASE.sub("", path.name.removesuffix(".fits"))
-    return arrays, header, str(name).strip()
+def _images(path: Path, members: dict[str, Member], absolute: bool) -> tuple[list[np.ndarray], str, bool]:
+    """First rows of HDU 1, 2, ..., the star's name, and whether that comes from the file's header."""
+    with opened_fits(path) as hdus:
+        if len(hdus) <= len(members):
+            raise DataError(f"{path}: {len(hdus)} HDUs, an APOGEE spectrum has more than {len(members)}")
+        if ("erg" in str(hdus[1].header.get("BUNIT", ""))) != absolute:
+            if absolute:
+                raise DataError(f"{path}: not an apStar file (HDU 1 in erg/s/cm2/Angstrom, HDU 3 a bit mask)")
+            raise DataError(f"{path}: an apStar file, not normalised by ASPCAP; aspcapStar files are needed here")
+        numbered = enumerate(members.values(), start=1)
+        arrays = [read_image(hdus[number], member, f"{path}: HDU {number}") for number, member in numbered]
+        header, main = hdus[1].header, hdus[0].header
+        grid = tuple(header.get(key) for key in ("CRVAL1", "CDELT1", "CRPIX1"))
+        numbers = all(isinstance(value, int | float) for value in grid)
+        if not numbers or not np.allclose(np.array(grid, float), (4.179, 6e-6, 1), rtol=1e-9):
+            raise DataError(
+                f"{path}: the wavelength grid (CRVAL1, CDELT1, CRPIX1) is {grid}, expected (4.179, 6e-06, 1)"
+            )
+        named = str(main.get("OBJID") or main.get("OBJ") or "").strip()
+        name = named or _RELEASE.sub("", path.name.removesuffix(".fits"))
+    return arrays, safe_name(name), bool(named)
 
 
-def check_size(path: Path) -> None:
-    """Raise OSError unless a file is made of whole FITS blocks, as one that was not cut off is.
-
-    Parameters
-    ----------
-    path : Path
-    """
-    size = path.stat().st_size
-    if size == 0 or size % 2880:
-        raise OSError(f"{size:,} bytes are not whole FITS blocks of 2,880")
-
-
-def _spectrum(path: str | Path, star_id: str, flux: np.ndarray, error: np.ndarray, bad: np.ndarray) -> ApogeeSpectrum:
-    flux, error = flux.astype(np.float32), error.astype(np.float32)
+def _spectrum(
+    path: str | Path, name: list[Any], flux: np.ndarray, error: np.ndarray, bad: np.ndarray
+) -> ApogeeSpectrum:
+    with np.errstate(over="ignore"):
+        flux, error = flux.astype(np.float32), error.astype(np.float32)
     good = APOGEE.covered & ~bad & np.isfinite(flux) & np.isfinite(error) & (flux != 0) & (error > 0)
-    if not good.any():
-        raise DataError(f"{path}: no good pixel on the chips")
-    ivar = np.zeros(APOGEE.n_pix, np.float32)
-    ivar[good] = error[good] ** -2
-    return ApogeeSpectrum(star_id, np.where(good, flux, np.float32(APOGEE.no_data)), ivar, ~good)
+    with np.errstate(over="ignore", divide="ignore"):
+        weight = np.where(good, error, 1) ** np.float32(-2)
+    good &= np.isfinite(weight)
+    if good.sum() < MIN_PIXELS:
+        raise DataError(f"{path}: {good.sum()} good pixels on the chips, {MIN_PIXELS} are needed")
+    ivar = np.where(good, weight, np.float32(0))
+    star_id, named = name
+    return ApogeeSpectrum(star_id, np.where(good, flux, np.float32(APOGEE.no_data)), ivar, ~good, named)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,13 +21,14 @@ from starclip_lib.data.selection import draw_rows
 from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path
+from starclip_lib.files import atomic_path, safe_name
 from starclip_lib.settings.data import DataParams
 from starclip_lib.surveys.allstar import read_all_star, select_giants
 from starclip_lib.surveys.apogee import read_aspcap_star
 from starclip_lib.surveys.download import Downloader
 
 DATA_FILE = "apogee-dr17.h5"
+_CATALOGUE_BYTES = 16 * 10**9  # that of DR17 has 4 GB
 _FEWEST = 40  # stars, as for a simulated data set
 _SAFE = re.compile(r"[\w+][\w.+\-\[\]]*")  # field and star names become parts of paths
 
@@ -60,13 +63,19 @@ def fetch_apogee(
     """
     archive = settings.archive
     folder = root / archive.folder
-    downloader = Downloader(archive.timeout, archive.attempts, archive.pause, archive.connections)
+    how = archive.timeout, archive.attempts, archive.pause, archive.connections
+    downloader, of_catalogue = Downloader(*how), Downloader(*how, largest=_CATALOGUE_BYTES)
     catalogue = folder / archive.catalogue
     if not catalogue.is_file():
         say(f"catalogue: {_address(settings, archive.catalogue)} (all of DR17: several gigabytes)")
-    downloader.fetch(_address(settings, archive.catalogue), catalogue, read_all_star, progress=True)
-
-    stars, cuts = select_giants(read_all_star(catalogue), settings)
+    tables: list[pd.DataFrame] = []
+    of_catalogue.fetch(
+        _address(settings, archive.catalogue),
+        catalogue,
+        lambda path: tables.append(read_all_star(path)),
+        progress=True,
+    )
+    stars, cuts = select_giants(tables.pop(), settings)
     stars = stars.iloc[draw_rows(len(stars), settings.n_stars, np.random.default_rng(seed))].reset_index(drop=True)
     jobs = {_address(settings, place): folder / "spectra" / place for place in map(_place, stars.itertuples())}
     stars["file"] = [str(path.relative_to(folder)) for path in jobs.values()]
@@ -79,7 +88,9 @@ def fetch_apogee(
 
     if len(stars) < _FEWEST:
         raise DataError(f"only {len(stars)} stars pass the cuts, {_FEWEST} are needed; widen the cuts listed above")
-    missing, failed = downloader.fetch_all(jobs.items(), read_aspcap_star, "spectra")
+    wanted = zip(jobs.items(), stars["APOGEE_ID"], strict=True)
+    checked = [(url, path, partial(_check_spectrum, star_id)) for (url, path), star_id in wanted]
+    missing, failed = downloader.fetch_all(checked, "spectra")
     lost = {**missing, **failed}
     with atomic_path(folder / "lost.txt") as part:
         part.write_text("".join(f"{reason}\n" for reason in lost.values()), encoding="utf-8")
@@ -94,6 +105,13 @@ def fetch_apogee(
     data = build_data_set(stars, folder, settings, seed, cuts)
     data.write(folder / DATA_FILE)
     return folder / DATA_FILE
+
+
+def _check_spectrum(star_id: str, path: Path) -> None:
+    """Raise DataError unless a file holds the spectrum of the star that it was fetched for."""
+    spectrum = read_aspcap_star(path)
+    if spectrum.named and spectrum.star_id != safe_name(star_id):
+        raise DataError(f"{path} holds the spectrum of {spectrum.star_id}, not of {star_id}")
 
 
 def build_data_set(
@@ -136,9 +154,13 @@ def build_data_set(
     emulator.check_domain(labels)
     shape = (len(stars), APOGEE.n_pix)
     flux, ivar, mask = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, bool)
+    seen: dict[bytes, str] = {}
     for row, name in enumerate(tqdm(stars["file"], desc="reading spectra", unit="file")):
         spectrum = read_aspcap_star(folder / name)
         flux[row], ivar[row], mask[row] = spectrum.flux, spectrum.ivar, spectrum.mask
+        other = seen.setdefault(hashlib.sha256(spectrum.flux.tobytes()).digest(), name)
+        if other != name:
+            raise DataError(f"{folder / name} and {folder / other} hold the same spectrum; delete both and fetch again")
     nirspec = emulator(labels, NIRSPEC)
     star_id = stars["APOGEE_ID"].to_numpy(str)
     return PairedSpectra(

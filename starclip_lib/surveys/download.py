@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -15,9 +16,12 @@ import urllib3
 from tqdm.auto import tqdm
 
 from starclip_lib import __version__
+from starclip_lib.data.fits_files import SPECTRUM_BYTES
 from starclip_lib.errors import DataError, StarclipError
+from starclip_lib.files import size_text
 
 _CHUNK = 1 << 20  # bytes
+_SLOWEST = 1000.0  # bytes a second, once the time limit for a single byte has passed
 GIVE_UP = 20  # files
 _MAX_WAIT = 60.0  # seconds between two attempts, at most
 
@@ -51,10 +55,19 @@ class Downloader:
         Seconds before the second attempt, doubled before each further one.
     connections : int
         Files fetched at the same time by `fetch_all`.
+    largest : int
+        Bytes of a file; what is larger, or has no end, is not fetched.
     """
 
-    def __init__(self, timeout: float = 60.0, attempts: int = 5, pause: float = 1.0, connections: int = 4):
-        self.timeout, self.attempts, self.connections = timeout, attempts, connections
+    def __init__(
+        self,
+        timeout: float = 60.0,
+        attempts: int = 5,
+        pause: float = 1.0,
+        connections: int = 4,
+        largest: int = SPECTRUM_BYTES,
+    ):
+        self.timeout, self.attempts, self.connections, self.largest = timeout, attempts, connections, largest
         self._stop = threading.Event()  # set when `fetch_all` is given up, so that no thread waits for its next attempt
         self._backoff = tenacity.wait_exponential_jitter(multiplier=pause, max=_MAX_WAIT, jitter=pause)
         self._session = requests.Session()
@@ -81,7 +94,7 @@ class Downloader:
         DataError
             With the last reason when all attempts have failed.
         """
-        if path.is_file():
+        if path.exists() and self._is_good(path, check):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         retrying = tenacity.Retrying(
@@ -104,6 +117,16 @@ class Downloader:
                 ) from error
             raise DataError(f"{url}: {error}, in each of {self.attempts} attempts") from error
 
+    @staticmethod
+    def _is_good(path: Path, check: Callable[[Path], object]) -> bool:
+        """Whether a file of an earlier call is what it should be; if not, it is put aside, not trusted."""
+        try:
+            check(path)
+        except DataError:
+            path.replace(path.with_name(f"{path.name}.damaged"))
+            return False
+        return True
+
     def _pause(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: at least what the server asks for."""
         reason = state.outcome.exception() if state.outcome else None
@@ -119,6 +142,9 @@ class Downloader:
                 if answer.status_code != 206:
                     have = 0
                 size = _full_size(answer)
+                if size is not None and size > self.largest:
+                    raise DataError(f"{url}: {size_text(size)}, more than such a file has ({size_text(self.largest)})")
+                began, got = time.monotonic(), have
                 with (
                     part.open("ab" if have else "wb") as file,
                     tqdm(
@@ -128,6 +154,15 @@ class Downloader:
                     for chunk in answer.iter_content(_CHUNK):
                         file.write(chunk)
                         bar.update(len(chunk))
+                        got += len(chunk)
+                        if got > self.largest:
+                            raise DataError(f"{url}: it does not end ({size_text(got)} so far)")
+                        waited = time.monotonic() - began
+                        if waited > self.timeout and got - have < _SLOWEST * waited:
+                            raise _Transient(f"only {got - have:,} bytes in {waited:.0f} s")
+        except DataError:
+            part.unlink(missing_ok=True)
+            raise
         except requests.ReadTimeout as error:
             raise _Transient(f"no byte for {self.timeout:g} s") from error
         except requests.RequestException as error:
@@ -158,16 +193,14 @@ class Downloader:
             raise DataError(f"{url}: HTTP {status} {answer.reason}")
 
     def fetch_all(
-        self, jobs: Iterable[tuple[str, Path]], check: Callable[[Path], object], what: str
+        self, jobs: Iterable[tuple[str, Path, Callable[[Path], object]]], what: str
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Download many files.
 
         Parameters
         ----------
-        jobs : iterable of (str, Path)
-            Address and path of each.
-        check : callable
-            As for `fetch`.
+        jobs : iterable of (str, Path, callable)
+            Address, path and check of each, as for `fetch`.
         what : str
             What the progress bar says.
 
@@ -183,13 +216,13 @@ class Downloader:
         DataError
             After `GIVE_UP` failures in a row: then the fault is not in the files.
         """
-        waiting = [(url, path) for url, path in jobs if not path.is_file()]
+        waiting = list(jobs)
         missing: dict[str, str] = {}
         failed: dict[str, str] = {}
         in_a_row = 0
         pool = ThreadPoolExecutor(self.connections)
         try:
-            running: dict[Future[None], str] = {pool.submit(self.fetch, url, path, check): url for url, path in waiting}
+            running: dict[Future[None], str] = {pool.submit(self.fetch, *job): job[0] for job in waiting}
             with tqdm(total=len(running), unit="file", desc=what, disable=not running) as bar:
                 for future in as_completed(running):
                     url = running[future]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 
+from starclip_lib.data.formats import DATA_SET, MAX_FLUX
+from starclip_lib.data.hdf5 import opened_hdf5
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument, check_grid
 from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, TEFF
+from starclip_lib.data.schema import check_values
 from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.errors import DataError
-from starclip_lib.surveys.allstar import catalogue_labels
+from starclip_lib.errors import DataError, one_line
+from starclip_lib.files import check_memory
+from starclip_lib.surveys.allstar import LABEL_COLUMNS, catalogue_labels
 from starclip_lib.surveys.pandas_files import read_frame_hdf, read_frame_pickle
 
 UNPAIRED_ROW = 11215  # of apogee_dr17.h5: a star without a NIRSpec spectrum
@@ -55,7 +58,7 @@ def import_original(
     DataError
         Naming the file, if something is missing, damaged, unsafe, or the rows do not belong together.
     """
-    wavelength = read_frame_hdf(jwst, "wavelength").to_numpy(np.float64).ravel()
+    wavelength = _numbers(read_frame_hdf(jwst, "wavelength"), f"{jwst}, key 'wavelength'").astype(np.float64).ravel()
     check_grid(wavelength, NIRSPEC, f"{jwst}, key 'wavelength'")
     labels = _labels(read_frame_hdf(jwst, "labels"), f"{jwst}, key 'labels'")
     nirspec = _fluxes(read_frame_hdf(jwst, "spectra"), NIRSPEC, f"{jwst}, key 'spectra'")
@@ -65,13 +68,17 @@ def import_original(
     catalogue = _paired(read_frame_hdf(allstar, "allstar"), n, unpaired_row, str(allstar))
     apogee = _paired(_fluxes(_read_spectra(spectra), APOGEE, str(spectra)), n, unpaired_row, str(spectra))
 
-    try:
-        names = catalogue["APOGEE_ID"]
-        expected, errors = catalogue_labels(catalogue)
-    except KeyError as error:
-        raise DataError(f"{allstar}: no column {error.args[0]}") from error
+    if not isinstance(catalogue, pd.DataFrame) or not catalogue.columns.is_unique:
+        raise DataError(f"{allstar}, key 'allstar' is no table with a name for each column")
+    for name in ("APOGEE_ID", *LABEL_COLUMNS):
+        if name not in catalogue:
+            raise DataError(f"{allstar}: no column {name}")
+        if name in LABEL_COLUMNS and catalogue[name].dtype.kind not in "fiu":
+            raise DataError(f"{allstar}, column {name} holds no real numbers")
+    names = catalogue["APOGEE_ID"]
+    expected, errors = catalogue_labels(catalogue)
     _check_pairing(labels, expected, f"{jwst} and {allstar}")
-    star_id = np.array([name.decode() if isinstance(name, bytes) else str(name) for name in names])
+    star_id = np.array([name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names])
     star_id = np.char.strip(star_id)
     first = np.sort(np.unique(star_id, return_index=True)[1])
     if n in KNOWN_COUNTS and len(first) != KNOWN_COUNTS[n]:
@@ -83,54 +90,61 @@ def import_original(
     rows = first[measured]
     say(f"{n:,} rows, {n - len(first):,} of them repeat a star; {len(first) - len(rows):,} stars lack a label's error")
 
-    mask = (apogee == APOGEE.no_data) | ~np.isfinite(apogee) | ~APOGEE.covered
+    mask = (apogee == APOGEE.no_data) | ~(np.abs(apogee) < MAX_FLUX) | ~APOGEE.covered
     apogee = np.where(mask, np.float32(APOGEE.no_data), apogee)
-    return PairedSpectra(
-        star_id=star_id[rows],
-        labels=labels[rows].astype(np.float32),
-        label_errors=errors[rows].astype(np.float32),
-        split=np.full(len(rows), UNDIVIDED, np.uint8),
-        apogee=SpectrumSet(APOGEE, apogee[rows], mask[rows]),
-        nirspec=SpectrumSet(NIRSPEC, nirspec[rows], np.zeros((len(rows), NIRSPEC.n_pix), bool)),
-        source="original",
-        seed=0,
-        provenance={"files": [Path(path).name for path in (jwst, allstar, spectra)], "rows": n},
-    )
+    try:
+        return PairedSpectra(
+            star_id=star_id[rows],
+            labels=labels[rows].astype(np.float32),
+            label_errors=errors[rows].astype(np.float32),
+            split=np.full(len(rows), UNDIVIDED, np.uint8),
+            apogee=SpectrumSet(APOGEE, apogee[rows], mask[rows]),
+            nirspec=SpectrumSet(NIRSPEC, nirspec[rows], np.zeros((len(rows), NIRSPEC.n_pix), bool)),
+            source="original",
+            seed=0,
+            provenance={"files": [Path(path).name for path in (jwst, allstar, spectra)], "rows": n},
+        )
+    except DataError as error:
+        raise DataError(f"{jwst}, {allstar} and {spectra} make no {error}") from None
 
 
 def _read_spectra(path: str | Path) -> pd.DataFrame:
     if ".pkl" in Path(path).suffixes or ".pickle" in Path(path).suffixes:
         return read_frame_pickle(path)
-    try:
-        with h5py.File(path) as file:
-            keys = list(file)
-    except OSError as error:
-        raise DataError(
-            f"{path}: neither a pickle (.pkl, .pkl.gz) nor an HDF5 file that can be opened ({error})"
-        ) from error
+    with opened_hdf5(path, damaged="give a pickle (.pkl, .pkl.gz) or an HDF5 file") as file:
+        keys = list(file)
     if len(keys) != 1:
-        raise DataError(f"{path}: expected one key, found {', '.join(keys) or 'none'}")
+        raise DataError(f"{path}: expected one key, found {one_line(', '.join(keys)) or 'none'}")
     return read_frame_hdf(path, keys[0])
 
 
 def _fluxes(frame: pd.DataFrame, instrument: Instrument, where: str) -> np.ndarray:
     """(n, n_pix) float32 with one spectrum a row, whichever way the frame lies."""
-    try:
-        flux = frame.to_numpy(np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: not a table of numbers ({error})") from error
+    flux = _numbers(frame, where).astype(np.float32, copy=False)
     if flux.shape[1] != instrument.n_pix and flux.shape[0] == instrument.n_pix:
         flux = np.ascontiguousarray(flux.T)
     if flux.shape[1] != instrument.n_pix:
         raise DataError(f"{where}: shape {flux.shape}, expected {instrument.n_pix} pixels a spectrum")
+    if instrument is NIRSPEC:  # computed, so every pixel has data; APOGEE's are observed, and masked where not finite
+        check_values(flux, DATA_SET["nirspec/flux"], where)
     return flux
+
+
+def _numbers(frame: pd.DataFrame, where: str) -> np.ndarray:
+    """A frame as real numbers; nothing is allocated if it declares more than this machine can hold."""
+    check_memory(8 * frame.shape[0] * frame.shape[1], where)
+    kinds = {getattr(dtype, "kind", "O") for dtype in frame.dtypes}
+    if not kinds <= set("fiu"):
+        raise DataError(f"{where}: not a table of real numbers")
+    with np.errstate(over="ignore"):
+        return frame.to_numpy()
 
 
 def _labels(frame: pd.DataFrame, where: str) -> np.ndarray:
     if frame.shape[1] != len(LABELS):
         raise DataError(f"{where}: {frame.shape[1]} columns, expected {len(LABELS)}: {', '.join(LABELS)}")
-    labels = frame.to_numpy(np.float64, copy=True)
-    if np.median(labels[:, TEFF]) < 100:  # kilokelvin
+    labels = _numbers(frame, where).astype(np.float64)
+    if len(labels) and np.median(labels[:, TEFF]) < 100:  # kilokelvin
         labels[:, TEFF] *= 1000
     return labels
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import io
+import zlib
 from pathlib import Path
 from pickle import Unpickler, UnpicklingError
 from typing import IO, Any, cast
@@ -18,7 +19,12 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from starclip_lib.errors import DataError
+from starclip_lib.data.hdf5 import check_stored, opened_hdf5
+from starclip_lib.errors import DataError, SystemFault, one_line, system_message
+from starclip_lib.files import check_memory, regular_file, size_text, unpacked_limit
+
+_MOST_AFTER = 2**20  # bytes after a pickle
+_PICKLED = 2**30  # bytes of a column of text
 
 
 class _Refused(UnpicklingError):
@@ -94,13 +100,15 @@ def restricted_load(file: IO[bytes], where: str) -> Any:
     """
     try:
         return _Restricted(file).load()
+    except DataError:
+        raise
     except _Refused as error:
         raise DataError(
             f"{where}: refused, it asks for {error}. Only NumPy arrays and pandas frames are read from a pickle, since "
             "anything else could run code; ask for the data as HDF5 instead"
         ) from error
     except Exception as error:  # a damaged pickle fails in any way
-        raise DataError(f"{where}: truncated or not a pickle ({' '.join(str(error).split())})") from error
+        raise DataError(f"{where}: truncated or not a pickle ({one_line(str(error))})") from error
 
 
 def read_frame_pickle(path: str | Path) -> pd.DataFrame:
@@ -119,19 +127,53 @@ def read_frame_pickle(path: str | Path) -> pd.DataFrame:
     DataError
         As `restricted_load`.
     """
+    regular_file(path)
     try:
         with Path(path).open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            plain: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
+            limit = unpacked_limit(Path(path).stat().st_size)
+            plain: IO[bytes] = cast(IO[bytes], _Bounded(file, limit, str(path))) if zipped else file
             content = restricted_load(plain, str(path))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+            _read_to_end(plain, str(path))
+    except OSError as error:
+        raise SystemFault(system_message(error, path)) from error
     if isinstance(content, np.ndarray) and content.ndim == 2:
         return pd.DataFrame(content)
     if not isinstance(content, pd.DataFrame):
         raise DataError(f"{path}: holds a {type(content).__name__}, expected a pandas DataFrame")
     return content
+
+
+class _Bounded(io.BufferedReader):
+    """A gzipped file that unpacks to no more than a limit; more is a trap, not data."""
+
+    def __init__(self, file: IO[bytes], limit: int, where: str):
+        super().__init__(cast(io.RawIOBase, _Counted(gzip.GzipFile(fileobj=file), limit, where)))
+
+
+class _Counted(io.RawIOBase):
+    def __init__(self, packed: gzip.GzipFile, limit: int, where: str):
+        self._packed, self._left, self._where = packed, limit, where
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            count = self._packed.readinto(buffer)
+        except (OSError, EOFError, zlib.error) as error:  # a wrong checksum among them
+            raise DataError(f"{self._where}: truncated or damaged ({one_line(str(error))})") from error
+        self._left -= count
+        if self._left < 0:
+            raise DataError(f"{self._where}: unpacks to far more than spectra do; it is not read on")
+        return count
+
+
+def _read_to_end(file: IO[bytes], where: str) -> None:
+    """Read what follows the pickle, which ends in gzip's checksum; there cannot be much."""
+    if len(file.read(_MOST_AFTER + 1)) > _MOST_AFTER:
+        raise DataError(f"{where}: more than {_MOST_AFTER:,} bytes follow what it holds")
 
 
 def read_frame_hdf(path: str | Path, key: str) -> pd.DataFrame:
@@ -151,25 +193,33 @@ def read_frame_hdf(path: str | Path, key: str) -> pd.DataFrame:
     DataError
         Naming file and key if something is missing, damaged or not of these formats.
     """
-    try:
-        with h5py.File(path) as file:
-            if key not in file:
-                raise DataError(f"{path}: no key '{key}'; it has {', '.join(sorted(file))}")
-            group, where = file[key], f"{path}, key '{key}'"
-            if isinstance(group, h5py.Dataset):
-                return pd.DataFrame(group[:])
-            kind = _text(group.attrs.get("pandas_type", b"nothing"))
-            if kind == "frame":
-                return _fixed(group, where)
-            if kind == "series":
-                return pd.DataFrame({0: _values(group["values"], where)})
-            if kind in ("frame_table", "series_table"):
-                return _table(group, where)
-            raise DataError(f"{where}: pandas calls it '{kind}', expected a frame or a series")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path}: truncated, or no HDF5 file of pandas ({' '.join(str(error).split())})") from error
+    with opened_hdf5(path) as file:
+        if key not in file:
+            raise DataError(f"{path}: no key '{key}'; it has {one_line(', '.join(sorted(file))) or 'none'}")
+        if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+            raise DataError(f"{path}, key '{key}' is a link to elsewhere, which is not followed")
+        group, where = file[key], f"{path}, key '{key}'"
+        if isinstance(group, h5py.Dataset):
+            return pd.DataFrame(_array(group, where))
+        kind = _text(group.attrs.get("pandas_type", b"nothing"))
+        if kind == "frame":
+            return _fixed(group, where)
+        if kind == "series":
+            return pd.DataFrame({0: _values(group["values"], where)})
+        if kind in ("frame_table", "series_table"):
+            return _table(group, where)
+        raise DataError(f"{where}: pandas calls it '{kind}', expected a frame or a series")
+
+
+def _array(dataset: Any, where: str) -> np.ndarray:
+    """All of a stored array, unless it is none, lies elsewhere or declares more than the file can hold."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.ndim > 2:
+        raise DataError(f"{where}: {getattr(dataset, 'name', 'a member')} is no array of one or two dimensions")
+    check_stored(dataset, where)
+    if dataset.nbytes > unpacked_limit(dataset.id.get_storage_size()):
+        raise DataError(f"{where}: {dataset.name} would unpack to {size_text(dataset.nbytes)}, which no spectra do")
+    check_memory(dataset.nbytes, where)
+    return dataset[()]
 
 
 def _text(value: Any) -> str:
@@ -179,15 +229,20 @@ def _text(value: Any) -> str:
 def _values(dataset: h5py.Dataset, where: str) -> np.ndarray:
     """An array in pandas' fixed format; strings are pickled there."""
     if "PSEUDOATOM" in dataset.attrs:
+        if dataset.shape != (1,) or dataset.id.get_storage_size() > _PICKLED:
+            raise DataError(f"{where}: {dataset.name} holds no pickled text of a sensible size")
         return restricted_load(io.BytesIO(dataset[0].tobytes()), where)
-    array = dataset[()]
+    array = _array(dataset, where)
     return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
 
 
 def _fixed(group: h5py.Group, where: str) -> pd.DataFrame:
     order = _values(group["axis0"], where)
     columns: dict[Any, np.ndarray] = {}
-    for number in range(int(group.attrs["nblocks"])):
+    n_blocks = int(group.attrs["nblocks"])
+    if not 0 <= n_blocks <= len(group):
+        raise DataError(f"{where}: {n_blocks} blocks are declared, which are not there")
+    for number in range(n_blocks):
         block = np.asarray(_values(group[f"block{number}_values"], where))
         block = block[:, None] if block.ndim == 1 else block  # a column of text
         items = _values(group[f"block{number}_items"], where)
@@ -199,9 +254,9 @@ def _fixed(group: h5py.Group, where: str) -> pd.DataFrame:
 
 def _table(group: h5py.Group, where: str) -> pd.DataFrame:
     table = group["table"]
-    rows = table[:]
+    rows = _array(table, where)
     columns: dict[Any, np.ndarray] = {}
-    for field in rows.dtype.names:
+    for field in rows.dtype.names or ():
         if field == "index":
             continue
         names = restricted_load(io.BytesIO(bytes(table.attrs[f"{field}_kind"])), where)

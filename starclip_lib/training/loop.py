@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +19,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from starclip_lib.errors import DataError
-from starclip_lib.models.checkpoint import History, load_tensors, save_tensors
+from starclip_lib.models.checkpoint import History
 from starclip_lib.models.contrastive import StarCLIP, partner_first
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import TrainParams
 from starclip_lib.training.batches import Source, batches
 from starclip_lib.training.devices import agreed, average, mean_number, processes, rank, share, wrapped
+from starclip_lib.training.state import TrainingState, weights_of
 
 Watch = Callable[[History, int], None]  # called after every epoch with what happened and the number of epochs planned
 Pair = tuple[Source, Source]
@@ -136,7 +136,7 @@ class Trainer:
         """The loop: `losses` and `items` (stars, copies) of training and validation."""
         settings, (n_stars, copies) = self.settings, items[0]
         steps = -(-n_stars * max(1, copies) // settings.batch_size)
-        state = _State.begin(model, settings, steps)
+        state = TrainingState.begin(model, settings, steps)
         if self.resume is not None and agreed(self.resume.exists()):
             state.load(self.resume, settings, self.seed)
         history = state.history
@@ -157,7 +157,7 @@ class Trainer:
                         f"{self.title}: the loss is not finite in epoch {history.epochs}; lower the learning rate"
                     )
                 if history.best_epoch == history.epochs:
-                    state.best = _weights(model)
+                    state.best = weights_of(model)
                 bar.set_postfix_str(f"train {history.train_loss[-1]:.4f}, val {history.val_loss[-1]:.4f}")
                 if self.resume is not None and rank() == 0:
                     state.save(self.resume, settings, self.seed)
@@ -167,7 +167,7 @@ class Trainer:
         model.eval()
         return history
 
-    def _epoch(self, state: _State, loss_of: _Loss, items: tuple[int, int], bar: tqdm) -> Tensor:
+    def _epoch(self, state: TrainingState, loss_of: _Loss, items: tuple[int, int], bar: tqdm) -> Tensor:
         """One pass over the training stars; returns the sum of the batches' losses."""
         settings, epoch = self.settings, state.history.epochs
         generator = seeded(self.device, self.seed, epoch, *([rank()] if processes() > 1 else []))
@@ -191,49 +191,6 @@ class Trainer:
         if not state.every_step:
             state.schedule.step()
         return total
-
-
-@dataclass
-class _State:
-    """What changes while a training goes on, and what its checkpoint holds.
-
-    every_step : whether the schedule moves every step (else every epoch); best : weights of the best epoch so far
-    """
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    every_step: bool
-    history: History
-    best: dict[str, Tensor]
-
-    @classmethod
-    def begin(cls, model: nn.Module, settings: TrainParams, steps: int) -> _State:
-        optimizer = _optimizer(model, settings)
-        return cls(model, optimizer, *_schedule(optimizer, settings, steps), History(), _weights(model))
-
-    def save(self, path: Path, settings: TrainParams, seed: int) -> None:
-        newest = self.history.best_epoch == self.history.epochs
-        state = {
-            "settings": settings.model_dump(mode="json"),
-            "seed": seed,
-            "history": vars(self.history),
-            "best": None if newest else self.best,  # the model itself: saves a quarter of the file
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-        save_tensors(path, state)
-
-    def load(self, path: Path, settings: TrainParams, seed: int) -> None:
-        state = load_tensors(path)
-        if (state["settings"], state["seed"]) != (settings.model_dump(mode="json"), seed):
-            raise DataError(f"{path} was made with other settings or another seed; delete it to train anew")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.history = History(**state["history"])
-        self.best = state["best"] or _weights(self.model)
 
 
 @torch.no_grad()
@@ -270,34 +227,6 @@ def _stalled(val_loss: list[float], settings: TrainParams) -> bool:
     if settings.patience == 0 or len(val_loss) <= settings.patience:
         return False
     return min(val_loss[-settings.patience :]) > min(val_loss[: -settings.patience]) - settings.tolerance
-
-
-def _optimizer(model: nn.Module, settings: TrainParams) -> torch.optim.AdamW:
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    scale = [p for name, p in trained.items() if name == "log_scale"]  # a temperature has no business shrinking
-    groups: list[dict[str, Any]] = [{"params": [p for name, p in trained.items() if name != "log_scale"]}]
-    if scale:
-        groups.append({"params": scale, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, settings: TrainParams, steps: int
-) -> tuple[torch.optim.lr_scheduler.LRScheduler, bool]:
-    """The schedule, and whether it moves every step (else every epoch)."""
-    schedulers = torch.optim.lr_scheduler
-    if settings.schedule == "one_cycle":
-        total = steps * settings.epochs
-        warm_up = 0.1 if total != 10 else 0.2  # PyTorch divides by zero where the warm-up is one step long
-        return schedulers.OneCycleLR(optimizer, settings.learning_rate, total_steps=total, pct_start=warm_up), True
-    if settings.schedule == "cosine":
-        return schedulers.CosineAnnealingLR(optimizer, settings.cosine_epochs, settings.cosine_floor), False
-    factor = settings.step_factor if settings.schedule == "step" else 1.0
-    return schedulers.StepLR(optimizer, settings.step_size, factor), False
-
-
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().clone() for key, value in model.state_dict().items()}
 
 
 def _bar(title: str, total: int, done: int) -> tqdm:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
-import sys
 import tempfile
+import webbrowser
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
+from tornado.ioloop import IOLoop
+from traitlets.config import Config
+from voila.app import Voila
 
 from starclip_lib.errors import StarclipError
+from starclip_lib.observed.isolated import UPLOAD_BYTES
 from starclip_lib.run import Run
+from starclip_lib.widgets.gate import Entrance, Gate
 from starclip_lib.widgets.spaces import NEEDED
 
 _INTRODUCTION = """# StarCLIP: stars alike
@@ -27,7 +32,6 @@ _CODE = """import starclip_lib as starclip
 
 starclip.SimilarityBrowser(starclip.open_run({file!r}, {overrides!r}))
 """
-_UPLOAD_BYTES = 64 * 2**20
 _UNFIT = ("jupyterlab-jupytext",)  # its extension of JupyterLab fails in a page of Voila
 # Voila's own page, but for style sheets it fetches from the net: the same icons are in its bundle.
 _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
@@ -39,6 +43,9 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 
 def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
     """Serve the browser of a run on 127.0.0.1 until it is stopped with Ctrl-C.
+
+    The server lives in this process, so it ends with it, whatever ends it, and its kernels end with it, too.  A kernel
+    whose page is gone ends within two minutes.
 
     Parameters
     ----------
@@ -52,18 +59,18 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
     Raises
     ------
     StarclipError
-        If the run is not complete, if the port is in use, or if the server fails.
+        If the run is not complete, or if the port is in use.
     """
     for file in NEEDED:
         run.need(file)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            if not 1 <= port <= 65535:
+                raise StarclipError(f"port {port} cannot be used: ports are numbers from 1 to 65535; name one: --port")
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise StarclipError(f"port {port} cannot be used ({error}); name another one: --port") from error
-    say(f"serving the browser of {run.params.name}; Ctrl-C stops it")
-    say(f"open http://127.0.0.1:{port}/ (it takes some twenty seconds to fill)")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "StarCLIP.ipynb"
         code = _CODE.format(file=str(run.params_file or run.folder), overrides=run.overrides)
@@ -76,18 +83,63 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
         template.mkdir(parents=True)
         (template / "index.html.j2").write_text(_TEMPLATE, encoding="utf-8")
         (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
-        settings: dict[str, dict[str, Any]] = {
-            "Voila": {"ip": "127.0.0.1", "port": port, "log_level": "ERROR"}
-            | {"tornado_settings": {"websocket_max_message_size": _UPLOAD_BYTES}},
-            "VoilaConfiguration": {"template": "starclip", "show_tracebacks": True, "extension_denylist": list(_UNFIT)},
-        }
-        if os.name == "posix":  # as in the pipeline: sockets in a folder of our own, where nobody else can listen in
-            settings["KernelManager"] = {"transport": "ipc", "ip": f"{folder}/kernel"}
-        (Path(folder) / "voila.json").write_text(json.dumps(settings), encoding="utf-8")
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH"):
-            environment[name] = os.pathsep.join(filter(None, [folder, os.environ.get(name)]))
-        command = [sys.executable, "-m", "voila", str(page), *([] if open_browser else ["--no-browser"])]
-        status = subprocess.run(command, cwd=run.root, env=environment, check=False).returncode
-    if status:
-        raise StarclipError(f"the server stopped with status {status}; what it said is above")
+        os.environ["PYTHONWARNINGS"] = "ignore"
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
+        os.chdir(run.root)
+        gate = Gate(port)
+        server = _Server(
+            gate, lambda: _tell(gate.address, Path(folder), open_browser, run, say), config=_settings(port)
+        )
+        server.initialize([str(page)])
+        server.start()
+
+
+def _settings(port: int) -> Config:
+    kernels: dict[str, Any] = {"cull_idle_timeout": 120, "cull_interval": 15, "cull_connected": False}
+    settings: dict[str, dict[str, Any]] = {
+        "Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "log_level": "ERROR", "open_browser": False}
+        | {"tornado_settings": {"websocket_max_message_size": 4 * UPLOAD_BYTES}},
+        "VoilaConfiguration": {"template": "starclip", "show_tracebacks": True, "extension_denylist": list(_UNFIT)},
+        "MappingKernelManager": kernels,
+    }
+    if os.name == "posix":  # as in the pipeline: sockets in a folder of our own, where nobody else can listen in
+        settings["MultiKernelManager"] = {"kernel_manager_class": f"{__name__}.PrivateKernelManager"}
+        settings["KernelManager"] = {"transport": "ipc"}
+    return Config(settings)
+
+
+def _tell(address: str, folder: Path, open_browser: bool, run: Run, say: Callable[[str], None]) -> None:
+    say(f"serving the browser of {run.params.name}; Ctrl-C stops it")
+    say(f"open {address} (it takes some twenty seconds to fill)")
+    if open_browser:  # by a file that only we can read: other users see the arguments of a program
+        link = folder / "open.html"
+        link.touch(mode=0o600)
+        link.write_text(f'<meta http-equiv="refresh" content="0; url={escape(address)}">', encoding="utf-8")
+        webbrowser.open(link.as_uri())
+
+
+class PrivateKernelManager(ServerKernelManager):
+    """A kernel whose sockets lie in a folder of its own: two that start at once would share those of one folder."""
+
+    def _ip_default(self) -> str:
+        folder = self.parent.connection_dir if self.parent is not None else None
+        return f"{tempfile.mkdtemp(prefix='k', dir=folder)}/k"
+
+
+class _Server(Voila):
+    """Voila behind the gate, with no settings but ours."""
+
+    def __init__(self, gate: Gate, ready: Callable[[], None], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.gate, self.ready = gate, ready
+        self.config_file_paths: list[str] = []
+
+    def init_settings(self) -> dict[str, Any]:
+        return {**super().init_settings(), "allow_remote_access": False, "local_hostnames": ["localhost"]}
+
+    def init_handlers(self) -> list[Any]:
+        return [(self.gate, Entrance, {"gate": self.gate}), *super().init_handlers()]
+
+    def listen(self) -> None:
+        IOLoop.current().add_callback(self.ready)
+        super().listen()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,8 +14,10 @@ from starclip_lib.metrics.atlas import fit_map
 from starclip_lib.metrics.retrieval import unit_vectors
 from starclip_lib.models.embeddings import encode
 from starclip_lib.observed.analysis import model_input, prepare_all
-from starclip_lib.observed.files import read_observed, read_observed_folder
-from starclip_lib.observed.preparation import ObservedSpectrum, PreparedSpectrum
+from starclip_lib.observed.files import read_observed_folder
+from starclip_lib.observed.isolated import read_isolated
+from starclip_lib.observed.preparation import PreparedSpectrum
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.run import Run
 from starclip_lib.widgets.queries import Found, Query
 from starclip_lib.widgets.spaces import EXTENDED, Side, Spaces
@@ -160,10 +160,7 @@ class Gallery:
         DataError
             If it is none that we read.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(name).name
-            path.write_bytes(content)
-            return self.add(read_observed(path, self.run.params.observed))
+        return self.add(read_isolated(name, content, self.run.params.observed))
 
     def observation(self, space: str, number: int) -> Query:
         """An observed spectrum as a query.

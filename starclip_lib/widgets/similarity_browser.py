@@ -15,7 +15,7 @@ from itables.widget import ITable
 from matplotlib.figure import Figure
 
 from starclip_lib.data.labels import FE, LOGG, TEFF
-from starclip_lib.errors import StarclipError
+from starclip_lib.errors import StarclipError, one_line
 from starclip_lib.run import Run
 from starclip_lib.widgets.base import Pictured, line
 from starclip_lib.widgets.browser_controls import BOTH, NONE, browser_controls
@@ -142,7 +142,10 @@ class SimilarityBrowser(Pictured):
             try:
                 handler(*event)
             except StarclipError as error:
-                self._say(str(error), bad=True)
+                self._say(one_line(str(error)), bad=True)
+            except Exception as error:  # in a page nobody sees the traceback, and `Reading ...` would stay for ever
+                self._say(one_line(f"This should not have happened: {type(error).__name__}: {error}"), bad=True)
+                raise
 
         return answer
 

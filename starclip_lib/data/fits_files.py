@@ -1,0 +1,195 @@
+"""FITS files that others write: opened in bounded memory, read only if they are what was declared."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from starclip_lib.data.schema import Member, as_boolean, check_kind, check_shape, check_values
+from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.files import read_bytes, regular_file, size_text
+
+SPECTRUM_BYTES = 128 * 2**20  # of a file of spectra, unpacked; those of M71 have 6 MB
+_BLOCK = 2880  # bytes
+_MOST_TABLES = 5000
+
+
+@contextmanager
+def opened_fits(path: str | Path, limit: int = SPECTRUM_BYTES) -> Iterator[fits.HDUList]:
+    """A FITS file for reading, gzipped or not, all of it in memory.
+
+    Parameters
+    ----------
+    path : str or Path
+    limit : int
+        Bytes that it may have, unpacked.
+
+    Yields
+    ------
+    fits.HDUList
+
+    Raises
+    ------
+    DataError
+        In one line, whatever astropy stumbles over in it.
+    """
+    with read_through(path):
+        content = read_bytes(path, limit)
+        if content.startswith(b"\x1f\x8b"):
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+                content = packed.read(limit + 1)
+        if len(content) > limit:
+            raise DataError(f"{path} unpacks to more than {size_text(limit)}, which no such file does")
+        if not content.startswith(b"SIMPLE  =") or len(content) % _BLOCK:
+            raise ValueError(f"its {len(content):,} bytes are not whole blocks of a FITS file")
+        with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as hdus:
+            check_sizes(hdus, len(content))
+            yield hdus
+
+
+@contextmanager
+def mapped_fits(path: str | Path) -> Iterator[fits.HDUList]:
+    """A FITS file too large for memory, of which rows are read when they are asked for.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Yields
+    ------
+    fits.HDUList
+
+    Raises
+    ------
+    DataError
+        As `opened_fits`.
+    """
+    with read_through(path):
+        size = regular_file(path).stat().st_size
+        if not size or size % _BLOCK:
+            raise ValueError(f"its {size:,} bytes are not whole blocks of a FITS file")
+        with fits.open(path, memmap=True, lazy_load_hdus=True) as hdus:
+            check_sizes(hdus, size)
+            yield hdus
+
+
+@contextmanager
+def read_through(path: str | Path) -> Iterator[None]:
+    """Whatever astropy stumbles over becomes one line that names the file; it warns of nothing.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    DataError
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            yield
+    except StarclipError:
+        raise
+    except Exception as error:  # a damaged header fails in any way
+        what = one_line(str(error)) or type(error).__name__
+        raise DataError(f"{path} is truncated or no FITS file ({what})") from error
+
+
+def check_sizes(hdus: fits.HDUList, length: int) -> None:
+    """Raise ValueError if headers declare more than the file holds; nothing is allocated before.
+
+    Parameters
+    ----------
+    hdus : fits.HDUList
+    length : int
+        Bytes of the file.
+    """
+    for number, hdu in enumerate(hdus):
+        declared = hdu.size
+        if number > _MOST_TABLES:
+            raise ValueError(f"more than {_MOST_TABLES:,} tables")
+        if declared < 0 or hdu.fileinfo()["datLoc"] + declared > length:
+            raise ValueError(f"HDU {number} declares {declared:,} bytes, the file has {length:,} in all")
+        if hdu.header.get("DATASUM") and hdu.verify_datasum() == 0:
+            raise ValueError(f"the checksum of HDU {number} is not that of its data")
+
+
+def read_columns(hdu: Any, members: Mapping[str, Member], where: str, hint: str = "") -> dict[str, np.ndarray]:
+    """Columns of a table.
+
+    Parameters
+    ----------
+    hdu : fits.BinTableHDU
+    members : mapping of str to Member
+        By the column's name.
+    where : str
+        File and table; messages begin with it.
+    hint : str
+        What it means that a column is missing.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Numbers in float64, but integers, booleans and text as they are.
+
+    Raises
+    ------
+    DataError
+    """
+    if not isinstance(hdu, fits.BinTableHDU):
+        raise DataError(f"{where} is no table")
+    missing = [name for name, member in members.items() if name not in hdu.columns.names and not member.optional]
+    if missing:
+        raise DataError(f"{where} has no column {', '.join(missing)}{f' {hint}' if hint else ''}")
+    sizes: dict[str, int] = {}
+    found = {}
+    for name, member in members.items():
+        if name not in hdu.columns.names:
+            continue
+        array, place = np.asarray(hdu.data[name]), f"{where}, column {name}"
+        check_kind(array.dtype, member, place)
+        check_shape(array.shape, member, sizes, place)
+        if member.kind == "boolean":
+            found[name] = as_boolean(array, place)
+        else:
+            check_values(array, member, place)
+            found[name] = array.astype(float) if member.kind == "float" else array
+    return found
+
+
+def read_image(hdu: Any, member: Member, where: str) -> np.ndarray:
+    """The first row of an image.
+
+    Parameters
+    ----------
+    hdu : fits.ImageHDU
+    member : Member
+        Of one row.
+    where : str
+        File and HDU; messages begin with it.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    DataError
+    """
+    if not isinstance(hdu, fits.ImageHDU | fits.PrimaryHDU | fits.CompImageHDU) or hdu.data is None:
+        raise DataError(f"{where} is no image with data")
+    array = np.atleast_2d(hdu.data)[0]
+    check_kind(array.dtype, member, where)
+    check_shape(array.shape, member, {}, where)
+    check_values(array, member, where)
+    return array

@@ -1,0 +1,281 @@
+"""HDF5 files of declared members: written with checksums, read only if they are what was declared.
+
+Arrays carry Fletcher-32 for every chunk and HDF5's own structures Jenkins' lookup3 (both verified by HDF5 itself);
+attributes, and text of variable length in files of others, have no such thing, so a CRC-32 of all attributes is one.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from starclip_lib.data.schema import Member, as_boolean, check_kind, check_shape, check_values
+from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.files import atomic_path, check_memory, checksums_wanted, regular_file, size_text, unpacked_limit
+
+CHECKSUM = "attributes_crc32"
+_ATTRIBUTE_BYTES = 2**20
+_COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+Attributes = dict[str, Any]
+
+
+@contextmanager
+def opened_hdf5(path: str | Path, missing: str = "", damaged: str = "") -> Iterator[h5py.File]:
+    """An HDF5 file for reading.
+
+    Parameters
+    ----------
+    path : str or Path
+    missing, damaged : str
+        What to do if it is missing, or damaged.
+
+    Yields
+    ------
+    h5py.File
+
+    Raises
+    ------
+    DataError
+        In one line, whatever HDF5 stumbles over in it.
+    """
+    path = regular_file(path, missing)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except StarclipError:
+        raise
+    except Exception as error:  # h5py raises a dozen kinds for a damaged file
+        what = one_line(str(error)) or type(error).__name__
+        raise DataError(
+            f"{path} is damaged, truncated or not HDF5 ({what}){f'; {damaged}' if damaged else ''}"
+        ) from error
+
+
+@contextmanager
+def written_hdf5(path: str | Path, attributes: Attributes | None = None) -> Iterator[h5py.File]:
+    """A new HDF5 file, atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+    attributes : dict, optional
+        Of the file; they are sealed with a checksum.
+
+    Yields
+    ------
+    h5py.File
+    """
+    with atomic_path(path) as part, h5py.File(part, "w", libver="v110") as file:
+        if attributes:
+            file.attrs.update(attributes)
+            file.attrs[CHECKSUM] = np.uint32(_crc(attributes_of(file, str(path))))
+        yield file
+
+
+def write_member(file: h5py.File, name: str, array: np.ndarray, member: Member, **attributes: Any) -> None:
+    """Write an array as it is declared, with a checksum; large ones compressed, one row a chunk.
+
+    Parameters
+    ----------
+    file : h5py.File or Group
+    name : str
+    array : ndarray
+    member : Member
+    **attributes
+        Of the array in the file; unit and meaning come from the declaration.
+    """
+    if member.stored == "text":
+        encoded = [str(text).encode() for text in array]
+        dtype = h5py.string_dtype("utf-8", max(map(len, encoded), default=1))
+        dataset = file.create_dataset(
+            name, data=np.array(encoded, dtype), dtype=dtype, fletcher32=True, **_chunked(array)
+        )
+    else:
+        packed = {**_COMPRESSED, "chunks": (1, array.shape[1])} if array[:1].size > 1000 else _chunked(array)
+        dataset = file.create_dataset(name, data=np.asarray(array, member.stored), fletcher32=True, **packed)
+    dataset.attrs.update({"meaning": member.meaning, **({"unit": member.unit} if member.unit else {}), **attributes})
+
+
+def _chunked(array: np.ndarray) -> dict[str, Any]:
+    return {"chunks": (max(1, min(len(array), 65536 // max(1, array[:1].size))), *array.shape[1:])}
+
+
+def check_sealed(attributes: Attributes, where: str) -> None:
+    """Raise DataError if the attributes of a file are not those that were written (files of 0.1.0 have no seal).
+
+    Parameters
+    ----------
+    attributes : dict
+    where : str
+        What the message begins with.
+
+    Raises
+    ------
+    DataError
+    """
+    if checksums_wanted() and CHECKSUM in attributes and attributes[CHECKSUM] != _crc(attributes):
+        raise DataError(f"{where}: its attributes are not those that were written (checksum); make the file anew")
+
+
+def _crc(attributes: Attributes) -> int:
+    content = {key: value for key, value in attributes.items() if key != CHECKSUM}
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def attributes_of(item: h5py.Group | h5py.Dataset, where: str) -> Attributes:
+    """The attributes of a group or array as plain Python values.
+
+    Parameters
+    ----------
+    item : Group or Dataset
+    where : str
+        What messages begin with.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        If one of them is too large.
+    """
+    found = {}
+    for name in item.attrs:
+        if item.attrs.get_id(name).get_storage_size() > _ATTRIBUTE_BYTES:
+            raise DataError(f"{where}: the attribute {name} has more than {_ATTRIBUTE_BYTES:,} bytes")
+        value = item.attrs[name]
+        value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        found[name] = value.decode() if isinstance(value, bytes) else value
+    return found
+
+
+def dataset_of(file: h5py.File, name: str, member: Member, sizes: dict[str, int], where: str) -> h5py.Dataset | None:
+    """An array of a file, not read yet: of the declared kind and shape, and stored in full.
+
+    Parameters
+    ----------
+    file : h5py.File or Group
+    name : str
+        Its path; links to elsewhere are not followed.
+    member : Member
+    sizes : dict of str to int
+        Sizes by name; is changed.
+    where : str
+        File and array; messages begin with it.
+
+    Returns
+    -------
+    h5py.Dataset or None
+        None if it is optional and absent.
+
+    Raises
+    ------
+    DataError
+    """
+    item: Any = file
+    for part in name.split("/"):
+        if not isinstance(item, h5py.Group) or part not in item:
+            if member.optional:
+                return None
+            raise DataError(f"{where} is missing")
+        if not isinstance(item.get(part, getlink=True), h5py.HardLink):
+            raise DataError(f"{where} is a link to elsewhere, which is not followed; store the array itself")
+        item = item[part]
+    if not isinstance(item, h5py.Dataset) or item.shape is None:
+        raise DataError(f"{where} is {'empty' if isinstance(item, h5py.Dataset) else 'a group'}, expected an array")
+    if member.kind == "text":
+        if h5py.check_string_dtype(item.dtype) is None:
+            check_kind(item.dtype, member, where)
+            raise DataError(f"{where} is no text of HDF5")
+    else:
+        check_kind(item.dtype, member, where)
+    check_shape(item.shape, member, sizes, where)
+    check_stored(item, where)
+    return item
+
+
+def check_stored(dataset: h5py.Dataset, where: str) -> None:
+    """Raise DataError unless all that an array declares is stored in this file.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+    where : str
+        File and array; the message begins with it.
+
+    Raises
+    ------
+    DataError
+    """
+    if dataset.is_virtual or dataset.external:
+        raise DataError(f"{where} lies in another file, which is not read; store the array itself")
+    if dataset.chunks:
+        there = dataset.id.get_num_chunks()
+        expected = int(np.prod([-(-size // step) for size, step in zip(dataset.shape, dataset.chunks, strict=True)]))
+        whole = there == expected
+    else:
+        whole = dataset.id.get_storage_size() >= dataset.nbytes
+    if not whole:
+        raise DataError(f"{where} declares {dataset.shape} values, but not all of them are stored in the file")
+
+
+def read_members(
+    file: h5py.File, members: Mapping[str, Member], where: str, leave_out: Sequence[str] = (), prefix: str = ""
+) -> dict[str, np.ndarray]:
+    """The arrays of a file; nothing is read before all of them have the right kind and size.
+
+    Parameters
+    ----------
+    file : h5py.File or Group
+    members : mapping of str to Member
+        By path.
+    where : str
+        What messages begin with.
+    leave_out : sequence of str
+        Members that are checked but not read.
+    prefix : str
+        In front of the members' names in messages.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Without optional arrays that are absent.
+
+    Raises
+    ------
+    DataError
+    """
+    sizes: dict[str, int] = {}
+    found = {}
+    for name, member in members.items():
+        dataset = dataset_of(file, name, member, sizes, f"{where}: {prefix}{name}")
+        if dataset is not None and name not in leave_out:
+            found[name] = dataset
+    needed = sum(dataset.nbytes for dataset in found.values())
+    if needed > unpacked_limit(stored := sum(dataset.id.get_storage_size() for dataset in found.values())):
+        raise DataError(f"{where} would unpack {size_text(stored)} to {size_text(needed)}, which no spectra do")
+    check_memory(needed, where)
+    arrays = {}
+    for name, dataset in found.items():
+        member, place = members[name], f"{where}: {prefix}{name}"
+        array = _text(dataset, place) if member.kind == "text" else dataset[()]
+        if member.kind == "boolean":
+            array = as_boolean(array, place)
+        check_values(array, member, place)
+        arrays[name] = array if member.kind in ("text", "boolean") else array.astype(member.stored, copy=False)
+    return arrays
+
+
+def _text(dataset: h5py.Dataset, where: str) -> np.ndarray:
+    texts = dataset.asstr()[()].tolist()
+    if any(len(text) > 1000 for text in texts):
+        raise DataError(f"{where} holds texts of more than 1,000 letters, expected names")
+    return np.array(texts, dtype=str) if texts else np.empty(0, "U1")

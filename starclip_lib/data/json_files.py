@@ -1,0 +1,93 @@
+"""JSON files of declared content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from starclip_lib.errors import DataError, one_line
+from starclip_lib.files import atomic_path, read_bytes
+
+JSON_BYTES = 64 * 2**20
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON atomically, indented, and refuse NaN and infinity (no JSON reader has to accept them).
+
+    Parameters
+    ----------
+    path : str or Path
+    content : object
+    """
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def parse_json(text: str | bytes, where: str, kind: Any = Any) -> Any:
+    """JSON as Python values of a declared kind.
+
+    Parameters
+    ----------
+    text : str or bytes
+    where : str
+        What messages begin with.
+    kind : type
+        Anything that pydantic can check, such as `dict[str, Record]`.
+
+    Returns
+    -------
+    object
+        Of that kind.
+
+    Raises
+    ------
+    DataError
+        If it is no JSON (NaN is none), too deep, has numbers without end, or is not of that kind.
+    """
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no number of JSON")
+
+    try:
+        content = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is no JSON ({one_line(str(error))})") from error
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"][0].lower() + problem["msg"][1:]
+        raise DataError(f"{where} does not hold what it should: {f'{key}: ' if key else ''}{message}") from None
+    except RecursionError:
+        raise DataError(f"{where} is no JSON (too deep)") from None
+
+
+def read_json(path: str | Path, kind: Any = Any, missing: str = "", damaged: str = "") -> Any:
+    """Read a JSON file of a declared kind.
+
+    Parameters
+    ----------
+    path : str or Path
+    kind : type
+        As for `parse_json`.
+    missing, damaged : str
+        What to do if it is missing, or damaged.
+
+    Returns
+    -------
+    object
+        Of that kind.
+
+    Raises
+    ------
+    DataError
+        That names the file and what is wrong with it.
+    """
+    try:
+        return parse_json(read_bytes(path, JSON_BYTES, missing), str(path), kind)
+    except DataError as error:
+        raise DataError(f"{error}; {damaged}") if damaged and Path(path).exists() else error from None

@@ -1,0 +1,149 @@
+"""Files of tensors and plain values: whole, of the declared shapes, and never executed."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.files import atomic_path, check_memory, checksums_wanted, regular_file
+
+
+def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], misfit: str, path: str | Path) -> None:
+    """Raise DataError unless tensors have the names, shapes and types of others, and are finite.
+
+    Parameters
+    ----------
+    given, wanted : mapping of str to Tensor
+    misfit : str
+        What is said about other names or shapes.
+    path : str or Path
+        The file they come from.
+
+    Raises
+    ------
+    DataError
+    """
+    if given.keys() != wanted.keys():
+        raise DataError(misfit)
+    for key, tensor in given.items():
+        plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_quantized
+        if not plain or tensor.shape != wanted[key].shape:
+            raise DataError(misfit)
+        if tensor.dtype != wanted[key].dtype:
+            raise DataError(f"{path} is damaged: {key} is of type {tensor.dtype}; delete it and train anew")
+        if not torch.isfinite(tensor).all():
+            raise DataError(f"{path} is damaged: {key} holds NaN or infinity; delete it and train anew")
+
+
+def check_like(given: Any, wanted: Any, misfit: str) -> None:
+    """Raise DataError unless plain values are built like others: the same keys, lengths and kinds, numbers finite.
+
+    Parameters
+    ----------
+    given, wanted : dict, list, tuple, number, text or None
+    misfit : str
+        What is said otherwise.
+
+    Raises
+    ------
+    DataError
+    """
+    if isinstance(wanted, dict) and isinstance(given, dict) and given.keys() == wanted.keys():
+        pairs = [(given[key], wanted[key]) for key in wanted]
+    elif isinstance(wanted, list | tuple) and isinstance(given, list | tuple) and len(given) == len(wanted):
+        pairs = list(zip(given, wanted, strict=True))
+    elif isinstance(wanted, bool | str | None):
+        pairs = []
+        if type(given) is not type(wanted):
+            raise DataError(misfit)
+    elif isinstance(wanted, int | float) and isinstance(given, int | float) and math.isfinite(given):
+        pairs = []
+    else:
+        raise DataError(misfit)
+    for pair in pairs:
+        check_like(*pair, misfit)
+
+
+def save_tensors(path: str | Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain Python values atomically (a NumPy scalar would make the file unreadable).
+
+    Parameters
+    ----------
+    path : str or Path
+    content : dict
+    """
+    with atomic_path(path) as part:
+        torch.save(content, part)
+
+
+def load_tensors(path: str | Path) -> dict[str, Any]:
+    """Read a file of tensors and plain values to the CPU; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        If it is missing, truncated or holds anything else.
+    """
+    cure = "delete it and train anew"
+    regular_file(path)
+    try:
+        with Path(path).open("rb") as file:
+            _check_archive(file, path)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except StarclipError:
+        raise
+    except Exception as error:  # torch raises several kinds for a damaged or unsafe file
+        reason = one_line(str(error).partition("\n")[0]) or type(error).__name__
+        raise DataError(f"{path} is damaged or no checkpoint of this project ({reason}); {cure}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is no checkpoint of this project (it holds a {type(content).__name__}); {cure}")
+    return content
+
+
+def _check_archive(file: BinaryIO, path: str | Path) -> None:
+    """Raise DataError unless a checkpoint is whole: PyTorch writes CRC-32 of each record, but does not verify them."""
+    damaged = f"{path} is damaged or no checkpoint of this project"
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{damaged} (truncated, or of another kind); delete it and train anew")
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+        stored = sum(record.file_size for record in records)
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records) or stored > Path(path).stat().st_size:
+            raise DataError(f"{damaged} (its records are packed); delete it and train anew")
+        check_memory(stored, str(path))
+        if checksums_wanted() and (name := archive.testzip()):
+            raise DataError(f"{damaged} (checksum of {name}); delete it and train anew")
+    file.seek(0)
+
+
+def problem_of(error: ValidationError) -> str:
+    """The first thing that pydantic found, in a few words.
+
+    Parameters
+    ----------
+    error : ValidationError
+
+    Returns
+    -------
+    str
+    """
+    problem = error.errors(include_input=False)[0]
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    key = ".".join(str(part) for part in problem["loc"])
+    return one_line(f"{key}: {message}" if key else message)

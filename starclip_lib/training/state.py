@@ -1,0 +1,147 @@
+"""What changes while a training goes on, and its checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from torch import Tensor, nn
+
+from starclip_lib.errors import DataError
+from starclip_lib.models.checkpoint import History, HistoryState
+from starclip_lib.models.tensor_files import check_like, check_tensors, load_tensors, problem_of, save_tensors
+from starclip_lib.settings.training import TrainParams
+
+
+@dataclass
+class TrainingState:
+    """What changes while a training goes on, and what its checkpoint holds.
+
+    Parameters
+    ----------
+    model : nn.Module
+    optimizer : torch.optim.Optimizer
+    schedule : LRScheduler
+    every_step : bool
+        Whether the schedule moves every step, else every epoch.
+    history : History
+    best : dict of str to Tensor
+        Weights of the best epoch so far.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    every_step: bool
+    history: History
+    best: dict[str, Tensor]
+
+    @classmethod
+    def begin(cls, model: nn.Module, settings: TrainParams, steps: int) -> TrainingState:
+        """The state before the first epoch, of so many steps each."""
+        optimizer = _optimizer(model, settings)
+        return cls(model, optimizer, *_schedule(optimizer, settings, steps), History(), weights_of(model))
+
+    def save(self, path: Path, settings: TrainParams, seed: int) -> None:
+        """Write a checkpoint, with the settings and the seed that it belongs to."""
+        newest = self.history.best_epoch == self.history.epochs
+        state = {
+            "settings": settings.model_dump(mode="json"),
+            "seed": seed,
+            "history": vars(self.history),
+            "best": None if newest else self.best,  # the model itself: saves a quarter of the file
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        save_tensors(path, state)
+
+    def load(self, path: Path, settings: TrainParams, seed: int) -> None:
+        """Go on from a checkpoint; DataError if it is damaged, or of other settings or another seed."""
+        state = load_tensors(path)
+        if (state.get("settings"), state.get("seed")) != (settings.model_dump(mode="json"), seed):
+            raise DataError(f"{path} was made with other settings or another seed; delete it to train anew")
+        self._check(state, path)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.history = History(**state["history"])
+        self.best = state["best"] or weights_of(self.model)
+
+    def _check(self, state: dict[str, Any], path: Path) -> None:
+        """Raise DataError unless everything in a checkpoint is of the shape that this training has.
+
+        Moments of another shape would crash the fused optimiser, not raise an error.
+        """
+        damaged = f"{path} is damaged or of another training; delete it to train anew"
+        try:
+            _CheckpointFile.model_validate(state)
+            wanted = self.model.state_dict()
+            check_tensors(state["model"], wanted, damaged, path)
+            if state["best"] is not None:
+                check_tensors(state["best"], wanted, damaged, path)
+            check_like(state["schedule"], self.schedule.state_dict(), damaged)
+            check_like(state["optimizer"]["param_groups"], self.optimizer.state_dict()["param_groups"], damaged)
+            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            for number, moments in state["optimizer"]["state"].items():
+                like = {"step": torch.zeros(()), "exp_avg": trained[number], "exp_avg_sq": trained[number]}
+                check_tensors(moments, like, damaged, path)
+                if (moments["exp_avg_sq"] < 0).any() or moments["step"] < 0:
+                    raise DataError(damaged)
+            if state["optimizer"]["state"].keys() != set(range(len(trained))):
+                raise DataError(damaged)
+        except (ValidationError, KeyError, IndexError, TypeError, AttributeError) as error:
+            what = problem_of(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+            raise DataError(f"{damaged} ({what})") from None
+
+
+class _CheckpointFile(BaseModel):
+    """What a checkpoint holds, its tensors apart."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    settings: dict[str, Any]
+    seed: int
+    history: HistoryState
+    best: dict[str, Tensor] | None
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _has_begun(self) -> _CheckpointFile:
+        if not self.history.val_loss or len(self.history.val_loss) > self.settings["epochs"]:
+            raise ValueError(f"{len(self.history.val_loss)} epochs of {self.settings['epochs']}")
+        return self
+
+
+def _optimizer(model: nn.Module, settings: TrainParams) -> torch.optim.AdamW:
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    scale = [p for name, p in trained.items() if name == "log_scale"]  # a temperature has no business shrinking
+    groups: list[dict[str, Any]] = [{"params": [p for name, p in trained.items() if name != "log_scale"]}]
+    if scale:
+        groups.append({"params": scale, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, settings: TrainParams, steps: int
+) -> tuple[torch.optim.lr_scheduler.LRScheduler, bool]:
+    """The schedule, and whether it moves every step (else every epoch)."""
+    schedulers = torch.optim.lr_scheduler
+    if settings.schedule == "one_cycle":
+        total = steps * settings.epochs
+        warm_up = 0.1 if total != 10 else 0.2  # PyTorch divides by zero where the warm-up is one step long
+        return schedulers.OneCycleLR(optimizer, settings.learning_rate, total_steps=total, pct_start=warm_up), True
+    if settings.schedule == "cosine":
+        return schedulers.CosineAnnealingLR(optimizer, settings.cosine_epochs, settings.cosine_floor), False
+    factor = settings.step_factor if settings.schedule == "step" else 1.0
+    return schedulers.StepLR(optimizer, settings.step_size, factor), False
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's weights by name."""
+    return {key: value.detach().clone() for key, value in model.state_dict().items()}
