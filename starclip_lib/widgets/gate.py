@@ -85,6 +85,7 @@ class Gate(Matcher):
         handler : RequestHandler
         """
         handler.set_cookie(self.cookie, self._pass, httponly=True, samesite="Strict", path="/")
+        handler.set_cookie("_xsrf", handler.xsrf_token, samesite="Strict", path="/")  # for the page's word of farewell
 
 
 class Entrance(RequestHandler):

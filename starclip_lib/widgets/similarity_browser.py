@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.errors import StarclipError, one_line
+from starclip_lib.files import safe_name
 from starclip_lib.run import Run
 from starclip_lib.widgets.base import Pictured, line
 from starclip_lib.widgets.browser_controls import BOTH, NONE, browser_controls
@@ -199,8 +200,9 @@ class SimilarityBrowser(Pictured):
 
     def _on_upload(self, change: dict) -> None:
         for file in change["new"]:
-            self._say(f"Reading {file['name']} ...")
-            verdicts = self.gallery.add_file(file["name"], bytes(file["content"]))
+            name = safe_name(file["name"])
+            self._say(f"Reading {name} ...")
+            verdicts = self.gallery.add_file(name, bytes(file["content"]))
             good = [name for name, verdict in verdicts.items() if verdict == "good"]
             with self._silently():
                 self._controls["observed"].options = [NONE, *(star.name for star in self.gallery.observed)]

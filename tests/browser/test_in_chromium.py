@@ -5,14 +5,7 @@ Needs Chromium and the run of params/small.yaml.  Screenshots are left in report
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,20 +13,12 @@ import nbformat
 import numpy as np
 import pytest
 from nirspec_files import observe, spec1d_table, write_spec1d
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Page
+from servers import MINUTE, ROOT, free_port, serve, stop
 
 from starclip_lib.run import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "reports" / "small" / "browser"
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL without a GPU
-]
-MINUTE = 60_000
 PLOTS = ".js-plotly-plot"
 # Where a star of a trace is on the screen; the names of the stars within 15 pixels of a place; what a figure has drawn.
 POINT = """([figure, trace, point]) => {
@@ -58,90 +43,6 @@ MARK = """(figure) => {
   const box = Array.from(signs).find(sign => sign.textContent === '★').getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
 }"""
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    program = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if program is None:
-        pytest.skip("no Chromium found: install it (Debian: apt install chromium) or set CHROMIUM to its path")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page that fails the test if anything in it went wrong."""
-    page = chromium.new_page(viewport={"width": 1400, "height": 1700}, accept_downloads=True)
-    page.set_default_timeout(MINUTE)
-    wrong: list[str] = []
-
-    def listen(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            wrong.append(message.text)
-
-    page.on("console", listen)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(f"{request.url}: {request.failure}"))
-    yield page
-    page.close()
-    assert wrong == []
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def serve(command: list[str], port: int, folder: Path) -> subprocess.Popen:
-    """Start a server and wait until it answers."""
-    log = (folder / "server.log").open("w")
-    server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=1)
-        except urllib.error.HTTPError:
-            return server
-        except OSError:
-            assert server.poll() is None, (folder / "server.log").read_text()
-            time.sleep(0.25)
-        else:
-            return server
-    raise AssertionError(f"no answer within a minute: {(folder / 'server.log').read_text()}")
-
-
-def stop(server: subprocess.Popen) -> None:
-    os.killpg(server.pid, 15)
-    server.wait(30)
-
-
-@pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project with the finished run of params/small.yaml, whose notebooks run on it."""
-    run = Run.open(ROOT / "params" / "small.yaml")
-    run.need("embeddings.h5")  # says what to do if it is not there
-    root = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "params", root / "params")
-    shutil.copytree(run.folder, root / "runs" / "small")
-    (root / "notebooks").mkdir()
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        notebook = parameterize_notebook(load_notebook_node(str(path)), {"params_file": "../params/small.yaml"})
-        nbformat.write(notebook, root / "notebooks" / path.name)
-    return root
-
-
-@pytest.fixture(scope="session")
-def voila(project: Path) -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "starclip_lib.cli", "browse", "params/small.yaml", "--no-browser"]
-    server = serve([*command, f"--port={port}"], port, project)
-    yield f"http://127.0.0.1:{port}/"
-    stop(server)
 
 
 @pytest.fixture(scope="session")
