@@ -9,8 +9,32 @@ import re
 _LONGEST = 1200  # characters of a message; what a damaged file says about itself has no end
 
 
+def one_line(text: str) -> str:
+    """A message as one line that any terminal can show: no control characters, no direction marks, an end.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
 class StarclipError(Exception):
-    """Something the user can mend; the message says what was wrong and what to do."""
+    """Something the user can mend; the message says what was wrong and what to do, in one line.
+
+    Parameters
+    ----------
+    message : str
+    """
+
+    def __init__(self, message: str = ""):
+        super().__init__(one_line(message))
 
 
 class ConfigError(StarclipError):
@@ -22,7 +46,16 @@ class DataError(StarclipError):
 
 
 class NotebookError(StarclipError):
-    """A notebook that failed for another reason than its input; the message shows the cell."""
+    """A notebook that failed for another reason than its input; the message shows the cell.
+
+    Parameters
+    ----------
+    message : str
+        Of several lines.
+    """
+
+    def __init__(self, message: str = ""):
+        Exception.__init__(self, message)
 
 
 class SystemFault(StarclipError):
@@ -72,19 +105,3 @@ def system_message(error: BaseException, path: str | os.PathLike[str] | None = N
     number = getattr(error, "errno", None) or (int(hidden[1]) if hidden else 0)
     what = _CURES.get(number) or getattr(error, "strerror", None) or str(error) or type(error).__name__
     return f"{f'{os.fspath(place)}: ' if place and not isinstance(place, int) else ''}{what}"
-
-
-def one_line(text: str) -> str:
-    """A message as one line that any terminal can show: no control characters, no direction marks, an end.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    str
-    """
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."

@@ -133,7 +133,7 @@ def test_versions_are_bounded_and_locked() -> None:
 def test_every_import_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "umap": "umap-learn",
-             "ruamel": "ruamel.yaml", "lazy_loader": "lazy-loader"}  # fmt: skip
+             "ruamel": "ruamel.yaml", "lazy_loader": "lazy-loader", "jupyter_server": "jupyter-server"}  # fmt: skip
     declared = {requirement.partition("~=")[0] for requirement in project["dependencies"]}
     used = {name.split(".")[0] for path in MODULES for name in imported(path.read_text())}
     foreign = used - set(sys.stdlib_module_names) - {"starclip_lib"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,11 @@ from starclip_lib.files import read_bytes, regular_file, size_text
 
 SPECTRUM_BYTES = 128 * 2**20  # of a file of spectra, unpacked; those of M71 have 6 MB
 _BLOCK = 2880  # bytes
+_HEADERS = 2**20  # bytes in which the headers of a catalogue begin
 _MOST_TABLES = 5000
+_COUNTS = re.compile(
+    rb"(?:NAXIS   |TFIELDS )= *(\d{4,})"
+)  # of axes and columns: 999 is the most that the standard allows
 
 
 @contextmanager
@@ -51,6 +56,7 @@ def opened_fits(path: str | Path, limit: int = SPECTRUM_BYTES) -> Iterator[fits.
             raise DataError(f"{path} unpacks to more than {size_text(limit)}, which no such file does")
         if not content.startswith(b"SIMPLE  =") or len(content) % _BLOCK:
             raise ValueError(f"its {len(content):,} bytes are not whole blocks of a FITS file")
+        _check_counts(content)
         with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as hdus:
             check_sizes(hdus, len(content))
             yield hdus
@@ -77,9 +83,17 @@ def mapped_fits(path: str | Path) -> Iterator[fits.HDUList]:
         size = regular_file(path).stat().st_size
         if not size or size % _BLOCK:
             raise ValueError(f"its {size:,} bytes are not whole blocks of a FITS file")
+        with Path(path).open("rb") as file:
+            _check_counts(file.read(_HEADERS))
         with fits.open(path, memmap=True, lazy_load_hdus=True) as hdus:
             check_sizes(hdus, size)
             yield hdus
+
+
+def _check_counts(content: bytes) -> None:
+    """Raise ValueError if a header declares more axes or columns than there can be: astropy would count them all."""
+    if found := _COUNTS.search(content):
+        raise ValueError(f"{found[0][:8].decode().strip()} is {found[1].decode()[:20]}")
 
 
 @contextmanager

@@ -56,18 +56,17 @@ def check_like(given: Any, wanted: Any, misfit: str) -> None:
     ------
     DataError
     """
+    pairs: list[tuple[Any, Any]] = []
     if isinstance(wanted, dict) and isinstance(given, dict) and given.keys() == wanted.keys():
         pairs = [(given[key], wanted[key]) for key in wanted]
     elif isinstance(wanted, list | tuple) and isinstance(given, list | tuple) and len(given) == len(wanted):
         pairs = list(zip(given, wanted, strict=True))
-    elif isinstance(wanted, bool | str | None):
-        pairs = []
-        if type(given) is not type(wanted):
-            raise DataError(misfit)
-    elif isinstance(wanted, int | float) and isinstance(given, int | float) and math.isfinite(given):
-        pairs = []
     else:
-        raise DataError(misfit)
+        same = type(given) is type(wanted) and isinstance(wanted, bool | str | None)
+        whole = type(wanted) is int and type(given) is int and abs(given) < 2**53
+        real = isinstance(wanted, float) and isinstance(given, int | float) and math.isfinite(given)
+        if not (same or whole or real):
+            raise DataError(misfit)
     for pair in pairs:
         check_like(*pair, misfit)
 

@@ -83,7 +83,13 @@ class TrainingState:
             check_tensors(state["model"], wanted, damaged, path)
             if state["best"] is not None:
                 check_tensors(state["best"], wanted, damaged, path)
-            check_like(state["schedule"], self.schedule.state_dict(), damaged)
+            schedule = self.schedule.state_dict()
+            check_like(state["schedule"], schedule, damaged)
+            steps = schedule.get("total_steps", len(state["history"]["val_loss"]))
+            if not 0 < state["schedule"]["last_epoch"] <= steps or schedule.get("total_steps") != state["schedule"].get(
+                "total_steps"
+            ):
+                raise DataError(damaged)
             check_like(state["optimizer"]["param_groups"], self.optimizer.state_dict()["param_groups"], damaged)
             trained = [p for group in self.optimizer.param_groups for p in group["params"]]
             for number, moments in state["optimizer"]["state"].items():
