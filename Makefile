@@ -3,8 +3,9 @@
 # make test-browser   run notebooks and the similarity browser in headless Chromium (installs it where apt can)
 # make lab        open the notebooks in JupyterLab
 # make notebooks  make the committed .ipynb from their .py sources (a default run and a small one: half an hour)
-# make parameters make docs/parameters.md from the settings
+# make pages      make docs/parameters.md and docs/data-formats.md from what they describe
 # make setup      set up .venv with the versions of lock.txt, and nothing else
+# make campaign   try thousands of damaged and hostile inputs (a quarter of an hour; TENTH=1: another tenth every day)
 # make coverage   run the unit tests and say which lines no test reaches
 # make pictures   make the pictures of the README (after make run; needs Chromium)
 # make bench      measure the throughput of the corruptions and of reading APOGEE files
@@ -19,7 +20,7 @@ PYTHON ?= python3
 PARAMS ?= params/quick.yaml
 BIN := .venv/bin
 
-.PHONY: run test test-browser chromium coverage lab notebooks parameters pictures bench lint lock setup clean help
+.PHONY: run test test-browser campaign chromium coverage lab notebooks pages pictures bench lint lock setup clean help
 
 run:
 	@echo "make run: set up .venv if needed, then run $(PARAMS) (two cores: a few minutes)"
@@ -35,6 +36,10 @@ test:
 coverage: .venv/.ready
 	@$(BIN)/python -m pytest --cov=starclip_lib --cov-report=term-missing:skip-covered \
 	  --ignore=tests/test_notebooks.py
+
+campaign:
+	@$(MAKE) --silent --no-print-directory .venv/.ready
+	@$(BIN)/python tests/campaign/campaign.py $(if $(TENTH),--tenth)
 
 chromium:
 	@for program in chromium chromium-browser google-chrome; do command -v $$program >/dev/null && exit 0; done; \
@@ -54,8 +59,8 @@ lab: .venv/.ready
 notebooks: .venv/.ready
 	@$(BIN)/python -m starclip_lib.pipeline.refresh
 
-parameters: .venv/.ready
-	@$(BIN)/python -m starclip_lib.pipeline.refresh --parameters
+pages: .venv/.ready
+	@$(BIN)/python -m starclip_lib.pipeline.refresh --pages
 
 pictures: .venv/.ready
 	@$(BIN)/python docs/make_pictures.py
@@ -63,6 +68,7 @@ pictures: .venv/.ready
 bench: .venv/.ready
 	@$(BIN)/python benchmarks/corruption_throughput.py
 	@$(BIN)/python benchmarks/apogee_reading.py
+	@$(BIN)/python benchmarks/data_set_reading.py
 
 lint: .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -83,7 +83,7 @@ print(f"{len(spectra)} spectra,", "observed" if real else "synthetic: no observa
 # too few good pixels or too much noise are reasons, too. Ruined spectra are set aside and never embedded.
 
 # %%
-analysis.describe(spectra, settings).style.hide(axis="index").format(precision=1)
+analysis.describe(spectra, settings).style.hide(axis="index").format(precision=1, escape="html")
 
 # %% [markdown]
 # ## Velocity, resolution, continuum

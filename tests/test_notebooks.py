@@ -22,6 +22,7 @@ from conftest import ROOT
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from starclip_lib.pipeline.formats_page import formats_page
 from starclip_lib.pipeline.notebooks import every_notebook
 from starclip_lib.pipeline.refresh import CHECKED, CHECKED_FILE, parameters_page
 
@@ -117,7 +118,8 @@ def test_what_nbval_checks_is_there(source: Path) -> None:
 
 
 def test_the_page_of_parameters_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "parameters.md").read_text() == parameters_page(), "run `make notebooks`"
+    assert (ROOT / "docs" / "parameters.md").read_text() == parameters_page(), "run `make pages`"
+    assert (ROOT / "docs" / "data-formats.md").read_text() == formats_page(), "run `make pages`"
     assert "| `epochs` | `60` |" in parameters_page().split("## mockstarclip.align.train")[1].split("##")[0]
 
 

@@ -183,4 +183,5 @@ def test_refreshing_writes_notebooks_checks_and_parameters(run: Run, monkeypatch
     checked = json.loads((run.root / refresh.CHECKED_FILE).read_text())
     assert [[out["text"] for out in outputs] for outputs in checked["01_data"]] == [["small\n"]]
     assert (run.root / "docs" / "parameters.md").read_text() == refresh.parameters_page()
+    assert (run.root / "docs" / "data-formats.md").read_text() == refresh.formats_page()
     assert not (run.root / "runs" / "small").exists()

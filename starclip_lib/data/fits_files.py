@@ -16,7 +16,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from starclip_lib.data.schema import Member, as_boolean, check_kind, check_shape, check_values
-from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.files import read_bytes, regular_file, size_text
 
 SPECTRUM_BYTES = 128 * 2**20  # of a file of spectra, unpacked; those of M71 have 6 MB
@@ -114,6 +114,8 @@ def read_through(path: str | Path) -> Iterator[None]:
             yield
     except StarclipError:
         raise
+    except MemoryError as error:
+        raise SystemFault(system_message(error, path)) from error
     except Exception as error:  # a damaged header fails in any way
         what = one_line(str(error)) or type(error).__name__
         raise DataError(f"{path} is truncated or no FITS file ({what})") from error

@@ -17,11 +17,12 @@ import h5py
 import numpy as np
 
 from starclip_lib.data.schema import Member, as_boolean, check_kind, check_shape, check_values
-from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.files import atomic_path, check_memory, checksums_wanted, regular_file, size_text, unpacked_limit
 
 CHECKSUM = "attributes_crc32"
 _ATTRIBUTE_BYTES = 2**20
+_CHUNK = 65536  # values
 _COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 Attributes = dict[str, Any]
 
@@ -51,6 +52,8 @@ def opened_hdf5(path: str | Path, missing: str = "", damaged: str = "") -> Itera
             yield file
     except StarclipError:
         raise
+    except MemoryError as error:
+        raise SystemFault(system_message(error, path)) from error
     except Exception as error:  # h5py raises a dozen kinds for a damaged file
         what = one_line(str(error)) or type(error).__name__
         raise DataError(
@@ -91,20 +94,20 @@ def write_member(file: h5py.File, name: str, array: np.ndarray, member: Member, 
     **attributes
         Of the array in the file; unit and meaning come from the declaration.
     """
-    if member.stored == "text":
+    dtype: Any = member.stored
+    if dtype == "text":
         encoded = [str(text).encode() for text in array]
         dtype = h5py.string_dtype("utf-8", max(map(len, encoded), default=1))
-        dataset = file.create_dataset(
-            name, data=np.array(encoded, dtype), dtype=dtype, fletcher32=True, **_chunked(array)
-        )
+        array = np.array(encoded, dtype)
+    if not len(array):
+        options: dict[str, Any] = {}
+    elif array[:1].size > 1000:
+        options = {"fletcher32": True, "chunks": (1, array.shape[1]), **_COMPRESSED}
     else:
-        packed = {**_COMPRESSED, "chunks": (1, array.shape[1])} if array[:1].size > 1000 else _chunked(array)
-        dataset = file.create_dataset(name, data=np.asarray(array, member.stored), fletcher32=True, **packed)
+        rows = max(1, min(len(array), _CHUNK // array[:1].size))
+        options = {"fletcher32": True, "chunks": (rows, *array.shape[1:])}
+    dataset = file.create_dataset(name, data=np.asarray(array, dtype), dtype=dtype, **options)
     dataset.attrs.update({"meaning": member.meaning, **({"unit": member.unit} if member.unit else {}), **attributes})
-
-
-def _chunked(array: np.ndarray) -> dict[str, Any]:
-    return {"chunks": (max(1, min(len(array), 65536 // max(1, array[:1].size))), *array.shape[1:])}
 
 
 def check_sealed(attributes: Attributes, where: str) -> None:

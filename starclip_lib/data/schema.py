@@ -13,9 +13,10 @@ from starclip_lib.errors import DataError
 
 Kind = Literal["float", "integer", "boolean", "text"]
 _KINDS = {"float": "f", "integer": "iu", "boolean": "biu", "text": "UO"}
+_ENDLESS = 1e30  # a bound that is there for numbers to be numbers
 _BLOCK = 2**23  # values looked at together: their copies take some 32 MB
 # A name that is harmless wherever it is shown: letters of any script and digits, blanks, and what catalogues use.
-_NAME = re.compile(r"[\w.+\-*:,/()\[\]#=~@' ]{1,64}")
+_NAME = re.compile(r"[\w+*(\[][\w.+\-*:,()\[\]#=~@' ]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,13 @@ class Member:
     @property
     def range_text(self) -> str:
         """Its bounds for people, '' if there are none."""
-        low, high = np.min(self.low), np.max(self.high)
-        if np.isinf(low) and np.isinf(high):
+        if isinstance(self.low, tuple) or isinstance(self.high, tuple):  # one after the other, and where they change
+            pairs = list(zip(*np.broadcast_arrays(self.low, self.high), strict=True))
+            texts = [f"{low:g} to {high:g}" for low, high in dict.fromkeys(pairs)]
+            return f"{', '.join(texts[:-1])}, then {texts[-1]}"
+        if np.isinf(self.low) and np.isinf(self.high):
             return ""
-        return f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} or more"
+        return f"{self.low:g} to {self.high:g}" if self.high < _ENDLESS else f"{self.low:g} or more"
 
 
 def check_kind(dtype: np.dtype, member: Member, where: str) -> None:
@@ -176,7 +180,7 @@ def _check_names(array: np.ndarray, where: str) -> None:
     bad = next((name for name in array.tolist() if not isinstance(name, str) or not _NAME.fullmatch(name)), None)
     if bad is not None:
         raise DataError(
-            f"{where} holds {str(bad)[:64]!r}; a name has 1 to 64 letters, digits, blanks or .+-*:,/()[]#=~@'"
+            f"{where} holds {str(bad)[:64]!r}; a name has 1 to 64 letters, digits, blanks or .+-*:,()[]#=~@'"
         )
 
 

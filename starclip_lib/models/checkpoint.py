@@ -92,7 +92,7 @@ class Model:
             given = ", ".join(map(str, names)) if isinstance(names, list) else "(none)"
             raise DataError(f"{path} predicts the labels {given}, not this version's")
         try:
-            file = _ModelFile.model_validate(content)
+            file = ModelFile.model_validate(content)
         except ValidationError as error:
             raise DataError(f"{path} is damaged: {problem_of(error)}; delete it and train anew") from None
         return cls(
@@ -111,7 +111,7 @@ _Spread = Annotated[list[Annotated[_Number, Field(gt=0)]], Field(min_length=N_LA
 class _Part(BaseModel):
     """A part of a model file that refuses what it does not know."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
 
 class _EncoderState(_Part):
@@ -142,13 +142,21 @@ class HistoryState(_Part):
         return self
 
 
-class _ModelFile(_Part):
+class ModelFile(_Part):
+    """What a model file holds."""
+
     format: str
+    """Name and version of this format."""
     labels: list[str]
+    """The twenty labels, in their order."""
     encoders: Annotated[dict[str, _EncoderState], Field(min_length=1, max_length=2)]
+    """One or two, by role (such as `nirspec` and `apogee`): `instrument`, `settings` and `weights` of each."""
     scaler: _ScalerState
+    """`mean` and `std` of the labels over the training stars, 20 numbers each, in K and dex."""
     history: HistoryState
+    """`train_loss`, `val_loss`, `val_retrieval`, `learning_rate` and `seconds` of each epoch."""
     logit_scale: Annotated[_Number, Field(gt=0)] | None
+    """Factor on the cosines (1 / temperature), for aligned encoders."""
 
 
 def _state(encoder: Encoder) -> dict[str, Any]:
@@ -163,7 +171,7 @@ def _from_state(state: _EncoderState, path: str | Path) -> Encoder:
     if state.instrument not in INSTRUMENTS:
         raise DataError(f"{path} is for the instrument '{state.instrument}', not for {' or '.join(INSTRUMENTS)}")
     try:
-        settings = EncoderParams.model_validate(state.settings, strict=False)
+        settings = EncoderParams.model_validate(state.settings)
     except ValidationError as error:
         raise DataError(f"{path}: settings of an encoder: {problem_of(error)}; train it anew") from None
     instrument = INSTRUMENTS[state.instrument]
@@ -178,9 +186,6 @@ def _from_state(state: _EncoderState, path: str | Path) -> Encoder:
         wanted = make().state_dict()
     grid = f"{instrument.title}'s grid of {instrument.n_pix:,} pixels"
     check_tensors(state.weights, wanted, f"{path}: the weights do not fit {grid}; it was trained on another one", path)
-    for key, smallest in (("scaling.std", 0.0), ("coordinates.reach", -1e-6)):
-        if key in state.weights and not (state.weights[key] > smallest).all():
-            raise DataError(f"{path} is damaged: {key} is not positive; delete it and train anew")
     encoder = make()
     encoder.load_state_dict(state.weights)
     return encoder

@@ -12,8 +12,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.files import atomic_path, check_memory, checksums_wanted, regular_file
+
+_SMALLEST = {"scaling.std": 0.0, "coordinates.reach": -1e-6}  # of an encoder's buffers
 
 
 def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], misfit: str, path: str | Path) -> None:
@@ -41,10 +43,13 @@ def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], mis
             raise DataError(f"{path} is damaged: {key} is of type {tensor.dtype}; delete it and train anew")
         if not torch.isfinite(tensor).all():
             raise DataError(f"{path} is damaged: {key} holds NaN or infinity; delete it and train anew")
+        smallest = next((least for name, least in _SMALLEST.items() if key.endswith(name)), None)
+        if smallest is not None and not (tensor > smallest).all():
+            raise DataError(f"{path} is damaged: {key} is not positive; delete it and train anew")
 
 
 def check_like(given: Any, wanted: Any, misfit: str) -> None:
-    """Raise DataError unless plain values are built like others: the same keys, lengths and kinds, numbers finite.
+    """Raise DataError unless plain values are built like others: same keys, lengths, texts, and numbers for numbers.
 
     Parameters
     ----------
@@ -62,7 +67,7 @@ def check_like(given: Any, wanted: Any, misfit: str) -> None:
     elif isinstance(wanted, list | tuple) and isinstance(given, list | tuple) and len(given) == len(wanted):
         pairs = list(zip(given, wanted, strict=True))
     else:
-        same = type(given) is type(wanted) and isinstance(wanted, bool | str | None)
+        same = isinstance(wanted, bool | str | None) and type(given) is type(wanted) and given == wanted
         whole = type(wanted) is int and type(given) is int and abs(given) < 2**53
         real = isinstance(wanted, float) and isinstance(given, int | float) and math.isfinite(given)
         if not (same or whole or real):
@@ -107,6 +112,8 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except StarclipError:
         raise
+    except MemoryError as error:
+        raise SystemFault(system_message(error, path)) from error
     except Exception as error:  # torch raises several kinds for a damaged or unsafe file
         reason = one_line(str(error).partition("\n")[0]) or type(error).__name__
         raise DataError(f"{path} is damaged or no checkpoint of this project ({reason}); {cure}") from error

@@ -1,6 +1,7 @@
 """Make what is committed from its sources: `python -m starclip_lib.pipeline.refresh` (or `make notebooks`).
 
-That is docs/parameters.md, from the settings and what they say of themselves, and the notebooks from their .py files.
+That is docs/parameters.md and docs/data-formats.md, from the settings and formats as they are declared, and the
+notebooks from their .py files.
 
 What a reader sees in a committed notebook comes from the default run, params/quick.yaml: pictures, made small, tables
 and lines of text.  What nbval checks comes from params/small.yaml, which tests can afford, and is kept apart in
@@ -25,6 +26,7 @@ from PIL import Image
 
 from starclip_lib.data.json_files import write_json
 from starclip_lib.files import atomic_path, project_root
+from starclip_lib.pipeline.formats_page import formats_page
 from starclip_lib.pipeline.notebooks import dated, every_notebook
 from starclip_lib.pipeline.runner import run_evaluation, run_pipeline
 from starclip_lib.run import Run
@@ -50,7 +52,7 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
     say : callable
         What messages are given to.
     """
-    write_parameters(root)
+    write_pages(root)
     with tempfile.TemporaryDirectory() as scratch:
         for folder in ("notebooks", "params"):
             shutil.copytree(root / folder, Path(scratch) / folder)
@@ -67,16 +69,17 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
             nbformat.write(_reduced(_executed(shown, name), name, today), part)
 
 
-def write_parameters(root: Path) -> None:
-    """Write docs/parameters.md.
+def write_pages(root: Path) -> None:
+    """Write docs/parameters.md and docs/data-formats.md.
 
     Parameters
     ----------
     root : Path
         Of the project.
     """
-    with atomic_path(root / "docs" / "parameters.md") as part:
-        part.write_text(parameters_page(), encoding="utf-8")
+    for name, text in (("parameters.md", parameters_page()), ("data-formats.md", formats_page())):
+        with atomic_path(root / "docs" / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def _finished(params_file: Path, root: Path, say: Callable[[str], None]) -> Run:
@@ -180,4 +183,4 @@ def _small_picture(png: str) -> str:
 
 
 if __name__ == "__main__":
-    (write_parameters if "--parameters" in sys.argv[1:] else refresh)(project_root(Path.cwd()))
+    (write_pages if "--pages" in sys.argv[1:] else refresh)(project_root(Path.cwd()))

@@ -62,23 +62,26 @@ class TrainingState:
     def load(self, path: Path, settings: TrainParams, seed: int) -> None:
         """Go on from a checkpoint; DataError if it is damaged, or of other settings or another seed."""
         state = load_tensors(path)
-        if (state.get("settings"), state.get("seed")) != (settings.model_dump(mode="json"), seed):
+        damaged = f"{path} is damaged or of another training; delete it to train anew"
+        try:
+            _CheckpointFile.model_validate(state)
+        except ValidationError as error:
+            raise DataError(f"{damaged} ({problem_of(error)})") from None
+        if (state["settings"], state["seed"]) != (settings.model_dump(mode="json"), seed):
             raise DataError(f"{path} was made with other settings or another seed; delete it to train anew")
-        self._check(state, path)
+        self._check(state, path, damaged)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.history = History(**state["history"])
         self.best = state["best"] or weights_of(self.model)
 
-    def _check(self, state: dict[str, Any], path: Path) -> None:
+    def _check(self, state: dict[str, Any], path: Path, damaged: str) -> None:
         """Raise DataError unless everything in a checkpoint is of the shape that this training has.
 
         Moments of another shape would crash the fused optimiser, not raise an error.
         """
-        damaged = f"{path} is damaged or of another training; delete it to train anew"
         try:
-            _CheckpointFile.model_validate(state)
             wanted = self.model.state_dict()
             check_tensors(state["model"], wanted, damaged, path)
             if state["best"] is not None:
@@ -99,9 +102,8 @@ class TrainingState:
                     raise DataError(damaged)
             if state["optimizer"]["state"].keys() != set(range(len(trained))):
                 raise DataError(damaged)
-        except (ValidationError, KeyError, IndexError, TypeError, AttributeError) as error:
-            what = problem_of(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
-            raise DataError(f"{damaged} ({what})") from None
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise DataError(f"{damaged} ({type(error).__name__}: {error})") from None
 
 
 class _CheckpointFile(BaseModel):
@@ -109,7 +111,7 @@ class _CheckpointFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
-    settings: dict[str, Any]
+    settings: dict[str, int | float | str | bool | None]
     seed: int
     history: HistoryState
     best: dict[str, Tensor] | None
@@ -119,9 +121,14 @@ class _CheckpointFile(BaseModel):
 
     @model_validator(mode="after")
     def _has_begun(self) -> _CheckpointFile:
-        if not self.history.val_loss or len(self.history.val_loss) > self.settings["epochs"]:
-            raise ValueError(f"{len(self.history.val_loss)} epochs of {self.settings['epochs']}")
+        if not 0 < len(self.history.val_loss) <= self._epochs:
+            raise ValueError(f"{len(self.history.val_loss)} epochs of {self._epochs}")
         return self
+
+    @property
+    def _epochs(self) -> int:
+        epochs = self.settings.get("epochs")
+        return epochs if isinstance(epochs, int) else 0
 
 
 def _optimizer(model: nn.Module, settings: TrainParams) -> torch.optim.AdamW:

@@ -126,7 +126,7 @@ def harmless(kind: str, at: tuple, what: str) -> bool:
         return not last.endswith(("std", "reach", "exp_avg_sq", "step"))
     if kind == "model" and path == "encoders" and what == "an empty list":
         return False
-    if what in ("None",) and path in ("logit_scale", "best"):
+    if (what, path) in {("None", "logit_scale"), ("None", "best"), ("an empty list", "history.val_retrieval")}:
         return True
     numbers = {"a number", "1e300", "a billion", "true"}
     return what in numbers and not path.startswith(("settings", "format", "labels", "model", "encoders", "seed"))
@@ -143,7 +143,9 @@ def content_cases(kind: str, good: Path, door: Callable[[Path], Any]) -> Iterato
         for key in at:
             value = value[key]
         place = ".".join(map(str, at))
-        listed = (isinstance(at[-1], int) and "state" not in at) or at[-2:-1] == ("settings",)  # which has defaults
+        listed = (
+            at[:-1] == ("encoders",) or (isinstance(at[-1], int) and "state" not in at) or at[-2:-1] == ("settings",)
+        )  # which has defaults
         yield Case(
             f"{kind}: {place} missing",
             saved(changed(content, at, remove), good.name),

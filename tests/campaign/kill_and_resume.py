@@ -1,0 +1,65 @@
+"""kill -9 at random moments of `starclip run params/small.yaml`; each run, resumed, must end in an undisturbed one's metrics.
+
+    python tests/campaign/kill_and_resume.py [--kills 50] [--runs 5] [--seed N]
+
+The kills are shared out over some runs; every second one kills the command alone, the others its kernel and all, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scratch import metrics_of, new_project, start, undisturbed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    rng, failed = random.Random(arguments.seed), 0
+    with tempfile.TemporaryDirectory() as scratch:
+        expected = undisturbed(Path(scratch) / "undisturbed")
+        print("undisturbed: done", flush=True)
+        for number in range(arguments.runs):
+            project = new_project(Path(scratch) / f"run{number}")
+            kills = arguments.kills // arguments.runs
+            moments = [disturbed(project, rng, alone=bool(kill % 2)) for kill in range(kills)]
+            last = start(project, project / "log.txt").wait()
+            same = last == 0 and metrics_of(project) == expected
+            failed += not same
+            places = ", ".join(filter(None, moments))
+            print(
+                f"run {number + 1}: {kills} kills ({places}): {'same metrics' if same else 'NOT THE SAME'}", flush=True
+            )
+            if last:
+                print((project / "log.txt").read_text()[-2000:])
+    print(f"{arguments.runs - failed} passed, {failed} failed")
+    return int(failed > 0)
+
+
+def disturbed(project: Path, rng: random.Random, alone: bool) -> str:
+    """Start the command and kill it; says in which notebook it was."""
+    log = project / "log.txt"
+    command = start(project, log)
+    try:
+        command.wait(rng.uniform(0.5, 30))
+        return "after its end"
+    except subprocess.TimeoutExpired:
+        (os.kill if alone else os.killpg)(command.pid, signal.SIGKILL)
+        command.wait()
+    lines = [line for line in log.read_text().splitlines() if line.endswith(" ...")]
+    return lines[-1].split("] ")[1].split(" ")[0][:3].rstrip("_") if lines else "at the beginning"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
