@@ -31,7 +31,7 @@ test:
 	@echo "make test: set up .venv if needed, then check style and run all tests and notebooks (a few minutes)"
 	@$(MAKE) --silent --no-print-directory .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 coverage: .venv/.ready
 	@$(BIN)/python -m pytest --cov=starclip_lib --cov-report=term-missing:skip-covered \

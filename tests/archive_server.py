@@ -17,7 +17,8 @@ class Archive:
     """What is served, and what went over the wire.
 
     faults : path in the archive to a list of faults, used up one a request: 'truncated', 'slow', 'damaged', 'shut'
-        (the connection closes without an answer) or an HTTP status
+        (the connection closes without an answer), 'endless', 'trickle' (a byte now and then), 'huge' (so it says), the
+        path of another file that is sent instead, or an HTTP status
     """
 
     def __init__(self, folder: Path):
@@ -66,6 +67,18 @@ def serve(folder: Path) -> Iterator[Archive]:
                 return
             if fault == "slow":
                 time.sleep(1.0)
+            if fault in ("endless", "trickle", "huge"):
+                self.send_response(200)
+                if fault == "huge":
+                    self.send_header("Content-Length", str(10**15))
+                self.end_headers()
+                self.close_connection = True
+                for _ in range(10_000):
+                    self.wfile.write(b"x" if fault == "trickle" else bytes(2**16))
+                    time.sleep(0.02 if fault == "trickle" else 0)
+                return
+            if isinstance(fault, Path):
+                path = fault
             content = path.read_bytes()
             if fault == "damaged":
                 content = content[: len(content) // 2] + bytes(len(content) - len(content) // 2)

@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 OVERRIDES = {"seed": 3, "data": {"n_stars": 160}, "mockstarclip": {"n_stars": 48}}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that two processes end at the same time."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(scope="session")
 def params() -> Params:
     return load_params(ROOT / "params" / "small.yaml", OVERRIDES)

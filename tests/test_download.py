@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from apogee_files import catalogue, write_aspcap
 from archive_server import Archive, serve
+from astropy.io import fits
 from astropy.table import Table
 
 from starclip_lib.cli import main
@@ -151,6 +153,25 @@ def test_a_server_that_fails_always_is_given_up(archive: Archive, tmp_path: Path
     assert archive.requests.total() < 40
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("endless", r"a\.bin: it does not end \(1\.\d MB so far\)"),
+        ("huge", r"a\.bin: 1,000 TB, more than such a file has"),
+        (
+            "trickle",
+            r"a\.bin: only \d+ bytes in 0\.3? s, in each of 2 attempts|a\.bin: only \d+ bytes in \d s, in each",
+        ),
+    ],
+)
+def test_downloads_without_end_are_given_up(archive: Archive, tmp_path: Path, fault: str, message: str) -> None:
+    (archive.folder / "a.bin").touch()
+    archive.faults["a.bin"] = [fault] * 9
+    with pytest.raises(DataError, match=message):
+        quick(attempts=2, largest=10**6).fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    assert not (tmp_path / "a.bin").exists()
+
+
 def settings(archive: Archive, **changes: object) -> DataParams:
     access = ArchiveParams(
         base_url=archive.url, catalogue="allStar-test.fits", folder="dr17", timeout=0.3, attempts=2, pause=0.01
@@ -200,6 +221,40 @@ def test_failed_spectra_stop_the_data_set_unless_told_otherwise(survey_archive: 
     assert not (tmp_path / "dr17" / "apogee-dr17.h5").exists()
     path = fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None, skip_failed=True)
     assert PairedSpectra.read(path).n_stars == N - 1
+
+
+def test_the_spectrum_of_another_star_is_not_taken(survey_archive: Archive, tmp_path: Path) -> None:
+    table = catalogue(N)
+    places = [f"{s.TELESCOPE}/{s.FIELD}/aspcapStar-dr17-{s.APOGEE_ID}.fits" for s in table.itertuples()]
+    for place, star in zip(places, table["APOGEE_ID"], strict=True):  # files that say whose they are
+        with fits.open(survey_archive.folder / place, mode="update") as hdus:
+            hdus[0].header["OBJ"] = star
+    survey_archive.faults[places[5]] = [survey_archive.folder / places[6]] * 9
+    message = f"holds the spectrum of {table['APOGEE_ID'][6]}, not of {table['APOGEE_ID'][5]}"
+    with pytest.raises(DataError, match=re.escape(message)):
+        fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None)
+    survey_archive.faults.clear()
+    fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None)
+
+
+def test_nameless_copies_of_one_spectrum_are_seen(survey_archive: Archive, tmp_path: Path) -> None:
+    table = catalogue(N)
+    places = [f"{s.TELESCOPE}/{s.FIELD}/aspcapStar-dr17-{s.APOGEE_ID}.fits" for s in table.itertuples()]
+    survey_archive.faults[places[5]] = [survey_archive.folder / places[6]]
+    with pytest.raises(DataError, match="hold the same spectrum; delete both and fetch again"):
+        fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None)
+    assert not (tmp_path / "dr17" / "apogee-dr17.h5").exists()
+
+
+def test_a_file_that_was_damaged_on_disk_is_fetched_again(survey_archive: Archive, tmp_path: Path) -> None:
+    fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None)
+    path = next((tmp_path / "dr17" / "spectra").rglob("*.fits"))
+    good = path.read_bytes()
+    path.write_bytes(good[:5000])
+    before = survey_archive.requests.total()
+    fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None)
+    assert path.read_bytes() == good
+    assert survey_archive.requests.total() == before + 1
 
 
 def test_cuts_that_leave_too_few_stars_stop_before_the_download(survey_archive: Archive, tmp_path: Path) -> None:

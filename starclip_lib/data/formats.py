@@ -116,7 +116,7 @@ ASPCAP_STAR: dict[str, Member] = {  # first row of HDU 1 and 2
     "error": Member("its standard deviation", shape=_PIXELS, finite=False),
 }
 AP_STAR: dict[str, Member] = {  # first row of HDU 1 to 3
-    "flux": Member("flux density", shape=_PIXELS, unit="1e-17 erg/s/cm2/Angstrom", finite=False),
+    "flux": Member("flux density", "float", _PIXELS, "", "1e-17 erg/s/cm2/Angstrom", -1e12, 1e12, finite=False),
     "error": Member("its standard deviation", shape=_PIXELS, unit="1e-17 erg/s/cm2/Angstrom", finite=False),
     "mask": Member("APOGEE_PIXMASK", "integer", _PIXELS),
 }

@@ -201,9 +201,9 @@ def _x1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> list[Obser
         table = parts[0].columns
         angstrom = _unit(table["WAVELENGTH"].unit or "um", "Angstrom", f"{path}: the wavelength of {name}")
         jansky = _unit(table["FLUX"].unit or "Jy", "Jy", f"{path}: the flux of {name}")
-        wave = columns["WAVELENGTH"] * angstrom
-        per_wavelength = jansky * (12000.0 / np.maximum(wave, 1.0)) ** 2  # F_lambda ~ F_nu / lambda^2
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            wave = columns["WAVELENGTH"] * angstrom
+            per_wavelength = jansky * (12000.0 / np.maximum(wave, 1.0)) ** 2  # F_lambda ~ F_nu / lambda^2
             ivar = np.where(error > 0, 1 / (error * per_wavelength) ** 2, 0.0)
             flux = columns["FLUX"] * per_wavelength
         do_not_use = columns["DQ"].astype(np.int64) & 1 == 1

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from starclip_lib import __version__
 from starclip_lib.data.fits_files import SPECTRUM_BYTES
-from starclip_lib.errors import DataError, StarclipError
+from starclip_lib.errors import DataError, StarclipError, one_line
 from starclip_lib.files import size_text
 
 _CHUNK = 1 << 20  # bytes
@@ -151,7 +151,8 @@ class Downloader:
                         total=size, initial=have, unit="B", unit_scale=True, desc=path.name, disable=not progress
                     ) as bar,
                 ):
-                    for chunk in answer.iter_content(_CHUNK):
+                    # read1: what is there now, so that a file that trickles is seen to
+                    while chunk := answer.raw.read1(_CHUNK, decode_content=False):
                         file.write(chunk)
                         bar.update(len(chunk))
                         got += len(chunk)
@@ -163,8 +164,10 @@ class Downloader:
         except DataError:
             part.unlink(missing_ok=True)
             raise
-        except requests.ReadTimeout as error:
+        except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
             raise _Transient(f"no byte for {self.timeout:g} s") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise _Transient(one_line(str(error))[:160]) from error
         except requests.RequestException as error:
             raise _Transient(_reason(error), answered=not _no_connection(error)) from error
         got = part.stat().st_size
