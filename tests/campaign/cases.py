@@ -110,7 +110,7 @@ def _judged_message(message: str, path: Path, folder: Path) -> str:
 
 
 def _listing(folder: Path) -> set[str]:
-    return {str(path) for path in folder.rglob("*")}
+    return {str(path) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
 
 
 def _left_behind(folder: Path, before: set[str]) -> str:
