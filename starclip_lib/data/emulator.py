@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import as_file, files
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument, check_grid
 from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
-from starclip_lib.errors import DataError
+from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
+from starclip_lib.files import regular_file
 
+_FILE_BYTES = 256 * 2**20  # of an emulator
 _BLOCK = 512  # spectra evaluated at once: 512 x 8,575 float32 are 18 MB
 
 
@@ -35,30 +38,59 @@ class Emulator:
     """
 
     def __init__(self, path: str | Path):
+        path = regular_file(path, "reinstall starclip or give its path", _FILE_BYTES)
         try:
             with np.load(path, allow_pickle=False) as file:
                 self._read(file, str(path))
-        except FileNotFoundError:
-            raise DataError(f"{path}: the emulator file is missing; reinstall starclip or give its path") from None
-        except (KeyError, ValueError, OSError, EOFError) as error:
-            raise DataError(f"{path}: not an emulator file ({error})") from error
+        except StarclipError:
+            raise
+        except MemoryError as error:
+            raise SystemFault(system_message(error, path)) from error
+        except Exception as error:  # a damaged archive fails in any way
+            what = one_line(str(error)) or type(error).__name__
+            raise DataError(f"{path}: not an emulator file ({what})") from error
 
     def _read(self, file: np.lib.npyio.NpzFile, where: str) -> None:
+        def real(key: str) -> np.ndarray:
+            array = file[key]
+            if array.dtype.kind not in "fiu":
+                raise DataError(f"{where}: not an emulator file ({key} holds no real numbers)")
+            return array
+
         names = tuple(str(name) for name in file["label_names"])
         if names != LABELS:
             raise DataError(f"{where}: made for the labels {names}, this project uses {LABELS}")
         self.version = str(file["version"])
-        self.label_min, self.label_max = file["label_min"], file["label_max"]
-        self.xfe_min, self.xfe_max = file["xfe_min"], file["xfe_max"]
-        self.max_c_over_o = float(file["max_c_over_o"])
-        self._center, self._scale = file["label_center"], file["label_scale"]
-        self._net = [(file[f"w{k}"].astype(np.float32), file[f"b{k}"].astype(np.float32)) for k in (1, 2, 3)]
+        self.label_min, self.label_max = real("label_min"), real("label_max")
+        self.xfe_min, self.xfe_max = real("xfe_min"), real("xfe_max")
+        self.max_c_over_o = float(real("max_c_over_o"))
+        self._center, self._scale = real("label_center"), real("label_scale")
+        self._net = [(real(f"w{k}").astype(np.float32), real(f"b{k}").astype(np.float32)) for k in (1, 2, 3)]
         self._mean, self._basis, self._columns, start = {}, {}, {}, 0
         for name, instrument in INSTRUMENTS.items():
-            check_grid(file[f"{name}_wavelength"], instrument, f"{where}: {name}_wavelength")
-            self._mean[name] = file[f"{name}_mean"].astype(np.float32)
-            self._basis[name] = file[f"{name}_basis"].astype(np.float32)
+            check_grid(real(f"{name}_wavelength"), instrument, f"{where}: {name}_wavelength")
+            self._mean[name] = real(f"{name}_mean").astype(np.float32)
+            self._basis[name] = real(f"{name}_basis").astype(np.float32)
             self._columns[name] = slice(start, start := start + len(self._basis[name]))
+        self._check_numbers(where, start)
+
+    def _check_numbers(self, where: str, n_components: int) -> None:
+        """Raise DataError unless the arrays fit together and are finite."""
+        sizes = [len(LABELS), *(len(bias) for _, bias in self._net)]
+        shapes = [(weight.shape, bias.shape) for weight, bias in self._net]
+        wanted = [((a, b), (b,)) for a, b in pairwise(sizes)]
+        per_label = (self.label_min, self.label_max, self.xfe_min, self.xfe_max, self._center, self._scale)
+        arrays = [*per_label, *(array for layer in self._net for array in layer)]
+        arrays += [*self._mean.values(), *self._basis.values()]
+        fits = shapes == wanted and sizes[-1] == n_components and all(a.shape == (len(LABELS),) for a in per_label)
+        fits &= all(basis.shape[1:] == self._mean[name].shape for name, basis in self._basis.items())
+        if not fits:
+            raise DataError(f"{where}: not an emulator file (its arrays do not fit together)")
+        # [Fe/Fe] and what is no abundance have no bounds, and may be NaN
+        if not all(
+            np.isfinite(array).all() for array in arrays if array is not self.xfe_min and array is not self.xfe_max
+        ):
+            raise DataError(f"{where}: not an emulator file (it holds NaN or infinity)")
 
     def _coefficients(self, labels: np.ndarray) -> np.ndarray:
         x = ((labels - self._center) / self._scale).astype(np.float32)

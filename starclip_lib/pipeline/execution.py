@@ -113,13 +113,8 @@ def _failure(error: PapermillExecutionError, name: str, failed: Path, root: Path
     system = getattr(builtins, error.ename, None)
     if isinstance(system, type) and issubclass(system, OSError | MemoryError):
         number = re.match(r"\[Errno (\d+)\]", error.evalue)
-        message = system_message(
-            MemoryError()
-            if system is MemoryError
-            else OSError(int(number[1]), error.evalue)
-            if number
-            else OSError(error.evalue)
-        )
+        cause = OSError(int(number[1]), error.evalue) if number else OSError(error.evalue)
+        message = system_message(MemoryError() if system is MemoryError else cause)
         return StarclipError(f"{message} (notebook {name}, {cell}; as far as it came: {left})")
     code = "\n".join(f"    {line}" for line in error.source.strip().splitlines()[:8])
     return NotebookError(

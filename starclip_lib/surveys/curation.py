@@ -10,9 +10,12 @@ from starclip_lib.data.selection import draw_rows, inside_cuts, split_by_star
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
+from starclip_lib.files import check_memory
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import Params
 from starclip_lib.surveys.simulate import simulate_survey
+
+_STAR_BYTES = 160_000  # at the peak of a simulation
 
 
 def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
@@ -35,6 +38,7 @@ def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
         If the file is missing, damaged, or holds too few stars within the cuts.
     """
     if not settings.file:
+        check_memory(_STAR_BYTES * settings.n_stars, f"data.n_stars {settings.n_stars:,}")
         return simulate_survey(settings.n_stars, seed, settings)
     everything = PairedSpectra.read(data_file(settings, root), with_ivar=True)
     keep = np.all(list(inside_cuts(everything.labels, settings).values()), axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
@@ -11,15 +12,26 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from scipy import stats
 from torch import Tensor
 
 from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.data.schema import Member, check_arrays
 from starclip_lib.errors import DataError
+from starclip_lib.files import read_bytes
 from starclip_lib.settings.training import GapParams
 
 # Wavelengths of the left edge of the first and the right edge of the last column of a trace image.
 IMAGE_RANGE = (float(NIRSPEC.wavelength[0]), float(NIRSPEC.wavelength[-1]))
+
+
+_TABLE_BYTES, _IMAGE_BYTES, _IMAGE_PIXELS = 2**20, 64 * 2**20, 50_000_000
+GAPS = {  # the columns of a table of gaps
+    "gap_start_angstrom": Member("blue edge of the gap", unit="Angstrom", low=1000, high=1e6),
+    "gap_width_angstrom": Member("its width", unit="Angstrom", low=0, high=1e5),
+    "red_cutoff_width_angstrom": Member("what is missing at the red end", unit="Angstrom", low=0, high=1e5),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +65,27 @@ def read_gaps(path: str | Path | None = None) -> Gaps:
     Returns
     -------
     Gaps
+
+    Raises
+    ------
+    DataError
+        Naming the file, if it is missing or no such table.
     """
     if path is None:
         with as_file(files(__package__) / "nirspec-gaps.csv") as packaged:
             return read_gaps(packaged)
-    columns = ("gap_start_angstrom", "gap_width_angstrom", "red_cutoff_width_angstrom")
+    text = read_bytes(path, _TABLE_BYTES)
     try:
-        table = np.genfromtxt(path, delimiter=",", names=True, dtype=None, encoding="utf-8")
-        return Gaps(*(np.atleast_1d(table[column]).astype(float) for column in columns))
-    except FileNotFoundError:
-        raise DataError(f"{path}: the table of gaps is missing") from None
+        table = np.genfromtxt(
+            io.StringIO(text.decode("utf-8")), delimiter=",", names=True, dtype=float, encoding="utf-8"
+        )
+        arrays = {column: np.atleast_1d(table[column]).astype(float) for column in GAPS}
     except (ValueError, IndexError, TypeError) as error:
-        raise DataError(f"{path}: expected a CSV table with the columns {', '.join(columns)} ({error})") from error
+        raise DataError(f"{path}: expected a CSV table with the columns {', '.join(GAPS)} ({error})") from error
+    check_arrays(arrays, GAPS, str(path))
+    if not len(arrays["gap_start_angstrom"]):
+        raise DataError(f"{path}: the table of gaps has no rows")
+    return Gaps(*arrays.values())
 
 
 @cache
@@ -123,9 +144,16 @@ def read_trace_image(path: str | Path | None = None) -> np.ndarray:
     if path is None:
         with as_file(files(__package__) / "traces.png") as packaged:
             return read_trace_image(packaged)
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if Path(path).is_file() else None
+    content = read_bytes(path, _IMAGE_BYTES, "give the path of a trace image")
+    try:
+        with Image.open(io.BytesIO(content)) as picture:  # reads the size alone
+            if picture.width * picture.height > _IMAGE_PIXELS:
+                raise DataError(f"{path}: {picture.width} x {picture.height} pixels are more than a trace image has")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: no image that can be read; give the path of a trace image") from error
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
-        raise DataError(f"{path}: no such image, or not one that OpenCV can read; give the path of a trace image")
+        raise DataError(f"{path}: no image that OpenCV can read; give the path of a trace image")
     return image
 
 
