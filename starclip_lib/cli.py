@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_RDWR), number)
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)

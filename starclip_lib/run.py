@@ -195,8 +195,8 @@ class Run(Books):
         DataError
             Saying why, for an observed spectrum that cannot be used.
         """
-        if k < 1:
-            raise DataError(f"k must be at least 1, not {k}")
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise DataError(f"k must be at least 1, not {k!r:.40}")
         found, cosine = self.space.nearest(self._vector(spectrum), k)
         rows = [self.data.row(star) for star in found[0]]
         parts = [SPLITS[split] for split in self.data.split[rows]]
@@ -241,7 +241,7 @@ class Run(Books):
             return label_table(mean, self.space.probe_error, star_id=[spectra.star_id], part=[spectra.split])
         if isinstance(spectra, np.ndarray):
             return label_table(self.space.read(self.space.embed(on_nirspec_grid(spectra))), self.space.probe_error)
-        given = [spectra] if isinstance(spectra, ObservedSpectrum) else list(spectra)
+        given = list(spectra) if isinstance(spectra, Sequence) else [spectra]
         if not all(isinstance(spectrum, ObservedSpectrum) for spectrum in given):
             raise DataError("labels are read off a star of the data set, observed spectra, or one array of fluxes")
         prepared = prepare_all(given, self.data, self.params)

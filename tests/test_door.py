@@ -14,9 +14,9 @@ from nirspec_files import observe, spec1d_table, write_spec1d
 
 import starclip_lib as starclip
 from starclip_lib.data.labels import ASPCAP_ERROR, LABELS
-from starclip_lib.errors import ConfigError, DataError
-from starclip_lib.observed.preparation import ObservedSpectrum
-from starclip_lib.run import Run
+from starclip_lib.errors import ConfigError, DataError, StarclipError
+from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.run import Run, open_run
 from starclip_lib.settings.params import changed_params
 
 
@@ -303,3 +303,28 @@ def test_things_say_what_they_hold(finished: Run, run: Run, tmp_path: Path, rng:
         count = sum(weights.numel() for weights in encoder.parameters())
         assert re.search(rf"{part}: [^;]* {count:,} parameters", model)
     assert len(model.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda run: run.labels("a text"),
+            "labels are read off a star of the data set, observed spectra, or one array",
+        ),
+        (lambda run: run.labels(None), "labels are read off a star"),
+        (lambda run: run.labels(np.full((1, 8192), "a")), "NIRSpec spectra are real numbers"),
+        (lambda run: run.labels(np.ones((1, 8192), complex)), "NIRSpec spectra are real numbers"),
+        (lambda run: run.labels(np.full((1, 8192), 1e300)), "the spectra hold NaN or infinite values"),
+        (lambda run: run.neighbours("nobody"), "NIRSpec spectra are real numbers"),
+        (lambda run: run.neighbours(run.data.star(str(run.data.star_id[0])), k="a"), "k must be at least 1, not 'a'"),
+        (lambda run: run.data.star(5), "no star '5' in this data set"),
+        (lambda run: open_run(3), "3 is not a run: give a name or a path"),
+        (lambda run: open_run("x" * 400), "is not a run: no file can have that name"),
+        (lambda run: open_run(run.params_file, [1]), "changes of settings are a mapping"),
+    ],
+)
+def test_absurd_questions_get_one_line(finished: Run, ask, message: str) -> None:
+    with pytest.raises(StarclipError, match=message) as caught:
+        ask(finished)
+    assert len(str(caught.value).splitlines()) == 1

@@ -22,6 +22,7 @@ from starclip_lib.files import atomic_path, check_memory, checksums_wanted, regu
 
 CHECKSUM = "attributes_crc32"
 _ATTRIBUTE_BYTES = 2**20
+_MOST_ATTRIBUTES = 100
 _CHUNK = 65536  # values
 _COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 Attributes = dict[str, Any]
@@ -151,6 +152,8 @@ def attributes_of(item: h5py.Group | h5py.Dataset, where: str) -> Attributes:
         If one of them is too large.
     """
     found = {}
+    if len(item.attrs) > _MOST_ATTRIBUTES:
+        raise DataError(f"{where}: {len(item.attrs):,} attributes are more than {_MOST_ATTRIBUTES}")
     for name in item.attrs:
         if item.attrs.get_id(name).get_storage_size() > _ATTRIBUTE_BYTES:
             raise DataError(f"{where}: the attribute {name} has more than {_ATTRIBUTE_BYTES:,} bytes")

@@ -202,6 +202,8 @@ def as_boolean(array: np.ndarray, where: str) -> np.ndarray:
     DataError
         If there are other numbers.
     """
+    if array.dtype.kind not in "biu":
+        raise DataError(f"{where} holds {_called(array.dtype)}, expected true and false")
     if array.dtype.kind != "b" and array.size and (array.min() < 0 or array.max() > 1):
         raise DataError(f"{where} holds the numbers {array.min()} to {array.max()}, expected 0 and 1 (true: no data)")
     return array.astype(bool, copy=False)

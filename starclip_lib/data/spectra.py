@@ -66,6 +66,8 @@ class PairedSpectra:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for key in ("star_id", "labels", "label_errors", "split"):
+            setattr(self, key, np.asarray(getattr(self, key)))
         self.check("data set")
 
     @property
@@ -102,6 +104,7 @@ class PairedSpectra:
         DataError
             With the most similar identifiers, if there is none.
         """
+        star_id = str(star_id)
         rows = np.flatnonzero(self.star_id == star_id)
         if len(rows):
             return int(rows[0])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument
+from starclip_lib.data.schema import as_boolean
 from starclip_lib.errors import DataError
 
 MIN_PIXELS = 100  # with data; fewer tell nothing about a star
@@ -32,6 +33,10 @@ class SpectrumSet:
     flux: np.ndarray
     mask: np.ndarray
     ivar: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        # integers 0 and 1 would pick rows where a mask is meant
+        self.mask = as_boolean(np.asarray(self.mask), f"{self.instrument.name}/mask")
 
     def members(self) -> dict[str, np.ndarray | None]:
         """Its arrays under the names that they have in a file."""
@@ -98,7 +103,11 @@ def on_nirspec_grid(flux: np.ndarray) -> np.ndarray:
     DataError
         If they are none of that or not finite.
     """
-    flux = np.atleast_2d(np.asarray(flux, np.float32))
+    given = np.asarray(flux)
+    if given.dtype.kind not in "fiu":
+        raise DataError(f"NIRSpec spectra are real numbers, (n, 8192), not {type(flux).__name__} of {given.dtype}")
+    with np.errstate(over="ignore"):
+        flux = np.atleast_2d(given.astype(np.float32, copy=False))
     n_pix = INSTRUMENTS["nirspec"].n_pix
     if flux.ndim != 2 or flux.shape[1] != n_pix:
         raise DataError(f"NIRSpec spectra have shape (n, {n_pix}), not {flux.shape}; put them on the grid first")

@@ -113,7 +113,8 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
     raw = {} if raw is None else raw
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, found {type(raw).__name__}")
-    return params_from_mapping(merged({"name": path.stem, **raw}, overrides or {}), str(path))
+    changes = {} if overrides is None else overrides
+    return params_from_mapping(merged({"name": path.stem, **raw}, changes), str(path))
 
 
 def parse_yaml(text: str, complaint: str) -> Any:
@@ -235,6 +236,8 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
     """
+    if not isinstance(changes, dict):
+        raise ConfigError(f"changes of settings are a mapping of the shape of a parameter file, not {_shown(changes)}")
     out = dict(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)

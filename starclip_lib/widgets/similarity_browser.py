@@ -199,17 +199,22 @@ class SimilarityBrowser(Pictured):
             self.choose(change["new"])
 
     def _on_upload(self, change: dict) -> None:
+        said: list[str] = []
         for file in change["new"]:
             name = safe_name(file["name"])
             self._say(f"Reading {name} ...")
-            verdicts = self.gallery.add_file(name, bytes(file["content"]))
+            try:
+                verdicts = self.gallery.add_file(name, bytes(file["content"]))
+            except StarclipError as error:  # the other files are read all the same
+                verdicts = {name: str(error)}
             good = [name for name, verdict in verdicts.items() if verdict == "good"]
             with self._silently():
                 self._controls["observed"].options = [NONE, *(star.name for star in self.gallery.observed)]
             self._draw_stars()
             if good:
                 self.choose(good[-1])
-            self._say("; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items()), bad=not good)
+            said += [verdict if name in verdict else f"{name}: {verdict}" for name, verdict in verdicts.items()]
+            self._say(one_line("; ".join(said)), bad=not good)
 
     def _on_label(self, change: dict) -> None:
         wanted = {name: self._controls[name].value for name in ("Teff", "logg", "Fe")}
