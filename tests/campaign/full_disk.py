@@ -25,10 +25,13 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--moments", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--like", type=Path, help="a project with an undisturbed run of this version; made if not given"
+    )
     arguments = parser.parse_args()
     rng, failed = random.Random(arguments.seed), 0
     with tempfile.TemporaryDirectory() as scratch:
-        expected = undisturbed(Path(scratch) / "undisturbed")
+        expected = metrics_of(arguments.like) if arguments.like else undisturbed(Path(scratch) / "undisturbed")
         project, log = new_project(arguments.folder / "project"), Path(scratch) / "log.txt"
         for moment in range(arguments.moments):
             command = start(project, log)

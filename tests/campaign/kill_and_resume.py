@@ -27,10 +27,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--like", type=Path, help="a project with an undisturbed run of this version; made if not given"
+    )
     arguments = parser.parse_args()
     rng, failed = random.Random(arguments.seed), 0
     with tempfile.TemporaryDirectory() as scratch:
-        expected = undisturbed(Path(scratch) / "undisturbed")
+        expected = metrics_of(arguments.like) if arguments.like else undisturbed(Path(scratch) / "undisturbed")
         print("undisturbed: done", flush=True)
         for number in range(arguments.runs):
             project = new_project(Path(scratch) / f"run{number}")
