@@ -104,7 +104,7 @@ def _judged_message(message: str, path: Path, folder: Path) -> str:
     if "\n" in message or not message.strip() or len(message) > 3000:
         return f"no line: {message[:200]!r}"
     names = {path.name, path.parent.name, *(p.name for p in folder.rglob("*"))} - {folder.name}
-    if not any(name[:40] in message for name in names):
+    if f"{folder.name}{os.sep}" not in message and not any(name[:40] in message for name in names):
         return f"names no file: {message[:200]!r}"
     return ""
 
