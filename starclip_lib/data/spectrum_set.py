@@ -66,9 +66,9 @@ class SpectrumSet:
                     f"{where}: {name}/mask leaves {good[star]} pixels of star {start + star}, {MIN_PIXELS} are needed; "
                     "drop such stars"
                 )
-            dark = ~np.where(mask, 0, flux).any(axis=1)
+            dark = ~(np.where(mask, 0, flux) > 0).any(axis=1)
             if dark.any():
-                raise DataError(f"{where}: {name}/flux of star {start + int(np.argmax(dark))} is 0 in all pixels")
+                raise DataError(f"{where}: {name}/flux of star {start + int(np.argmax(dark))} is nowhere above 0")
 
 
 def mean_of_data(flux: np.ndarray, no_data: float) -> np.ndarray:

@@ -76,6 +76,8 @@ def import_original(
         if name in LABEL_COLUMNS and catalogue[name].dtype.kind not in "fiu":
             raise DataError(f"{allstar}, column {name} holds no real numbers")
     names = catalogue["APOGEE_ID"]
+    if names.dtype.kind in "biufc":
+        raise DataError(f"{allstar}, column APOGEE_ID holds numbers, expected names")
     expected, errors = catalogue_labels(catalogue)
     _check_pairing(labels, expected, f"{jwst} and {allstar}")
     star_id = np.array([name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names])
