@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from starclip_lib.errors import DataError, SystemFault, system_message
+from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
 
 LOCK = "run.lock"  # in a folder that a command works in; empty, and locked only while it does
 # What a file may hold when it is unpacked.  Real spectra shrink to a third at best, masks of a few per cent of a file
@@ -115,6 +115,36 @@ def read_bytes(path: str | Path, limit: int, hint: str = "") -> bytes:
         return regular_file(path, hint, limit).read_bytes()
     except OSError as error:
         raise SystemFault(system_message(error, path)) from error
+
+
+@contextmanager
+def damage_refused(path: str | Path, what: str, cure: str = "") -> Iterator[None]:
+    """Whatever a library stumbles over while it reads a file becomes one line that names the file.
+
+    Parameters
+    ----------
+    path : str or Path
+    what : str
+        What is then said of it, such as 'is truncated or no FITS file'.
+    cure : str
+        What to do about it.
+
+    Raises
+    ------
+    DataError
+        For anything but memory: damaged files fail in any way.
+    SystemFault
+        If there is not enough memory.
+    """
+    try:
+        yield
+    except StarclipError:
+        raise
+    except MemoryError as error:
+        raise SystemFault(system_message(error, path)) from error
+    except Exception as error:
+        reason = one_line(str(error).strip().partition("\n")[0]) or type(error).__name__
+        raise DataError(f"{path} {what} ({reason}){f'; {cure}' if cure else ''}") from error
 
 
 def size_text(n_bytes: float) -> str:

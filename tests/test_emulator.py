@@ -88,7 +88,7 @@ def test_wrong_shape_and_wrong_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none.npz is missing; reinstall starclip"):
         Emulator(tmp_path / "none.npz")
     (tmp_path / "bad.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(DataError, match=r"bad.npz: not an emulator file"):
+    with pytest.raises(DataError, match=r"bad.npz is not an emulator file"):
         Emulator(tmp_path / "bad.npz")
     np.savez(tmp_path / "other.npz", label_names=np.array(["Teff", "logg"]))
     with pytest.raises(DataError, match="made for the labels"):

@@ -16,8 +16,8 @@ import numpy as np
 
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument, check_grid
 from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
-from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
-from starclip_lib.files import regular_file
+from starclip_lib.errors import DataError
+from starclip_lib.files import damage_refused, regular_file
 
 _FILE_BYTES = 256 * 2**20  # of an emulator
 _BLOCK = 512  # spectra evaluated at once: 512 x 8,575 float32 are 18 MB
@@ -39,22 +39,14 @@ class Emulator:
 
     def __init__(self, path: str | Path):
         path = regular_file(path, "reinstall starclip or give its path", _FILE_BYTES)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                self._read(file, str(path))
-        except StarclipError:
-            raise
-        except MemoryError as error:
-            raise SystemFault(system_message(error, path)) from error
-        except Exception as error:  # a damaged archive fails in any way
-            what = one_line(str(error)) or type(error).__name__
-            raise DataError(f"{path}: not an emulator file ({what})") from error
+        with damage_refused(path, "is not an emulator file"), np.load(path, allow_pickle=False) as file:
+            self._read(file, str(path))
 
     def _read(self, file: np.lib.npyio.NpzFile, where: str) -> None:
         def real(key: str) -> np.ndarray:
             array = file[key]
             if array.dtype.kind not in "fiu":
-                raise DataError(f"{where}: not an emulator file ({key} holds no real numbers)")
+                raise DataError(f"{where} is not an emulator file ({key} holds no real numbers)")
             return array
 
         names = tuple(str(name) for name in file["label_names"])
@@ -85,12 +77,12 @@ class Emulator:
         fits = shapes == wanted and sizes[-1] == n_components and all(a.shape == (len(LABELS),) for a in per_label)
         fits &= all(basis.shape[1:] == self._mean[name].shape for name, basis in self._basis.items())
         if not fits:
-            raise DataError(f"{where}: not an emulator file (its arrays do not fit together)")
+            raise DataError(f"{where} is not an emulator file (its arrays do not fit together)")
         # [Fe/Fe] and what is no abundance have no bounds, and may be NaN
         if not all(
             np.isfinite(array).all() for array in arrays if array is not self.xfe_min and array is not self.xfe_max
         ):
-            raise DataError(f"{where}: not an emulator file (it holds NaN or infinity)")
+            raise DataError(f"{where} is not an emulator file (it holds NaN or infinity)")
 
     def _coefficients(self, labels: np.ndarray) -> np.ndarray:
         x = ((labels - self._center) / self._scale).astype(np.float32)

@@ -16,8 +16,8 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from starclip_lib.data.schema import Member, as_boolean, check_kind, check_shape, check_values
-from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
-from starclip_lib.files import read_bytes, regular_file, size_text
+from starclip_lib.errors import DataError
+from starclip_lib.files import damage_refused, read_bytes, regular_file, size_text
 
 SPECTRUM_BYTES = 128 * 2**20  # of a file of spectra, unpacked; those of M71 have 6 MB
 _BLOCK = 2880  # bytes
@@ -108,17 +108,9 @@ def read_through(path: str | Path) -> Iterator[None]:
     ------
     DataError
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            yield
-    except StarclipError:
-        raise
-    except MemoryError as error:
-        raise SystemFault(system_message(error, path)) from error
-    except Exception as error:  # a damaged header fails in any way
-        what = one_line(str(error)) or type(error).__name__
-        raise DataError(f"{path} is truncated or no FITS file ({what})") from error
+    with damage_refused(path, "is truncated or no FITS file"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield
 
 
 def check_sizes(hdus: fits.HDUList, length: int) -> None:

@@ -17,8 +17,16 @@ import h5py
 import numpy as np
 
 from starclip_lib.data.schema import Member, as_boolean, check_kind, check_shape, check_values
-from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
-from starclip_lib.files import atomic_path, check_memory, checksums_wanted, regular_file, size_text, unpacked_limit
+from starclip_lib.errors import DataError
+from starclip_lib.files import (
+    atomic_path,
+    check_memory,
+    checksums_wanted,
+    damage_refused,
+    regular_file,
+    size_text,
+    unpacked_limit,
+)
 
 CHECKSUM = "attributes_crc32"
 _ATTRIBUTE_BYTES = 2**20
@@ -48,18 +56,8 @@ def opened_hdf5(path: str | Path, missing: str = "", damaged: str = "") -> Itera
         In one line, whatever HDF5 stumbles over in it.
     """
     path = regular_file(path, missing)
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except StarclipError:
-        raise
-    except MemoryError as error:
-        raise SystemFault(system_message(error, path)) from error
-    except Exception as error:  # h5py raises a dozen kinds for a damaged file
-        what = one_line(str(error)) or type(error).__name__
-        raise DataError(
-            f"{path} is damaged, truncated or not HDF5 ({what}){f'; {damaged}' if damaged else ''}"
-        ) from error
+    with damage_refused(path, "is damaged, truncated or not HDF5", damaged), h5py.File(path, "r") as file:
+        yield file
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
-from starclip_lib.files import atomic_path, check_memory, checksums_wanted, regular_file
+from starclip_lib.errors import DataError, one_line
+from starclip_lib.files import atomic_path, check_memory, checksums_wanted, damage_refused, regular_file
 
 _SMALLEST = {"scaling.std": 0.0, "coordinates.reach": -1e-6}  # of an encoder's buffers
 
@@ -106,17 +106,9 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
     """
     cure = "delete it and train anew"
     regular_file(path)
-    try:
-        with Path(path).open("rb") as file:
-            _check_archive(file, path)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except StarclipError:
-        raise
-    except MemoryError as error:
-        raise SystemFault(system_message(error, path)) from error
-    except Exception as error:  # torch raises several kinds for a damaged or unsafe file
-        reason = one_line(str(error).partition("\n")[0]) or type(error).__name__
-        raise DataError(f"{path} is damaged or no checkpoint of this project ({reason}); {cure}") from error
+    with damage_refused(path, "is damaged or no checkpoint of this project", cure), Path(path).open("rb") as file:
+        _check_archive(file, path)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise DataError(f"{path} is no checkpoint of this project (it holds a {type(content).__name__}); {cure}")
     return content

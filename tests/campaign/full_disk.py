@@ -7,7 +7,6 @@ FOLDER is an empty folder on a small disk of its own, such as `mount -t tmpfs -o
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import subprocess
@@ -17,21 +16,17 @@ from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scratch import metrics_of, new_project, start, undisturbed
+from scratch import expected_metrics, metrics_of, new_project, parser_of, start
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--moments", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--like", type=Path, help="a project with an undisturbed run of this version; made if not given"
-    )
     arguments = parser.parse_args()
     rng, failed = random.Random(arguments.seed), 0
     with tempfile.TemporaryDirectory() as scratch:
-        expected = metrics_of(arguments.like) if arguments.like else undisturbed(Path(scratch) / "undisturbed")
+        expected = expected_metrics(arguments.like, Path(scratch))
         project, log = new_project(arguments.folder / "project"), Path(scratch) / "log.txt"
         for moment in range(arguments.moments):
             command = start(project, log)

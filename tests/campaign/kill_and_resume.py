@@ -7,7 +7,6 @@ The kills are shared out over some runs; every second one kills the command alon
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import re
@@ -19,21 +18,17 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scratch import metrics_of, new_project, start, undisturbed
+from scratch import expected_metrics, metrics_of, new_project, parser_of, start
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--like", type=Path, help="a project with an undisturbed run of this version; made if not given"
-    )
     arguments = parser.parse_args()
     rng, failed = random.Random(arguments.seed), 0
     with tempfile.TemporaryDirectory() as scratch:
-        expected = metrics_of(arguments.like) if arguments.like else undisturbed(Path(scratch) / "undisturbed")
+        expected = expected_metrics(arguments.like, Path(scratch))
         print("undisturbed: done", flush=True)
         for number in range(arguments.runs):
             project = new_project(Path(scratch) / f"run{number}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -12,6 +13,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "starclip_lib.cli", "run", "params/small.yaml"]
+
+
+def parser_of(documentation: str) -> argparse.ArgumentParser:
+    """What all these scripts ask for; the first line of their documentation says what they do."""
+    parser = argparse.ArgumentParser(description=documentation.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--like", type=Path, help="a project with an undisturbed run of this version; made if not given"
+    )
+    return parser
 
 
 def new_project(folder: Path) -> Path:
@@ -53,9 +64,12 @@ def _without_times(content: Any) -> Any:
     return content
 
 
-def undisturbed(folder: Path) -> dict[str, Any]:
-    project = new_project(folder)
-    log = folder / "log.txt"
+def expected_metrics(like: Path | None, scratch: Path) -> dict[str, Any]:
+    """The metrics of an undisturbed run: of a project that has one, or made in `scratch`."""
+    if like:
+        return metrics_of(like)
+    project = new_project(scratch / "undisturbed")
+    log = project / "log.txt"
     if start(project, log).wait():
         raise SystemExit(f"the undisturbed run failed: {log.read_text()}")
     return metrics_of(project)
