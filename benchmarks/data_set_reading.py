@@ -22,7 +22,7 @@ from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import LabelScaler
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import History, Model
-from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.training import EncoderParams
 from starclip_lib.surveys.simulate import simulate_survey

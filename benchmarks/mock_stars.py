@@ -24,7 +24,8 @@ from starclip_lib.data.selection import mock_stars
 from starclip_lib.metrics.probing import linear_probe
 from starclip_lib.metrics.retrieval import ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
+from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.encoding import embed_views
 from starclip_lib.pipeline.report import with_interval
 from starclip_lib.run import Run
 from starclip_lib.settings.params import load_params
@@ -59,8 +60,7 @@ def measure(run: Run, n_stars: int) -> dict[str, float]:
         encoders = dict.fromkeys(("mock", "extended"), Model.load(start).encoders["nirspec"])
 
     def embed(side: str, part: str, telescope: MockTelescope) -> Embeddings:
-        z = run_encoder(encoders[side], data.nirspec, rows[part], telescope)
-        return as_embeddings(z, data.star_id[rows[part]], data.split[rows[part]])
+        return embed_views(encoders[side], data, rows[part], telescope)
 
     worse = extended_telescope(data, params)
     test = {"mock": embed("mock", "test", mock_telescope(params)), "extended": embed("extended", "test", worse)}

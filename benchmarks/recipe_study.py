@@ -1,4 +1,4 @@
-"""What each change of the recipe is worth: variants from the default to params/best-small.yaml, over several seeds.
+"""What each part of the recipe is worth: variants of the default, over several seeds.
 
     python benchmarks/recipe_study.py [--seeds 7 8 9] [--output runs/recipe_study.json] [--variants ...]
 
@@ -23,26 +23,31 @@ from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.metrics.probing import linear_probe
 from starclip_lib.metrics.retrieval import mrr, ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.embeddings import as_embeddings, run_encoder
+from starclip_lib.models.encoding import embed_views
 from starclip_lib.pipeline.report import with_interval
-from starclip_lib.settings.params import Params, load_params
+from starclip_lib.settings.params import Params, load_params, merged
 from starclip_lib.surveys.simulate import simulate_survey
 from starclip_lib.training import recipes
 from starclip_lib.transforms.views import mock_telescope
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAT = {"pretrain": {"encoder": {"lift": 30.0}}, "starclip": {"logit_scale": 500.0, "max_scale": 2000.0}}
-NEW = {"pretrain": {**FLAT["pretrain"], "nirspec_stars": "emulated"}, "starclip": FLAT["starclip"]}
+# the default's networks without steps, aligned as they were before there were any
+NETWORKS: dict[str, Any] = {
+    "pretrain": {"encoder": {"kind": "residual_mlp"}},
+    "starclip": {"train": {"epochs": 30, "learning_rate": 3e-4, "weight_decay": 0.05}},
+}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "default (quick.yaml)": ("quick", {}),
-    "no lift, as the paper": ("quick", {"pretrain": {"encoder": {"lift": 0.0}}}),
-    "fluxes as they are, as the paper": ("quick", {"pretrain": {"encoder": {"input_scaling": "none"}}}),
-    "five frozen copies, as the paper": ("quick", {"corruption": {"fresh": False}}),
-    "contrastive loss alone, as the paper": ("quick", {"starclip": {"label_weight": 0.0}}),
-    "default + flat embedding (lift 30)": ("quick", FLAT),
-    "  + new stars at every step": ("quick", NEW),
-    "  + 600 and 60 epochs": ("best-small", {"starclip": {"label_weight": 1.0, "calibrate": False}}),
-    "  + label weight 10, calibration (best-small.yaml)": ("best-small", {}),
+    "one step": ("quick", {"pretrain": {"encoder": {"steps": 1}}}),
+    "from the mean, six steps": ("quick", {"pretrain": {"encoder": {"guess": "mean", "steps": 6}}}),
+    "networks alone": ("quick", NETWORKS),
+    "networks alone, not calibrated": ("quick", merged(NETWORKS, {"starclip": {"calibrate": False}})),
+    "networks, fluxes as they are, as the paper": (
+        "quick",
+        merged(NETWORKS, {"pretrain": {"encoder": {"input_scaling": "none"}}}),
+    ),
+    "networks, five frozen copies, as the paper": ("quick", merged(NETWORKS, {"corruption": {"fresh": False}})),
+    "networks, contrastive loss alone, as the paper": ("quick", merged(NETWORKS, {"starclip": {"label_weight": 0.0}})),
 }
 COLUMNS = {
     "n2a": "R@1 NIRSpec → APOGEE",
@@ -68,11 +73,10 @@ def measure(params: Params) -> dict[str, float]:
         encoders = Model.load(path["starclip"]).encoders
     minutes = (time.perf_counter() - began) / 60
     every = np.arange(data.n_stars)
-    embedded = {
-        "nirspec": run_encoder(encoders["nirspec"], data.nirspec, every, mock_telescope(params)),
-        "apogee": run_encoder(encoders["apogee"], data.apogee, every),
+    sides = {
+        "nirspec": embed_views(encoders["nirspec"], data, every, mock_telescope(params)),
+        "apogee": embed_views(encoders["apogee"], data, every),
     }
-    sides = {name: as_embeddings(z, data.star_id, data.split) for name, z in embedded.items()}
     known, test = sides["nirspec"].take("train", "val"), {name: e.take("test") for name, e in sides.items()}
     probe = linear_probe(known, data.labels_of(known.star_id), test["nirspec"])
     error = np.sqrt(((probe.labels - data.labels_of(probe.star_id)) ** 2).mean(axis=0))

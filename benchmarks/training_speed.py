@@ -28,7 +28,7 @@ from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import StarclipError
 from starclip_lib.models.contrastive import StarCLIP
-from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.params import Params, load_params
 from starclip_lib.surveys.simulate import simulate_survey

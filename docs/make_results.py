@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.labels import LABELS, PLAIN, UNITS
 from starclip_lib.files import atomic_path
 from starclip_lib.pipeline.report import PUBLISHED_RETRIEVAL, read_metrics, with_interval
@@ -30,6 +31,10 @@ PUBLISHED_R2 = {
     "mockstarclip": "0.935 0.837 0.964 0.956 0.962 0.903 0.965 0.940 0.970 0.925 "
     "0.924 0.974 0.975 0.892 0.952 0.984 0.985 0.960 0.981 0.928",
 }
+NOT_MADE_ANEW = """\
+The paper's own recipe (`params/paper.yaml`) has not been run anew with this emulator. Commit `a93ae4a` has it, and
+networks without Gauss-Newton steps, with `abinitio-1`, in its own docs/results.md: there the paper's recipe finds
+0.247 and 0.306 of first hits between the instruments, 0.132 and 0.113 for MockStarCLIP."""
 SHOWN = {
     "nirspec_to_apogee": "NIRSpec → APOGEE",
     "apogee_to_nirspec": "APOGEE → NIRSpec",
@@ -132,14 +137,27 @@ def labels(runs: list[dict[str, Any]]) -> list[str]:
 
 def views(runs: list[dict[str, Any]]) -> list[str]:
     """How close single views come to their limit, by their noise."""
-    lines = ["| SNR per pixel | median RMSE / limit | labels within 1.5 × the limit |", "|---|---|---|"]
+    lines = [
+        "| SNR per pixel | median RMSE / limit | labels within 1.15 × the limit | within 1.5 × |",
+        "|---|---|---|---|",
+    ]
     for number in range(len(runs[0]["baselines"]["by_snr"]["snr"])):
         ratios = [np.array(run["baselines"]["by_snr"]["over_limit"][number]) for run in runs]
         snr = np.mean([run["baselines"]["by_snr"]["snr"][number] for run in runs])
-        within = with_interval([float((ratio <= 1.5).sum()) for ratio in ratios], 0 if len(runs) == 1 else 1)
+        within = [_within(ratios, factor) for factor in (1.15, 1.5)]
         median = with_interval([float(np.median(ratio)) for ratio in ratios], 2)
-        lines.append(f"| {snr:.0f} | {median} | {within} of {len(LABELS)} |")
-    return lines
+        lines.append(f"| {snr:.0f} | {median} | {within[0]} of {len(LABELS)} | {within[1]} |")
+    over = [
+        np.array([run["probing"]["starclip"]["rmse"][label] / run["baselines"]["limit"][label] for label in LABELS])
+        for run in runs
+    ]
+    median = with_interval([float(np.median(ratio)) for ratio in over], 2)
+    together = f"{_within(over, 1.15)} of {len(LABELS)} | {_within(over, 1.5)}"
+    return [*lines, f"| five views combined, all SNR | {median} | {together} |"]
+
+
+def _within(ratios: list[np.ndarray], factor: float) -> str:
+    return with_interval([float((ratio <= factor).sum()) for ratio in ratios], 0 if len(ratios) == 1 else 1)
 
 
 def least_squares(runs: list[dict[str, Any]]) -> list[str]:
@@ -203,11 +221,12 @@ def main() -> None:
         "",
         f"`{file}`: {data['n_stars']:,} simulated stars, {data['n_test']:,} of them for the test and seen by no stage",
         f"of the training; {first['device']}; {seeds}. Hits by star id, candidates all views of all test stars,",
-        f"labels from the mean of five mock views. {spread}",
+        f"labels from five mock views combined; emulator {default_emulator().version}. {spread}",
         "Made by `python docs/make_results.py` from the `metrics.json` of",
         "",
         *commands,
         "",
+        *(() if others else (NOT_MADE_ANEW, "")),
         "## Finding the same star (the paper's Table 3)",
         "",
         *retrieval(runs, others),
@@ -240,7 +259,9 @@ def main() -> None:
         "",
         "The CNN is the paper's StarNet with our inputs and training.",
         "",
-        "## One view at a time",
+        "## Errors over the limit",
+        "",
+        "One view at a time, in quarters of the views by SNR, and all five together:",
         "",
         *views(runs),
         "",

@@ -158,8 +158,9 @@ ranks = retrieval.ranks_between(groups["nirspec"].take("test"), groups["apogee"]
 figures.success_curves({"StarCLIP in this tour": ranks}, lambda k: k / len(test), "NIRSpec finds APOGEE")
 
 # %% [markdown]
-# With a fifth of the default run's training stars, this is not the best one can do. Notebook
-# [06](06_retrieval.ipynb) has the full result, and shows that most wrong answers are twins in all but name.
+# With a fifth of the default run's training stars, and networks alone, this is not the best one can do. Notebook
+# [04](04_starclip.ipynb) lets physics refine what the networks guess; [06](06_retrieval.ipynb) has the full result, and shows
+# that most wrong answers are twins in all but name.
 #
 # ## 6 · Reading labels
 #

@@ -16,7 +16,8 @@
 # %% [markdown]
 # # 03 · Encoders: reading labels off a spectrum
 #
-# **Purpose.** Train one network for each instrument to predict twenty stellar labels, and a plain CNN to compare with.
+# **Purpose.** Train one network for each instrument to predict twenty stellar labels, and a plain CNN to compare with. (What
+# they predict is a guess that notebook 04 refines.)
 #
 # **After this notebook you can** explain what the encoders look like inside, why the scaling of their input decides
 # whether they learn at all, and how good they are for each label.
@@ -34,7 +35,7 @@ from IPython.display import display
 import starclip_lib as starclip
 from starclip_lib import APOGEE, NIRSPEC, figures
 from starclip_lib.metrics.probing import score_labels, score_table
-from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.settings.training import EncoderParams
 from starclip_lib.transforms.views import pretraining_telescope
 

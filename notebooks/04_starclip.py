@@ -74,7 +74,7 @@ print(f"perfect: {info_nce(perfect, perfect, scale):.6f}, by hand {math.log1p((n
 # The **scale** decides how much near misses matter. A large scale (small temperature τ) punishes the one wrong star that
 # is almost as close as the right one, and spreads the stars evenly over the sphere. A small scale cares about all stars
 # alike and lets similar ones form groups. The paper fixes 15.5, which it calls the temperature although it
-# multiplies. We start at 50 and let training move it.
+# multiplies. We start at 500, in a space that is flatter (see `lift` below), and let training move it.
 #
 # Three details differ from the paper, and all are settings. Copies of the *same star* in one batch are left out of the
 # sums instead of counting as wrong answers (`same_star`). The error of the labels stays in the loss (`label_weight`), so
@@ -82,10 +82,22 @@ print(f"perfect: {info_nce(perfect, perfect, scale):.6f}, by hand {math.log1p((n
 # length, a constant is appended to them (`lift`). Without it, a star and one with half its label values would fall on the
 # same point, and with the length of the vector most of the metallicity would be lost.
 #
-# A fourth setting, `calibrate`, is for runs with more stars, such as `params/best-small.yaml`. Not all labels tell stars apart
-# equally well: [Fe/H] is known ten times better than [Ce/H]. Once the encoders are aligned, their errors on validation
-# stars say how much each label counts, and the space gets coordinates in which a scaled cosine is the logarithm of a Bayes
-# factor: "one star" against "two stars of the population" ([docs/recipe.md](../docs/recipe.md)).
+# A fourth setting is `calibrate`. Not all labels tell stars apart equally well: [Fe/H] is known ten times better than [Ce/H].
+# Once the encoders are aligned, their errors on validation stars say how much each label counts, and the space gets
+# coordinates in which a scaled cosine is the logarithm of a Bayes factor: "one star" against "two stars of the population"
+# ([docs/recipe.md](../docs/recipe.md)).
+#
+# ## A guess, then physics
+#
+# A network guesses labels from a spectrum. But for these spectra we know more: the emulator says what a spectrum with
+# guessed labels looks like, and how each pixel changes with each label. If the observed one differs a little from that, the
+# difference tells how the guess must change. That is one **Gauss-Newton step**: weighted least squares in twenty labels, with
+# continuum, velocity and line width fitted along and the population as prior. Two steps from the network's guess, and the
+# labels are as good as the noise allows, with a covariance for each spectrum. In the default run (`kind: newton`) both
+# encoders are refined so. [The tour](00_tour.ipynb) plays the game of pairs with networks alone.
+#
+# What is left to learn? How far to **trust** the synthesis, pixel by pixel. It is first read off the training stars'
+# residuals and then trained by the game of pairs, while the networks rest.
 #
 # ## Before and after
 #
@@ -104,7 +116,7 @@ z_apogee = starclip.run_encoder(before["apogee"], data.apogee, stars)[:, 0]
 matrices = {"before alignment": z_nirspec @ z_apogee.T}
 
 # %% [markdown]
-# Now the alignment itself. Both encoders go on training from where notebook 03 left them. In JupyterLab, watch the two
+# Now the alignment itself. Both encoders go on from where notebook 03 left them. In JupyterLab, watch the two
 # curves: the loss, and how often a validation star's partner is the nearest of all.
 
 # %%
@@ -121,6 +133,15 @@ figure = figures.loss_curves({"StarCLIP": model.history})
 run.save_figure("starclip_losses", figure)
 figure
 
+# %% [markdown]
+# How far does each encoder trust the emulator? The dots are airglow lines of the night sky, whose residuals no model of a
+# star explains. Nobody told the encoder where they are.
+
+# %%
+figure = figures.trust(model.encoders)
+run.save_figure("trust", figure)
+figure
+
 # %%
 z_nirspec = starclip.run_encoder(model.encoders["nirspec"], data.nirspec, stars, noisy)[:, 0]
 z_apogee = starclip.run_encoder(model.encoders["apogee"], data.apogee, stars)[:, 0]
@@ -133,8 +154,8 @@ figure
 
 # %% [markdown]
 # Before, broad bright areas: stars of similar metallicity resemble each other, and no more. After, the diagonal stands
-# out: each star is closest to itself as seen by the other instrument, and the areas have darkened because the loss
-# pushes different stars apart even if they are alike. How often is the diagonal entry the largest in its row?
+# out: each star is closest to itself as seen by the other instrument. How often is the diagonal entry the largest in its
+# row?
 
 # %%
 hits = {name: float((matrix.argmax(1) == range(len(stars))).mean()) for name, matrix in matrices.items()}
@@ -162,7 +183,7 @@ starclip.check("04.1", answer)
 #
 # </details>
 #
-# **2.** Our alignment starts with a `logit_scale` of 50. Which temperature is that?
+# **2.** Our alignment starts with a `logit_scale` of 500. Which temperature is that?
 
 # %%
 answer = None
@@ -171,7 +192,7 @@ starclip.check("04.2", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# 1 / 50 = 0.02. What the paper calls a temperature of 15.5 is a scale, too.
+# 1 / 500 = 0.002. What the paper calls a temperature of 15.5 is a scale, too.
 #
 # </details>
 #

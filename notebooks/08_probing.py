@@ -50,7 +50,8 @@ data = run.data
 #
 # A *linear probe* is one linear regression from the embedding to all labels at once. It is deliberately weak: if it
 # succeeds, the information was there in plain sight. It is fitted on the training and validation stars and judged on test
-# stars. Each star's five views give five predictions; their mean is the star's label. Their spread s, together with the
+# stars. Each star's five views give five predictions; their mean is the star's label (where the encoder knows how well it
+# knows each view, they are combined by their information instead). Their spread s, together with the
 # intrinsic scatter of the survey's own labels, is the uncertainty (the paper's equation 5.1):
 #
 # $$ \sigma = \sqrt{s^2 + \sigma_{\rm int}^2}. $$
@@ -199,7 +200,7 @@ starclip.check("08.2", answer)
 #
 # ## Questions
 #
-# 1. The CNN beats the probe in most labels. What does the embedding offer that the CNN does not?
+# 1. The CNN sees the same spectra and was trained for labels only. Where does it lose against the probe, and why?
 # 2. Which elements lie at "knowing nothing but iron"? Do they have lines in NIRSpec's range?
 # 3. Are the uncertainties honest? Count how many stars lie within one σ of the truth; it should be 68 %.
 #

@@ -198,7 +198,7 @@ starclip.check("10.1", answer)
 #
 # </details>
 #
-# **2.** A star comes out with log g 2.80 ± 0.20, and the models were trained up to 2.6. By how many sigma is it beyond?
+# **2.** A star comes out with log g 3.90 ± 0.20, and the models were trained up to 3.7. By how many sigma is it beyond?
 
 # %%
 answer = None
@@ -207,7 +207,7 @@ starclip.check("10.2", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# (2.80 − 2.60) / 0.20 = 1. Such a star may well be inside; the table says so in words and gives the numbers.
+# (3.90 − 3.70) / 0.20 = 1. Such a star may well be inside; the table says so in words and gives the numbers.
 #
 # </details>
 #

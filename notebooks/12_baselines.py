@@ -66,17 +66,21 @@ limit = sample.limit(NIRSPEC, prior)
 # ## Honest baselines
 #
 # The same split, the same views, simple methods: ridge regression on all pixels, ridge on principal components, the mean of
-# the nearest spectra. And the paper's CNN, and our linear probe. All predict each view; the mean over a star's views counts.
+# the nearest spectra. And the paper's CNN, and our linear probe. All predict each view; the mean over a star's views counts,
+# weighted by their information where a method knows it.
 
 # %%
 predicted = baselines.simple_methods(data, telescope, run.params.seed)
 cnn = starclip.predict_labels(run.model("supervised"), data.nirspec, test, telescope)
 predicted["CNN"] = cnn.reshape(-1, 20)
-predicted["StarCLIP probe"] = run.space.read(run.space.nirspec.take("test").z)
+seen_before, known = run.space.known, data.labels_of(run.space.known.star_id)
+judged = run.space.nirspec.take("test")
+predicted["StarCLIP probe"] = probing.read_views(seen_before, known, judged)
 
 # %%
 star_id = np.repeat(data.star_id[test], telescope.n_views)
 means = {name: probing.average_views(labels, star_id) for name, labels in predicted.items()}
+means["StarCLIP probe"] = probing.linear_probe(seen_before, known, judged)  # views combined by their information
 scores = {name: probing.score_labels(data.labels_of(m.star_id), m.labels) for name, m in means.items()}
 table = pd.DataFrame({name: s["rmse"] for name, s in scores.items()} | {"limit": dict(zip(LABELS, limit))})
 table.index = [f"{name} [{unit}]" for name, unit in zip(PLAIN, UNITS)]
@@ -90,7 +94,8 @@ figure
 
 # %% [markdown]
 # What would a user of The Payne do? Fit the emulator to each spectrum by least squares. It reaches the bound by construction,
-# at a second per spectrum; a network takes a thousandth of that. A few single views, since it takes its time:
+# at a second per spectrum; a network takes a thousandth of that, and the steps that refine its guess (notebook 04) are such
+# fits, many spectra at a time, with the population as prior. A few single views, since it takes its time:
 
 # %%
 few = mock.first(min(12, settings.n_stars), n_views=1)
@@ -204,7 +209,7 @@ starclip.check("12.2", answer)
 # ## Questions
 #
 # 1. For which labels does ridge regression come close to the network? What do these labels have in common?
-# 2. Least squares reaches the bound. Why train a network at all?
+# 2. Least squares reaches the bound. Why train a network at all? (`docs/recipe.md` has measured it.)
 # 3. The ideal matcher misses some stars. What would have to be better: NIRSpec, APOGEE, or the catalogue?
 #
 # **Next:** [13 · Benchmark](13_benchmark.ipynb) judges the embedding with the tests of related papers (`starclip evaluate`).

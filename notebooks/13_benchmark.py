@@ -31,10 +31,11 @@
 # %%
 # %matplotlib inline
 import numpy as np
+import pandas as pd
 
 import starclip_lib as starclip
 from starclip_lib import FE, LABELS, LOGG, TEFF, figures
-from starclip_lib.evaluation import benchmark, clusters, pairs, report, residuals, strata
+from starclip_lib.evaluation import alignment, benchmark, clusters, pairs, report, residuals, strata
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -266,9 +267,37 @@ figure
 for state, probability in separation.items():
     print(f"{state}: a matched pair is more similar than strangers with probability {probability:.4f}")
 
+# %% [markdown]
+# ## Three more judges
+#
+# Others judge alignment without asking for a star. **Leakage**: boosted trees are shown embeddings of both instruments and say
+# which one each is from. Right half of the time means that nothing of the instrument is left; before alignment it may be all
+# there is. **Mutual neighbours**: which share of a star's ten nearest stars is the same for both instruments? Chance is one in a
+# hundred here. **CKA**: 1 if one embedding is the other but for a rotation. The last two are those of the Platonic Universe
+# papers, and neither asks whether the two embeddings lie in the same place.
+
+# %%
+mocks = {name: run.embeddings(f"mockstarclip/{name}").take("test") for name in ("mock", "extended")}
+sides = {
+    "before alignment": (early["nirspec"], early["apogee"]),
+    "StarCLIP": (test["nirspec"], test["apogee"]),
+    "MockStarCLIP": (mocks["mock"], mocks["extended"]),
+}
+judges = {
+    "instrument told by trees": alignment.leakage,
+    "mutual neighbours of ten": alignment.mutual_neighbours,
+    "CKA": alignment.centred_kernel_alignment,
+}
+aligned = {state: {name: judge(*pair, **options) for name, judge in judges.items()} for state, pair in sides.items()}
+pd.DataFrame({state: {name: str(found) for name, found in row.items()} for state, row in aligned.items()}).T
+
+# %% [markdown]
+# Trees that tell the instrument after alignment have found something that the cosine does not mind: noise, whose size differs
+# between the two, and the two coordinates that each side has for itself. A judge is only as good as its question.
+
 # %%
 found = report.benchmark_metrics(
-    probed, gains, agreement, grouped, stratified, shared, wins, curves, separation, **options
+    probed, gains, agreement, grouped, stratified, shared, wins, curves, separation, aligned, **options
 )
 run.save_metrics("evaluation.benchmark", found)
 

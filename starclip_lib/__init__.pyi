@@ -19,9 +19,9 @@ from .errors import StarclipError as StarclipError
 from .models.checkpoint import Model as Model
 from .models.contrastive import info_nce as info_nce
 from .models.embeddings import as_embeddings as as_embeddings
-from .models.embeddings import predict_labels as predict_labels
 from .models.embeddings import read_embeddings as read_embeddings
-from .models.embeddings import run_encoder as run_encoder
+from .models.encoding import predict_labels as predict_labels
+from .models.encoding import run_encoder as run_encoder
 from .observed.files import read_spectra as read_spectra
 from .run import Run as Run
 from .run import open_run as open_run

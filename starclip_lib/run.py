@@ -183,7 +183,6 @@ class Run(Books):
             A star of the data set (its first mock observation is used), an observed spectrum, or flux over the
             continuum on the NIRSpec grid, 1 where there is no data.
         k : int
-            Number of neighbours.
 
         Returns
         -------
@@ -197,52 +196,56 @@ class Run(Books):
         """
         if not isinstance(k, int | np.integer) or k < 1:
             raise DataError(f"k must be at least 1, not {k!r:.40}")
-        found, cosine = self.space.nearest(self._vector(spectrum), k)
+        z, evidence = self._point(spectrum)
+        found, cosine = self.space.nearest(z, k, evidence)
         rows = [self.data.row(star) for star in found[0]]
         parts = [SPLITS[split] for split in self.data.split[rows]]
         return label_table(self.data.labels[rows], star_id=found[0], cosine=cosine[0].round(4), part=parts)
 
-    def _vector(self, spectrum: Star | ObservedSpectrum | np.ndarray) -> np.ndarray:
+    def _point(self, spectrum: Star | ObservedSpectrum | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """A spectrum's vector (1, dim) and its evidence (1, 230) if the encoder has some."""
         if isinstance(spectrum, Star):
-            return self._views(spectrum)[:1]
+            z, evidence = self.space.views(self._own(spectrum))
+            return z[:1], None if evidence is None else evidence[:1]
         if isinstance(spectrum, ObservedSpectrum):
             prepared = prepare_all([spectrum], self.data, self.params)
             if not prepared.stars:
                 raise DataError(f"{spectrum.name} cannot be used: {prepared.set_aside[spectrum.name]}")
-            return self.space.embed(model_input(prepared.stars[0], prepared.stars[0].flux[None], self.params))
-        flux = on_nirspec_grid(spectrum)
+            flux = model_input(prepared.stars[0], prepared.stars[0].flux[None], self.params)
+        else:
+            flux = on_nirspec_grid(spectrum)
         if len(flux) != 1:
             raise DataError(f"neighbours are looked for of one spectrum at a time, not of {len(flux)}")
-        return self.space.embed(flux)
+        return self.space.point(flux)
 
-    def _views(self, star: Star) -> np.ndarray:
-        """Vectors (n_views, dim) of the mock observations of a star of this run's data set."""
-        if not np.array_equal(self.data.star(star.star_id).labels, star.labels):
-            raise DataError(f"star {star.star_id} is one of another data set; take it from this run's: run.data.star")
-        return self.space.nirspec.z[self.space.nirspec.star_id == star.star_id]
+    def _own(self, star: Star) -> str:
+        if np.array_equal(self.data.star(star.star_id).labels, star.labels):
+            return star.star_id
+        raise DataError(f"star {star.star_id} is one of another data set; take it from this run's: run.data.star")
 
     def labels(self, spectra: Star | ObservedSpectrum | Sequence[ObservedSpectrum] | np.ndarray) -> QTable:
-        """Labels that StarCLIP's linear probe reads off NIRSpec spectra, with units and uncertainties.
+        """Labels that StarCLIP reads off NIRSpec spectra, with units and uncertainties.
 
         Parameters
         ----------
         spectra : Star, ObservedSpectrum, sequence of ObservedSpectrum or ndarray, shape (n, 8192)
-            Observed ones (a verdict in place of labels, where they cannot be used), a star of the data set (the mean of
-            its mock observations), or flux on the grid over the (pseudo-)continuum that the models were trained with.
+            Observed ones (a verdict in place of labels, where they cannot be used), a star of the data set (all its
+            mock observations), or flux on the grid over the (pseudo-)continuum that the models were trained with.
 
         Returns
         -------
         QTable
-            With the columns `Teff`, `sigma_Teff`, ... and, for observed spectra, what `analyse` says of velocity and
-            domain.  The uncertainty of the others is the probe's error on single views of test stars.
+            `Teff`, `sigma_Teff`, ...; for observed spectra what `analyse` says of velocity and domain, for others the
+            encoder's own uncertainties or, if it knows none, the probe's, and a `remark` if there is one.
         """
         if isinstance(spectra, Star):
-            mean = self.space.read(self._views(spectra)).mean(axis=0, keepdims=True)
-            return label_table(mean, self.space.probe_error, star_id=[spectra.star_id], part=[spectra.split])
+            found = self.space.measure_star(self._own(spectra))
+            return label_table(*found, star_id=[spectra.star_id], part=[spectra.split])
         if isinstance(spectra, np.ndarray):
-            return label_table(self.space.read(self.space.embed(on_nirspec_grid(spectra))), self.space.probe_error)
+            labels, sigma, remarks = self.space.measure(on_nirspec_grid(spectra))
+            return label_table(labels, sigma, remark=remarks if any(remarks) else None)
         given = list(spectra) if isinstance(spectra, Sequence) else [spectra]
-        if not all(isinstance(spectrum, ObservedSpectrum) for spectrum in given):
+        if not all(isinstance(one, ObservedSpectrum) for one in given):
             raise DataError("labels are read off a star of the data set, observed spectra, or one array of fluxes")
         prepared = prepare_all(given, self.data, self.params)
         return table_of(analyse(prepared.stars, self.space, self.params), prepared.set_aside)

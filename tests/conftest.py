@@ -16,7 +16,12 @@ from starclip_lib.stages import STAGES
 from starclip_lib.surveys.curation import make_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
-OVERRIDES = {"seed": 3, "data": {"n_stars": 160}, "mockstarclip": {"n_stars": 48}}
+OVERRIDES = {
+    "seed": 3,
+    "data": {"n_stars": 160},
+    "mockstarclip": {"n_stars": 48},
+    "pretrain": {"encoder": {"kind": "residual_mlp"}},
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +60,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Run:
     run = empty_project(tmp_path_factory.mktemp("finished"), params)
     for file in STAGES:
         run.build(file)
+    return run
+
+
+@pytest.fixture(scope="session")
+def refined(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose encoders refine their guesses, as in params/small.yaml; read it."""
+    changes = {key: value for key, value in OVERRIDES.items() if key != "pretrain"}
+    run = empty_project(tmp_path_factory.mktemp("refined"), load_params(ROOT / "params" / "small.yaml", changes))
+    for file in STAGES:
+        if "supervised" not in file:
+            run.build(file)
     return run
 
 

@@ -17,7 +17,8 @@ from starclip_lib.errors import ConfigError, DataError
 from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.contrastive import partner_first
-from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.settings.params import load_params
 from starclip_lib.settings.training import EncoderParams
 

@@ -18,7 +18,7 @@ from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.contrastive import StarCLIP
-from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.run import Run
 from starclip_lib.settings.training import AlignParams, EncoderParams, TrainParams
 from starclip_lib.training.batches import SpectrumSource

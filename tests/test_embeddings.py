@@ -11,16 +11,9 @@ from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import LabelScaler
 from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import History, Model
-from starclip_lib.models.embeddings import (
-    as_embeddings,
-    encode,
-    join,
-    predict_labels,
-    read_embeddings,
-    run_encoder,
-    write_embeddings,
-)
-from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.embeddings import as_embeddings, join, read_embeddings, write_embeddings
+from starclip_lib.models.encoding import encode, predict_labels, run_encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.settings.training import CorruptionParams, EncoderParams
 from starclip_lib.transforms.corruptions import mock
 from starclip_lib.transforms.views import MockTelescope
@@ -57,7 +50,7 @@ def test_no_rows_is_an_error(survey, encoder) -> None:
 
 
 def test_plain_spectra_are_encoded_as_those_of_a_data_set(survey, encoder, monkeypatch) -> None:
-    monkeypatch.setattr("starclip_lib.models.embeddings._BLOCK", 3)
+    monkeypatch.setattr("starclip_lib.models.encoding._BLOCK", 3)
     rows = np.arange(10, 17)
     for output, dim in (("embedding", 21), ("labels", 20)):
         expected = run_encoder(encoder, survey.nirspec, rows, output=output)[:, 0]

@@ -14,7 +14,8 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.evaluation import ablation, domains, transfer
 from starclip_lib.evaluation.scaling import error_at, fit_power_law
-from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import AlignParams, CorruptionParams, EncoderParams, TrainParams
 from starclip_lib.training.batches import SpectrumSource

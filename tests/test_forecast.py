@@ -33,16 +33,16 @@ def test_steps_of_a_small_run_counted_by_hand() -> None:
         "APOGEE encoder": 4 * 8,  # ceil(250 / 32)
         "NIRSpec encoder": 4 * 8,
         "supervised CNN": 1 * 4,  # ceil(250 / 64)
-        "StarCLIP, NIRSpec side": 4 * 8,
-        "StarCLIP, APOGEE side": 4 * 8,
+        "StarCLIP, NIRSpec side": 2 * 8,
+        "StarCLIP, APOGEE side": 2 * 8,
     }
     assert {name: plan[3] for name, plan in training_steps(params).items()} == expected
     copies = changed_params(params, {"corruption": {"fresh": False}})  # two of each NIRSpec spectrum
-    twice = {"NIRSpec encoder": 4 * 16, "supervised CNN": 8, "StarCLIP, NIRSpec side": 4 * 16}
+    twice = {"NIRSpec encoder": 4 * 16, "supervised CNN": 8, "StarCLIP, NIRSpec side": 2 * 16}
     assert {name: plan[3] for name, plan in training_steps(copies).items()} == {
         **expected,
         **twice,
-        "StarCLIP, APOGEE side": 4 * 16,
+        "StarCLIP, APOGEE side": 2 * 16,
     }
 
 

@@ -10,8 +10,8 @@ from nirspec_files import spec1d_bytes
 
 from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.errors import DataError
-from starclip_lib.metrics.retrieval import SimilarityIndex
-from starclip_lib.models.embeddings import encode
+from starclip_lib.metrics.similarity import SimilarityIndex
+from starclip_lib.models.encoding import encode
 from starclip_lib.run import Run
 from starclip_lib.widgets.gallery import Gallery
 from starclip_lib.widgets.spaces import EXTENDED, NEEDED, SPACES, Spaces

@@ -11,7 +11,7 @@ from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.labels import LabelScaler
 from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import History, Model, save_tensors
-from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.settings.training import EncoderParams
 
 

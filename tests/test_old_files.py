@@ -17,9 +17,10 @@ from conftest import ROOT
 from starclip_lib.data.instruments import APOGEE
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
-from starclip_lib.metrics.retrieval import SimilarityIndex
+from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.embeddings import encode, read_embeddings
+from starclip_lib.models.embeddings import read_embeddings
+from starclip_lib.models.encoding import encode
 from starclip_lib.run import Run, open_run
 from starclip_lib.stages import STAGES
 

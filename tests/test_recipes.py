@@ -13,7 +13,7 @@ from starclip_lib.data.spectra import SPLITS
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.baselines import raw_spectra
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.embeddings import predict_labels
+from starclip_lib.models.encoding import predict_labels
 from starclip_lib.run import Run
 from starclip_lib.settings.params import changed_params
 from starclip_lib.training import recipes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from starclip_lib.metrics import retrieval
+from starclip_lib.metrics import similarity
 from starclip_lib.metrics.retrieval import (
     SimilarityIndex,
     chance_scores,
@@ -77,7 +77,7 @@ def test_ranks_without_ties_equal_a_plain_sort(rng: np.random.Generator) -> None
 def test_blocks_do_not_change_the_result(rng: np.random.Generator, monkeypatch) -> None:
     z, stars, queries = rng.normal(size=(50, 4)), np.arange(50), rng.normal(size=(23, 4))
     whole = SimilarityIndex(z, stars).first_hit_ranks(queries, np.arange(23))
-    monkeypatch.setattr(retrieval, "_BLOCK_VALUES", 120)  # two queries at a time
+    monkeypatch.setattr(similarity, "_BLOCK_VALUES", 120)  # two queries at a time
     np.testing.assert_allclose(SimilarityIndex(z, stars).first_hit_ranks(queries, np.arange(23)), whole)
 
 

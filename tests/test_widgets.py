@@ -16,7 +16,7 @@ from plotly.callbacks import InputDeviceState, Points
 
 from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import History
-from starclip_lib.models.embeddings import encode
+from starclip_lib.models.encoding import encode
 from starclip_lib.training import recipes
 from starclip_lib.widgets.base import Illustrated, Stops
 from starclip_lib.widgets.corruption_explorer import CorruptionExplorer

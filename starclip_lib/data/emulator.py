@@ -56,6 +56,7 @@ class Emulator:
         self.label_min, self.label_max = real("label_min"), real("label_max")
         self.xfe_min, self.xfe_max = real("xfe_min"), real("xfe_max")
         self.max_c_over_o = float(real("max_c_over_o"))
+        self.logg_knots, self.teff_low, self.teff_high = (real(k) for k in ("logg_knots", "teff_low", "teff_high"))
         self._center, self._scale = real("label_center"), real("label_scale")
         self._net = [(real(f"w{k}").astype(np.float32), real(f"b{k}").astype(np.float32)) for k in (1, 2, 3)]
         self._mean, self._basis, self._columns, start = {}, {}, {}, 0
@@ -72,9 +73,12 @@ class Emulator:
         shapes = [(weight.shape, bias.shape) for weight, bias in self._net]
         wanted = [((a, b), (b,)) for a, b in pairwise(sizes)]
         per_label = (self.label_min, self.label_max, self.xfe_min, self.xfe_max, self._center, self._scale)
-        arrays = [*per_label, *(array for layer in self._net for array in layer)]
+        limits = (self.logg_knots, self.teff_low, self.teff_high)
+        arrays = [*per_label, *limits, *(array for layer in self._net for array in layer)]
         arrays += [*self._mean.values(), *self._basis.values()]
-        fits = shapes == wanted and sizes[-1] == n_components and all(a.shape == (len(LABELS),) for a in per_label)
+        # further grids may follow those of the two instruments
+        fits = shapes == wanted and sizes[-1] >= n_components and all(a.shape == (len(LABELS),) for a in per_label)
+        fits &= self.logg_knots.ndim == 1 and len({a.shape for a in limits}) == 1 and self.logg_knots.size > 1
         fits &= all(basis.shape[1:] == self._mean[name].shape for name, basis in self._basis.items())
         if not fits:
             raise DataError(f"{where} is not an emulator file (its arrays do not fit together)")
@@ -83,6 +87,8 @@ class Emulator:
             np.isfinite(array).all() for array in arrays if array is not self.xfe_min and array is not self.xfe_max
         ):
             raise DataError(f"{where} is not an emulator file (it holds NaN or infinity)")
+        if not ((np.diff(self.logg_knots) > 0).all() and (self.teff_low < self.teff_high).all()):
+            raise DataError(f"{where} is not an emulator file (its limits of Teff are not in order)")
 
     def _coefficients(self, labels: np.ndarray) -> np.ndarray:
         x = ((labels - self._center) / self._scale).astype(np.float32)
@@ -189,6 +195,21 @@ class Emulator:
                 x = x * gate
         return jacobian[:, self._columns[instrument.name]] @ self._basis[instrument.name]
 
+    def teff_limits(self, logg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest Teff of the domain, which depend on log g: no stars live outside them.
+
+        Parameters
+        ----------
+        logg : ndarray
+
+        Returns
+        -------
+        low, high : ndarray
+            In K, of the shape of `logg`.
+        """
+        low, high = (np.interp(logg, self.logg_knots, limit) for limit in (self.teff_low, self.teff_high))
+        return low, high
+
     def inside_domain(self, labels: np.ndarray) -> np.ndarray:
         """Which labels lie inside the box the emulator was trained on.
 
@@ -226,21 +247,25 @@ class Emulator:
             raise DataError(f"labels must have shape (n, {len(LABELS)}), not {labels.shape}")
         slack = 1e-4  # relative: labels are stored in float32
         iron = labels[:, FE]
-        for i, name in ((TEFF, "Teff"), (LOGG, "logg"), (FE, "[Fe/H]")):
-            unit = " K" if i == TEFF else ""
-            yield _outside(labels[:, i], self.label_min[i], self.label_max[i], name, unit, slack)
+        for i, name in ((LOGG, "logg"), (FE, "[Fe/H]")):
+            yield _outside(labels[:, i], self.label_min[i], self.label_max[i], name, slack)
+        (low, high), teff = self.teff_limits(labels[:, LOGG]), labels[:, TEFF]
+        outside = ~((teff >= low * (1 - slack)) & (teff <= high * (1 + slack)))
+        first = int(np.argmax(outside)) if len(labels) else 0
+        where = f"{low[first]:.0f} and {high[first]:.0f} K at logg {labels[first, LOGG]:.2f}" if len(labels) else ""
+        yield f"Teff must be between {where}", outside
         for i, element in enumerate(
             ELEMENTS, start=2
         ):  # the box is one of [X/Fe]; [X/H] alone would bound a larger one
             if i != FE:
-                yield _outside(labels[:, i] - iron, self.xfe_min[i], self.xfe_max[i], f"[{element}/Fe]", "", slack)
+                yield _outside(labels[:, i] - iron, self.xfe_min[i], self.xfe_max[i], f"[{element}/Fe]", slack)
         c_over_o = labels[:, LABELS.index("C")] - labels[:, LABELS.index("O")]
         yield f"[C/O] must be below {self.max_c_over_o:g} (no carbon stars)", ~(c_over_o <= self.max_c_over_o + slack)
 
 
-def _outside(x: np.ndarray, low: float, high: float, name: str, unit: str, slack: float) -> tuple[str, np.ndarray]:
+def _outside(x: np.ndarray, low: float, high: float, name: str, slack: float) -> tuple[str, np.ndarray]:
     room = slack * max(1.0, abs(high))
-    return f"{name} must be between {low:g} and {high:g}{unit}", ~((x >= low - room) & (x <= high + room))
+    return f"{name} must be between {low:g} and {high:g}", ~((x >= low - room) & (x <= high + room))
 
 
 @cache

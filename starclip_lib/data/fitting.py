@@ -84,7 +84,9 @@ def fit_spectrum(
     start = np.concatenate([0.5 * np.ones(len(LABELS)), np.linalg.lstsq(basis[:, used].T, flux[used])[0]])
 
     def labels_of(x: np.ndarray) -> np.ndarray:
-        return _to_labels(low + (high - low) * x[: len(LABELS)], emulator)
+        box = low + (high - low) * x[: len(LABELS)]
+        box[TEFF] = _teff(emulator, box[LOGG], x[TEFF])
+        return _to_labels(box, emulator)
 
     def residuals(x: np.ndarray) -> np.ndarray:
         model = emulator(labels_of(x)[None], instrument)[0] * (x[len(LABELS) :] @ basis)
@@ -94,7 +96,13 @@ def fit_spectrum(
         labels = labels_of(x)
         gradient = emulator.gradient(labels, instrument).astype(np.float64)
         gradient[FE] += sum(gradient[LABELS.index(element)] for element in ELEMENTS if element != "Fe")
-        gradient *= (high - low)[:, None] * (x[len(LABELS) :] @ basis)
+        # the limits of Teff, between which x[TEFF] lies, move with log g
+        logg, step = labels[LOGG], 1e-3
+        tilt = (_teff(emulator, logg + step, x[TEFF]) - _teff(emulator, logg - step, x[TEFF])) / (2 * step)
+        gradient[LOGG] += tilt * gradient[TEFF]
+        span = high - low
+        span[TEFF] = _teff(emulator, logg, 1.0) - _teff(emulator, logg, 0.0)
+        gradient *= span[:, None] * (x[len(LABELS) :] @ basis)
         rows = np.concatenate([gradient, emulator(labels[None], instrument)[0] * basis])
         return (rows[:, used] * weight).T
 
@@ -119,11 +127,18 @@ def _chip_polynomials(instrument: Instrument, degree: int) -> np.ndarray:
 
 
 def _box(emulator: Emulator) -> tuple[np.ndarray, np.ndarray]:
-    """The domain as a box in Teff, log g, [Fe/H] and [X/Fe]."""
+    """The domain as a box in log g, [Fe/H] and [X/Fe]; that of Teff depends on log g and is left at 0 to 1."""
     low, high = emulator.xfe_min.astype(float), emulator.xfe_max.astype(float)
-    for column in (TEFF, LOGG, FE):
+    low[TEFF], high[TEFF] = 0, 1
+    for column in (LOGG, FE):
         low[column], high[column] = emulator.label_min[column], emulator.label_max[column]
     return low, high
+
+
+def _teff(emulator: Emulator, logg: float, share: float) -> float:
+    """Teff at a share of the way from the lowest to the highest one for a log g."""
+    low, high = emulator.teff_limits(np.array(logg))
+    return float(low + share * (high - low))
 
 
 def _to_labels(box: np.ndarray, emulator: Emulator) -> np.ndarray:

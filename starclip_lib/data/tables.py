@@ -23,13 +23,13 @@ def label_table(labels: np.ndarray, sigma: np.ndarray | None = None, **columns: 
     sigma : ndarray, shape (n, 20) or (20,), optional
         Standard deviations, in columns `sigma_...`.
     **columns
-        What else is known, by name.
+        What else is known, by name; None is left out.
 
     Returns
     -------
     QTable
     """
-    table = QTable(columns)
+    table = QTable({name: column for name, column in columns.items() if column is not None})
     for i, name in enumerate(LABELS):
         table[name] = np.asarray(labels)[:, i] * _UNITS[name]
     if sigma is not None:

@@ -13,8 +13,10 @@ from starclip_lib.data.labels import N_LABELS
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.contrastive import StarCLIP
-from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
-from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoding import embed_views
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.seeds import seeded_weights
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import AlignParams
@@ -105,12 +107,7 @@ def embed_pairs(model: StarCLIP, data: PairedSpectra, params: Params) -> tuple[E
     nirspec, apogee : Embeddings
     """
     test, once = data.rows("test"), mock_telescope(params, n_views=1)
-    sides = (
-        run_encoder(model.encoder_a, data.nirspec, test, once),
-        run_encoder(model.encoder_b, data.apogee, test),
-    )
-    first, second = (as_embeddings(z, data.star_id[test], data.split[test]) for z in sides)
-    return first, second
+    return embed_views(model.encoder_a, data, test, once), embed_views(model.encoder_b, data, test)
 
 
 def train_variant(

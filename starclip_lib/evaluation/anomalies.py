@@ -12,8 +12,9 @@ from starclip_lib.data.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.data.labels import label_index
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.evaluation.decoders import Decoder
-from starclip_lib.models.embeddings import Embeddings, encode
+from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoding import encode
 from starclip_lib.transforms.views import MockTelescope, pixel_noise
 
 _MEDIAN_CHI2 = 0.4549364  # median of chi-squared with one degree of freedom

@@ -24,7 +24,8 @@ from starclip_lib.evaluation.resampling import (
 )
 from starclip_lib.metrics.probing import Predictions, average_views
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.embeddings import Embeddings, as_embeddings, run_encoder
+from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.encoding import embed_views
 from starclip_lib.settings.params import Params
 from starclip_lib.transforms.views import mock_telescope
 
@@ -154,11 +155,8 @@ def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Mo
         By the same names.
     """
     every = np.arange(data.n_stars)
-    out = {}
-    for name, telescope in {"nirspec": mock_telescope(params), "apogee": None}.items():
-        z = run_encoder(models[name].encoders[name], getattr(data, name), every, telescope)
-        out[name] = as_embeddings(z, data.star_id, data.split)
-    return out
+    telescopes = {"nirspec": mock_telescope(params), "apogee": None}
+    return {name: embed_views(models[name].encoders[name], data, every, seen) for name, seen in telescopes.items()}
 
 
 def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], **options: Any) -> pd.DataFrame:

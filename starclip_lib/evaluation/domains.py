@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter1d
 from starclip_lib.data.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, TrainParams
@@ -153,7 +154,7 @@ def train_on(
     -------
     Encoder
     """
-    network = make_encoder(spectra.instrument, encoder, seed)
+    network = make_encoder(spectra.instrument, encoder.network, seed)
     clean = [replace(spectra, flux=domain.clean(spectra, part), mask=spectra.mask[part], ivar=None) for part in rows]
     network.fit_scaling(torch.from_numpy(clean[0].flux))
     telescope = MockTelescope(domain.corruption, 1, seed)

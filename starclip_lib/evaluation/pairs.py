@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.stats import mannwhitneyu
 
 from starclip_lib.evaluation.resampling import WeightedStatistic, bootstrap, mean_statistic, numbers_of
-from starclip_lib.metrics.retrieval import SimilarityIndex, ranks_between
+from starclip_lib.metrics.retrieval import ranks_between
+from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.embeddings import Embeddings
 
 PERCENTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -66,7 +69,7 @@ def shuffled(embeddings: Embeddings, seed: int) -> Embeddings:
     order = np.random.default_rng(seed).permutation(len(stars))
     other = np.empty_like(order)
     other[order] = np.roll(order, 1)  # one cycle through all stars: nobody stays
-    return Embeddings(embeddings.z, stars[other][row], embeddings.view, embeddings.split)
+    return replace(embeddings, star_id=stars[other][row])
 
 
 def pair_cosines(a: Embeddings, b: Embeddings) -> np.ndarray:

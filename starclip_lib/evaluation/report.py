@@ -27,6 +27,7 @@ def benchmark_metrics(
     wins: np.ndarray,
     curves: Mapping[str, Curve],
     separation: Mapping[str, float],
+    aligned: Mapping[str, Mapping[str, Interval]],
     **options: float,
 ) -> dict[str, Any]:
     """The section 'evaluation.benchmark', from what notebook 13 has computed.
@@ -51,6 +52,8 @@ def benchmark_metrics(
         Of pairs.
     separation : mapping of str to float
         Of pairs.
+    aligned : mapping of str to mapping of str to Interval
+        What the judges of `alignment` say, by state and judge.
     **options
         Of the bootstrap.
 
@@ -68,6 +71,7 @@ def benchmark_metrics(
         "net_wins": dict(zip(LABELS, wins.tolist(), strict=True)),
         "top_percent": {name: _by_percent(curve) for name, curve in curves.items()},
         "separation": dict(separation),
+        "alignment": {state: {name: i.as_dict() for name, i in row.items()} for state, row in aligned.items()},
     }
 
 

@@ -48,6 +48,7 @@ from starclip_lib.figures.stars import (
     spread_check,
 )
 from starclip_lib.figures.teaching import circles, groups_on_circles
+from starclip_lib.figures.trust import trust
 
 __all__ = [
     "MAIN_LABELS",
@@ -99,6 +100,7 @@ __all__ = [
     "top_percent",
     "trace_image",
     "transfer_curves",
+    "trust",
     "win_map",
     "wins_by_size",
 ]

@@ -13,6 +13,7 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, PLAIN, UNITS, by_name
 from starclip_lib.errors import DataError
 from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.evidence import combined_views
 
 
 class Scores(TypedDict):
@@ -76,6 +77,9 @@ def _sum_by(row: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) -> Predictions:
     """One linear regression from the embedding to all labels, predictions averaged over the views of a star.
 
+    Where the embeddings carry evidence, views are combined by their information in place of a plain mean, and the
+    regression is one from the posterior means, which the sphere has not bent.
+
     Parameters
     ----------
     train : Embeddings
@@ -97,8 +101,33 @@ def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) 
         raise DataError(f"{len(both)} stars are in the probe's training and test part, {both[0]} among them")
     if len(train) <= train.z.shape[1] + 1:
         raise DataError(f"a linear probe on {train.z.shape[1]} dimensions needs more than the {len(train)} views given")
-    probe = LinearRegression().fit(train.z.astype(np.float64), train_labels)
-    return average_views(probe.predict(test.z.astype(np.float64)), test.star_id)
+    found = average_views(read_views(train, train_labels, test), test.star_id)
+    if train.evidence is not None and test.evidence is not None:
+        mean = combined_views(test.evidence, test.star_id)[1]
+        found.labels = LinearRegression().fit(_readable(train), train_labels).predict(mean)
+    return found
+
+
+def read_views(train: Embeddings, train_labels: np.ndarray, test: Embeddings) -> np.ndarray:
+    """Labels of single views by linear regression: from the posterior means if there is evidence, else the embedding.
+
+    Parameters
+    ----------
+    train : Embeddings
+    train_labels : ndarray, shape (len(train), 20)
+        In K and dex, one row a view.
+    test : Embeddings
+
+    Returns
+    -------
+    ndarray, shape (len(test), 20)
+    """
+    return LinearRegression().fit(_readable(train), train_labels).predict(_readable(test))
+
+
+def _readable(embeddings: Embeddings) -> np.ndarray:
+    known = embeddings.z if embeddings.evidence is None else embeddings.evidence[:, : len(LABELS)]
+    return known.astype(np.float64)
 
 
 def fit_probe(known: Embeddings, labels: np.ndarray) -> LinearRegression:

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from sklearn.linear_model import LinearRegression
 
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.metrics.probing import fit_probe
-from starclip_lib.metrics.retrieval import SimilarityIndex
-from starclip_lib.models.embeddings import Embeddings, encode
+from starclip_lib.metrics.similarity import RERANKED, SimilarityIndex
+from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoding import encode, separated
+from starclip_lib.models.evidence import combined_views
+from starclip_lib.models.newton import NewtonEncoder
 
 
 @dataclass(eq=False)
@@ -47,6 +51,21 @@ class Space:
         """
         return encode(self.encoder, flux)
 
+    def point(self, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Unit vectors (n, dim) of NIRSpec spectra and, if the encoder knows its errors, evidence (n, 230).
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, 8192)
+            Relative to the continuum, 1 where there is no data.
+
+        Returns
+        -------
+        z : ndarray, shape (n, dim)
+        evidence : ndarray, shape (n, 230), or None
+        """
+        return separated(encode(self.encoder, flux, "both"), self.encoder)
+
     @cached_property
     def known(self) -> Embeddings:
         """Views of the training and validation stars, whose labels may be used."""
@@ -78,18 +97,79 @@ class Space:
         error = self.read(test.z) - self.data.labels_of(test.star_id)
         return np.sqrt((error**2).mean(axis=0))
 
+    def measure(self, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Labels of NIRSpec spectra and their uncertainties.
+
+        An encoder that knows its errors says them for each spectrum; of others, the linear probe reads the labels, and
+        its error on single views of test stars is the uncertainty of all.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, 8192)
+            Relative to the continuum, 1 where there is no data.
+
+        Returns
+        -------
+        labels, sigma : ndarray, shape (n, 20)
+            In K and dex.
+        remarks : list of str
+            '' where there is nothing to say.
+        """
+        if not isinstance(self.encoder, NewtonEncoder):
+            labels = self.read(self.embed(flux))
+            return labels, np.broadcast_to(self.probe_error, labels.shape), [""] * len(labels)
+        with torch.no_grad():
+            found = self.encoder.estimate(torch.from_numpy(flux))
+        scale = self.encoder.label_std.numpy()
+        sigma = found.covariance.diagonal(dim1=1, dim2=2).sqrt().numpy() * scale
+        return found.labels.numpy() * scale + self.encoder.label_mean.numpy(), sigma, found.remarks
+
+    def measure_star(self, star_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of a star from all its mock observations, with uncertainties as in `measure`.
+
+        Parameters
+        ----------
+        star_id : str
+
+        Returns
+        -------
+        labels, sigma : ndarray, shape (1, 20)
+        """
+        z, evidence = self.views(star_id)
+        if evidence is None:
+            return self.read(z).mean(axis=0, keepdims=True), self.probe_error[None]
+        assert isinstance(self.encoder, NewtonEncoder)
+        return self.encoder.physical(*combined_views(evidence, np.zeros(len(z)))[1:])
+
+    def views(self, star_id: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Unit vectors (n_views, dim) of a star's mock observations and, if there is some, their evidence.
+
+        Parameters
+        ----------
+        star_id : str
+
+        Returns
+        -------
+        z : ndarray, shape (n_views, dim)
+        evidence : ndarray, shape (n_views, 230), or None
+        """
+        own, evidence = self.nirspec.star_id == star_id, self.nirspec.evidence
+        return self.nirspec.z[own], None if evidence is None else evidence[own]
+
     @cached_property
     def index(self) -> SimilarityIndex:
         """The APOGEE spectra, to search among."""
-        return SimilarityIndex(self.apogee.z, self.apogee.star_id)
+        return SimilarityIndex(self.apogee.z, self.apogee.star_id, evidence=self.apogee.evidence)
 
-    def nearest(self, z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, z: np.ndarray, k: int, evidence: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The APOGEE stars nearest to vectors, best first.
 
         Parameters
         ----------
         z : ndarray, shape (n, dim)
         k : int
+        evidence : ndarray, shape (n, 230), optional
+            Of the same spectra; with it, the nearest are ranked by exact Bayes factors.
 
         Returns
         -------
@@ -97,5 +177,7 @@ class Space:
             Identifiers.
         cosine : ndarray, shape (n, k)
         """
-        place, cosine = self.index.search(z, min(k, len(self.index)))
+        known = evidence is not None and self.index.evidence is not None
+        rerank = RERANKED if known else 0
+        place, cosine = self.index.search(z, min(k, len(self.index)), evidence=evidence, rerank=rerank)
         return self.apogee.star_id[place], cosine

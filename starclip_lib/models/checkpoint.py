@@ -11,11 +11,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
+from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.instruments import INSTRUMENTS
 from starclip_lib.data.labels import LABELS, N_LABELS, LabelScaler
 from starclip_lib.errors import DataError
 from starclip_lib.models.coordinates import Coordinates
-from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.newton import NewtonEncoder
 from starclip_lib.models.tensor_files import check_tensors, load_tensors, problem_of, save_tensors
 from starclip_lib.settings.training import EncoderParams
 
@@ -118,6 +121,7 @@ class _EncoderState(_Part):
     instrument: str
     settings: dict[str, Any]
     weights: dict[str, Tensor]
+    emulator: str = ""
 
 
 class _ScalerState(_Part):
@@ -150,7 +154,8 @@ class ModelFile(_Part):
     labels: list[str]
     """The twenty labels, in their order."""
     encoders: Annotated[dict[str, _EncoderState], Field(min_length=1, max_length=2)]
-    """One or two, by role (such as `nirspec` and `apogee`): `instrument`, `settings` and `weights` of each."""
+    """One or two, by role (such as `nirspec` and `apogee`): `instrument`, `settings` and `weights` of each, and the
+    version of the `emulator` that refines its guesses, if one does."""
     scaler: _ScalerState
     """`mean` and `std` of the labels over the training stars, 20 numbers each, in K and dex."""
     history: HistoryState
@@ -164,6 +169,7 @@ def _state(encoder: Encoder) -> dict[str, Any]:
         "instrument": encoder.instrument.name,
         "settings": encoder.settings.model_dump(mode="json"),
         "weights": {key: value.detach().cpu().clone() for key, value in encoder.state_dict().items()},
+        "emulator": encoder.emulated.version if isinstance(encoder, NewtonEncoder) else "",
     }
 
 
@@ -175,6 +181,12 @@ def _from_state(state: _EncoderState, path: str | Path) -> Encoder:
     except ValidationError as error:
         raise DataError(f"{path}: settings of an encoder: {problem_of(error)}; train it anew") from None
     instrument = INSTRUMENTS[state.instrument]
+    present = default_emulator().version
+    if settings.kind == "newton" and state.emulator != present:
+        raise DataError(
+            f"{path} refines its guesses with the emulator '{state.emulator[:40]}', this version has '{present}'; "
+            "train it anew"
+        )
 
     def make() -> Encoder:
         encoder = make_encoder(instrument, settings, seed=0)

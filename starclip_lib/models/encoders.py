@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from starclip_lib.data.instruments import Instrument
 from starclip_lib.data.labels import N_LABELS
 from starclip_lib.models.coordinates import Coordinates
-from starclip_lib.seeds import seeded_weights
 from starclip_lib.settings.training import EncoderParams
 
 
@@ -92,12 +91,25 @@ class Encoder(nn.Module):
         if isinstance(self.scaling, InputScaling):
             self.scaling.fit(flux)
 
-    def forward(self, flux: Tensor) -> Tensor:
-        """Z-scored labels (n, 20) of spectra (n, n_pix)."""
+    def freeze_features(self) -> None:
+        """Leave only the head to be trained, as MockStarCLIP does with its encoder of extended mock spectra."""
+        self.features.requires_grad_(False)
+
+    def check_shape(self, flux: Tensor) -> None:
+        """Raise ValueError unless spectra have as many pixels as the instrument.
+
+        Parameters
+        ----------
+        flux : Tensor
+        """
         if flux.shape[1:] != (self.instrument.n_pix,):
             raise ValueError(
                 f"{self.instrument.title} spectra must have shape (n, {self.instrument.n_pix}), not {tuple(flux.shape)}"
             )
+
+    def forward(self, flux: Tensor) -> Tensor:
+        """Z-scored labels (n, 20) of spectra (n, n_pix)."""
+        self.check_shape(flux)
         return self.head(self.features(self.scaling(flux)))
 
     def embed(self, flux: Tensor) -> Tensor:
@@ -206,21 +218,3 @@ class ResidualMLP(Encoder):
         self.features = nn.Linear(instrument.n_pix, width)
         blocks = [_ResidualBlock(width) for _ in range(settings.depth)]
         self.head = nn.Sequential(*blocks, nn.LayerNorm(width), nn.Linear(width, N_LABELS))
-
-
-def make_encoder(instrument: Instrument, settings: EncoderParams, seed: int) -> Encoder:
-    """A fresh encoder whose random weights depend on `seed` alone.
-
-    Parameters
-    ----------
-    instrument : Instrument
-    settings : EncoderParams
-    seed : int
-
-    Returns
-    -------
-    Encoder
-    """
-    kinds = {"starnet": StarNet, "residual_mlp": ResidualMLP}
-    with seeded_weights(seed):
-        return kinds[settings.kind](instrument, settings)

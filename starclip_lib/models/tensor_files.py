@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from starclip_lib.errors import DataError, one_line
 from starclip_lib.files import atomic_path, check_memory, checksums_wanted, damage_refused, regular_file
 
-_SMALLEST = {"scaling.std": 0.0, "coordinates.reach": -1e-6}  # of an encoder's buffers
+_SMALLEST = {"scaling.std": 0.0, "label_std": 0.0, "floor": 0.0, "coordinates.reach": -1e-6}  # of an encoder's buffers
 
 
 def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], misfit: str, path: str | Path) -> None:

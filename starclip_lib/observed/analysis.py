@@ -15,7 +15,7 @@ from starclip_lib.data.selection import select_evenly
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.tables import with_units
 from starclip_lib.files import atomic_path
-from starclip_lib.metrics.retrieval import SimilarityIndex
+from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.metrics.space import Space
 from starclip_lib.observed.preparation import PreparedSpectrum, prepare_observed
 from starclip_lib.observed.spectrum import ObservedSpectrum

@@ -13,7 +13,7 @@ from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.embeddings import encode
+from starclip_lib.models.encoding import encode
 from starclip_lib.observed.analysis import prepare_all
 from starclip_lib.observed.files import read_observed_folder
 from starclip_lib.settings.params import Params, changed_params

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.data.labels import N_LABELS
-from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.factory import make_encoder
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, TrainParams
 
@@ -31,9 +31,10 @@ def training_steps(params: Params) -> dict[str, tuple[Instrument, EncoderParams,
     stars = params.data.n_stars * params.data.split[0] // sum(params.data.split)
     copies = 1 if params.corruption.fresh else params.corruption.n_views
     pretrain, pair = params.pretrain, params.starclip.train
+    network = pretrain.encoder.network
     plan = {
-        "APOGEE encoder": (APOGEE, pretrain.encoder, pretrain.apogee, stars),
-        "NIRSpec encoder": (NIRSPEC, pretrain.encoder, pretrain.nirspec, stars * copies),
+        "APOGEE encoder": (APOGEE, network, pretrain.apogee, stars),
+        "NIRSpec encoder": (NIRSPEC, network, pretrain.nirspec, stars * copies),
         "supervised CNN": (NIRSPEC, params.supervised.encoder, params.supervised.mock, stars * copies),
         "StarCLIP, NIRSpec side": (NIRSPEC, pretrain.encoder, pair, stars * copies),
         "StarCLIP, APOGEE side": (APOGEE, pretrain.encoder, pair, stars * copies),

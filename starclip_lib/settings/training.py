@@ -81,8 +81,14 @@ class TrainParams(Section):
 class EncoderParams(Section):
     """Architecture of an encoder."""
 
-    kind: Literal["residual_mlp", "starnet"] = "residual_mlp"
-    """'starnet': the paper's CNN (Table 1); 'residual_mlp': ours, which sees the whole spectrum at once."""
+    kind: Literal["residual_mlp", "starnet", "newton"] = "residual_mlp"
+    """'starnet': the paper's CNN (Table 1); 'residual_mlp': ours, which sees the whole spectrum at once; 'newton': a
+    network guesses and, from StarCLIP on, Gauss-Newton steps of the emulator refine its guess."""
+    guess: Literal["residual_mlp", "starnet", "mean"] = "residual_mlp"
+    """Where the steps of 'newton' begin: the labels that such a network predicts, or the population's mean (a
+    residual_mlp is pretrained all the same, to compare with)."""
+    steps: Annotated[int, Field(ge=0, le=50)] = 2
+    """Gauss-Newton steps of 'newton'; from the mean it takes five or six."""
     input_scaling: Literal["standard", "none"] = "standard"
     """'standard': subtract the mean training spectrum and divide by the overall standard deviation, pixels without data
     at 0; 'none': the flux as it is (the paper)."""
@@ -93,6 +99,13 @@ class EncoderParams(Section):
     lift: Annotated[float, Field(ge=0, le=10_000)] = 9.0
     """Constant appended to the label vector before it is brought to unit length, so that the length of that vector
     (metallicity, mostly) survives; the larger, the flatter the space.  0: the paper's plain 20 dimensions."""
+
+    @property
+    def network(self) -> EncoderParams:
+        """The settings of the network that is pretrained."""
+        if self.kind != "newton":
+            return self
+        return self.changed(kind="residual_mlp" if self.guess == "mean" else self.guess)
 
 
 class PretrainParams(Section):

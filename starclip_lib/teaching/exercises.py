@@ -77,7 +77,7 @@ EXERCISES = {
         0.02,
         "on a continuum at 1 the noise is one over the signal-to-noise ratio.",
         "signal is 1 on the continuum. What noise makes a ratio of 50?",
-        {50.0: "that is the ratio itself; the noise is what the signal of 1 is divided by."},
+        {500.0: "that is the ratio itself; the noise is what the signal of 1 is divided by."},
     ),
     "02.2": Exercise(
         8,
@@ -104,7 +104,7 @@ EXERCISES = {
         "with equal embeddings every one of the 512 answers is equally likely.",
     ),
     "04.2": Exercise(
-        0.02,
+        0.002,
         "temperature is one over the scale.",
         "κ = 1 / τ.",
         {50.0: "that is the scale; the paper confuses the two as well."},
@@ -172,9 +172,9 @@ EXERCISES = {
         "Δλ / λ = v / c, with c = 299,792 km/s.",
     ),
     "10.2": Exercise(
-        (2.8 - 2.6) / 0.2,
+        (3.9 - 3.7) / 0.2,
         "one sigma. That is why the table gives the number and not only a word.",
-        "by how much does it exceed 2.6, in units of 0.2?",
+        "by how much does it exceed 3.7, in units of 0.2?",
         {0.2: "that is the distance in dex; divide by the uncertainty."},
     ),
     "11.1": Exercise(

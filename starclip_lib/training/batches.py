@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from starclip_lib.data.emulator import Emulator, default_emulator
@@ -16,6 +15,7 @@ from starclip_lib.data.instruments import Instrument
 from starclip_lib.data.labels import LabelScaler
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
+from starclip_lib.models.emulation import EmulatedSpectra
 from starclip_lib.transforms.corruptions import Corruption
 from starclip_lib.transforms.views import MockTelescope
 
@@ -152,9 +152,8 @@ class NewStars:
         self.device, self.copies, self._n = device, 0, len(labels)
         self._corruption = None if corruption is None else copy.deepcopy(corruption).to(device)
         drawn = _around(labels.astype(np.float64), smoothing, pool, emulator, np.random.default_rng(seed))
-        parts = emulator.parts(instrument)
-        self._parts = {name: torch.from_numpy(array).to(device) for name, array in parts.items()}
-        self._inputs = on_device((drawn - parts["center"]) / parts["scale"], device)
+        self._spectra = EmulatedSpectra(emulator, instrument).to(device)
+        self._drawn = on_device(drawn, device)
         self._targets = on_device(scaler.transform(drawn), device)
 
     def __len__(self) -> int:
@@ -162,10 +161,8 @@ class NewStars:
 
     def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """As `Source.draw`, of as many new stars as `star` names."""
-        row = torch.randint(len(self._inputs), (len(star),), generator=generator, device=self.device)
-        p = self._parts
-        hidden = F.silu(F.silu(self._inputs[row] @ p["w1"] + p["b1"]) @ p["w2"] + p["b2"])
-        flux = ((hidden @ p["w3"] + p["b3"]) @ p["basis"] + p["mean"]).clamp_min_(0)
+        row = torch.randint(len(self._drawn), (len(star),), generator=generator, device=self.device)
+        flux = self._spectra(self._drawn[row])
         return flux if self._corruption is None else self._corruption(flux, generator), self._targets[row]
 
 

@@ -22,14 +22,17 @@ from starclip_lib.errors import DataError
 from starclip_lib.models.calibration import calibrated, check_enough
 from starclip_lib.models.checkpoint import Model, resume_file
 from starclip_lib.models.contrastive import StarCLIP
-from starclip_lib.models.embeddings import embed_all, run_encoder
-from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoding import embed_all, run_encoder
+from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.newton import NewtonEncoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, TrainParams
 from starclip_lib.training.batches import NewStars, Source, SpectrumSource
 from starclip_lib.training.devices import local_device, pick_device, pick_precision, rank
 from starclip_lib.training.loop import Trainer, Watch
+from starclip_lib.training.refining import learn_pairs, refined, some_views
 from starclip_lib.transforms.corruptions import Compose, normalisation
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope, pretraining_telescope
 
@@ -143,7 +146,7 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
             corruption=None if telescope is None else telescope.corruption,
             seed=recipe.seed,
         )
-    encoder = _fresh_encoder(spectra, rows[0], settings.encoder, recipe)
+    encoder = _fresh_encoder(spectra, rows[0], settings.encoder.network, recipe)
     recipe.pretrain(encoder, train, val, getattr(settings, instrument), scaler)
 
 
@@ -186,7 +189,7 @@ def train_supervised_extended(
     """
     model, stars = Model.load(start), mock_stars(data, params)
     encoder, rows = model.encoders["nirspec"], [stars["train"], stars["val"]]
-    encoder.features.requires_grad_(False)
+    encoder.freeze_features()
     recipe = _Recipe(path, params, _EXTENDED, "supervised CNN, extended mock", watch)
     labels = [model.scaler.transform(data.labels[part]) for part in rows]
     telescope = extended_telescope(data, params, params.mockstarclip.copies)
@@ -220,11 +223,19 @@ def train_starclip(
         recipe.sources(data.nirspec, rows, labels, mock_telescope(params)),
         recipe.sources(data.apogee, rows, labels),
     )
-    model = StarCLIP(models["nirspec"].encoders["nirspec"], models["apogee"].encoders["apogee"], params.starclip)
+    encoders = [models[name].encoders[name] for name in ("nirspec", "apogee")]
+    once, settings = (mock_telescope(params, 1), None), params.pretrain.encoder
+    if settings.kind == "newton":
+        encoders = [
+            refined(encoder, settings, data, rows[0], telescope, scaler, recipe.device)
+            for encoder, telescope in zip(encoders, once, strict=True)
+        ]
+    model = StarCLIP(encoders[0], encoders[1], params.starclip)
     history = recipe.trainer(params.starclip.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
     if params.starclip.calibrate:
         scale = _calibrate(model, data, params)
+    learn_pairs(model, data, rows[1], once)
     recipe.save(Model({"nirspec": model.encoder_a, "apogee": model.encoder_b}, scaler, history, scale))
 
 
@@ -259,14 +270,17 @@ def train_mockstarclip(
     rows = [stars["train"], stars["val"]]
     frozen, tuned = start.encoders["nirspec"], copy.deepcopy(start.encoders["nirspec"])
     frozen.requires_grad_(False)
-    tuned.features.requires_grad_(False)
+    tuned.freeze_features()
     recipe = _Recipe(path, params, _MOCKSTARCLIP, "MockStarCLIP", watch)
     labels = [start.scaler.transform(data.labels[part]) for part in rows]
     telescopes = mock_telescope(params, settings.copies), extended_telescope(data, params, settings.copies)
+    if isinstance(tuned, NewtonEncoder):  # what the corruptions do to pixels, as the training stars show it
+        tuned.to(recipe.device).fit_floor(some_views(data.nirspec, rows[0], extended_telescope(data, params)))
     sides = [recipe.sources(data.nirspec, rows, labels, telescope) for telescope in telescopes]
     model = StarCLIP(frozen, tuned, settings.align)
     history = recipe.trainer(settings.align.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
+    learn_pairs(model, data, np.concatenate(rows), (mock_telescope(params), extended_telescope(data, params)))
     recipe.save(Model({"mock": model.encoder_a, "extended": model.encoder_b}, start.scaler, history, scale))
 
 

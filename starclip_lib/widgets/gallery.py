@@ -11,8 +11,8 @@ from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import LABELS, PLAIN, TEFF
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.atlas import fit_map
-from starclip_lib.metrics.retrieval import unit_vectors
-from starclip_lib.models.embeddings import encode
+from starclip_lib.metrics.similarity import unit_vectors
+from starclip_lib.models.encoding import encode
 from starclip_lib.observed.analysis import model_input, prepare_all
 from starclip_lib.observed.files import read_observed_folder
 from starclip_lib.observed.isolated import read_isolated

@@ -9,9 +9,9 @@ import numpy as np
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.metrics.baselines import cropped_apogee
-from starclip_lib.metrics.retrieval import SimilarityIndex
-from starclip_lib.models.embeddings import encode
+from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoding import encode
 from starclip_lib.run import Run
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from cases import Case, fingerprint
 from damage import NASTY, whole_file
 
@@ -18,6 +19,7 @@ from starclip_lib.data.formats import DATA_SET, EMBEDDINGS
 from starclip_lib.data.schema import Member
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.embeddings import Embeddings, read_embeddings, write_embeddings
+from starclip_lib.models.evidence import evidence
 from starclip_lib.settings.data import DataParams
 from starclip_lib.surveys.simulate import simulate_survey
 
@@ -32,7 +34,9 @@ def good_files(folder: Path) -> dict[str, Path]:
     z = np.random.default_rng(0).normal(size=(50, 21)).astype(np.float32)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     ids = np.array([f"star{n}" for n in range(50)])
-    embeddings = Embeddings(z, ids, np.zeros(50, int), np.zeros(50, np.uint8))
+    said = torch.eye(20, dtype=torch.float64).expand(50, -1, -1)
+    known = evidence(torch.zeros(50, 20), said / 2, torch.eye(20), 1.0, torch.zeros(20, 20)).numpy()
+    embeddings = Embeddings(z, ids, np.zeros(50, int), np.zeros(50, np.uint8), known)
     write_embeddings(folder / "embeddings.h5", {GROUP: embeddings})
     return {"data set": folder / "data.h5", "embeddings": folder / "embeddings.h5"}
 
@@ -46,7 +50,7 @@ def open_data_set(path: Path) -> str:
 
 def open_embeddings(path: Path) -> str:
     found = read_embeddings(path, GROUP)
-    return fingerprint(found.z, found.star_id, found.view, found.split)
+    return fingerprint(found.z, found.star_id, found.view, found.split, found.evidence)
 
 
 def edited(good: Path, edit: Callable[[h5py.File], None]) -> Callable[[Path], Path]:

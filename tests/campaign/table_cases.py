@@ -87,4 +87,5 @@ def cases(folder: Path, seed: int) -> Iterator[Case]:
 
 
 READ = {"label_names", "version", "label_min", "label_max", "xfe_min", "xfe_max", "max_c_over_o", "label_center", "label_scale",
+        "logg_knots", "teff_low", "teff_high",
         *(f"{kind}{n}" for kind in "wb" for n in (1, 2, 3)), *(f"{name}_{part}" for name in ("apogee", "nirspec") for part in ("wavelength", "mean", "basis"))}  # fmt: skip

@@ -1,0 +1,184 @@
+"""Running encoders over spectra in bounded memory: embeddings, labels, and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from starclip_lib.data.selection import mock_stars
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.errors import DataError
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.embeddings import Embeddings, as_embeddings, write_embeddings
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.settings.params import Params
+from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+
+_BLOCK = 512  # spectra encoded at once
+
+
+@torch.no_grad()
+def encode(encoder: Encoder, flux: np.ndarray, output: str = "embedding") -> np.ndarray:
+    """Embeddings or predicted labels of spectra as they are; otherwise as `run_encoder`.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    flux : ndarray, shape (n, n_pix)
+    output : {'embedding', 'labels', 'both'}
+
+    Returns
+    -------
+    ndarray, shape (n, dim)
+    """
+    function, device = _output(encoder, output)
+    encoder.eval()
+    parts = [function(block.to(device)).cpu().numpy() for block in torch.from_numpy(flux).split(_BLOCK)]
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def run_encoder(
+    encoder: Encoder,
+    spectra: SpectrumSet,
+    rows: np.ndarray,
+    telescope: MockTelescope | None = None,
+    output: str = "embedding",
+) -> np.ndarray:
+    """Embeddings or predicted labels of the views of some stars, on the encoder's device.
+
+    Memory beyond the result: a block of 512 spectra.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    spectra : SpectrumSet
+    rows : ndarray of int, shape (m,)
+        Row numbers wanted.
+    telescope : MockTelescope, optional
+        What they are seen through, None for the spectra as they are.
+    output : {'embedding', 'labels', 'both'}
+        'embedding' for unit vectors, 'labels' for Z-scored labels, 'both' for vectors and, after them, evidence.
+
+    Returns
+    -------
+    ndarray, shape (m, n_views, dim)
+        Computed in float32.
+    """
+    telescope = telescope or MockTelescope()
+    function, device = _output(encoder, output)
+    out: np.ndarray | None = None
+    encoder.eval()
+    for place, view, batch in telescope.blocks(spectra, rows):
+        result = function(batch.to(device)).cpu().numpy()
+        if out is None:
+            out = np.empty((len(rows), telescope.n_views, result.shape[1]), np.float32)
+        out[place, view] = result
+    if out is None:
+        raise DataError("there is no star to run the encoder on")
+    return out
+
+
+def _output(encoder: Encoder, output: str) -> tuple[Callable[[Tensor], Tensor], torch.device]:
+    functions = {"embedding": encoder.embed, "labels": encoder.forward}
+    if isinstance(encoder, NewtonEncoder):
+        functions["both"] = encoder.embed_with_evidence
+    return functions.get(output, encoder.embed), next(encoder.parameters()).device
+
+
+def predict_labels(
+    model: Model, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope | None = None
+) -> np.ndarray:
+    """Labels that a model predicts from its instrument's spectra of some stars.
+
+    Parameters
+    ----------
+    model : Model
+    spectra : SpectrumSet
+    rows : ndarray of int, shape (m,)
+    telescope : MockTelescope, optional
+
+    Returns
+    -------
+    ndarray, shape (m, n_views, 20)
+        In K and dex.
+    """
+    encoder = model.encoders[spectra.instrument.name]
+    return model.scaler.inverse(run_encoder(encoder, spectra, rows, telescope, output="labels"))
+
+
+def separated(rows: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.ndarray | None]:
+    """Embeddings and evidence from the output 'both' of an encoder.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (..., dim) or (..., dim + 230)
+    encoder : Encoder
+
+    Returns
+    -------
+    z : ndarray, shape (..., dim)
+    evidence : ndarray, shape (..., 230), or None
+        If the encoder knows how well it knows the labels.
+    """
+    if not isinstance(encoder, NewtonEncoder):
+        return rows, None
+    return np.ascontiguousarray(rows[..., : encoder.dim]), np.ascontiguousarray(rows[..., encoder.dim :])
+
+
+def embed_views(
+    encoder: Encoder, data: PairedSpectra, rows: np.ndarray, telescope: MockTelescope | None = None
+) -> Embeddings:
+    """Embeddings of the views of some stars, with the evidence if the encoder knows how well it knows their labels.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    data : PairedSpectra
+    rows : ndarray of int, shape (m,)
+    telescope : MockTelescope, optional
+        What they are seen through, None for the spectra as they are.
+
+    Returns
+    -------
+    Embeddings
+    """
+    spectra: SpectrumSet = getattr(data, encoder.instrument.name)
+    z, evidence = separated(run_encoder(encoder, spectra, rows, telescope, output="both"), encoder)
+    return as_embeddings(z, data.star_id[rows], data.split[rows], evidence)
+
+
+def embed_all(
+    path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path, device: torch.device
+) -> None:
+    """Embed every star with both models and write the groups 'starclip/...' and 'mockstarclip/...' to one file.
+
+    StarCLIP: all stars, five mock views and the APOGEE spectrum; MockStarCLIP: its stars, five views of either kind.
+
+    Parameters
+    ----------
+    path : Path
+    data : PairedSpectra
+    params : Params
+    starclip, mockstarclip : Path
+        Files of the models.
+    device : torch.device
+    """
+    groups, every = {}, np.arange(data.n_stars)
+    chosen = np.concatenate(list(mock_stars(data, params).values()))
+    mock, extended = mock_telescope(params), extended_telescope(data, params)
+    plan = [
+        (starclip, "starclip", "nirspec", every, mock),
+        (starclip, "starclip", "apogee", every, None),
+        (mockstarclip, "mockstarclip", "mock", chosen, mock),
+        (mockstarclip, "mockstarclip", "extended", chosen, extended),
+    ]
+    for file, model, role, rows, telescope in plan:
+        groups[f"{model}/{role}"] = embed_views(Model.load(file, device).encoders[role], data, rows, telescope)
+    write_embeddings(path, groups)

@@ -1,0 +1,30 @@
+"""Encoders from their settings."""
+
+from __future__ import annotations
+
+from starclip_lib.data.instruments import Instrument
+from starclip_lib.models.encoders import Encoder, ResidualMLP, StarNet
+from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.seeds import seeded_weights
+from starclip_lib.settings.training import EncoderParams
+
+
+def make_encoder(instrument: Instrument, settings: EncoderParams, seed: int) -> Encoder:
+    """A fresh encoder whose random weights depend on `seed` alone.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    settings : EncoderParams
+    seed : int
+
+    Returns
+    -------
+    Encoder
+    """
+    kinds = {"starnet": StarNet, "residual_mlp": ResidualMLP}
+    if settings.kind == "newton":
+        guess = None if settings.guess == "mean" else make_encoder(instrument, settings.network, seed)
+        return NewtonEncoder(instrument, settings, guess)
+    with seeded_weights(seed):
+        return kinds[settings.kind](instrument, settings)
