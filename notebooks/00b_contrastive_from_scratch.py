@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing; some PyTorch helps | figures only | 20 seconds | 2026-11-25 |
+# | nothing; some PyTorch helps | figures only | 20 seconds | 2026-11-26 |
 
 # %%
 # %matplotlib inline

@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `apogee.ckpt`, `nirspec.ckpt` (notebooks 01 and 03) | `starclip.ckpt` | 35 seconds | 2026-11-25 |
+# | `data.h5`, `apogee.ckpt`, `nirspec.ckpt` (notebooks 01 and 03) | `starclip.ckpt` | 35 seconds | 2026-11-26 |
 
 # %%
 # %matplotlib inline
@@ -134,8 +134,9 @@ run.save_figure("starclip_losses", figure)
 figure
 
 # %% [markdown]
-# How far does each encoder trust the emulator? The dots are airglow lines of the night sky, whose residuals no model of a
-# star explains. Nobody told the encoder where they are.
+# How far does each encoder trust the emulator? For NIRSpec, whose mock spectra come from it, everywhere: what is left is the
+# noise of the residuals that it was read off. For APOGEE, single peaks are airglow lines of the night sky, the four humps bands of
+# carbon dioxide and methane in the air; no model of a star explains what they leave behind. Nobody told the encoder where they are.
 
 # %%
 figure = figures.trust(model.encoders)
@@ -148,14 +149,14 @@ z_apogee = starclip.run_encoder(model.encoders["apogee"], data.apogee, stars)[:,
 matrices["after alignment"] = z_nirspec @ z_apogee.T
 
 # %%
-figure = figures.similarity_matrices(matrices)
+figure = figures.similarity_matrices(matrices, model.logit_scale)
 run.save_figure("similarity", figure)
 figure
 
 # %% [markdown]
-# Before, broad bright areas: stars of similar metallicity resemble each other, and no more. After, the diagonal stands
-# out: each star is closest to itself as seen by the other instrument. How often is the diagonal entry the largest in its
-# row?
+# Each row is a guess: how it is shared out among the APOGEE stars, by the exponential of the scaled cosines. Before, the
+# network's labels lead to the right region and often to the wrong star. After, the diagonal stands out: each star is closest to
+# itself as seen by the other instrument. How often is the diagonal entry the largest in its row?
 
 # %%
 hits = {name: float((matrix.argmax(1) == range(len(stars))).mean()) for name, matrix in matrices.items()}

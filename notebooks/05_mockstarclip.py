@@ -25,7 +25,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `starclip.ckpt`, `supervised.ckpt` | `mockstarclip.ckpt`, `supervised_extended.ckpt` | 25 seconds | 2026-11-25 |
+# | `data.h5`, `starclip.ckpt`, `supervised.ckpt` | `mockstarclip.ckpt`, `supervised_extended.ckpt` | 25 seconds | 2026-11-26 |
 
 # %%
 # %matplotlib inline
@@ -89,7 +89,8 @@ model = run.model("mockstarclip")
 viewer.show(model.history)
 
 # %% [markdown]
-# The four peaks below are the substituted Paschen lines; outside them the two copies trust alike.
+# The peaks below are the substituted Paschen lines (a fourth lies below 9,700 Å, where the detectors see nothing); outside them
+# the two copies trust alike.
 
 # %%
 figure = figures.trust(model.encoders)

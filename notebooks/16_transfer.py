@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, the pretrained encoders | tables and figures | 5 minutes | 2026-11-25 |
+# | a finished run: `data.h5`, the pretrained encoders | tables and figures | 5 minutes | 2026-11-26 |
 
 # %%
 # %matplotlib inline
@@ -65,7 +65,8 @@ seed = params.seed
 # %%
 encoders = tuple(run.model(name).encoders[name] for name in ("nirspec", "apogee"))
 sources = ablation.pairs_of(data, params)
-recipe = params.starclip.changed(train=params.starclip.train.changed(epochs=settings.ablation_epochs))
+usual = starclip.Params().starclip.train if params.pretrain.encoder.kind == "newton" else params.starclip.train
+recipe = params.starclip.changed(train=usual.changed(epochs=settings.ablation_epochs))  # networks learn, no steps
 
 # %%
 trained = {

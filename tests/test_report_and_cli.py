@@ -121,7 +121,8 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     half = 12.706 * np.std([0.5, 0.6], ddof=1) / np.sqrt(2)  # Student's t with one degree of freedom
     assert row.split(" | ")[2] == f"0.550 ± {half:.3f}"
     assert "starclip run params/r7.yaml --set name=r8 --set seed=8" in page
-    assert "| 200 | 1.40 ± 0.00 | 15.0 ± 0.0 of 20 |" in page
+    assert "| 200 | 1.40 ± 0.00 | 0.0 ± 0.0 of 20 | 15.0 ± 0.0 |" in page
+    assert "| five views combined, all SNR | 1.00 ± 0.00 | 20.0 ± 0.0 of 20 | 20.0 ± 0.0 |" in page
     assert "(12): median RMSE / limit 0.90 ± 0.00" in page
     assert "| **this recipe** | NIRSpec → APOGEE | 0.600 |" in page.split("## As many stars as in the paper")[1]
     assert page.count("| Teff [K] | 0.5 ± 0.0 |") == 1
@@ -135,7 +136,8 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     assert "| Teff [K] | 0.935 |" in page
     subprocess.run(command[:-6], check=True, capture_output=True)
     page = out.read_text()
-    assert "paper's recipe" not in page
+    assert "paper's recipe, with its leak" not in page
+    assert "has not been run anew with this emulator" in page
     assert "## As many stars" not in page
     assert "| **this recipe** | NIRSpec → APOGEE" in page
 

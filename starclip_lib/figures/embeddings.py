@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.labels import AXIS_TITLES, FE, LABELS, LOGG, PLAIN, TEFF, UNITS, label_index
@@ -17,25 +18,29 @@ from starclip_lib.figures.style import APOGEE_COLOUR, NIRSPEC_COLOUR, new_axes, 
 
 
 @styled
-def similarity_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
+def similarity_matrices(matrices: Mapping[str, np.ndarray], scale: float | None = None) -> Figure:
     """Cosine similarities of NIRSpec (rows) and APOGEE (columns) of the same stars, side by side.
 
     Parameters
     ----------
     matrices : mapping of str to ndarray, shape (n, n)
         By title.
+    scale : float, optional
+        Show the game of pairs instead: which share of each row's guess falls on whom, for this scale of the cosines.
 
     Returns
     -------
     Figure
     """
     figure, axes = new_axes(1, len(matrices), (4.3 * len(matrices), 3.9))
-    low = np.percentile(np.stack(list(matrices.values())), 5)
+    if scale is not None:
+        matrices = {name: softmax(scale * matrix, axis=1) for name, matrix in matrices.items()}
+    low = 0.0 if scale else np.percentile(np.stack(list(matrices.values())), 5)
     for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
         image = ax.imshow(matrix, cmap="magma", vmin=low, vmax=1)
         ax.set(title=name, xlabel="APOGEE spectrum of star", ylabel="NIRSpec spectrum of star")
         ax.grid(False)
-    figure.colorbar(image, ax=axes, label="cosine similarity")
+    figure.colorbar(image, ax=axes, label="share of the guess" if scale else "cosine similarity")
     return figure
 
 
