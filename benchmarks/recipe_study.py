@@ -25,29 +25,24 @@ from starclip_lib.metrics.retrieval import mrr, ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.pipeline.report import with_interval
-from starclip_lib.settings.params import Params, load_params, merged
+from starclip_lib.settings.params import Params, load_params
 from starclip_lib.surveys.simulate import simulate_survey
 from starclip_lib.training import recipes
 from starclip_lib.transforms.views import mock_telescope
 
 ROOT = Path(__file__).resolve().parent.parent
-# the default's networks without steps, aligned as they were before there were any
-NETWORKS: dict[str, Any] = {
-    "pretrain": {"encoder": {"kind": "residual_mlp"}},
-    "starclip": {"train": {"epochs": 30, "learning_rate": 3e-4, "weight_decay": 0.05}},
-}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "default (quick.yaml)": ("quick", {}),
     "one step": ("quick", {"pretrain": {"encoder": {"steps": 1}}}),
     "from the mean, six steps": ("quick", {"pretrain": {"encoder": {"guess": "mean", "steps": 6}}}),
-    "networks alone": ("quick", NETWORKS),
-    "networks alone, not calibrated": ("quick", merged(NETWORKS, {"starclip": {"calibrate": False}})),
+    "networks alone (networks.yaml)": ("networks", {}),
+    "networks, not calibrated": ("networks", {"starclip": {"calibrate": False}}),
     "networks, fluxes as they are, as the paper": (
-        "quick",
-        merged(NETWORKS, {"pretrain": {"encoder": {"input_scaling": "none"}}}),
+        "networks",
+        {"pretrain": {"encoder": {"input_scaling": "none"}}},
     ),
-    "networks, five frozen copies, as the paper": ("quick", merged(NETWORKS, {"corruption": {"fresh": False}})),
-    "networks, contrastive loss alone, as the paper": ("quick", merged(NETWORKS, {"starclip": {"label_weight": 0.0}})),
+    "networks, five frozen copies, as the paper": ("networks", {"corruption": {"fresh": False}}),
+    "networks, contrastive loss alone, as the paper": ("networks", {"starclip": {"label_weight": 0.0}}),
 }
 COLUMNS = {
     "n2a": "R@1 NIRSpec → APOGEE",
