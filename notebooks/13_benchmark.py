@@ -37,7 +37,7 @@ import pandas as pd
 
 import starclip_lib as starclip
 from starclip_lib import FE, LABELS, LOGG, TEFF, figures
-from starclip_lib.evaluation import alignment, benchmark, clusters, pairs, report, residuals, strata
+from starclip_lib.evaluation import benchmark, clusters, pairs, report, residuals, strata
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -287,12 +287,7 @@ sides = {
     "StarCLIP, first twenty coordinates": common,
     "MockStarCLIP": (mocks["mock"], mocks["extended"]),
 }
-judges = {
-    "instrument told by trees": alignment.leakage,
-    "mutual neighbours of ten": alignment.mutual_neighbours,
-    "CKA": alignment.centred_kernel_alignment,
-}
-aligned = {state: {name: judge(*pair, **options) for name, judge in judges.items()} for state, pair in sides.items()}
+aligned = {state: pairs.judged(*pair, **options) for state, pair in sides.items()}
 pd.DataFrame({state: {name: str(found) for name, found in row.items()} for state, row in aligned.items()}).T
 
 # %% [markdown]

@@ -65,8 +65,8 @@ seed = params.seed
 # %%
 encoders = tuple(run.model(name).encoders[name] for name in ("nirspec", "apogee"))
 sources = ablation.pairs_of(data, params)
-usual = starclip.Params().starclip.train if params.pretrain.encoder.kind == "newton" else params.starclip.train
-recipe = params.starclip.changed(train=usual.changed(epochs=settings.ablation_epochs))  # networks learn, no steps
+pace = {"learning_rate": 3e-4, "weight_decay": 0.05} if params.pretrain.encoder.kind == "newton" else {}  # of networks
+recipe = params.starclip.changed(train=params.starclip.train.changed(epochs=settings.ablation_epochs, **pace))
 
 # %%
 trained = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from starclip_lib.evaluation.resampling import WeightedStatistic, bootstrap, mean_statistic, numbers_of
+from starclip_lib.evaluation.alignment import centred_kernel_alignment, leakage, mutual_neighbours
+from starclip_lib.evaluation.resampling import Interval, WeightedStatistic, bootstrap, mean_statistic, numbers_of
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.embeddings import Embeddings
@@ -88,6 +90,28 @@ def pair_cosines(a: Embeddings, b: Embeddings) -> np.ndarray:
     index = SimilarityIndex(first.z, first.star_id)
     unit = SimilarityIndex(a.z, a.star_id).z
     return np.einsum("ij,ij->i", unit, index.z[[row[star] for star in a.star_id]])
+
+
+def judged(a: Embeddings, b: Embeddings, **options: Any) -> dict[str, Interval]:
+    """What three more judges say of two sides of a space, none of which asks for a star.
+
+    Parameters
+    ----------
+    a, b : Embeddings
+        Of the same stars.
+    **options
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict of str to Interval
+        By judge.
+    """
+    return {
+        "instrument told by trees": leakage(a, b, **options),
+        "mutual neighbours of ten": mutual_neighbours(a, b, **options),
+        "CKA": centred_kernel_alignment(a, b, **options),
+    }
 
 
 def separation(matched: np.ndarray, strangers: np.ndarray) -> float:
