@@ -181,11 +181,11 @@ def _from_state(state: _EncoderState, path: str | Path) -> Encoder:
     except ValidationError as error:
         raise DataError(f"{path}: settings of an encoder: {problem_of(error)}; train it anew") from None
     instrument = INSTRUMENTS[state.instrument]
-    present = default_emulator().version
-    if settings.kind == "newton" and state.emulator != present:
+    present = default_emulator().version if settings.kind == "newton" else ""
+    if state.emulator != present:
         raise DataError(
-            f"{path} refines its guesses with the emulator '{state.emulator[:40]}', this version has '{present}'; "
-            "train it anew"
+            f"{path} refines its guesses with the emulator '{state.emulator[:40]}', this version has "
+            f"'{present or 'none for such a network'}'; train it anew"
         )
 
     def make() -> Encoder:
