@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from PIL import Image
@@ -31,6 +31,15 @@ def save(page: Page, path: Path, full_page: bool = False) -> None:
     print(f"{path.name}: {path.stat().st_size // 1000} kB")
 
 
+def address_of(server: subprocess.Popen[str]) -> str:
+    """The address, with its token, that `starclip browse` prints once it serves."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        if found := re.search(r"http://\S+", line):
+            return found[0]
+    sys.exit("error: the browser did not start")
+
+
 def main() -> None:
     root = project_root(Path.cwd())
     index = root / "reports" / "quick" / "index.html"
@@ -38,7 +47,7 @@ def main() -> None:
     if program is None or not index.is_file():
         sys.exit(f"error: need Chromium (or CHROMIUM set to its path) and {index}; run `make run` first")
     command = [sys.executable, "-m", "starclip_lib.cli", "browse", "--no-browser", f"--port={PORT}"]
-    server = subprocess.Popen(command, cwd=root)
+    server = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
@@ -47,8 +56,7 @@ def main() -> None:
             page.wait_for_timeout(1000)
             save(page, root / "docs" / "figures" / "page.png")
             page.set_viewport_size({"width": 1300, "height": 1700})
-            time.sleep(10)  # the server starts
-            page.goto(f"http://127.0.0.1:{PORT}/", timeout=120_000)
+            page.goto(address_of(server), timeout=120_000)
             page.wait_for_selector(".dt-container tbody tr >> nth=3", timeout=120_000)
             page.get_by_label("stretch").select_option("Mg 15029")
             page.wait_for_timeout(4000)

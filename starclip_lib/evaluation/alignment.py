@@ -69,10 +69,10 @@ def mutual_neighbours(a: Embeddings, b: Embeddings, *, k: int = 10, n_resamples:
     for z in _paired(a, b):
         own = np.arange(len(z))
         place = SimilarityIndex(z, own).search(z, k + 1)[0]
-        # a star may lie on others, and not be the first of those nearest to itself
-        sets.append([set(row.tolist()) - {star} for row, star in zip(place, own.tolist(), strict=True)])
+        # a star may lie on others, and not be among those nearest to itself
+        sets.append([set(row[row != star][:k].tolist()) for row, star in zip(place, own, strict=True)])
     shared = np.array([len(one & other) / k for one, other in zip(*sets, strict=True)])
-    same: WeightedStatistic = mean_statistic(np.minimum(shared, 1)[:, None], np.arange(len(shared)))
+    same: WeightedStatistic = mean_statistic(shared, np.arange(len(shared)))
     return intervals(same, len(shared), n_resamples=n_resamples, seed=seed)[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.stats import rankdata
 
 from starclip_lib.models.evidence import log_bayes_factor
 
@@ -159,10 +160,9 @@ class SimilarityIndex:
         """Put the nearest candidates (in place) into the order of their Bayes factors, ahead of all others."""
         count = min(RERANKED, similarity.shape[1])
         nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-        factor = self._factors(evidence, nearest)
-        factor[np.isneginf(np.take_along_axis(similarity, nearest, axis=1))] = -np.inf  # what was excluded stays so
-        behind = factor.max(axis=1, keepdims=True) - factor
-        np.put_along_axis(similarity, nearest, np.where(np.isinf(behind), -np.inf, 2 + 1 / (1 + behind)), axis=1)
+        place = rankdata(-self._factors(evidence, nearest).round(9), method="dense", axis=1)  # equal ones stay equal
+        excluded = np.isneginf(np.take_along_axis(similarity, nearest, axis=1))
+        np.put_along_axis(similarity, nearest, np.where(excluded, -np.inf, 2 + count - place), axis=1)
 
 
 def unit_vectors(z: np.ndarray, dtype: type | np.dtype = np.float64) -> np.ndarray:

@@ -64,7 +64,8 @@ def run_encoder(
     telescope : MockTelescope, optional
         What they are seen through, None for the spectra as they are.
     output : {'embedding', 'labels', 'both'}
-        'embedding' for unit vectors, 'labels' for Z-scored labels, 'both' for vectors and, after them, evidence.
+        'embedding' for unit vectors, 'labels' for Z-scored labels, 'both' for vectors and, after them,
+        evidence, if the encoder has some.
 
     Returns
     -------
@@ -86,10 +87,9 @@ def run_encoder(
 
 
 def _output(encoder: Encoder, output: str) -> tuple[Callable[[Tensor], Tensor], torch.device]:
-    functions = {"embedding": encoder.embed, "labels": encoder.forward}
-    if isinstance(encoder, NewtonEncoder):
-        functions["both"] = encoder.embed_with_evidence
-    return functions.get(output, encoder.embed), next(encoder.parameters()).device
+    both = encoder.embed_with_evidence if isinstance(encoder, NewtonEncoder) else encoder.embed
+    functions = {"embedding": encoder.embed, "labels": encoder.forward, "both": both}
+    return functions[output], next(encoder.parameters()).device
 
 
 def predict_labels(

@@ -179,7 +179,7 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
         f"{name} {probe['rmse'][label]:.3g} {unit} (r2 {probe['r2'][label]:.3f})"
         for name, label, unit in (("Teff", "Teff", "K"), ("log g", "logg", "dex"), ("[Fe/H]", "Fe", "dex"))
     )
-    return [*lines, f"linear probe, mean of the views: {main}"]
+    return [*lines, f"linear probe, all views of a star: {main}"]
 
 
 def write_index(report: Path, metrics: dict[str, Any]) -> Path:
