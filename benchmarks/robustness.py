@@ -1,18 +1,20 @@
 """What the network is still good for: labels and searches when the emulator is not the truth.
 
-    python benchmarks/robustness.py [params/quick.yaml] [--stars 500] [--older emulator.npz]
+    python benchmarks/robustness.py [params/quick.yaml] [--stars 500] [--older emulator.npz] [--out FILE]
 
 Test stars of a finished run are observed by the mock telescope through a synthesis that is wrong, the same way for all
 stars: random line strengths (a Gaussian field over wavelength of one line's width multiplies the depth of the
-absorption), a broader line-spread function, or another emulator.  APOGEE stays as it is.  Judged are
+absorption), a broader line-spread function, a molecule that the emulator lacks, or another emulator.  APOGEE stays as
+it is.  Judged are
 
 - the network alone (the run's pretrained NIRSpec encoder),
 - the network and two Gauss-Newton steps that believe the emulator,
 - steps from the population's mean, six of them,
 - the network and two steps whose trust, pixel by pixel, comes from the wrong spectra's residuals (no label is used).
 
-Prints a Markdown table: RMSE of Teff, log g and [Fe/H] of single views, the median over labels of RMSE over the network
-and steps' without any error, and how often the right APOGEE star is found first.
+Prints a Markdown table, and writes the same as CSV, which notebook 11 draws: RMSE of Teff, log g and [Fe/H] of single
+views, the median over labels of RMSE over the network and steps' without any error, and how often the right APOGEE star
+is found first.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from scipy.ndimage import gaussian_filter1d
 from starclip_lib.data.emulator import Emulator
 from starclip_lib.data.instruments import NIRSPEC, SIGMA_PER_FWHM
 from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.files import atomic_path
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.models.encoding import embed_views, run_encoder
 from starclip_lib.models.newton import NewtonEncoder
@@ -51,12 +54,23 @@ def broadened(flux: np.ndarray, factor: float) -> np.ndarray:
     return gaussian_filter1d(flux, width * np.sqrt(factor**2 - 1), axis=1)
 
 
+def with_molecule(flux: np.ndarray, teff: np.ndarray) -> np.ndarray:
+    """Bands of a molecule that no emulator here has: heads every 1,500 Angstrom, each degraded to the red over 400.
+
+    They are 6 per cent deep at 4000 K and gone at 5000 K, as those of TiO and water behave.
+    """
+    depth = 0.06 * np.clip((5000 - teff) / 1000, 0, 1)
+    behind = (NIRSPEC.wavelength - 9600) % 1500  # Angstrom redwards of the last head
+    return flux * (1 - depth[:, None] * np.exp(-behind / 400))
+
+
 def wrong_spectra(run: Run, older: Path | None) -> dict[str, np.ndarray]:
     """All NIRSpec spectra of a run, synthesised in ways that the emulator does not know."""
     true, rng = run.data.nirspec.flux, np.random.default_rng(run.params.seed)
     found = {"none": true}
     found |= {f"line strengths, {size:.0%}": line_strengths(true, size, rng) for size in (0.1, 0.2, 0.3)}
     found["line-spread function 10 % wider"] = broadened(true, 1.1)
+    found["a missing molecule"] = with_molecule(true, run.data.labels[:, TEFF])
     if older is not None:
         emulator = Emulator(older)
         inside = emulator.inside_domain(run.data.labels.astype(float))
@@ -86,11 +100,15 @@ def main() -> None:
     parser.add_argument("params", nargs="?", default="quick")
     parser.add_argument("--stars", type=int, default=500)
     parser.add_argument("--older", type=Path, help="another emulator.npz, whose spectra are observed")
+    parser.add_argument(
+        "--out", type=Path, default=Path("starclip_lib/metrics/robustness.csv"), help="where the table is written"
+    )
     arguments = parser.parse_args()
     run = open_run(arguments.params)
     data, rows, telescope = run.data, run.data.rows("test")[: arguments.stars], mock_telescope(run.params, 1)
     apogee, scaler = run.embeddings("starclip/apogee").take("test"), run.model("starclip").scaler
     truth, usual = data.labels[rows], np.empty(0)
+    lines = ["wrong,method,Teff,logg,Fe,ratio,first"]
     print("| what is wrong | method | Teff [K] | log g | [Fe/H] | RMSE / without errors | R@1 NIRSpec → APOGEE |")
     print("|---|---|---|---|---|---|---|")
     for wrong, flux in wrong_spectra(run, arguments.older).items():
@@ -108,6 +126,9 @@ def main() -> None:
             print(
                 f"| {wrong} | {method} | {teff:.1f} | {logg:.3f} | {feh:.4f} | {ratio:.2f} | {first:.3f} |", flush=True
             )
+            lines.append(f'"{wrong}","{method}",{teff:.1f},{logg:.3f},{feh:.4f},{ratio:.2f},{first:.3f}')
+    with atomic_path(arguments.out) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Write docs/results.md from the metrics.json files of finished runs: no number in it is typed by hand.
 
     python docs/make_results.py reports/best-small reports/best-small-8 reports/best-small-9 \\
-        --paper reports/paper-4000 --leak reports/paper-4000-leak --scale reports/best [--out docs/results.md]
+        --paper reports/paper-4000 --leak reports/paper-4000-leak --scale reports/best ... [--out docs/results.md]
 
 The first runs are the same recipe with different seeds; the tables give the mean over them and, from two runs on, the
 half width of its 95 % interval (Student's t).  The others are the paper's recipe on as many stars, without and with the
@@ -170,22 +170,21 @@ def least_squares(runs: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def at_scale(run: dict[str, Any]) -> list[str]:
+def at_scale(runs: list[dict[str, Any]]) -> list[str]:
     """The recipe on as many stars as the paper has."""
-    data = run["data"]
+    data, seeds = runs[0]["data"], ", ".join(str(run["seed"]) for run in runs)
     return [
         "",
         "## As many stars as in the paper",
         "",
-        f"`starclip run params/{run['run']}.yaml`: {data['n_stars']:,} stars, {data['n_test']:,} of them for the test,"
-        f" seed {run['seed']},",
-        f"one run; {run['device']}. The rest as above.",
+        f"`starclip run params/{runs[0]['run']}.yaml`: {data['n_stars']:,} stars, {data['n_test']:,} of them for the",
+        f"test; seed {seeds}; {runs[0]['device']}. The rest as above.",
         "",
-        *retrieval([run], {}),
+        *retrieval(runs, {}),
         "",
-        *determination([run], {}, "starclip"),
+        *determination(runs, {}, "starclip"),
         "",
-        *views([run]),
+        *views(runs),
     ]
 
 
@@ -196,7 +195,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.md")
     parser.add_argument("--paper", type=Path, help="without it, the tables have no row for the paper's recipe")
     parser.add_argument("--leak", type=Path, help="without it, they have none for its leak")
-    parser.add_argument("--scale", type=Path, help="without it, there is no section for as many stars as the paper has")
+    parser.add_argument("--scale", type=Path, nargs="+", help="without it, the page has none at the paper's scale")
     arguments = parser.parse_args()
     runs = [read_metrics(path) for path in arguments.reports]
     given = {"the paper's recipe, with its leak": arguments.leak, PAPER: arguments.paper}
@@ -266,7 +265,7 @@ def main() -> None:
         *views(runs),
         "",
         *least_squares(runs),
-        *(at_scale(read_metrics(arguments.scale)) if arguments.scale else []),
+        *(at_scale([read_metrics(path) for path in arguments.scale]) if arguments.scale else []),
     ]
     with atomic_path(arguments.out) as part:
         part.write_text("\n".join(page) + "\n", encoding="utf-8")

@@ -28,7 +28,7 @@
 # | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra, or none | `observed.csv`, `observed.ecsv`, a page for each star | 20 seconds (the study: 6 minutes more) | 2026-11-26 |
 #
 # Use `params/m71.yaml` for real stars: its models are trained on a wider domain, and on spectra whose continuum was
-# treated as an observer has to. `starclip observe FOLDER` does all of it.
+# treated as an observer has to. `starclip observe FOLDER --params params/m71.yaml` does all of it.
 
 # %%
 # %matplotlib inline
@@ -53,7 +53,7 @@ data, params, settings = run.data, run.params, run.params.observed
 # %% [markdown]
 # ## Where to get spectra
 #
-# Give a folder with PypeIt's `spec1d_*.fits` or STScI's `*_x1d.fits`: `starclip observe FOLDER` from the command line, or
+# Give a folder with PypeIt's `spec1d_*.fits` or STScI's `*_x1d.fits`: the command above, or
 # `overrides = {"observed": {"folder": "FOLDER"}}` above (a relative folder counts from the top of the project).
 #
 # NIRSpec data are public after at most a year. Programme 2609 observed giants of the globular cluster M71 with
@@ -167,6 +167,28 @@ for star, z in zip(stars, found.z):
     if real:
         write_star_page(run.report, star, near.to_dict("records"))
     display(figure)
+
+# %% [markdown]
+# ## And without any network?
+#
+# The emulator knows the spectra by itself: bring its sharpest ones to the line-spread function of the instrument, and fit
+# twenty labels, velocity, line width and continuum at once, with a population of giants as prior. That is what
+# `starclip observe FILES` does, in seconds and without a run. Compare it with the labels above. Its errors also hold what the
+# synthesis gets wrong and by how much catalogues differ, so they are larger; how right they are on real stars is in
+# [docs/real-data.md](../docs/real-data.md#how-right-it-is).
+
+# %%
+measured = starclip.measure(spectra, "" if real else "R=2700")  # the synthetic star is as blurred as the templates
+for one in measured:
+    print(f"{one.name}: {one.verdict}" if one.labels is None else f"{one.name}: domain {one.domain}")
+starclip.measured_table(measured)["name", "velocity", "Teff", "sigma_Teff", "logg", "sigma_logg", "Fe", "sigma_Fe"]
+
+# %%
+for one in measured:
+    if one.labels is not None:
+        figure = figures.fitted_spectrum(one)
+        run.save_figure(f"measured_{one.name}", figure)
+        display(figure)
 
 # %% [markdown]
 # ## What makes a model survive real data?

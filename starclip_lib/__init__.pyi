@@ -23,6 +23,9 @@ from .models.embeddings import read_embeddings as read_embeddings
 from .models.encoding import predict_labels as predict_labels
 from .models.encoding import run_encoder as run_encoder
 from .observed.files import read_spectra as read_spectra
+from .observed.measuring import measure as measure
+from .observed.measuring import measured_table as measured_table
+from .observed.measuring import twins as twins
 from .run import Run as Run
 from .run import open_run as open_run
 from .seeds import seeded as seeded

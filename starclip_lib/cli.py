@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starclip_lib import __version__
 from starclip_lib.errors import NotebookError, StarclipError, SystemFault, one_line, system_message
+from starclip_lib.pipeline.arguments import parser
 
 if TYPE_CHECKING:
     from starclip_lib.run import Run
@@ -37,9 +37,9 @@ def main(argv: list[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
-        arguments.command(arguments)
+        _COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
     except NotebookError as error:
         print(f"starclip: error: {error}", file=sys.stderr)
@@ -72,80 +72,6 @@ def _forget_output() -> None:
     """Nobody can read the output: without this, Python complains once more on its way out."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="starclip", description="APOGEE and JWST/NIRSpec spectra of giant stars in one space."
-    )
-    parser.add_argument("--version", action="version", version=f"starclip {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="run the pipeline on a parameter file and write its report")
-    run.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/quick.yaml")
-    run.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=1000"
-    )
-    run.add_argument("--observed", type=Path, metavar="FOLDER", help="folder of observed NIRSpec spectra (spec1d, x1d)")
-    run.add_argument("--fresh", action="store_true", help="delete what this run made before and begin anew")
-    run.set_defaults(command=_run)
-
-    observe = commands.add_parser("observe", help="put observed NIRSpec spectra through models trained for them")
-    observe.add_argument("observed", type=Path, metavar="FOLDER", help="PypeIt spec1d_*.fits or STScI *_x1d.fits files")
-    observe.add_argument(
-        "--params", type=Path, help="parameter file of the models (the project's params/m71.yaml)", metavar="PARAMS"
-    )
-    observe.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
-    observe.set_defaults(command=_observe)
-
-    train = commands.add_parser("train", help="make the models of a run without its notebooks; also under torchrun")
-    train.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/best.yaml")
-    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
-    train.set_defaults(command=_train)
-
-    evaluate = commands.add_parser("evaluate", help="judge a finished run: probes, decoders, densities, transfer")
-    evaluate.add_argument("params", type=Path, metavar="PARAMS", help="parameter file of the run (params/quick.yaml)")
-    evaluate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
-    evaluate.set_defaults(command=_evaluate)
-
-    browse = commands.add_parser("browse", help="look for similar stars in a web page, on this machine")
-    browse.add_argument(
-        "params", type=Path, nargs="?", metavar="PARAMS", help="parameter file of a finished run (params/quick.yaml)"
-    )
-    browse.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
-    browse.add_argument("--observed", type=Path, metavar="FOLDER", help="mark observed NIRSpec spectra on the map")
-    browse.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1 (8866)")
-    browse.add_argument("--no-browser", action="store_true", help="only serve the page; open no web browser")
-    browse.set_defaults(command=_browse)
-
-    fetch = commands.add_parser("fetch", help="download public spectra and make a data set of them")
-    sources = fetch.add_subparsers(required=True, metavar="SOURCE")
-    apogee = sources.add_parser("apogee", help="red giants of APOGEE DR17, with ab initio NIRSpec partners")
-    apogee.add_argument(
-        "params", type=Path, nargs="?", metavar="PARAMS", help="parameter file (the project's params/apogee.yaml)"
-    )
-    apogee.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=400"
-    )
-    apogee.add_argument("--skip-failed", action="store_true", help="go on without spectra that cannot be downloaded")
-    apogee.set_defaults(command=_fetch_apogee)
-
-    original = commands.add_parser("import-original", help="make a data set of the paper's own files")
-    original.add_argument("--jwst", type=Path, required=True, metavar="FILE", help="JWST_APOGEE.h5")
-    original.add_argument("--allstar", type=Path, required=True, metavar="FILE", help="apogee_dr17.h5")
-    original.add_argument(
-        "--spectra", type=Path, required=True, metavar="FILE", help="APOGEE spectra: apogee_spectra.pkl(.gz), or HDF5"
-    )
-    original.add_argument(
-        "--output", type=Path, metavar="FILE", help="data set to write (the project's archive/original/original.h5)"
-    )
-    original.set_defaults(command=_import_original)
-
-    compare = commands.add_parser("compare", help="print the metrics of two runs side by side")
-    compare.add_argument("a", metavar="A", help="name of a run, its report folder or its metrics.json")
-    compare.add_argument("b", metavar="B", help="the run to compare with")
-    compare.set_defaults(command=_compare)
-    return parser
 
 
 def _say(line: str) -> None:
@@ -186,11 +112,38 @@ def _open(arguments: argparse.Namespace, params: Path) -> Run:
 
 
 def _observe(arguments: argparse.Namespace) -> None:
-    from starclip_lib.files import project_root
+    if arguments.params is not None:
+        _observe_with_networks(arguments)
+        return
+    if arguments.set:
+        raise StarclipError("--set changes a run's settings: give --params, or leave it out")
+    from starclip_lib.pipeline.observing import observe
 
-    arguments.params = arguments.params or Path(os.path.relpath(project_root(Path.cwd()) / "params" / "m71.yaml"))
-    arguments.fresh = False
+    output = arguments.output or Path("observed")
+    _say(f"starclip observe: tables and pages into {output}")
+    observe(arguments.observed, output, _say, arguments.lsf, arguments.prior, arguments.combine)
+
+
+def _observe_with_networks(arguments: argparse.Namespace) -> None:
+    given = {"--lsf": arguments.lsf, "--prior": arguments.prior, "--combine": arguments.combine}
+    if wrong := [name for name, value in {**given, "--output": arguments.output}.items() if value]:
+        raise StarclipError(f"{wrong[0]} is not for networks: leave it out, or leave out --params")
+    if len(arguments.observed) != 1:
+        raise StarclipError("with --params give one folder of spectra")
+    (arguments.observed,), arguments.fresh = arguments.observed, False
     _run(arguments)
+
+
+def _benchmark_real(arguments: argparse.Namespace) -> None:
+    from starclip_lib.pipeline.observing import benchmark_real
+
+    output = arguments.output or Path("benchmark")
+    if arguments.params is not None and arguments.lsf:
+        raise StarclipError("--lsf is not for networks: leave it out, or leave out --params")
+    arguments.set, run = [], None
+    if arguments.params is not None:
+        run = _open(arguments, arguments.params)
+    benchmark_real(arguments.folder, output, _say, arguments.labels, arguments.lsf, run)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -238,6 +191,32 @@ def _import_original(arguments: argparse.Namespace) -> None:
     _say(f"{os.path.relpath(output)} is ready, {data.n_stars:,} stars: starclip run params/original.yaml")
 
 
+def _handout(arguments: argparse.Namespace) -> None:
+    from starclip_lib.files import project_root
+    from starclip_lib.pipeline.classroom import write_handout
+
+    chosen = arguments.notebooks or sorted((project_root(Path.cwd()) / "notebooks").glob("*.ipynb"))
+    for notebook in chosen:
+        _say(os.path.relpath(write_handout(notebook, arguments.output)))
+
+
+def _mark(arguments: argparse.Namespace) -> None:
+    from starclip_lib.pipeline.classroom import mark_folder, overview, write_marks
+
+    marks = mark_folder(arguments.folder)
+    for line in overview(marks):
+        _say(line)
+    write_marks(marks, arguments.output)
+    _say(f"\nall answers are in {arguments.output}")
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from starclip_lib.pipeline.doctor import report
+
+    if not report(Path.cwd(), _say):
+        raise StarclipError("this machine is not ready: see above")
+
+
 def _compare(arguments: argparse.Namespace) -> None:
     from starclip_lib.files import project_root
     from starclip_lib.pipeline.report import compare, read_metrics
@@ -247,6 +226,22 @@ def _compare(arguments: argparse.Namespace) -> None:
         return path if path.exists() else project_root(Path.cwd()) / "reports" / name
 
     _say(compare(*(read_metrics(find(name)) for name in (arguments.a, arguments.b))))
+
+
+_COMMANDS = {
+    "run": _run,
+    "observe": _observe,
+    "benchmark_real": _benchmark_real,
+    "train": _train,
+    "evaluate": _evaluate,
+    "browse": _browse,
+    "fetch_apogee": _fetch_apogee,
+    "import_original": _import_original,
+    "handout": _handout,
+    "mark": _mark,
+    "doctor": _doctor,
+    "compare": _compare,
+}
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 def test_folders_are_checked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no folder and no file; give one with"):
         find_observed(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no spec1d\*.fits \(PypeIt\) and no"):
+    with pytest.raises(DataError, match=r"holds no spec1d\*.fits \(PypeIt\), no"):
         find_observed(tmp_path)
 
 

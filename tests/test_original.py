@@ -154,13 +154,21 @@ def test_nothing_but_constructors_is_admitted(callable_: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", ">f4", "int16"])
 def test_honest_pickles_are_read_as_pandas_does(tmp_path: Path, protocol: int, dtype: str) -> None:
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.normal(0, 9, (5, 7)).astype(dtype), index=list("abcde")).rename(columns={0: "name"})
+    with pd.option_context("mode.string_storage", "python"):
+        frame = pd.DataFrame(rng.normal(0, 9, (5, 7)).astype(dtype), index=list("abcde")).rename(columns={0: "name"})
     path = tmp_path / "frame.pkl"
     frame.to_pickle(path, protocol=protocol)
     pd.testing.assert_frame_equal(read_frame_pickle(path), frame, check_dtype=False)  # the byte order may change
     array = frame.to_numpy()
     path.write_bytes(pickle.dumps(array, protocol=protocol))
     np.testing.assert_array_equal(read_frame_pickle(path), array)
+
+
+def test_text_kept_by_arrow_is_refused_since_its_buffers_could_lie_about_their_size(tmp_path: Path) -> None:
+    with pd.option_context("mode.string_storage", "pyarrow"):
+        pd.DataFrame({"id": pd.array(["a", "b"], dtype="str")}).to_pickle(tmp_path / "frame.pkl")
+    with pytest.raises(DataError, match="ask for the data as HDF5 instead"):
+        read_frame_pickle(tmp_path / "frame.pkl")
 
 
 @pytest.mark.parametrize("form", ["fixed", "table"])

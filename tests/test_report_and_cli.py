@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 import starclip_lib
+from starclip_lib import cli
 from starclip_lib.cli import main
 from starclip_lib.data.json_files import write_json
 from starclip_lib.data.labels import LABELS
@@ -265,7 +266,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("starclip_lib.cli._compare", stopped)
+    monkeypatch.setitem(cli._COMMANDS, "compare", stopped)
     assert main(["compare", "a", "b"]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
 

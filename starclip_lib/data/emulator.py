@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.data.instruments import INSTRUMENTS, Instrument, check_grid
+from starclip_lib.data.instruments import INSTRUMENTS, NIRSPEC_SHARP, Instrument, check_grid
 from starclip_lib.data.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
 from starclip_lib.errors import DataError
 from starclip_lib.files import damage_refused, regular_file
@@ -24,7 +24,7 @@ _BLOCK = 512  # spectra evaluated at once: 512 x 8,575 float32 are 18 MB
 
 
 class Emulator:
-    """Labels in, continuum-normalised flux out, on the APOGEE and the NIRSpec grid.
+    """Labels in, continuum-normalised flux out, on the APOGEE and the NIRSpec grid, and on the sharp one if it has it.
 
     Parameters
     ----------
@@ -60,7 +60,9 @@ class Emulator:
         self._center, self._scale = real("label_center"), real("label_scale")
         self._net = [(real(f"w{k}").astype(np.float32), real(f"b{k}").astype(np.float32)) for k in (1, 2, 3)]
         self._mean, self._basis, self._columns, start = {}, {}, {}, 0
-        for name, instrument in INSTRUMENTS.items():
+        for name, instrument in {**INSTRUMENTS, NIRSPEC_SHARP.name: NIRSPEC_SHARP}.items():
+            if name == NIRSPEC_SHARP.name and f"{name}_mean" not in file:
+                continue
             check_grid(real(f"{name}_wavelength"), instrument, f"{where}: {name}_wavelength")
             self._mean[name] = real(f"{name}_mean").astype(np.float32)
             self._basis[name] = real(f"{name}_basis").astype(np.float32)
@@ -110,8 +112,15 @@ class Emulator:
         dict of str to ndarray
             center, scale : (20,) float32 of the labels; w1, b1 ... w3, b3 : the network, the third layer's part for
             this instrument; basis : (n_components, n_pix), mean : (n_pix,).
+
+        Raises
+        ------
+        DataError
+            If it has no spectra for this instrument.
         """
         (w1, b1), (w2, b2), (w3, b3) = self._net
+        if instrument.name not in self._columns:
+            raise DataError(f"the emulator {self.version} has no grid '{instrument.name}'")
         columns = self._columns[instrument.name]
         return {
             "center": self._center.astype(np.float32),

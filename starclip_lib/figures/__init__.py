@@ -38,6 +38,7 @@ from starclip_lib.figures.limits import (
     information_map,
     ratio_by_snr,
 )
+from starclip_lib.figures.measured import against_catalogue, fitted_spectrum, labels_in_domain
 from starclip_lib.figures.predictions import MAIN_LABELS, loss_curves, over_iron, predicted_against_true, study
 from starclip_lib.figures.spectra import example_pairs, neighbours, observed_spectrum, real_over_emulated, residuals
 from starclip_lib.figures.stars import (
@@ -48,12 +49,13 @@ from starclip_lib.figures.stars import (
     spread_check,
 )
 from starclip_lib.figures.teaching import circles, groups_on_circles
-from starclip_lib.figures.trust import trust
+from starclip_lib.figures.trust import robustness, trust
 
 __all__ = [
     "MAIN_LABELS",
     "ablation_curves",
     "abundance_patterns",
+    "against_catalogue",
     "attenuation_slopes",
     "before_and_after",
     "bounds_against",
@@ -67,6 +69,7 @@ __all__ = [
     "errors_over_limit",
     "example_pairs",
     "explorer",
+    "fitted_spectrum",
     "gap_costs",
     "gap_densities",
     "gap_draws",
@@ -76,6 +79,7 @@ __all__ = [
     "kiel_diagram",
     "label_correlations",
     "label_intervals",
+    "labels_in_domain",
     "loss_curves",
     "maps",
     "metallicity_histograms",
@@ -91,6 +95,7 @@ __all__ = [
     "region_scores",
     "residual_boxes",
     "residuals",
+    "robustness",
     "scaling_laws",
     "similarity_matrices",
     "spread_check",

@@ -1,4 +1,4 @@
-"""Reading observed NIRSpec spectra: PypeIt's spec1d and STScI's x1d files."""
+"""Reading observed spectra: PypeIt's spec1d and STScI's x1d files of NIRSpec, and SpeX spectra of the IRTF library."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 from astropy import units
 from astropy.io import fits
-from scipy.ndimage import median_filter
 
 from starclip_lib.data.fits_files import opened_fits, read_columns
 from starclip_lib.data.formats import SPEC1D, X1D
-from starclip_lib.data.instruments import MAD_PER_SIGMA
+from starclip_lib.data.line_spread import DEFAULT, G140M
 from starclip_lib.data.schema import Member
 from starclip_lib.errors import DataError
 from starclip_lib.files import as_path, safe_name
-from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
 from starclip_lib.settings.evaluation import ObservedParams
+
+# Angstrom between which telluric absorption is weak enough to be divided out.
+_FROM_THE_GROUND = ((9700.0, 11100.0), (11600.0, 13250.0), (14900.0, 17300.0))
 
 
 def find_observed(folder: str | Path) -> list[Path]:
-    """The spec1d and x1d files of a folder, sorted.
+    """The spec1d and x1d files of a folder, or all its FITS files if it has none of these; sorted.
 
     Parameters
     ----------
@@ -41,16 +43,16 @@ def find_observed(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder and no file; give one with spec1d_*.fits or *_x1d.fits files")
-    paths = sorted({*folder.glob("spec1d*.fits*"), *folder.glob("*x1d*.fits*")})
+    paths = sorted({*folder.glob("spec1d*.fits*"), *folder.glob("*x1d*.fits*")} or {*folder.glob("*.fits*")})
     if not paths:
-        raise DataError(f"{folder} holds no spec1d*.fits (PypeIt) and no *x1d*.fits (STScI) file")
+        raise DataError(f"{folder} holds no spec1d*.fits (PypeIt), no *x1d*.fits (STScI) and no other FITS file")
     return paths
 
 
 def read_spectra(
     source: str | Path | Iterable[str | Path], settings: ObservedParams | None = None
 ) -> list[ObservedSpectrum]:
-    """Read observed NIRSpec spectra: PypeIt's spec1d and STScI's x1d files.
+    """Read observed spectra: PypeIt's spec1d and STScI's x1d files, and SpeX files of the IRTF library.
 
     Each spectrum gets its target's name; where several files have the same target, the file's name goes in front.  Of
     several files, one that cannot be read becomes a spectrum without pixels that says why (`damage`), and is set aside
@@ -105,7 +107,7 @@ def _read_or_damaged(path: Path, settings: ObservedParams | None) -> list[Observ
 
 
 def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
+    return re.sub(r"\.fits(\.gz)?$", "", path.name)
 
 
 def read_observed_folder(root: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
@@ -126,7 +128,7 @@ def read_observed_folder(root: Path, settings: ObservedParams) -> list[ObservedS
 
 
 def read_observed(path: str | Path, settings: ObservedParams | None = None) -> list[ObservedSpectrum]:
-    """The spectra of a file: the target of a PypeIt spec1d, every source of an STScI x1d.
+    """The spectra of a file: the target of a PypeIt spec1d, every source of an STScI x1d, the star of a SpeX file.
 
     Parameters
     ----------
@@ -147,7 +149,39 @@ def read_observed(path: str | Path, settings: ObservedParams | None = None) -> l
     with opened_fits(path) as file:
         if path.name.startswith("spec1d"):
             return [_spec1d(file, path, settings)]
+        if file[0].header.get("NAXIS1", 0) and file[0].header.get("NAXIS2") == 3:
+            return [_spex(file, path, settings)]
         return _x1d(file, path, settings)
+
+
+def _grating(name: object, path: Path) -> str:
+    """The line-spread function of a grating; of one that is not ours nothing can be read."""
+    text = str(name or "").strip().upper()
+    if text and not text.startswith("G140"):
+        raise DataError(f"{path}: taken with {text:.20}; what can be read is G140H and G140M, 9,000 to 18,000 Angstrom")
+    return G140M if text.startswith("G140M") else DEFAULT
+
+
+def _spex(file: fits.HDUList, path: Path, settings: ObservedParams) -> ObservedSpectrum:
+    """One star of the IRTF library (Rayner, Cushing & Vacca 2009): an image of wavelength [micron], flux and error.
+
+    It was observed from the ground: where the atmosphere is opaque or nearly so, nothing counts as good.
+    """
+    header, data = file[0].header, np.asarray(file[0].data, np.float64)
+    if str(header.get("XUNITS", "")).strip() != "um" or str(header.get("WAVETYPE", "")).strip() != "Vacuum":
+        raise DataError(f"{path}: its header says neither XUNITS = um nor WAVETYPE = Vacuum; is it a SpeX file?")
+    if data.ndim != 2:
+        raise DataError(f"{path}: its image has shape {data.shape}, expected wavelength, flux and error")
+    wave, (flux, error) = data[0] * 1e4, data[1:]
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        ivar = np.where(error > 0, 1 / (error / np.nanmedian(flux)) ** 2, 0.0)
+        flux = flux / np.nanmedian(flux)
+    seen = np.zeros(len(wave), bool)
+    for low, high in _FROM_THE_GROUND:
+        seen |= (wave > low) & (wave < high)
+    resolution = str(header.get("SXD_R", "2000")).strip()
+    name = safe_name(header.get("OBJECT", path.stem))
+    return as_observed(name, wave, flux, ivar, ~seen, settings, 0.0, str(path), f"R={resolution}")
 
 
 def _spec1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> ObservedSpectrum:
@@ -174,12 +208,13 @@ def _spec1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> Observe
         parts = [hdu for hdu in tables if hdu.name.startswith(f"{trace}-DET")]
     columns = _columns(parts, SPEC1D, f"{path}: {best.name}", "(no optimal extraction)")
     wave, flux, ivar, good = (columns[name] for name in SPEC1D)
-    return _spectrum(
+    return as_observed(
         safe_name(file[0].header.get("TARGET", path.stem)),
         *(wave, flux, ivar, ~good),
         settings,
         max(others, default=0.0) / snr(best) if snr(best) > 0 else 0.0,
         str(path),
+        _grating(file[0].header.get("DISPNAME"), path),
     )
 
 
@@ -188,6 +223,7 @@ def _x1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> list[Obser
     tables = [hdu for hdu in file[1:] if hdu.name == "EXTRACT1D"]
     if not tables:
         raise DataError(f"{path}: no EXTRACT1D table in it; is it an STScI x1d file?")
+    spread = _grating(file[0].header.get("GRATING"), path)
     sources: dict[str, list[fits.BinTableHDU]] = {}
     for number, hdu in enumerate(tables, start=1):
         key = hdu.header.get("SRCNAME") or hdu.header.get("SOURCEID") or f"{_stem(path)}_{number}"
@@ -207,7 +243,7 @@ def _x1d(file: fits.HDUList, path: Path, settings: ObservedParams) -> list[Obser
             ivar = np.where(error > 0, 1 / (error * per_wavelength) ** 2, 0.0)
             flux = columns["FLUX"] * per_wavelength
         do_not_use = columns["DQ"].astype(np.int64) & 1 == 1
-        spectra.append(_spectrum(name, wave, flux, ivar, do_not_use, settings, 0.0, str(path)))
+        spectra.append(as_observed(name, wave, flux, ivar, do_not_use, settings, 0.0, str(path), spread))
     return spectra
 
 
@@ -228,41 +264,3 @@ def _columns(parts: list[fits.BinTableHDU], members: dict[str, Member], where: s
     if any(columns.keys() != read[0].keys() for columns in read):
         raise DataError(f"{where} has parts with other columns than the first")
     return {name: np.concatenate([columns[name] for columns in read]) for name in read[0]}
-
-
-def _spectrum(
-    name: str,
-    wavelength: np.ndarray,
-    flux: np.ndarray,
-    ivar: np.ndarray,
-    flagged: np.ndarray,
-    settings: ObservedParams,
-    second_source: float,
-    where: str,
-) -> ObservedSpectrum:
-    order = np.argsort(wavelength)
-    order = order[(wavelength[order] > 0) & np.isfinite(wavelength[order])]
-    wavelength, flux, ivar, flagged = (array[order] for array in (wavelength, flux, ivar, flagged))
-    if 2 * len(np.unique(wavelength)) < len(wavelength) or len(wavelength) < 2:
-        raise DataError(f"{where}: {name} has {len(np.unique(wavelength))} wavelengths for {len(wavelength)} pixels")
-    if wavelength[-1] < 100:
-        raise DataError(f"{where}: {name} ends at wavelength {wavelength[-1]:g}; Angstrom are expected, not microns")
-    low, high = settings.wavelength_range
-    flux = np.where(
-        np.abs(flux) < 1e30, flux, np.nan
-    )  # what is larger is no flux in any unit, and its square no number
-    flagged = flagged | ~(ivar > 0) | ~(ivar < 1e60) | ~(flux > 0)
-    flux = np.where(np.isfinite(flux) & (flux > 0), flux, 0.0)
-    flagged |= _outliers(flux, flagged)
-    bad = flagged | (wavelength < low) | (wavelength > high)
-    return ObservedSpectrum(name, wavelength, flux, np.where(flagged, 0.0, ivar), flagged, bad, second_source)
-
-
-def _outliers(flux: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Good pixels far above the running median, or below it by more than any line of a giant at this resolution."""
-    out = np.zeros(len(flux), bool)
-    good = np.flatnonzero(~bad)
-    if len(good) > 51:
-        off = flux[good] / median_filter(flux[good], 15) - 1
-        out[good] = (off > 6 * np.median(np.abs(off)) / MAD_PER_SIGMA) | (off < -0.25)
-    return out

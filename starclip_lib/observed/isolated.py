@@ -23,6 +23,7 @@ from starclip_lib.settings.evaluation import ObservedParams
 UPLOAD_BYTES = 64 * 2**20
 _SECONDS = 60.0
 _MEMORY = 2 * 2**30  # bytes of address space
+_WORDS = ("name", "second_source", "line_spread", "target")
 _ARRAYS = ("wavelength", "flux", "ivar", "flagged", "bad")
 
 
@@ -84,7 +85,7 @@ def _child(path: str, settings: str, memory: str) -> int:
     except StarclipError as error:
         print(one_line(str(error)), end="")
         return 1
-    about = [{"name": spectrum.name, "second_source": spectrum.second_source} for spectrum in spectra]
+    about = [{key: getattr(spectrum, key) for key in _WORDS} for spectrum in spectra]
     arrays = {f"{n}_{key}": getattr(spectrum, key) for n, spectrum in enumerate(spectra) for key in _ARRAYS}
     np.savez(f"{path}.npz", about=json.dumps(about), **arrays)
     return 0

@@ -124,11 +124,7 @@ def prepare_observed(
     good = np.flatnonzero(~spectrum.bad)
     wave, flux = spectrum.wavelength[good], spectrum.flux[good]
     best, velocity, error, correlation = measured_velocity(wave, flux, templates, settings)
-    bad = spectrum.bad.copy()
-    detectors = _detectors(wave)
-    for part in detectors:
-        alone = len(part) >= _MIN_ALONE or len(detectors) == 1
-        bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
+    bad = without_edges(spectrum)
     rest = spectrum.wavelength / (1 + velocity / SPEED_OF_LIGHT)
     on_grid, mask = resample(rest, spectrum.flux / np.median(flux), bad, NIRSPEC)
     on_grid = match_resolution(on_grid, mask, settings.fwhm)
@@ -148,6 +144,27 @@ def prepare_observed(
         templates[best],
         seen,
     )
+
+
+def without_edges(spectrum: ObservedSpectrum, shortest: int = _MIN_ALONE) -> np.ndarray:
+    """Which pixels of a spectrum are not to be used: also the ends of each detector, where extractions bend.
+
+    Parameters
+    ----------
+    spectrum : ObservedSpectrum
+    shortest : int
+        A detector that shows fewer good pixels is left out as a whole, if there is another.
+
+    Returns
+    -------
+    ndarray of bool, shape (m,)
+    """
+    bad, good = spectrum.bad.copy(), np.flatnonzero(~spectrum.bad)
+    detectors = _detectors(spectrum.wavelength[good])
+    for part in detectors:
+        alone = len(part) >= shortest or len(detectors) == 1
+        bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
+    return bad
 
 
 def _detectors(wave: np.ndarray) -> list[np.ndarray]:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import median_filter
 
+from starclip_lib.data.instruments import MAD_PER_SIGMA
+from starclip_lib.errors import DataError
 from starclip_lib.settings.evaluation import ObservedParams
+
+# What `starclip observe` reads: as far to the blue as the filter lets light through.
+OBSERVED = ObservedParams(wavelength_range=(9700.0, 18000.0))
+
+_OF_NOISE = MAD_PER_SIGMA * np.sqrt(2)  # median difference of neighbours, over the noise
 
 
 @dataclass(eq=False, repr=False)
@@ -31,6 +38,10 @@ class ObservedSpectrum:
         S/N of the second brightest object in the same slit relative to this one, 0 if there is none.
     damage : str
         Why its file could not be read; it has no pixels then.
+    line_spread : str
+        Its line-spread function as `data.line_spread.line_spread` takes it; empty if the file does not tell.
+    file, target : str
+        Where it came from, and what it was pointed at there.
     """
 
     name: str
@@ -41,6 +52,9 @@ class ObservedSpectrum:
     bad: np.ndarray
     second_source: float = 0.0
     damage: str = ""
+    line_spread: str = ""
+    file: str = ""
+    target: str = ""
 
     def __repr__(self) -> str:
         if self.damage:
@@ -88,9 +102,77 @@ class ObservedSpectrum:
             found.append(f"only {self.n_good} good pixels in the range used, {settings.min_pixels} are needed")
         elif self.snr < settings.min_snr:
             found.append(f"S/N {self.snr:.0f} per pixel, below {settings.min_snr:g}")
-        elif self.roughness > settings.max_roughness:
-            limit = f"{settings.max_roughness:.1%}"
+        elif self.roughness > max(settings.max_roughness, 2 * _OF_NOISE / self.snr):
+            limit = f"{max(settings.max_roughness, 2 * _OF_NOISE / self.snr):.1%}"
             found.append(f"saw-tooth extraction: neighbours differ by {self.roughness:.1%}, more than {limit}")
         if self.second_source > settings.max_second_source:
             found.append(f"a second source in the slit, with {self.second_source:.0%} of the S/N")
         return found
+
+
+def as_observed(
+    name: str,
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    flagged: np.ndarray,
+    settings: ObservedParams,
+    second_source: float,
+    where: str,
+    line_spread: str = "",
+) -> ObservedSpectrum:
+    """An observed spectrum from what a file says: sorted, with everything flagged that cannot be a star's light.
+
+    Parameters
+    ----------
+    name : str
+    wavelength, flux, ivar : ndarray, shape (m,)
+        In vacuum Angstrom, any unit per Angstrom or pixel, and its inverse variance.
+    flagged : ndarray of bool, shape (m,)
+        True where the file calls a pixel bad.
+    settings : ObservedParams
+        Which wavelengths are used.
+    second_source : float
+    where : str
+        What messages begin with.
+    line_spread : str
+        As `data.line_spread.line_spread` takes it.
+
+    Returns
+    -------
+    ObservedSpectrum
+
+    Raises
+    ------
+    DataError
+        If its wavelengths are none.
+    """
+    order = np.argsort(wavelength)
+    order = order[(wavelength[order] > 0) & np.isfinite(wavelength[order])]
+    wavelength, flux, ivar, flagged = (array[order] for array in (wavelength, flux, ivar, flagged))
+    if 2 * len(np.unique(wavelength)) < len(wavelength) or len(wavelength) < 2:
+        raise DataError(f"{where}: {name} has {len(np.unique(wavelength))} wavelengths for {len(wavelength)} pixels")
+    if wavelength[-1] < 100:
+        raise DataError(f"{where}: {name} ends at wavelength {wavelength[-1]:g}; Angstrom are expected, not microns")
+    low, high = settings.wavelength_range
+    flux = np.where(np.abs(flux) < 1e30, flux, np.nan)  # what is larger is no flux in any unit
+    flagged = flagged | ~(ivar > 0) | ~(ivar < 1e60) | ~(flux > 0)
+    flux = np.where(np.isfinite(flux) & (flux > 0), flux, 0.0)
+    flagged |= _outliers(flux, flagged)
+    bad = flagged | (wavelength < low) | (wavelength > high)
+    damage = "" if (ivar > 0).any() else f"none of its {len(ivar)} errors is a number above 0"
+    damage = damage or ("" if (flux > 0).any() else f"none of its {len(flux)} fluxes is a number above 0")
+    ivar = np.where(flagged, 0.0, ivar)
+    return ObservedSpectrum(
+        name, wavelength, flux, ivar, flagged, bad, second_source, damage, line_spread, file=where, target=name
+    )
+
+
+def _outliers(flux: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Good pixels far above the running median, or below it by more than any line of a giant at this resolution."""
+    out = np.zeros(len(flux), bool)
+    good = np.flatnonzero(~bad)
+    if len(good) > 51:
+        off = flux[good] / median_filter(flux[good], 15) - 1
+        out[good] = (off > 6 * np.median(np.abs(off)) / MAD_PER_SIGMA) | (off < -0.25)
+    return out

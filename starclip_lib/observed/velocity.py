@@ -11,6 +11,7 @@ from starclip_lib.settings.evaluation import ObservedParams
 _STEP = 5.0  # km/s between the velocities tried
 _LINE_WINDOW = 41  # pixels (96 Angstrom): wider than lines and band heads, narrower than the response's wiggles
 _CLIP = 3.0  # sigma
+_FARTHEST = 600.0  # km/s between two stars of one slit
 _ROUNDS = 2
 
 
@@ -50,6 +51,43 @@ def measured_velocity(
     velocity += _STEP / 2 * float((left - right) / bend)
     curvature = kept.sum() * (bend / _STEP**2 / top) * top**2 / (1 - top**2)
     return best, velocity, float(np.sqrt(-1 / curvature)), first
+
+
+def second_lines(
+    wavelength: np.ndarray, residual: np.ndarray, depth: np.ndarray, weight: np.ndarray, apart: float
+) -> tuple[float, float, float]:
+    """A second star in what the fit of one has left: the same lines once more, at another velocity.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (m,)
+    residual : ndarray, shape (m,)
+        Model minus observed.
+    depth : ndarray, shape (m,)
+        Of the model's lines.
+    weight : ndarray, shape (m,)
+        Inverse variance.
+    apart : float
+        km/s; nearer to the star's own lines none are looked for.
+
+    Returns
+    -------
+    velocity : float
+        km/s from the star.
+    ratio : float
+        Depth of the second lines over that of the first.
+    significance : float
+        In standard deviations.
+    """
+    place = np.log(wavelength)
+    velocities = np.arange(-_FARTHEST, _FARTHEST + 1, 2 * _STEP)
+    velocities = velocities[np.abs(velocities) > apart]
+    lines = np.stack([np.interp(place - velocity / SPEED_OF_LIGHT, place, depth) for velocity in velocities])
+    lines -= (lines @ weight / weight.sum())[:, None]
+    power = (lines**2) @ weight
+    ratio = lines @ (weight * residual) / power
+    best = int(np.argmax(ratio))
+    return float(velocities[best]), float(ratio[best]), float(ratio[best] * np.sqrt(power[best]))
 
 
 def _correlations(observed: np.ndarray, lines: np.ndarray) -> np.ndarray:

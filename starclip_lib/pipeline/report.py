@@ -196,7 +196,7 @@ def write_index(report: Path, metrics: dict[str, Any]) -> Path:
     -------
     Path
     """
-    return _write_page(
+    return write_page(
         report / "index.html",
         "index",
         m=metrics,
@@ -225,7 +225,7 @@ def write_star_page(report: Path, star: dict[str, Any], neighbours: list[dict[st
     -------
     Path
     """
-    return _write_page(
+    return write_page(
         report / f"observed_{star['name']}.html",
         "star",
         star=star,
@@ -234,7 +234,21 @@ def write_star_page(report: Path, star: dict[str, Any], neighbours: list[dict[st
     )
 
 
-def _write_page(path: Path, template: str, **content: Any) -> Path:
+def write_page(path: Path, template: str, **content: Any) -> Path:
+    """Write a page from one of the templates; what is put in is escaped.
+
+    Parameters
+    ----------
+    path : Path
+    template : str
+        Its name without the endings.
+    **content
+        What the template asks for.
+
+    Returns
+    -------
+    Path
+    """
     loader = jinja2.PackageLoader("starclip_lib.pipeline", "templates")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader)
     page = environment.get_template(f"{template}.html.j2").render(**content)

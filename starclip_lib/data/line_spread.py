@@ -1,0 +1,137 @@
+"""Line-spread functions: how wide an instrument makes a line, and the emulator's sharpest spectra made as wide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from starclip_lib.data.instruments import NIRSPEC_SHARP, SHARP_FWHM, SIGMA_PER_FWHM
+from starclip_lib.errors import DataError
+
+_REACH = 4.5  # standard deviations at which a kernel ends
+_SHARPEST = 2.8  # Angstrom: nearer to the sharp spectra's own width a kernel is narrower than a pixel
+_ROWS = 100_000
+DEFAULT = "3.9"  # Angstrom: G140H, between the 3.4 and 4.5 of emission lines in its fixed slits
+G140M = "13"  # Angstrom: R about 1,000
+
+
+@dataclass(frozen=True)
+class LineSpread:
+    """A Gaussian line-spread function, its width a table over wavelength.
+
+    Parameters
+    ----------
+    wavelength : tuple of float
+        Vacuum Angstrom, increasing.
+    fwhm : tuple of float
+        Full width at half maximum there, Angstrom; linear in between, constant beyond the ends.
+    """
+
+    wavelength: tuple[float, ...]
+    fwhm: tuple[float, ...]
+
+    def __call__(self, wavelength: np.ndarray) -> np.ndarray:
+        """Full width at half maximum.
+
+        Parameters
+        ----------
+        wavelength : ndarray, shape (m,)
+            Vacuum Angstrom.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+            Angstrom.
+        """
+        return np.interp(wavelength, self.wavelength, self.fwhm)
+
+
+def line_spread(text: str) -> LineSpread:
+    """A line-spread function from how a user says it.
+
+    Parameters
+    ----------
+    text : str
+        A width in Angstrom that is the same everywhere ('3.9'), a constant resolution ('R=2000'), or the name of a CSV
+        file with columns `wavelength` and `fwhm`, both in Angstrom.
+
+    Returns
+    -------
+    LineSpread
+
+    Raises
+    ------
+    DataError
+        If it is none of these, or narrower than the emulator's sharpest spectra.
+    """
+    text = text.strip()
+    if text.upper().startswith("R="):
+        resolution = _number(text[2:], text)
+        ends = (5000.0, 30000.0)
+        found = LineSpread(ends, tuple(end / resolution for end in ends))
+    elif text.lower().endswith(".csv"):
+        found = _table(Path(text))
+    else:
+        found = LineSpread((13500.0,), (_number(text, text),))
+    narrowest = float(found(NIRSPEC_SHARP.wavelength).min())
+    if narrowest < _SHARPEST:
+        raise DataError(
+            f"line-spread function {text}: {narrowest:.2f} Angstrom is narrower than the emulator's spectra "
+            f"({_SHARPEST} Angstrom); broaden the spectrum to {_SHARPEST} Angstrom or more and say so"
+        )
+    if float(found(NIRSPEC_SHARP.wavelength).max()) > 100:
+        raise DataError(f"line-spread function {text}: wider than 100 Angstrom, no lines are left; FWHM is in Angstrom")
+    return found
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1e6:
+        raise DataError(
+            f"line-spread function {whole!r:.80}: expected a width in Angstrom (3.9), a resolution (R=2000), or a CSV "
+            "file with columns wavelength and fwhm"
+        )
+    return value
+
+
+def _table(path: Path) -> LineSpread:
+    try:
+        table = pd.read_csv(path, nrows=_ROWS)
+        wavelength, fwhm = (table[name].to_numpy(float) for name in ("wavelength", "fwhm"))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} cannot be read as a table with columns wavelength and fwhm: {error}") from error
+    if len(wavelength) < 1 or not (np.diff(wavelength) > 0).all() or not (np.isfinite(fwhm) & (fwhm > 0)).all():
+        raise DataError(f"{path}: wavelengths must increase, and every fwhm must be a number above 0 (Angstrom)")
+    if not 1000 < wavelength[0] < 100_000:
+        raise DataError(f"{path}: begins at wavelength {wavelength[0]:g}; Angstrom are expected")
+    return LineSpread(tuple(wavelength), tuple(fwhm))
+
+
+def broadening(fwhm: np.ndarray) -> sparse.csr_array:
+    """The matrix that brings spectra of the sharp grid to a line-spread function.
+
+    Parameters
+    ----------
+    fwhm : ndarray, shape (8192,)
+        Wanted full width at half maximum at each pixel of the grid, Angstrom; below 2.8 counts as 2.8.
+
+    Returns
+    -------
+    sparse array, shape (8192, 8192)
+        Rows are kernels of sum 1; beyond the grid's ends its last pixel goes on.
+    """
+    n, step = NIRSPEC_SHARP.n_pix, NIRSPEC_SHARP.wavelength[1] - NIRSPEC_SHARP.wavelength[0]
+    sigma = np.sqrt(np.maximum(fwhm, _SHARPEST) ** 2 - SHARP_FWHM**2) * SIGMA_PER_FWHM / step
+    offset = np.arange(-(reach := int(np.ceil(_REACH * sigma.max()))), reach + 1)
+    weight = np.exp(-0.5 * (offset / sigma[:, None]) ** 2)
+    weight /= weight.sum(axis=1, keepdims=True)
+    column = np.clip(np.arange(n)[:, None] + offset, 0, n - 1)
+    row = np.repeat(np.arange(n), len(offset))
+    return sparse.csr_array((weight.ravel(), (row, column.ravel())), shape=(n, n))

@@ -1,0 +1,319 @@
+"""Observed spectra of giants, measured without any model that had to be trained: what `starclip observe` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from astropy.table import QTable
+
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import NIRSPEC, SPEED_OF_LIGHT
+from starclip_lib.data.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
+from starclip_lib.data.line_spread import DEFAULT, line_spread
+from starclip_lib.data.tables import label_table
+from starclip_lib.errors import DataError
+from starclip_lib.observed.fit import Fit, fit_giant
+from starclip_lib.observed.giants import Giants, giants, scale_covariance
+from starclip_lib.observed.preparation import without_edges
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
+from starclip_lib.observed.velocity import measured_velocity, second_lines
+from starclip_lib.settings.evaluation import ObservedParams
+
+N_TWINS = 5
+_TEMPLATES = 24
+_SHORTEST = 60  # good pixels of a detector that take part: the fit keeps a short continuum straight and knows its noise
+# Of the depth of the lines: the 22 IRTF giants differ by 0.06 to 0.16 from the best fit once noise is taken off.
+_MOST_MISFIT = 0.5
+_LEAST_CORRELATION = 0.35  # of observed and fitted lines
+_WIDE, _TOO_WIDE = 1.25, 1.6  # fitted over expected width of the line-spread function
+_SECOND, _SIGNIFICANT = 0.08, 5.0  # real giants have at most 0.03 and 2 standard deviations
+_UNLIKE = 16.0  # chi squared of Teff, log g and [Fe/H] against the population: one giant in a thousand
+
+Prior = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One observed spectrum, or several of one star.
+
+    Parameters
+    ----------
+    name, target : str
+    verdict : str
+        'good', or why there is no measurement.
+    labels : ndarray, shape (20,), optional
+        K and dex.
+    covariance : ndarray, shape (20, 20), optional
+        Of noise, synthesis and the scales of the labels.
+    domain : str
+        'inside', or what is to be said against it.
+    fits : tuple of Fit
+        One for each spectrum.
+    scatter : float
+        Of several spectra: root mean square of Teff, log g and [Fe/H] about their mean, over what noise claims.
+    """
+
+    name: str
+    target: str
+    verdict: str
+    labels: np.ndarray | None = None
+    covariance: np.ndarray | None = None
+    domain: str = ""
+    fits: tuple[Fit, ...] = ()
+    scatter: float = float("nan")
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """(20,) standard deviations of the labels."""
+        return np.sqrt(np.diag(self.covariance)) if self.covariance is not None else np.full(N_LABELS, np.nan)
+
+
+def measure(
+    spectra: Sequence[ObservedSpectrum],
+    spread: str = "",
+    priors: Mapping[str, Prior] | None = None,
+    settings: ObservedParams = OBSERVED,
+    say: Callable[[str], None] | None = None,
+) -> list[Measured]:
+    """Measure spectra, one by one.
+
+    Parameters
+    ----------
+    spectra : sequence of ObservedSpectrum
+    spread : str
+        The line-spread function, as `data.line_spread.line_spread` takes it; empty: what each file says, else G140H's.
+    priors : mapping of str to tuple of ndarray, optional
+        By name or target: precisions (20,) and values (20,) of what is known besides the spectrum.
+    settings : ObservedParams
+    say : callable, optional
+        Is given a line of text about each spectrum.
+
+    Returns
+    -------
+    list of Measured
+        One for each spectrum; those that cannot be measured say why.
+
+    Raises
+    ------
+    DataError
+        If the line-spread function is none, or two spectra that differ end in the very same labels.
+    """
+    if spread:
+        line_spread(spread)  # a slip is an error of the command, not of each spectrum
+    known, found = giants(), []
+    templates = default_emulator()(known.atlas[np.linspace(0, len(known.atlas) - 1, _TEMPLATES).astype(int)], NIRSPEC)
+    for number, spectrum in enumerate(spectra, start=1):
+        prior = (priors or {}).get(spectrum.name, (priors or {}).get(spectrum.target))
+        one = _measured(spectrum, spread, prior, settings, known, templates)
+        found.append(one)
+        if say is not None:
+            say(f"[{number}/{len(spectra)}] {spectrum.name}: {one.verdict if one.labels is None else one.domain}")
+    _check_distinct(found)
+    return found
+
+
+def _measured(
+    spectrum: ObservedSpectrum,
+    spread: str,
+    prior: Prior | None,
+    settings: ObservedParams,
+    known: Giants,
+    templates: np.ndarray,
+) -> Measured:
+    name, target = spectrum.name, spectrum.target or spectrum.name
+    if faults := spectrum.faults(settings):
+        return Measured(name, target, "; ".join(faults))
+    good = ~without_edges(spectrum, _SHORTEST)
+    wave, flux, sigma = spectrum.wavelength[good], spectrum.flux[good], 1 / np.sqrt(spectrum.ivar[good])
+    try:
+        width = line_spread(spread or spectrum.line_spread or DEFAULT)
+        _, velocity, _, correlation = measured_velocity(wave, flux, templates, settings)
+        if correlation < settings.min_correlation:
+            return Measured(name, target, f"no stellar lines: correlation {correlation:.2f} with the best template")
+        if abs(velocity) >= settings.max_velocity:
+            limit = f"{settings.max_velocity:.0f} km/s"
+            return Measured(name, target, f"its lines lie at no velocity between -{limit} and {limit}; is it a galaxy?")
+        fit = fit_giant(wave, flux, sigma, width, velocity, known, prior)
+    except DataError as error:
+        return Measured(name, target, str(error))
+    if fit.correlation < _LEAST_CORRELATION or fit.misfit > _MOST_MISFIT:
+        return Measured(
+            name,
+            target,
+            f"no giant of the emulator looks like it: lines correlate by {fit.correlation:.2f} with the best fit, "
+            f"which misses {fit.misfit:.0%} of their depth",
+            fits=(fit,),
+        )
+    wide = fit.fwhm / float(np.median(width(fit.wavelength)))
+    if wide > _TOO_WIDE:
+        said = f"lines {wide:.1f} times as wide as the line-spread function: a galaxy, fast rotation, or a wrong --lsf"
+        return Measured(name, target, said, fits=(fit,))
+    covariance = fit.covariance + scale_covariance()
+    domain = domain_of(fit.labels, np.sqrt(np.diag(covariance)), fit.held, known)
+    strange = _strange(fit, wide)
+    domain = "; ".join([*strange, *(() if strange and domain == "inside" else (domain,))])
+    return Measured(name, target, "good", fit.labels, covariance, domain, (fit,))
+
+
+def _strange(fit: Fit, wide: float) -> list[str]:
+    """What speaks for more than one star in the slit."""
+    said = []
+    if wide > _WIDE:
+        said.append(f"outside: lines are {wide:.2f} times as wide as the line-spread function: two stars, or rotation")
+    apart = 1.2 * fit.fwhm / float(np.median(fit.wavelength)) * SPEED_OF_LIGHT
+    left, weight = fit.model - fit.flux, fit.weight / fit.sigma**2
+    velocity, ratio, significance = second_lines(fit.wavelength, left, 1 - fit.model, weight, apart)
+    if ratio > _SECOND and significance > _SIGNIFICANT:
+        said.append(f"outside: the same lines once more at {velocity:+.0f} km/s, {ratio:.0%} as deep: two stars")
+    return said
+
+
+def domain_of(labels: np.ndarray, sigma: np.ndarray, held: np.ndarray, known: Giants) -> str:
+    """Whether labels lie where the emulator and the prior may be believed.
+
+    Parameters
+    ----------
+    labels, sigma : ndarray, shape (20,)
+    held : ndarray of bool, shape (20,)
+        Labels that would have left the emulator's domain.
+    known : Giants
+
+    Returns
+    -------
+    str
+        'inside', or the reasons against it.
+    """
+    emulator, said = default_emulator(), []
+    low, high = emulator.teff_limits(labels[LOGG])
+    limits = {TEFF: (float(low), float(high))}
+    limits |= {i: (float(emulator.label_min[i]), float(emulator.label_max[i])) for i in (LOGG, FE)}
+    for i, (lowest, highest) in limits.items():
+        value, digits = labels[i], 0 if i == TEFF else 2
+        if held[i]:
+            said.append(f"outside: {PLAIN[i]} held at the emulator's edge, {value:.{digits}f}")
+        elif min(value - lowest, highest - value) < sigma[i]:
+            said.append(f"at the edge: {PLAIN[i]} {value:.{digits}f} ± {sigma[i]:.{digits}f}, the emulator ends there")
+    rest = [PLAIN[i] for i in range(N_LABELS) if held[i] and i not in limits]
+    if rest:
+        said.append(f"at the edge: {', '.join(rest)} held at the emulator's edge")
+    three = [TEFF, LOGG, FE]
+    off = labels[three] - known.mean[three]
+    if off @ np.linalg.solve(known.covariance[np.ix_(three, three)], off) > _UNLIKE:
+        said.append("outside: Teff, log g and [Fe/H] are unlike any giant's of the population")
+    return "; ".join(sorted(said, reverse=True)) or "inside"
+
+
+def combined(found: Sequence[Measured]) -> list[Measured]:
+    """Spectra of one target as one: weighted by their information; the synthesis' error they share stays.
+
+    Parameters
+    ----------
+    found : sequence of Measured
+
+    Returns
+    -------
+    list of Measured
+        One for each target, in the order of its first spectrum.
+    """
+    out = []
+    for target in dict.fromkeys(one.target for one in found):
+        group = [one for one in found if one.target == target]
+        good = [one for one in group if one.labels is not None]
+        if len(good) < 2:
+            out.append(replace((good or group)[0], name=target))
+            continue
+        fits = [one.fits[0] for one in good]
+        information = [np.linalg.inv(fit.covariance) for fit in fits]
+        total = np.linalg.inv(np.sum(information, axis=0))
+        labels = total @ np.sum([i @ fit.labels for i, fit in zip(information, fits, strict=True)], axis=0)
+        noise = [_positive(fit.covariance - fit.systematic) for fit in fits]
+        shared = np.mean([fit.systematic for fit in fits], axis=0)
+        covariance = np.mean(noise, axis=0) / len(fits) + shared + scale_covariance()
+        three = [TEFF, LOGG, FE]
+        off = np.array([fit.labels[three] - labels[three] for fit in fits])
+        claimed = np.mean([np.diag(n)[three] for n in noise], axis=0)
+        scatter = float(np.sqrt((off**2 / claimed).sum() / (len(fits) - 1) / len(three)))
+        held = np.any([fit.held for fit in fits], axis=0)
+        domain = domain_of(labels, np.sqrt(np.diag(covariance)), held, giants())
+        out.append(Measured(target, target, "good", labels, covariance, domain, tuple(fits), scatter))
+    return out
+
+
+def _positive(matrix: np.ndarray) -> np.ndarray:
+    """The nearest matrix without negative eigenvalues."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return (vectors * np.maximum(values, 1e-8)) @ vectors.T
+
+
+def twins(one: Measured, k: int = N_TWINS) -> QTable:
+    """The stars of the atlas that a measured star could be, best first.
+
+    Parameters
+    ----------
+    one : Measured
+        With labels.
+    k : int
+
+    Returns
+    -------
+    QTable
+        Identifier, `distance` (standard deviations of the measurement, root mean square over the labels) and labels.
+
+    Raises
+    ------
+    DataError
+        If there is no measurement.
+    """
+    if one.labels is None or one.covariance is None:
+        raise DataError(f"{one.name} has no twins: {one.verdict}")
+    known = giants()
+    root = np.linalg.cholesky(one.covariance)
+    distance = np.sqrt((np.linalg.solve(root, (known.atlas - one.labels).T) ** 2).mean(axis=0))
+    best = np.argsort(distance, kind="stable")[:k]
+    return label_table(known.atlas[best], star_id=known.star_id[best], distance=distance[best].round(3))
+
+
+def measured_table(found: Sequence[Measured]) -> QTable:
+    """A row for each measurement, with units; NaN where there is none.
+
+    Parameters
+    ----------
+    found : sequence of Measured
+
+    Returns
+    -------
+    QTable
+    """
+    nothing = np.full(N_LABELS, np.nan)
+
+    def of_fits(name: str) -> list[float]:
+        return [float(np.mean([getattr(fit, name) for fit in one.fits])) if one.fits else np.nan for one in found]
+
+    return label_table(
+        np.array([nothing if one.labels is None else one.labels for one in found]).reshape(-1, N_LABELS),
+        np.array([one.sigma for one in found]).reshape(-1, N_LABELS),
+        name=[one.name for one in found],
+        verdict=[one.verdict for one in found],
+        domain=[one.domain for one in found],
+        spectra=[max(len(one.fits), 1) for one in found],
+        scatter=[one.scatter for one in found],
+        velocity=of_fits("velocity"),
+        sigma_velocity=of_fits("velocity_error"),
+        fwhm=of_fits("fwhm"),
+        noise=of_fits("noise"),
+        misfit=of_fits("misfit"),
+    )
+
+
+def _check_distinct(found: Sequence[Measured]) -> None:
+    """Raise DataError if two spectra that differ have ended in the very same labels: something is broken then."""
+    good = [(one, one.labels, one.fits[0].flux) for one in found if one.labels is not None]
+    for (one, labels, flux), (other, others, its) in combinations(good, 2):
+        if np.array_equal(labels, others) and not np.array_equal(flux, its):
+            raise DataError(
+                f"{one.name} and {other.name} are different spectra and have the very same {len(LABELS)} labels; "
+                "please report this with the two files"
+            )

@@ -1,0 +1,124 @@
+"""The arguments of the command `starclip`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from starclip_lib import __version__
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command; `command` is the name of what is to be done.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
+    top = argparse.ArgumentParser(
+        prog="starclip", description="APOGEE and JWST/NIRSpec spectra of giant stars in one space."
+    )
+    top.add_argument("--version", action="version", version=f"starclip {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the pipeline on a parameter file and write its report")
+    run.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/quick.yaml")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=1000"
+    )
+    run.add_argument("--observed", type=Path, metavar="FOLDER", help="folder of observed NIRSpec spectra (spec1d, x1d)")
+    run.add_argument("--fresh", action="store_true", help="delete what this run made before and begin anew")
+    run.set_defaults(command="run")
+
+    observe = commands.add_parser("observe", help="measure observed spectra of giants; nothing has to be trained")
+    observe.add_argument(
+        "observed", type=Path, nargs="+", metavar="FILE", help="PypeIt spec1d, STScI x1d, SpeX files; or a folder"
+    )
+    observe.add_argument("--lsf", default="", help="line-spread function: 3.9 (FWHM in Angstrom), R=2000, a CSV file")
+    observe.add_argument(
+        "--prior", type=Path, metavar="FILE", help="CSV: star, teff, teff_error, logg, logg_error, ..."
+    )
+    observe.add_argument("--combine", action="store_true", help="spectra of one target are one star")
+    observe.add_argument("--output", type=Path, metavar="FOLDER", help="where tables and pages go (./observed)")
+    observe.add_argument(
+        "--params",
+        type=Path,
+        help="use trained networks instead, such as params/m71.yaml",
+        metavar="PARAMS",
+    )
+    observe.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="with --params: a setting")
+    observe.set_defaults(command="observe")
+
+    real = commands.add_parser("benchmark-real", help="measure real stars whose labels are known: how right is it?")
+    real.add_argument("folder", type=Path, metavar="FOLDER", help="spectra, and a CSV with file, teff, logg, fe_h")
+    real.add_argument("--labels", type=Path, metavar="FILE", help="the CSV, if it lies elsewhere")
+    real.add_argument("--lsf", default="", help="line-spread function, as for observe")
+    real.add_argument("--params", type=Path, metavar="PARAMS", help="judge the networks of this finished run instead")
+    real.add_argument("--output", type=Path, metavar="FOLDER", help="where table and figure go (./benchmark)")
+    real.set_defaults(command="benchmark_real")
+
+    train = commands.add_parser("train", help="make the models of a run without its notebooks; also under torchrun")
+    train.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/best.yaml")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    train.set_defaults(command="train")
+
+    evaluate = commands.add_parser("evaluate", help="judge a finished run: probes, decoders, densities, transfer")
+    evaluate.add_argument("params", type=Path, metavar="PARAMS", help="parameter file of the run (params/quick.yaml)")
+    evaluate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    evaluate.set_defaults(command="evaluate")
+
+    browse = commands.add_parser("browse", help="look for similar stars in a web page, on this machine")
+    browse.add_argument(
+        "params", type=Path, nargs="?", metavar="PARAMS", help="parameter file of a finished run (params/quick.yaml)"
+    )
+    browse.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    browse.add_argument("--observed", type=Path, metavar="FOLDER", help="mark observed NIRSpec spectra on the map")
+    browse.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1 (8866)")
+    browse.add_argument("--no-browser", action="store_true", help="only serve the page; open no web browser")
+    browse.set_defaults(command="browse")
+
+    fetch = commands.add_parser("fetch", help="download public spectra and make a data set of them")
+    sources = fetch.add_subparsers(required=True, metavar="SOURCE")
+    apogee = sources.add_parser("apogee", help="red giants of APOGEE DR17, with ab initio NIRSpec partners")
+    apogee.add_argument(
+        "params", type=Path, nargs="?", metavar="PARAMS", help="parameter file (the project's params/apogee.yaml)"
+    )
+    apogee.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=400"
+    )
+    apogee.add_argument("--skip-failed", action="store_true", help="go on without spectra that cannot be downloaded")
+    apogee.set_defaults(command="fetch_apogee")
+
+    original = commands.add_parser("import-original", help="make a data set of the paper's own files")
+    original.add_argument("--jwst", type=Path, required=True, metavar="FILE", help="JWST_APOGEE.h5")
+    original.add_argument("--allstar", type=Path, required=True, metavar="FILE", help="apogee_dr17.h5")
+    original.add_argument(
+        "--spectra", type=Path, required=True, metavar="FILE", help="APOGEE spectra: apogee_spectra.pkl(.gz), or HDF5"
+    )
+    original.add_argument(
+        "--output", type=Path, metavar="FILE", help="data set to write (the project's archive/original/original.h5)"
+    )
+    original.set_defaults(command="import_original")
+
+    handout = commands.add_parser("handout", help="write notebooks without their solutions, for a class")
+    handout.add_argument(
+        "notebooks", type=Path, nargs="*", metavar="NOTEBOOK", help="those of the project if not given"
+    )
+    handout.add_argument("--output", type=Path, default=Path("handouts"), metavar="FOLDER", help="(./handouts)")
+    handout.set_defaults(command="handout")
+
+    mark = commands.add_parser("mark", help="which exercises are right in the notebooks that a class has returned")
+    mark.add_argument("folder", type=Path, metavar="FOLDER", help="of notebooks, also in folders of its own")
+    mark.add_argument(
+        "--output", type=Path, default=Path("marks.csv"), metavar="FILE", help="table of all (./marks.csv)"
+    )
+    mark.set_defaults(command="mark")
+
+    doctor = commands.add_parser("doctor", help="is this machine ready?  a few seconds, and a cure for each doubt")
+    doctor.set_defaults(command="doctor")
+
+    compare = commands.add_parser("compare", help="print the metrics of two runs side by side")
+    compare.add_argument("a", metavar="A", help="name of a run, its report folder or its metrics.json")
+    compare.add_argument("b", metavar="B", help="the run to compare with")
+    compare.set_defaults(command="compare")
+    return top

@@ -1,0 +1,483 @@
+"""Giants measured without any training: line widths, fits, guards, priors, tables; real stars where they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from astropy.io import fits
+from astropy.table import QTable, Table
+from conftest import ROOT
+from nirspec_files import spec1d_table, write_spec1d
+from scipy.ndimage import gaussian_filter1d
+
+from starclip_lib import cli
+from starclip_lib.data.emulator import Emulator, default_emulator
+from starclip_lib.data.instruments import NIRSPEC, NIRSPEC_SHARP, SHARP_FWHM, SPEED_OF_LIGHT
+from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
+from starclip_lib.data.line_spread import broadening, line_spread
+from starclip_lib.errors import DataError
+from starclip_lib.models.emulation import EmulatedSpectra
+from starclip_lib.observed import measuring
+from starclip_lib.observed.files import read_observed, read_spectra
+from starclip_lib.observed.fit import fit_giant
+from starclip_lib.observed.giants import giants, scale_covariance
+from starclip_lib.observed.measuring import combined, measure, measured_table, twins
+from starclip_lib.observed.priors import read_priors
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum, as_observed
+from starclip_lib.pipeline.observing import benchmark_real, observe
+from starclip_lib.run import Run
+
+SHARED = ROOT.parent / "shared"
+WAVE = np.concatenate([np.arange(9750, 13800, 2.35), np.arange(14180, 17950, 2.35)])
+
+
+def labels_of(**changed: float) -> np.ndarray:
+    """A giant like most, with some labels changed; [Fe/H] moves all elements."""
+    labels = giants().mean.copy()
+    labels[2:] += changed.get("Fe", labels[FE]) - labels[FE]
+    for name, value in changed.items():
+        labels[LABELS.index(name)] = value
+    return labels
+
+
+def seen(labels: np.ndarray, fwhm: float = 3.9) -> np.ndarray:
+    """The emulator's spectrum (8192,) on the grid, at any labels, at a line width; by its formula, not by the fit."""
+    parts = default_emulator().parts(NIRSPEC_SHARP)
+    x = (labels - parts["center"]) / parts["scale"]
+    for k in (1, 2):
+        x = x @ parts[f"w{k}"] + parts[f"b{k}"]
+        x = x / (1 + np.exp(-x))
+    sharp = parts["mean"] + (x @ parts["w3"] + parts["b3"]) @ parts["basis"]
+    sigma = np.sqrt(fwhm**2 - SHARP_FWHM**2) / 2.354820045 / (9000 / 8191)
+    kernel = np.exp(-0.5 * (np.arange(-40, 41) / sigma) ** 2)
+    return np.convolve(np.pad(sharp, 40, mode="edge"), kernel / kernel.sum(), mode="valid")
+
+
+def spectrum_of(
+    flux: np.ndarray, rng: np.random.Generator, snr: float = 100.0, velocity: float = 40.0, name: str = "star"
+) -> ObservedSpectrum:
+    """A spectrum on the grid as two detectors see it, with a response, noise and a velocity."""
+    response = 900 * np.exp(-(((WAVE - 13000) / 6000) ** 2)) * (1 + 0.02 * np.sin(WAVE / 150))
+    values = np.interp(WAVE / (1 + velocity / SPEED_OF_LIGHT), NIRSPEC.wavelength, flux)
+    noisy = response * (values + rng.standard_normal(len(WAVE)) / snr)
+    good = np.zeros(len(WAVE), bool)
+    return as_observed(name, WAVE, noisy, (snr / response) ** 2, good, OBSERVED, 0.0, name, "3.9")
+
+
+def test_widths_are_said_in_three_ways(tmp_path: Path) -> None:
+    wave = NIRSPEC.wavelength
+    assert np.allclose(line_spread("R=2000")(wave), wave / 2000)
+    assert np.allclose(line_spread("3.9")(wave), 3.9)
+    (tmp_path / "lsf.csv").write_text("wavelength,fwhm\n10000,3.4\n16000,4.6\n")
+    assert np.allclose(line_spread(str(tmp_path / "lsf.csv"))(np.array([9000, 13000, 17000])), [3.4, 4.0, 4.6])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("wide", "expected a width in Angstrom"),
+        ("-1", "expected a width in Angstrom"),
+        ("R=nan", "expected a width in Angstrom"),
+        ("1.5", "narrower than the emulator's"),
+        ("R=22500", "narrower than the emulator's"),
+        ("R=20", "no lines are left"),
+        ("nowhere.csv", "cannot be read as a table"),
+    ],
+)
+def test_slips_about_widths_are_named(text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        line_spread(text)
+
+
+def test_tables_of_widths_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "lsf.csv"
+    for content, said in (
+        ("wavelength,fwhm\n16000,4\n10000,4\n", "must increase"),
+        ("wavelength,fwhm\n1.0,4\n1.6,4\n", "Angstrom are expected"),
+        ("wavelength,width\n10000,4\n", "wavelength and fwhm"),
+    ):
+        path.write_text(content)
+        with pytest.raises(DataError, match=said):
+            line_spread(str(path))
+
+
+def test_broadening_adds_variances() -> None:
+    matrix = broadening(np.full(8192, 6.0))
+    row = matrix[[4000]].toarray()[0]
+    place = np.arange(8192) - 4000
+    assert np.isclose(row.sum(), 1)
+    variance = (row * place**2).sum() * (9000 / 8191) ** 2
+    assert np.isclose(variance * 8 * np.log(2), 36 - SHARP_FWHM**2, rtol=2e-3)
+
+
+def test_sharp_spectra_brought_to_the_training_resolution_are_the_training_spectra() -> None:
+    stars = giants().atlas[:20]
+    sharp = default_emulator()(stars, NIRSPEC_SHARP)
+    broad = (broadening(NIRSPEC.wavelength / NIRSPEC.resolution) @ sharp.T).T
+    inner = slice(60, -60)
+    difference = (broad - default_emulator()(stars, NIRSPEC))[:, inner]
+    assert np.sqrt((difference**2).mean()) < 4e-4  # the lines' own depth is a hundred times that
+
+
+def test_an_emulator_without_the_sharp_grid_says_so(tmp_path: Path) -> None:
+    with np.load(ROOT / "starclip_lib" / "data" / "emulator.npz") as file:
+        arrays = {name: file[name] for name in file.files if not name.startswith("nirspec_sharp")}
+    np.savez(tmp_path / "older.npz", **arrays)
+    with pytest.raises(DataError, match="has no grid 'nirspec_sharp'"):
+        Emulator(tmp_path / "older.npz").parts(NIRSPEC_SHARP)
+
+
+def test_labels_velocity_and_width_come_out_as_they_went_in(rng: np.random.Generator) -> None:
+    stars = giants().atlas[rng.choice(len(giants().atlas), 12, replace=False)]
+    spectra = [
+        spectrum_of(seen(star, 4.3), rng, velocity=20.0 * k - 120, name=f"star_{k}") for k, star in enumerate(stars)
+    ]
+    found = measure(spectra)
+    assert [one.verdict for one in found] == ["good"] * 12
+    fits_ = [one.fits[0] for one in found]
+    pulls = np.array([(f.labels - star) / np.sqrt(np.diag(f.covariance)) for f, star in zip(fits_, stars, strict=True)])
+    assert 0.3 < np.sqrt((pulls**2).mean()) < 1.2  # the errors hold more than noise, and noise is all there is
+    error = np.array([f.labels - star for f, star in zip(fits_, stars, strict=True)])
+    assert (np.sqrt((error[:, [TEFF, LOGG, FE]] ** 2).mean(axis=0)) < [60, 0.2, 0.08]).all()
+    assert np.allclose([f.velocity for f in fits_], 20.0 * np.arange(12) - 120, atol=4)
+    assert abs(np.mean([f.fwhm for f in fits_]) - 4.3) < 0.1
+
+
+def test_noise_is_what_the_spectrum_shows_where_the_file_claims_less(rng: np.random.Generator) -> None:
+    spectrum = spectrum_of(seen(labels_of()), rng, snr=60)
+    good = ~spectrum.bad
+    arguments = (spectrum.wavelength[good], spectrum.flux[good])
+    boast = 1 / np.sqrt(spectrum.ivar[good]) / 20
+    assert fit_giant(*arguments, boast, line_spread("3.9"), 40.0, giants()).noise == pytest.approx(1 / 60, rel=0.15)
+
+
+def test_outliers_hardly_pull(rng: np.random.Generator) -> None:
+    clean = spectrum_of(seen(labels_of()), rng, name="clean")
+    hit = spectrum_of(seen(labels_of()), np.random.default_rng(3), name="hit")
+    places = rng.choice(len(hit.flux), 40, replace=False)
+    hit.flux[places] *= 1.15
+    a, b = measure([clean, hit])
+    assert a.labels is not None
+    assert b.labels is not None
+    assert (np.abs(a.labels - b.labels) < 2 * a.sigma).all()
+
+
+STRANGERS = {
+    "dwarf": (labels_of(Teff=5000, logg=4.5, Fe=0.0), "outside: log g held"),
+    "sun": (labels_of(Teff=5770, logg=4.4, Fe=0.0), "outside: .*log g held"),
+    "metal-poor": (labels_of(Teff=4600, logg=1.3, Fe=-2.7), r"outside: \[Fe/H\] held"),
+    "M giant": (labels_of(Teff=3500, logg=0.5, Fe=0.0), "outside: .*Teff held"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_stars_beyond_the_emulator_are_said_to_be_outside(name: str, rng: np.random.Generator) -> None:
+    labels, said = STRANGERS[name]
+    (one,) = measure([spectrum_of(seen(labels), rng)])
+    assert one.domain.startswith("outside")
+    assert pd.Series([one.domain]).str.contains(said).all(), one.domain
+
+
+def test_what_is_no_giant_gets_a_reason_and_no_labels(rng: np.random.Generator) -> None:
+    wave, giant = NIRSPEC.wavelength, seen(labels_of(Teff=4500, logg=2.0))
+    hydrogen = 1 - 0.3 * np.exp(-(((wave - 12822) / 30) ** 2)) - 0.2 * np.exp(-(((wave - 10941) / 30) ** 2))
+    smooth = np.convolve(giant, np.full(25, 1 / 25), mode="same")
+    cases = {
+        "flat field": (np.ones(8192), 100.0, 0.0, "no stellar lines"),
+        "A star": (hydrogen, 100.0, 0.0, "no stellar lines"),
+        "far galaxy": (giant, 100.0, 6000.0, "no stellar lines"),
+        "near galaxy": (smooth, 100.0, 0.0, "times as wide|no giant|no stellar"),
+        "faint": (giant, 5.0, 0.0, "S/N 5 per pixel"),
+        "carbon star": (seen(labels_of(Teff=4200, logg=1.2, Fe=-0.3, C=0.8, O=-0.4)), 100.0, 0.0, "saw-tooth|no giant"),
+    }
+    spectra = [spectrum_of(flux, rng, snr, velocity, name) for name, (flux, snr, velocity, _) in cases.items()]
+    for one, (*_, said) in zip(measure(spectra), cases.values(), strict=True):
+        assert one.labels is None
+        assert pd.Series([one.verdict]).str.contains(said).all(), f"{one.name}: {one.verdict}"
+
+
+@pytest.mark.parametrize(("apart", "said"), [(180, "times as wide"), (280, "the same lines once more at")])
+def test_two_stars_in_one_slit_are_noticed_by_their_lines(apart: float, said: str, rng: np.random.Generator) -> None:
+    cool, warm = seen(labels_of(Teff=4300, logg=1.5)), seen(labels_of(Teff=5000, logg=3.0))
+    shifted = np.interp(NIRSPEC.wavelength / (1 + apart / SPEED_OF_LIGHT), NIRSPEC.wavelength, warm)
+    (one,) = measure([spectrum_of((cool + shifted) / 2, rng)])
+    assert one.domain.startswith("outside")
+    assert said in one.domain
+
+
+@pytest.mark.parametrize("fault", ["errors", "fluxes"])
+def test_spectra_without_any_error_or_flux_say_so(fault: str) -> None:
+    ones, none = np.ones(1000), np.zeros(1000, bool)
+    flux, ivar = (-ones, ones) if fault == "fluxes" else (ones, np.full(1000, np.nan))
+    one = as_observed("x", np.linspace(11000, 13000, 1000), flux, ivar, none, OBSERVED, 0.0, "x", "3.9")
+    assert measure([one])[0].verdict == f"none of its 1000 {fault} is a number above 0"
+
+
+def test_faint_spectra_are_no_saw_teeth(rng: np.random.Generator) -> None:
+    (one,) = measure([spectrum_of(seen(labels_of()), rng, snr=25)])
+    assert one.verdict == "good"
+
+
+def test_exposures_are_combined_and_share_the_error_of_the_synthesis(rng: np.random.Generator) -> None:
+    flux = seen(labels_of())
+    spectra = [spectrum_of(flux, np.random.default_rng(seed), snr=40, name=f"e{seed}") for seed in range(4)]
+    for spectrum in spectra:
+        spectrum.target = "one"
+    singles = measure(spectra)
+    (one,) = combined(singles)
+    assert (one.name, len(one.fits)) == ("one", 4)
+    systematic = np.sqrt(np.diag(singles[0].fits[0].systematic + scale_covariance()))
+    assert (one.sigma < np.mean([s.sigma for s in singles], axis=0)).all()
+    assert (one.sigma > 0.95 * systematic).all()
+    assert 0.3 < one.scatter < 2.5
+    assert np.abs(one.labels - labels_of())[[LOGG, FE]].max() < 0.25
+    (alone,) = combined(singles[:1])
+    assert np.array_equal(alone.labels, singles[0].labels)
+
+
+def test_different_spectra_never_give_the_same_labels(rng: np.random.Generator, monkeypatch) -> None:
+    first, second = (spectrum_of(seen(labels_of()), rng, name=name) for name in "ab")
+    fit = measure([first])[0].fits[0]
+
+    def stuck(wave, flux, *_):
+        return replace(fit, flux=fit.flux + 1e-6 * flux[0])
+
+    monkeypatch.setattr(measuring, "fit_giant", stuck)
+    with pytest.raises(DataError, match="a and b are different spectra and have the very same 20 labels"):
+        measure([first, second])
+
+
+def test_a_prior_pulls_as_much_as_its_error_says(rng: np.random.Generator, tmp_path: Path) -> None:
+    spectrum = spectrum_of(seen(labels_of()), rng)
+    free = measure([spectrum])[0]
+    path = tmp_path / "priors.csv"
+    path.write_text(f"star,teff,teff_error,logg,logg_error\nstar,{free.labels[0] + 150},10,,\n")
+    priors, complaints = read_priors(path, {"star"})
+    assert complaints == []
+    held = measure([spectrum], priors=priors)[0]
+    assert 100 < held.labels[TEFF] - free.labels[TEFF] < 150
+    assert held.labels[LOGG] > free.labels[LOGG]  # hotter stars of one spectrum are higher in gravity
+
+
+def test_slips_in_priors_cost_only_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "priors.csv"
+    path.write_text(
+        "star,teff,teff_error,logg,logg_error\nnobody,4500,50,,\na,4.5,0.05,2.0,0.1\nb,4500,0,,\nc,abc,50,,\nd,4500,50,,\n"
+    )
+    priors, complaints = read_priors(path, {"a", "b", "c", "d"})
+    assert len(complaints) == 4
+    assert "no spectrum of nobody" in complaints[0]
+    assert "a has teff 4.5 ± 0.05, no K" in complaints[1]
+    assert priors["a"][0][LOGG] == pytest.approx(100)  # its log g is fine
+    assert priors["d"][1][TEFF] == 4500
+    assert not priors["b"][0].any()
+    for content, said in (
+        ("star,temperature\na,4500\n", "unknown column 'temperature'"),
+        ("star,teff\na,4500\n", "teff without teff_error"),
+        ("teff,teff_error\n4500,50\n", "needs a column star"),
+    ):
+        path.write_text(content)
+        with pytest.raises(DataError, match=said):
+            read_priors(path, {"a"})
+
+
+def test_twins_are_the_nearest_in_units_of_the_errors(rng: np.random.Generator) -> None:
+    (one,) = measure([spectrum_of(seen(giants().atlas[123]), rng, snr=300)])
+    found = twins(one, 5)
+    inverse = np.linalg.inv(one.covariance)
+    brute = np.array([np.sqrt((x - one.labels) @ inverse @ (x - one.labels) / 20) for x in giants().atlas])
+    assert list(found["star_id"]) == list(giants().star_id[np.argsort(brute)[:5]])
+    assert np.allclose(found["distance"], np.sort(brute)[:5], atol=1e-3)
+    with pytest.raises(DataError, match="has no twins: flat"):
+        twins(measuring.Measured("x", "x", "flat"))
+
+
+def test_the_atlas_repeats_and_lies_inside_the_domain() -> None:
+    known = giants()
+    assert known.atlas.shape == (20_000, 20)
+    assert default_emulator().inside_domain(known.atlas).all()
+    assert len(set(known.star_id)) == 20_000
+    assert np.array_equal(giants.__wrapped__().atlas, known.atlas)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two exposures of one star, another star, a ruined file and a table of labels."""
+    folder = tmp_path / "sky"
+    folder.mkdir()
+    stars = {"e1": labels_of(), "e2": labels_of(), "other": labels_of(Teff=4400, logg=1.8, Fe=-0.5)}
+    for number, (name, labels) in enumerate(stars.items()):
+        one = spectrum_of(seen(labels), np.random.default_rng(number))
+        write_spec1d(folder / f"spec1d_{name}.fits", spec1d_table("SPAT1-SLIT1-MSC01", one.wavelength, one.flux))
+    with fits.open(folder / "spec1d_other.fits", mode="update") as file:
+        file[0].header["TARGET"] = "star_2"
+    (folder / "spec1d_ruined.fits").write_bytes((folder / "spec1d_e1.fits").read_bytes()[:5000])
+    lines = ["file,teff,logg,fe_h"]
+    lines += [f"spec1d_{name}.fits,{x[TEFF]},{x[LOGG]},{x[FE]}" for name, x in stars.items()]
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_the_command_answers_for_what_can_be_read(folder: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "out"
+    assert cli.main(["observe", str(folder), "--output", str(output), "--combine", "--lsf", "3.9"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 spectra, scatter" in printed
+    assert "is truncated or no FITS file" in printed
+    tables = [Table.read(output / f"observed.{end}") for end in ("ecsv", "parquet", "vot")]
+    assert all(list(table["name"].astype(str)) == list(tables[0]["name"]) for table in tables)
+    assert len(tables[0]) == 3
+    assert np.allclose(tables[1]["Teff"], tables[0]["Teff"], equal_nan=True)
+    row = tables[0][list(tables[0]["name"]).index("star_2")]
+    assert abs(row["Teff"] - 4400) < 3 * row["sigma_Teff"]
+    page = (output / "star_2.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert 'alt="The twenty labels' in page
+    assert not list(output.glob(".*"))  # nothing half-written
+
+
+def test_files_may_be_named_one_by_one(folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    found = observe([folder / "spec1d_e1.fits", folder / "spec1d_other.fits"], tmp_path / "out", lines.append)
+    assert [one.name for one in found] == ["star_1", "star_2"]
+    assert any("2 pages" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "seed=3"], "give --params"),
+        (["--lsf", "1"], "narrower than the emulator's"),
+        (["--params", "params/m71.yaml", "--combine"], "--combine is not for networks"),
+        (["--prior", "nowhere.csv"], "nowhere.csv cannot be read"),
+    ],
+)
+def test_slips_of_the_command_get_one_line(
+    arguments: list[str], said: str, folder: Path, tmp_path: Path, capsys
+) -> None:
+    assert cli.main(["observe", str(folder), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_stars_with_known_labels_judge(folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    table = benchmark_real(folder, tmp_path / "out", lines.append)
+    assert isinstance(table, QTable)
+    assert len(table) == 3
+    assert np.abs(table["teff"] - table["teff_catalogue"]).max() < 150
+    assert np.allclose(table["teff_pull"], (table["teff"] - table["teff_catalogue"]) / table["teff_error"])
+    assert any(line.startswith("root mean square") for line in lines)
+    assert (tmp_path / "out" / "benchmark.png").stat().st_size > 10_000
+    (folder / "second.csv").write_text("teff,logg,fe_h\n")
+    with pytest.raises(DataError, match=r"found labels.csv, second.csv; use --labels"):
+        benchmark_real(folder, tmp_path / "out", lines.append)
+    (folder / "second.csv").write_text("file,teff,logg,fe_h\nspec1d_nothing.fits,4500,2,0\n")
+    with pytest.raises(DataError, match=r"no spectrum in .* has labels"):
+        benchmark_real(folder, tmp_path / "out", lines.append, labels=folder / "second.csv")
+    with pytest.raises(DataError, match="no such folder"):
+        benchmark_real(folder / "nowhere", tmp_path / "out", lines.append)
+
+
+def test_networks_are_judged_in_the_same_way(folder: Path, tmp_path: Path, finished: Run) -> None:
+    table = benchmark_real(folder, tmp_path / "out", lambda line: None, run=finished)
+    assert len(table) == 3
+    assert (table["teff_error"] > 0).all()
+
+
+def write_spex(path: Path, flux: np.ndarray, **header: str) -> Path:
+    image = np.stack([NIRSPEC.wavelength / 1e4, flux, np.full(8192, 0.005)]).astype(np.float32)
+    primary = fits.PrimaryHDU(image)
+    primary.header.update({"OBJECT": "HD 1", "XUNITS": "um", "WAVETYPE": "Vacuum", "SXD_R": "2000", **header})
+    primary.writeto(path)
+    return path
+
+
+def test_spex_spectra_are_read_with_their_resolution_and_without_the_atmosphere(tmp_path: Path) -> None:
+    one = read_observed(write_spex(tmp_path / "hd1.fits", seen(labels_of(), 6.0)), OBSERVED)[0]
+    assert (one.name, one.line_spread) == ("HD_1", "R=2000")
+    used = one.wavelength[~one.bad]
+    assert not ((used > 11100) & (used < 11600)).any()
+    assert not ((used > 13250) & (used < 14900)).any()
+    with pytest.raises(DataError, match="neither XUNITS = um nor WAVETYPE = Vacuum"):
+        read_observed(write_spex(tmp_path / "air.fits", seen(labels_of(), 6.0), WAVETYPE="Air"))
+
+
+def test_other_gratings_are_refused_by_name(folder: Path) -> None:
+    path = folder / "spec1d_e1.fits"
+    with fits.open(path, mode="update") as file:
+        file[0].header["DISPNAME"] = "G235H"
+    with pytest.raises(DataError, match="taken with G235H; what can be read is G140H and G140M"):
+        read_observed(path)
+    with fits.open(path, mode="update") as file:
+        file[0].header["DISPNAME"] = "G140M"
+    assert read_observed(path)[0].line_spread == "13"
+
+
+def test_a_table_of_nothing_has_all_its_columns() -> None:
+    table = measured_table([measuring.Measured("x", "x", "flat")])
+    assert {"name", "verdict", "Teff", "sigma_Teff", "Ce"} <= set(table.colnames)
+    assert np.isnan(table["Teff"][0])
+
+
+def real(folder: str) -> Path:
+    place = SHARED / folder
+    if not place.is_dir():
+        pytest.skip(f"the real spectra of {folder} are not here; they are not part of the project")
+    return place
+
+
+def test_real_giants_of_the_irtf_library(tmp_path: Path) -> None:
+    table = benchmark_real(real("irtf"), tmp_path, lambda line: None)
+    off = np.array([table[name] - table[f"{name}_catalogue"] for name in ("teff", "logg", "fe_h")])
+    teff, logg, feh = np.sqrt((off**2).mean(axis=1))
+    assert len(table) == 4
+    assert (teff < 80, logg < 0.30, feh < 0.26) == (True, True, True)  # [Fe/H]: docs/real-data.md says why
+    pulls = np.concatenate([table[f"{name}_pull"] for name in ("teff", "logg", "fe_h")])
+    assert 0.7 < np.std(pulls) < 1.4
+
+
+def test_real_giants_of_m71(tmp_path: Path) -> None:
+    table = benchmark_real(real("m71"), tmp_path, lambda line: None)
+    assert list(table["name"]) == ["2609_152", "2609_19"]
+    off = np.array([table[name] - table[f"{name}_catalogue"] for name in ("teff", "logg", "fe_h")])
+    assert (np.sqrt((off**2).mean(axis=1)) < [90, 0.25, 0.13]).all()
+
+
+def test_real_apogee_dwarfs_are_not_measured_as_giants() -> None:
+    spectra = []
+    for path in sorted(real("apogee").glob("aspcapStar*.fits")):
+        with fits.open(path) as file:
+            flux, error = file[1].data.astype(float), file[2].data
+        there = (flux > 0) & (error < 0.1)
+        width = 3.9 / 2.3548 / 0.221
+        reach = gaussian_filter1d(there.astype(float), width)
+        broad = gaussian_filter1d(np.where(there, flux, 0), width) / np.maximum(reach, 1e-3)
+        wave, every = 10 ** (4.179 + 6e-6 * np.arange(8575)), slice(None, None, 8)
+        ivar = np.full(len(wave[every]), 1e5)
+        spectra.append(
+            as_observed(path.stem[-18:], wave[every], broad[every], ivar, reach[every] < 0.7, OBSERVED, 0.0, "", "3.95")
+        )
+    found = {one.name: one for one in measure(spectra)}
+    giant = found.pop("2M17334253-1654573")  # ASPCAP: 3788 K, 1.31, -0.06
+    assert giant.labels is not None
+    assert (np.abs(giant.labels[[TEFF, LOGG, FE]] - [3788, 1.31, -0.06]) < [150, 0.3, 0.2]).all()
+    assert all(one.labels is None for one in found.values())
+
+
+def test_reading_a_folder_of_other_fits_files(tmp_path: Path) -> None:
+    write_spex(tmp_path / "K3.5III_HD1.fits", seen(labels_of(), 6.0))
+    write_spex(tmp_path / "K3.5III_HD2.fits", seen(labels_of(), 6.0))
+    assert [one.name for one in read_spectra(tmp_path)] == ["K3.5III_HD1_HD_1", "K3.5III_HD2_HD_1"]
+
+
+def test_the_emulator_in_torch_has_the_sharp_grid_too() -> None:
+    star = giants().atlas[:3]
+    ours = EmulatedSpectra(default_emulator(), NIRSPEC_SHARP)(torch.from_numpy(star.astype(np.float32))).numpy()
+    assert np.allclose(ours, default_emulator()(star, NIRSPEC_SHARP), atol=2e-4)
