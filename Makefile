@@ -54,7 +54,7 @@ test-browser: chromium
 	@$(BIN)/python -m pytest tests/browser
 
 lab: .venv/.ready
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: .venv/.ready
 	@$(BIN)/python -m starclip_lib.pipeline.refresh

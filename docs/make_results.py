@@ -173,12 +173,15 @@ def least_squares(runs: list[dict[str, Any]]) -> list[str]:
 def at_scale(runs: list[dict[str, Any]]) -> list[str]:
     """The recipe on as many stars as the paper has."""
     data, seeds = runs[0]["data"], ", ".join(str(run["seed"]) for run in runs)
+    judged = runs[0]["params"]["limits"]
     return [
         "",
         "## As many stars as in the paper",
         "",
         f"`starclip run params/{runs[0]['run']}.yaml`: {data['n_stars']:,} stars, {data['n_test']:,} of them for the",
-        f"test; seed {seeds}; {runs[0]['device']}. The rest as above.",
+        f"test; {'seed' if len(runs) == 1 else 'seeds'} {seeds}; {runs[0]['device']}. The rest as above;",
+        f"limits are those of the first {judged['n_stars']} test stars, and the ideal matcher is asked for the first "
+        f"{judged['n_matched']}.",
         "",
         *retrieval(runs, {}),
         "",

@@ -10,7 +10,13 @@ The front door: what notebooks and scripts use, under one name each.  Nothing is
     run.labels(starclip.read_spectra("folder"))
 """
 
+import os
+
 import lazy_loader
+
+# Threads that wait for each other sleep.  By default they spin, and beside other busy programs small networks are then
+# twenty times slower; PyTorch reads this when it is loaded, which happens later, and kernels inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.2.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

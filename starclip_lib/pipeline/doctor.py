@@ -137,7 +137,7 @@ def _threads() -> Finding:
     if chosen is not None and not (chosen.isdigit() and int(chosen) > 0):
         return Finding("threads", found, "problem", "OMP_NUM_THREADS must be a number: export OMP_NUM_THREADS=1")
     if chosen is None and busy > cores / 2:
-        cure = "other programs compute here: export OMP_NUM_THREADS=1, threads that wait for each other are slow"
+        cure = "other programs compute here: export OMP_NUM_THREADS=1 leaves them their share"
         return Finding("threads", f"{found}, load {busy:.1f}", "note", cure)
     return Finding("threads", found)
 
