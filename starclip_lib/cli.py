@@ -193,21 +193,11 @@ def _import_original(arguments: argparse.Namespace) -> None:
 
 def _handout(arguments: argparse.Namespace) -> None:
     from starclip_lib.files import project_root
-    from starclip_lib.pipeline.classroom import write_handout
+    from starclip_lib.pipeline.classroom import write_handouts
 
     chosen = arguments.notebooks or sorted((project_root(Path.cwd()) / "notebooks").glob("*.ipynb"))
-    for notebook in chosen:
-        _say(os.path.relpath(write_handout(notebook, arguments.output)))
-
-
-def _mark(arguments: argparse.Namespace) -> None:
-    from starclip_lib.pipeline.classroom import mark_folder, overview, write_marks
-
-    marks = mark_folder(arguments.folder)
-    for line in overview(marks):
-        _say(line)
-    write_marks(marks, arguments.output)
-    _say(f"\nall answers are in {arguments.output}")
+    for path in write_handouts(chosen, arguments.output):
+        _say(os.path.relpath(path))
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
@@ -238,7 +228,6 @@ _COMMANDS = {
     "fetch_apogee": _fetch_apogee,
     "import_original": _import_original,
     "handout": _handout,
-    "mark": _mark,
     "doctor": _doctor,
     "compare": _compare,
 }

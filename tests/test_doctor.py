@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -28,7 +30,7 @@ def test_this_machine_is_ready(capsys, monkeypatch) -> None:
 def test_little_memory_is_noted_and_too_little_a_problem(tmp_path: Path, monkeypatch) -> None:
     for gibibytes, verdict in ((4, "note"), (0.5, "problem"), (8, "ok")):
         memory = SimpleNamespace(available=gibibytes * 2**30, total=16 * 2**30)
-        monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda found=memory: found)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda found=memory: found)
         assert findings(tmp_path)["memory"].verdict == verdict
 
 
@@ -73,3 +75,10 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path, monkeypatc
 def test_without_a_project_observing_still_works(tmp_path: Path) -> None:
     found = findings(tmp_path)["project"]
     assert (found.verdict, "starclip observe works" in found.cure) == ("note", True)
+
+
+def test_a_missing_package_hides_nothing_else(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    found = findings(tmp_path)
+    assert found["memory"].verdict == "problem"
+    assert found["Python"].verdict == found["emulator"].verdict == "ok"

@@ -23,10 +23,11 @@ from starclip_lib.data.line_spread import broadening, line_spread
 from starclip_lib.errors import DataError
 from starclip_lib.models.emulation import EmulatedSpectra
 from starclip_lib.observed import measuring
+from starclip_lib.observed.combining import combined
 from starclip_lib.observed.files import read_observed, read_spectra
 from starclip_lib.observed.fit import fit_giant
 from starclip_lib.observed.giants import giants, scale_covariance
-from starclip_lib.observed.measuring import combined, measure, measured_table, twins
+from starclip_lib.observed.measuring import measure, measured_table, twins
 from starclip_lib.observed.priors import read_priors
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum, as_observed
 from starclip_lib.pipeline.observing import benchmark_real, observe
@@ -240,6 +241,40 @@ def test_exposures_are_combined_and_share_the_error_of_the_synthesis(rng: np.ran
     assert np.array_equal(alone.labels, singles[0].labels)
 
 
+def test_the_prior_counts_once_however_many_exposures() -> None:
+    """Of sixteen faint exposures a product of posteriors would hold sixteen priors, and pull abundances back."""
+    truth = labels_of(Mg=giants().mean[FE] - 0.35, C=giants().mean[FE] - 0.5)
+    flux = seen(truth)
+    singles = measure([spectrum_of(flux, np.random.default_rng(seed), snr=25, name=f"e{seed}") for seed in range(16)])
+    (one,) = combined([replace(single, target="one") for single in singles])
+    information = [np.linalg.inv(single.fits[0].covariance) for single in singles]
+    pulls = [i @ single.labels for i, single in zip(information, singles, strict=True)]
+    product = np.linalg.solve(np.sum(information, axis=0), np.sum(pulls, axis=0))
+    ours, naive = (np.sqrt((((labels - truth) / one.sigma)[2:] ** 2).mean()) for labels in (one.labels, product))
+    assert ours < 0.8 * naive
+    assert (np.abs(one.labels - truth) < 2 * one.sigma).all()
+
+
+def test_a_spectrum_that_is_there_twice_counts_once(rng: np.random.Generator) -> None:
+    spectrum = spectrum_of(seen(labels_of()), rng)
+    single = measure([spectrum])
+    (one,) = combined(single * 2)
+    assert len(one.fits) == 1
+    assert np.array_equal(one.sigma, single[0].sigma)
+
+
+def test_combining_hides_no_doubt(rng: np.random.Generator) -> None:
+    cool, warm = seen(labels_of(Teff=4300, logg=1.5, Fe=-0.4)), seen(labels_of(Teff=5000, logg=2.8, Fe=0.0))
+    shifted = np.interp(NIRSPEC.wavelength / (1 + 280 / SPEED_OF_LIGHT), NIRSPEC.wavelength, warm)
+    for fluxes, said in (((cool, warm), "is it one star?"), ([(cool + shifted) / 2] * 2, "the same lines once more")):
+        spectra = [spectrum_of(flux, rng, name=name) for flux, name in zip(fluxes, "ab", strict=True)]
+        for spectrum in spectra:
+            spectrum.target = "one"
+        (one,) = combined(measure(spectra))
+        assert said in one.domain
+        assert one.domain.startswith("outside")
+
+
 def test_different_spectra_never_give_the_same_labels(rng: np.random.Generator, monkeypatch) -> None:
     first, second = (spectrum_of(seen(labels_of()), rng, name=name) for name in "ab")
     fit = measure([first])[0].fits[0]
@@ -333,6 +368,8 @@ def test_the_command_answers_for_what_can_be_read(folder: Path, tmp_path: Path, 
     assert all(list(table["name"].astype(str)) == list(tables[0]["name"]) for table in tables)
     assert len(tables[0]) == 3
     assert np.allclose(tables[1]["Teff"], tables[0]["Teff"], equal_nan=True)
+    assert tables[2]["fwhm"].unit == "nm"
+    assert np.allclose(10 * tables[2]["fwhm"], tables[0]["fwhm"], equal_nan=True)
     row = tables[0][list(tables[0]["name"]).index("star_2")]
     assert abs(row["Teff"] - 4400) < 3 * row["sigma_Teff"]
     page = (output / "star_2.html").read_text()
@@ -385,6 +422,30 @@ def test_stars_with_known_labels_judge(folder: Path, tmp_path: Path) -> None:
         benchmark_real(folder / "nowhere", tmp_path / "out", lines.append)
 
 
+def test_sources_of_one_file_are_told_apart_and_names_need_not_be_safe(tmp_path: Path) -> None:
+    folder = tmp_path / "x1d"
+    folder.mkdir()
+    tables = []
+    for name, labels in (("HD 1", labels_of(Teff=4300, logg=1.5)), ("HD 2", labels_of(Teff=5000, logg=2.8))):
+        one = spectrum_of(seen(labels), np.random.default_rng(len(tables)))
+        micron, jansky = one.wavelength / 1e4, one.flux * (one.wavelength / 12000) ** 2
+        columns = {"WAVELENGTH": micron, "FLUX": jansky, "FLUX_ERROR": jansky / 100}
+        units_of = {"WAVELENGTH": "um", "FLUX": "Jy", "FLUX_ERROR": "Jy"}
+        table = fits.BinTableHDU.from_columns(
+            [fits.Column(key, "D", unit=units_of[key], array=value) for key, value in columns.items()]
+            + [fits.Column("DQ", "J", array=np.zeros(len(micron), int))],
+            name="EXTRACT1D",
+        )
+        table.header["SRCNAME"] = name
+        tables.append(table)
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(folder / "two_x1d.fits")
+    rows = "two_x1d.fits,HD 1,4300,1.5,-0.3\ntwo_x1d.fits,HD 2,5000,2.8,-0.3\n"
+    (folder / "labels.csv").write_text(f"file,star,teff,logg,fe_h\n{rows}")
+    table = benchmark_real(folder, tmp_path / "out", lambda line: None)
+    assert list(table["teff_catalogue"]) == [4300, 5000]
+    assert np.abs(table["teff"] - table["teff_catalogue"]).max() < 150
+
+
 def test_networks_are_judged_in_the_same_way(folder: Path, tmp_path: Path, finished: Run) -> None:
     table = benchmark_real(folder, tmp_path / "out", lambda line: None, run=finished)
     assert len(table) == 3
@@ -407,6 +468,14 @@ def test_spex_spectra_are_read_with_their_resolution_and_without_the_atmosphere(
     assert not ((used > 13250) & (used < 14900)).any()
     with pytest.raises(DataError, match="neither XUNITS = um nor WAVETYPE = Vacuum"):
         read_observed(write_spex(tmp_path / "air.fits", seen(labels_of(), 6.0), WAVETYPE="Air"))
+
+
+def test_pypeit_files_are_known_whatever_their_name(folder: Path) -> None:
+    path = folder / "spec1d_e1.fits"
+    with fits.open(path, mode="update") as file:
+        file[0].header["DMODCLS"] = "SpecObjs"
+    other = path.rename(folder / "renamed.fits")
+    assert read_observed(other)[0].name == "star_1"
 
 
 def test_other_gratings_are_refused_by_name(folder: Path) -> None:

@@ -13,7 +13,8 @@ from starclip_lib.data.instruments import NIRSPEC_SHARP, SHARP_FWHM, SIGMA_PER_F
 from starclip_lib.errors import DataError
 
 _REACH = 4.5  # standard deviations at which a kernel ends
-_SHARPEST = 2.8  # Angstrom: nearer to the sharp spectra's own width a kernel is narrower than a pixel
+SHARPEST = 2.8  # Angstrom: nearer to the sharp spectra's own width a kernel is narrower than a pixel
+_SAMPLED = 0.6  # pixels, standard deviation from which on a Gaussian's samples have its width
 _ROWS = 100_000
 DEFAULT = "3.9"  # Angstrom: G140H, between the 3.4 and 4.5 of emission lines in its fixed slits
 G140M = "13"  # Angstrom: R about 1,000
@@ -78,10 +79,10 @@ def line_spread(text: str) -> LineSpread:
     else:
         found = LineSpread((13500.0,), (_number(text, text),))
     narrowest = float(found(NIRSPEC_SHARP.wavelength).min())
-    if narrowest < _SHARPEST:
+    if narrowest < SHARPEST:
         raise DataError(
             f"line-spread function {text}: {narrowest:.2f} Angstrom is narrower than the emulator's spectra "
-            f"({_SHARPEST} Angstrom); broaden the spectrum to {_SHARPEST} Angstrom or more and say so"
+            f"({SHARPEST} Angstrom); broaden the spectrum to {SHARPEST} Angstrom or more and say so"
         )
     if float(found(NIRSPEC_SHARP.wavelength).max()) > 100:
         raise DataError(f"line-spread function {text}: wider than 100 Angstrom, no lines are left; FWHM is in Angstrom")
@@ -103,7 +104,7 @@ def _number(text: str, whole: str) -> float:
 
 def _table(path: Path) -> LineSpread:
     try:
-        table = pd.read_csv(path, nrows=_ROWS)
+        table = pd.read_csv(path, nrows=_ROWS, compression=None)
         wavelength, fwhm = (table[name].to_numpy(float) for name in ("wavelength", "fwhm"))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read as a table with columns wavelength and fwhm: {error}") from error
@@ -128,10 +129,13 @@ def broadening(fwhm: np.ndarray) -> sparse.csr_array:
         Rows are kernels of sum 1; beyond the grid's ends its last pixel goes on.
     """
     n, step = NIRSPEC_SHARP.n_pix, NIRSPEC_SHARP.wavelength[1] - NIRSPEC_SHARP.wavelength[0]
-    sigma = np.sqrt(np.maximum(fwhm, _SHARPEST) ** 2 - SHARP_FWHM**2) * SIGMA_PER_FWHM / step
+    sigma = np.sqrt(np.maximum(fwhm, SHARPEST) ** 2 - SHARP_FWHM**2) * SIGMA_PER_FWHM / step
     offset = np.arange(-(reach := int(np.ceil(_REACH * sigma.max()))), reach + 1)
     weight = np.exp(-0.5 * (offset / sigma[:, None]) ** 2)
     weight /= weight.sum(axis=1, keepdims=True)
+    narrow = sigma < _SAMPLED  # there a sampled Gaussian is too narrow; three pixels of the right variance are not
+    sides = np.where(np.abs(offset) == 1, 0.5, np.where(offset == 0, -1.0, 0.0))
+    weight[narrow] = (offset == 0) + sigma[narrow, None] ** 2 * sides
     column = np.clip(np.arange(n)[:, None] + offset, 0, n - 1)
     row = np.repeat(np.arange(n), len(offset))
     return sparse.csr_array((weight.ravel(), (row, column.ravel())), shape=(n, n))

@@ -147,7 +147,7 @@ def read_observed(path: str | Path, settings: ObservedParams | None = None) -> l
     """
     settings, path = settings or ObservedParams(), Path(path)
     with opened_fits(path) as file:
-        if path.name.startswith("spec1d"):
+        if path.name.startswith("spec1d") or file[0].header.get("DMODCLS") == "SpecObjs":
             return [_spec1d(file, path, settings)]
         if file[0].header.get("NAXIS1", 0) and file[0].header.get("NAXIS2") == 3:
             return [_spex(file, path, settings)]
@@ -174,8 +174,10 @@ def _spex(file: fits.HDUList, path: Path, settings: ObservedParams) -> ObservedS
         raise DataError(f"{path}: its image has shape {data.shape}, expected wavelength, flux and error")
     wave, (flux, error) = data[0] * 1e4, data[1:]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        ivar = np.where(error > 0, 1 / (error / np.nanmedian(flux)) ** 2, 0.0)
-        flux = flux / np.nanmedian(flux)
+        positive = flux[flux > 0]
+        level = np.median(positive) if len(positive) else 1.0
+        ivar = np.where(error > 0, 1 / (error / level) ** 2, 0.0)
+        flux = flux / level
     seen = np.zeros(len(wave), bool)
     for low, high in _FROM_THE_GROUND:
         seen |= (wave > low) & (wave < high)

@@ -20,7 +20,7 @@ from scipy.ndimage import median_filter
 from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC_SHARP, SPEED_OF_LIGHT
 from starclip_lib.data.labels import N_LABELS
-from starclip_lib.data.line_spread import LineSpread, broadening
+from starclip_lib.data.line_spread import SHARPEST, LineSpread, broadening
 from starclip_lib.errors import DataError
 from starclip_lib.models.emulation import EmulatedSpectra
 from starclip_lib.observed.giants import Giants
@@ -38,6 +38,7 @@ _DEPTH_CALIBRATED, _DEPTH = 0.08, 0.27
 _VELOCITY_ERROR = 30.0  # km/s about the first guess
 _WIDTH_ERROR = 0.15  # relative, of the line-spread function
 _STUDENT = 4.0  # degrees of freedom: how far outliers pull
+_KEPT = 0.747  # of the variance of Gaussian noise, after weights of that kind
 _WINDOW = 121  # pixels over which noise is alike
 _STEPS = 12
 _LONGEST = 2.0  # of a step, root mean square over the labels in standard deviations of the prior
@@ -56,6 +57,8 @@ class Fit:
         Of noise and synthesis, prior included.
     systematic : ndarray, shape (20, 20)
         Of the synthesis alone: what further exposures do not make smaller.
+    prior : tuple of ndarray
+        Mean (20,) and precision (20, 20) that went in.
     held : ndarray of bool, shape (20,)
         Which labels would have left the domain.
     velocity, velocity_error : float
@@ -77,6 +80,7 @@ class Fit:
     labels: np.ndarray
     covariance: np.ndarray
     systematic: np.ndarray
+    prior: tuple[np.ndarray, np.ndarray]
     held: np.ndarray
     velocity: float
     velocity_error: float
@@ -188,6 +192,7 @@ def fit_giant(
     labels, width, weight, continuum = sampled.held(mean), 0.0, np.ones(len(flux)), np.ones(len(flux))
     noise2, held = sigma**2, np.zeros(N_LABELS, bool)
     n = N_LABELS + splines.shape[1]
+    narrowest = SHARPEST / float(spread(wavelength).min()) - 1  # the emulator knows no sharper lines
     for step in range(_STEPS):
         sampled.widen(width)
         model, by_labels, by_velocity, by_width = sampled.at(labels, velocity)
@@ -221,7 +226,7 @@ def fit_giant(
         change *= min(1.0, _LONGEST / max(length, 1e-9))
         labels = sampled.held(wanted := labels + change[:N_LABELS])
         held = np.abs(labels - wanted) > 0.2 * np.sqrt(np.diag(covariance)[:N_LABELS])
-        velocity, width = velocity + change[n], max(width + change[n + 1], -0.5)
+        velocity, width = velocity + change[n], max(width + change[n + 1], narrowest)
         if step > 4 and (np.abs(change) < 0.02 * np.sqrt(np.diag(covariance))).all():
             break
     by_synthesis = matrix + (design * (weight / (alike * synthesis2) - inverse)[:, None]).T @ design
@@ -229,13 +234,14 @@ def fit_giant(
     rough = residual[2:] - 2 * residual[1:-1] + residual[:-2]  # of smooth misfits nothing is left in it
     white = np.median(np.abs(rough)) / MAD_PER_SIGMA / np.sqrt(6)
     trusted = weight / (noise2 + synthesis2)
-    unexplained = np.average(residual**2, weights=trusted) - white**2
+    unexplained = np.average(residual**2, weights=trusted) / _KEPT - white**2
     error = np.sqrt(np.diag(covariance))
     middle = float(np.median(spread(wavelength)))
     return Fit(
         labels,
         covariance[:N_LABELS, :N_LABELS],
         _inverse(by_synthesis)[:N_LABELS, :N_LABELS],
+        (mean, precision),
         held,
         velocity,
         float(error[n]),

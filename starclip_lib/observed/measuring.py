@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from astropy import units
 from astropy.table import QTable
 
 from starclip_lib.data.emulator import default_emulator
@@ -25,12 +26,13 @@ from starclip_lib.settings.evaluation import ObservedParams
 N_TWINS = 5
 _TEMPLATES = 24
 _SHORTEST = 60  # good pixels of a detector that take part: the fit keeps a short continuum straight and knows its noise
-# Of the depth of the lines: the 22 IRTF giants differ by 0.06 to 0.16 from the best fit once noise is taken off.
+# Of the depth of the lines: real giants (M71, IRTF) differ by 0.07 to 0.26 from the best fit once noise is taken off.
 _MOST_MISFIT = 0.5
+_SEEN = 0.7  # of the noise: less cannot be told from it
 _LEAST_CORRELATION = 0.35  # of observed and fitted lines
 _WIDE, _TOO_WIDE = 1.25, 1.6  # fitted over expected width of the line-spread function
 _SECOND, _SIGNIFICANT = 0.08, 5.0  # real giants have at most 0.03 and 2 standard deviations
-_UNLIKE = 16.0  # chi squared of Teff, log g and [Fe/H] against the population: one giant in a thousand
+_UNLIKE = 20.6  # chi squared of Teff, log g and [Fe/H] against the population: one star of the atlas in a thousand
 
 Prior = tuple[np.ndarray, np.ndarray]
 
@@ -50,6 +52,8 @@ class Measured:
         Of noise, synthesis and the scales of the labels.
     domain : str
         'inside', or what is to be said against it.
+    strange : tuple of str
+        What in it speaks for more than one star.
     fits : tuple of Fit
         One for each spectrum.
     scatter : float
@@ -62,6 +66,7 @@ class Measured:
     labels: np.ndarray | None = None
     covariance: np.ndarray | None = None
     domain: str = ""
+    strange: tuple[str, ...] = ()
     fits: tuple[Fit, ...] = ()
     scatter: float = float("nan")
 
@@ -127,6 +132,8 @@ def _measured(
     if faults := spectrum.faults(settings):
         return Measured(name, target, "; ".join(faults))
     good = ~without_edges(spectrum, _SHORTEST)
+    if not good.any():
+        return Measured(name, target, "its good pixels lie in stretches too short to be used")
     wave, flux, sigma = spectrum.wavelength[good], spectrum.flux[good], 1 / np.sqrt(spectrum.ivar[good])
     try:
         width = line_spread(spread or spectrum.line_spread or DEFAULT)
@@ -139,7 +146,8 @@ def _measured(
         fit = fit_giant(wave, flux, sigma, width, velocity, known, prior)
     except DataError as error:
         return Measured(name, target, str(error))
-    if fit.correlation < _LEAST_CORRELATION or fit.misfit > _MOST_MISFIT:
+    missed = fit.misfit * float(np.sqrt(np.mean((1 - fit.model) ** 2)))
+    if fit.correlation < _LEAST_CORRELATION or (fit.misfit > _MOST_MISFIT and missed > _SEEN * fit.noise):
         return Measured(
             name,
             target,
@@ -154,11 +162,27 @@ def _measured(
     covariance = fit.covariance + scale_covariance()
     domain = domain_of(fit.labels, np.sqrt(np.diag(covariance)), fit.held, known)
     strange = _strange(fit, wide)
-    domain = "; ".join([*strange, *(() if strange and domain == "inside" else (domain,))])
-    return Measured(name, target, "good", fit.labels, covariance, domain, (fit,))
+    domain = with_remarks(strange, domain)
+    return Measured(name, target, "good", fit.labels, covariance, domain, strange, (fit,))
 
 
-def _strange(fit: Fit, wide: float) -> list[str]:
+def with_remarks(strange: Sequence[str], domain: str) -> str:
+    """What is to be said of a domain, after remarks.
+
+    Parameters
+    ----------
+    strange : sequence of str
+    domain : str
+        As `domain_of` gives it.
+
+    Returns
+    -------
+    str
+    """
+    return "; ".join([*strange, *(() if strange and domain == "inside" else (domain,))])
+
+
+def _strange(fit: Fit, wide: float) -> tuple[str, ...]:
     """What speaks for more than one star in the slit."""
     said = []
     if wide > _WIDE:
@@ -168,7 +192,7 @@ def _strange(fit: Fit, wide: float) -> list[str]:
     velocity, ratio, significance = second_lines(fit.wavelength, left, 1 - fit.model, weight, apart)
     if ratio > _SECOND and significance > _SIGNIFICANT:
         said.append(f"outside: the same lines once more at {velocity:+.0f} km/s, {ratio:.0%} as deep: two stars")
-    return said
+    return tuple(said)
 
 
 def domain_of(labels: np.ndarray, sigma: np.ndarray, held: np.ndarray, known: Giants) -> str:
@@ -204,48 +228,6 @@ def domain_of(labels: np.ndarray, sigma: np.ndarray, held: np.ndarray, known: Gi
     if off @ np.linalg.solve(known.covariance[np.ix_(three, three)], off) > _UNLIKE:
         said.append("outside: Teff, log g and [Fe/H] are unlike any giant's of the population")
     return "; ".join(sorted(said, reverse=True)) or "inside"
-
-
-def combined(found: Sequence[Measured]) -> list[Measured]:
-    """Spectra of one target as one: weighted by their information; the synthesis' error they share stays.
-
-    Parameters
-    ----------
-    found : sequence of Measured
-
-    Returns
-    -------
-    list of Measured
-        One for each target, in the order of its first spectrum.
-    """
-    out = []
-    for target in dict.fromkeys(one.target for one in found):
-        group = [one for one in found if one.target == target]
-        good = [one for one in group if one.labels is not None]
-        if len(good) < 2:
-            out.append(replace((good or group)[0], name=target))
-            continue
-        fits = [one.fits[0] for one in good]
-        information = [np.linalg.inv(fit.covariance) for fit in fits]
-        total = np.linalg.inv(np.sum(information, axis=0))
-        labels = total @ np.sum([i @ fit.labels for i, fit in zip(information, fits, strict=True)], axis=0)
-        noise = [_positive(fit.covariance - fit.systematic) for fit in fits]
-        shared = np.mean([fit.systematic for fit in fits], axis=0)
-        covariance = np.mean(noise, axis=0) / len(fits) + shared + scale_covariance()
-        three = [TEFF, LOGG, FE]
-        off = np.array([fit.labels[three] - labels[three] for fit in fits])
-        claimed = np.mean([np.diag(n)[three] for n in noise], axis=0)
-        scatter = float(np.sqrt((off**2 / claimed).sum() / (len(fits) - 1) / len(three)))
-        held = np.any([fit.held for fit in fits], axis=0)
-        domain = domain_of(labels, np.sqrt(np.diag(covariance)), held, giants())
-        out.append(Measured(target, target, "good", labels, covariance, domain, tuple(fits), scatter))
-    return out
-
-
-def _positive(matrix: np.ndarray) -> np.ndarray:
-    """The nearest matrix without negative eigenvalues."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    return (vectors * np.maximum(values, 1e-8)) @ vectors.T
 
 
 def twins(one: Measured, k: int = N_TWINS) -> QTable:
@@ -292,6 +274,7 @@ def measured_table(found: Sequence[Measured]) -> QTable:
     def of_fits(name: str) -> list[float]:
         return [float(np.mean([getattr(fit, name) for fit in one.fits])) if one.fits else np.nan for one in found]
 
+    errors = of_fits("velocity_error")
     return label_table(
         np.array([nothing if one.labels is None else one.labels for one in found]).reshape(-1, N_LABELS),
         np.array([one.sigma for one in found]).reshape(-1, N_LABELS),
@@ -301,8 +284,8 @@ def measured_table(found: Sequence[Measured]) -> QTable:
         spectra=[max(len(one.fits), 1) for one in found],
         scatter=[one.scatter for one in found],
         velocity=of_fits("velocity"),
-        sigma_velocity=of_fits("velocity_error"),
-        fwhm=of_fits("fwhm"),
+        sigma_velocity=[error / np.sqrt(max(len(one.fits), 1)) for one, error in zip(found, errors, strict=True)],
+        fwhm=np.array(of_fits("fwhm")) * units.Angstrom,
         noise=of_fits("noise"),
         misfit=of_fits("misfit"),
     )

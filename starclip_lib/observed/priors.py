@@ -10,6 +10,7 @@ import pandas as pd
 
 from starclip_lib.data.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.errors import DataError
+from starclip_lib.files import safe_name
 
 COLUMNS = {"teff": (TEFF, 2500.0, 8000.0), "logg": (LOGG, -1.0, 5.5), "fe_h": (FE, -4.0, 1.0)}
 _ROWS = 1_000_000
@@ -37,7 +38,7 @@ def read_priors(path: Path, names: Collection[str]) -> tuple[dict[str, tuple[np.
         If the file is no such table.
     """
     try:
-        table = pd.read_csv(path, nrows=_ROWS, dtype={"star": str})
+        table = pd.read_csv(path, nrows=_ROWS, dtype={"star": str}, compression=None)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from error
     wanted = {"star", *(f"{name}{end}" for name in COLUMNS for end in ("", "_error"))}
@@ -50,7 +51,10 @@ def read_priors(path: Path, names: Collection[str]) -> tuple[dict[str, tuple[np.
             raise DataError(f"{path} has {name} without {name}_error: a prior is worth what its error says")
     priors, complaints = {}, []
     for row in table.to_dict("records"):
-        star, precision, value = str(row["star"]).strip(), np.zeros(N_LABELS), np.zeros(N_LABELS)
+        star, precision, value = safe_name(row["star"]), np.zeros(N_LABELS), np.zeros(N_LABELS)
+        if star in priors:
+            complaints.append(f"{path}: a second row for {star:.60}; only the first is used")
+            continue
         if star not in names:
             complaints.append(f"{path}: there is no spectrum of {star:.60}; its prior is not used")
             continue
@@ -58,7 +62,7 @@ def read_priors(path: Path, names: Collection[str]) -> tuple[dict[str, tuple[np.
             given, width = (pd.to_numeric(row.get(key, np.nan), errors="coerce") for key in (name, f"{name}_error"))
             if pd.isna(given) and (name not in row or pd.isna(row[name])):
                 continue
-            if not (low <= given <= high and 0 < width < high - low):
+            if not (low <= given <= high and 1e-4 * (high - low) < width < high - low):
                 unit = "K" if label == TEFF else "dex"
                 complaints.append(
                     f"{path}: {star:.60} has {name} {row[name]} ± {row[f'{name}_error']}, no {unit}; not used"

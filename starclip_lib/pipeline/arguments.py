@@ -107,13 +107,6 @@ def parser() -> argparse.ArgumentParser:
     handout.add_argument("--output", type=Path, default=Path("handouts"), metavar="FOLDER", help="(./handouts)")
     handout.set_defaults(command="handout")
 
-    mark = commands.add_parser("mark", help="which exercises are right in the notebooks that a class has returned")
-    mark.add_argument("folder", type=Path, metavar="FOLDER", help="of notebooks, also in folders of its own")
-    mark.add_argument(
-        "--output", type=Path, default=Path("marks.csv"), metavar="FILE", help="table of all (./marks.csv)"
-    )
-    mark.set_defaults(command="mark")
-
     doctor = commands.add_parser("doctor", help="is this machine ready?  a few seconds, and a cure for each doubt")
     doctor.set_defaults(command="doctor")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -13,12 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-import psutil
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.errors import StarclipError
+from starclip_lib.errors import StarclipError, one_line
 from starclip_lib.files import project_root
 
 _MEMORY = 6 * 2**30  # bytes: `make run`
@@ -58,14 +54,20 @@ def examine(folder: Path) -> Iterator[Finding]:
     ------
     Finding
     """
-    yield _python()
-    yield _packages()
-    yield _memory()
-    yield _threads()
+    for what, look in (
+        ("Python", _python),
+        ("packages", _packages),
+        ("memory", _memory),
+        ("threads", _threads),
+        ("emulator", _emulator),
+        ("GPU", _gpu),
+        ("Chromium", _chromium),
+    ):
+        try:
+            yield look()
+        except (ImportError, OSError, RuntimeError) as error:  # what is broken must not hide what is not
+            yield Finding(what, one_line(f"cannot be looked at: {error}"), "problem", "make setup, or install it anew")
     yield from _folder(folder)
-    yield _emulator()
-    yield _gpu()
-    yield _chromium()
 
 
 def report(folder: Path, say: Callable[[str], None]) -> bool:
@@ -94,6 +96,8 @@ def report(folder: Path, say: Callable[[str], None]) -> bool:
 
 
 def _python() -> Finding:
+    from packaging.specifiers import SpecifierSet  # each check imports what it needs, which may be missing
+
     found = f"{sys.version.split()[0]} in {sys.prefix}"
     wanted = distribution("starclip").metadata["Requires-Python"]
     if not SpecifierSet(wanted).contains(platform.python_version(), prereleases=True):
@@ -102,6 +106,8 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
+    from packaging.requirements import Requirement
+
     wrong = []
     for line in distribution("starclip").requires or ():
         need = Requirement(line)
@@ -120,6 +126,8 @@ def _packages() -> Finding:
 
 
 def _memory() -> Finding:
+    import psutil
+
     memory = psutil.virtual_memory()
     found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
     if memory.available < _OBSERVING:
@@ -134,7 +142,7 @@ def _threads() -> Finding:
     chosen = os.environ.get("OMP_NUM_THREADS")
     found = f"{cores} cores, OMP_NUM_THREADS {chosen or 'not set'}"
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if chosen is not None and not (chosen.isdigit() and int(chosen) > 0):
+    if chosen is not None and not re.fullmatch(r"0*[1-9][0-9]*(,[0-9]+)*", chosen):
         return Finding("threads", found, "problem", "OMP_NUM_THREADS must be a number: export OMP_NUM_THREADS=1")
     if chosen is None and busy > cores / 2:
         cure = "other programs compute here: export OMP_NUM_THREADS=1 leaves them their share"
@@ -161,6 +169,8 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 
 def _emulator() -> Finding:
+    from starclip_lib.data.emulator import default_emulator
+
     try:
         return Finding("emulator", f"{default_emulator().version} opens")
     except (StarclipError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,16 +16,19 @@ from matplotlib.figure import Figure
 
 from starclip_lib import figures
 from starclip_lib.data.labels import FE, LABELS, LOGG, PLAIN, TEFF, UNITS
-from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path
+from starclip_lib.errors import DataError, one_line
+from starclip_lib.files import atomic_path, safe_name
+from starclip_lib.observed.combining import combined
 from starclip_lib.observed.files import find_observed, read_spectra
-from starclip_lib.observed.measuring import Measured, combined, measure, measured_table, twins
+from starclip_lib.observed.measuring import Measured, measure, measured_table, twins
 from starclip_lib.observed.priors import read_priors
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.pipeline.report import write_page
 from starclip_lib.run import Run
+from starclip_lib.settings.evaluation import ObservedParams
 
 Say = Callable[[str], None]
+_KEYS = ("file", "source_name", "star")
 _THREE = (TEFF, LOGG, FE)
 _CATALOGUE = {"teff": "Teff", "logg": "log g", "fe_h": "[Fe/H]"}
 
@@ -58,10 +62,12 @@ def observe(
     DataError
         In one line, if nothing can be read.
     """
+    if output.exists() and not output.is_dir():
+        raise DataError(f"{output} is a file; tables and pages need a folder: give another one with --output")
     spectra = _spectra(paths)
     known, complaints = ({}, []) if priors is None else read_priors(priors, _names(spectra))
     for line in complaints:
-        say(line)
+        say(one_line(line))
     found = measure(spectra, spread, known, say=say)
     if combine:
         found = combined(found)
@@ -75,12 +81,12 @@ def observe(
     return found
 
 
-def _spectra(paths: Sequence[Path]) -> list[ObservedSpectrum]:
+def _spectra(paths: Sequence[Path], settings: ObservedParams = OBSERVED) -> list[ObservedSpectrum]:
     files: list[Path] = []
     for path in paths:
         files += find_observed(path) if path.is_dir() else [path]
-    files = list(dict.fromkeys(files))
-    return read_spectra(files if len(files) > 1 else files[0], OBSERVED)
+    files = list({path.resolve(): path for path in reversed(files)}.values())[::-1]
+    return read_spectra(files if len(files) > 1 else files[0], settings)
 
 
 def _names(spectra: Sequence[ObservedSpectrum]) -> set[str]:
@@ -142,11 +148,13 @@ def write_tables(table: QTable, folder: Path, name: str = "observed") -> list[Pa
 
 
 def _for_votable(table: QTable) -> Table:
-    """The same table in units that the standard knows: dex, which is none, is said in words."""
+    """The same table in units that the standard knows: no Angstrom; dex, which is none, is said in words."""
     out = Table(table)
     for name in out.colnames:
         if out[name].unit == u.dex:
             out[name].unit, out[name].description = None, "in dex"
+        elif out[name].unit == u.Angstrom:
+            out[name] = out[name].quantity.to(u.nm)
     return out
 
 
@@ -205,7 +213,7 @@ def benchmark_real(
     """
     table = _catalogue(labels or _only_csv(folder))
     rows = [row for row in table.to_dict("records") if all(np.isfinite(row[name]) for name in _CATALOGUE)]
-    pairs = _labelled(_spectra([folder]), rows)
+    pairs = _labelled(_spectra([folder], OBSERVED if run is None else run.params.observed), rows)
     if not pairs:
         raise DataError(f"no spectrum in {folder} has labels: its table must name files (column file) or targets")
     spectra = [spectrum for spectrum, _ in pairs]
@@ -249,7 +257,8 @@ def _differences(names: Sequence[str], off: np.ndarray, sigma: np.ndarray) -> li
 def _only_csv(folder: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    several = [path for path in sorted(folder.glob("*.csv")) if set(_CATALOGUE) <= set(_header(path))]
+    tables = [path for path in sorted(folder.glob("*.csv")) if path.is_file()]
+    several = [path for path in tables if set(_CATALOGUE) <= set(_header(path))]
     if len(several) != 1:
         found = ", ".join(path.name for path in several) or "none"
         raise DataError(f"{folder} must hold one CSV with columns {', '.join(_CATALOGUE)}; found {found}; use --labels")
@@ -257,13 +266,14 @@ def _only_csv(folder: Path) -> Path:
 
 
 def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline(100_000).strip().split(",")
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return [name.strip() for name in file.readline(100_000).split(",")]
 
 
 def _catalogue(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, nrows=1_000_000)
+        names = dict.fromkeys(_KEYS, str)
+        table = pd.read_csv(path, nrows=1_000_000, dtype=names, skipinitialspace=True, compression=None)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from error
     for name in _CATALOGUE:
@@ -277,15 +287,20 @@ def _labelled(
     spectra: Sequence[ObservedSpectrum], rows: Sequence[dict[str, object]]
 ) -> list[tuple[ObservedSpectrum, dict[str, object]]]:
     """Each spectrum that a row of a catalogue names, with that row."""
+    by_file: dict[str, dict[str, object]] = {}
     by_name: dict[str, dict[str, object]] = {}
-    for row in rows:
-        for key in ("file", "source_name", "star"):
-            if isinstance(row.get(key), str):
-                by_name.setdefault(str(row[key]), row)
+    for line in rows:
+        if isinstance(line.get("file"), str):
+            by_file.setdefault(str(line["file"]), line)
+        for key in _KEYS[1:]:
+            if isinstance(line.get(key), str):
+                by_name.setdefault(safe_name(line[key]), line)
+    sources = Counter(spectrum.file for spectrum in spectra)
     found = []
     for spectrum in spectra:
-        for name in (Path(spectrum.file).name, spectrum.target, spectrum.name):
-            if name in by_name:
-                found.append((spectrum, by_name[name]))
-                break
+        row: dict[str, object] | None = by_name.get(spectrum.target) or by_name.get(spectrum.name)
+        if sources[spectrum.file] == 1:  # of several sources in a file, its name says nothing about which
+            row = by_file.get(Path(spectrum.file).name) or row
+        if row is not None:
+            found.append((spectrum, row))
     return found

@@ -275,25 +275,6 @@ def check(name: str, answer: Answer | None) -> None:
         print(f"{name}: not yet. Hint: {(close or [exercise.hint])[0]}")
 
 
-def is_right(name: str, answer: Answer) -> bool:
-    """Whether an answer to an exercise is right; one of another kind (a word for a number) is not.
-
-    Parameters
-    ----------
-    name : str
-    answer : float, str or bool
-
-    Returns
-    -------
-    bool
-    """
-    exercise = EXERCISES[name]
-    try:
-        return _same(answer, exercise.right, exercise.tolerance)
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
 def _same(answer: Answer, other: Answer, tolerance: float) -> bool:
     if isinstance(other, str) or isinstance(answer, str):
         return str(answer).strip().casefold() == str(other).casefold()

@@ -1,0 +1,72 @@
+"""Several spectra of one star."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.observed.giants import giants, scale_covariance
+from starclip_lib.observed.measuring import Measured, domain_of, with_remarks
+
+_DISAGREE = 4.0  # scatter of the spectra of one target, over what noise claims
+
+
+def combined(found: Sequence[Measured]) -> list[Measured]:
+    """Spectra of one target as one: likelihoods multiplied, the prior once; the synthesis' error they share stays.
+
+    A spectrum that is there twice counts once.
+
+    Parameters
+    ----------
+    found : sequence of Measured
+
+    Returns
+    -------
+    list of Measured
+        One for each target, in the order of its first spectrum.
+    """
+    out = []
+    for target in dict.fromkeys(one.target for one in found):
+        group = [one for one in found if one.target == target]
+        good = _once([one for one in group if one.labels is not None])
+        if len(good) < 2:
+            out.append(replace((good or group)[0], name=target))
+            continue
+        fits = [one.fits[0] for one in good]
+        mean, precision = fits[0].prior
+        information = [np.linalg.inv(fit.covariance) for fit in fits]
+        again = (len(fits) - 1) * precision  # each fit has the prior in it
+        pulls = [i @ fit.labels for i, fit in zip(information, fits, strict=True)]
+        labels = np.linalg.solve(np.sum(information, axis=0) - again, np.sum(pulls, axis=0) - again @ mean)
+        noise = [_positive(fit.covariance - fit.systematic) for fit in fits]
+        shared = np.mean([fit.systematic for fit in fits], axis=0)
+        covariance = np.mean(noise, axis=0) / len(fits) + shared + scale_covariance()
+        three = [TEFF, LOGG, FE]
+        off = np.array([fit.labels[three] - labels[three] for fit in fits])
+        claimed = np.mean([np.diag(n)[three] for n in noise], axis=0)
+        scatter = float(np.sqrt((off**2 / claimed).sum() / (len(fits) - 1) / len(three)))
+        held = np.any([fit.held for fit in fits], axis=0)
+        strange = tuple(dict.fromkeys(said for one in good for said in one.strange))
+        if scatter > _DISAGREE:
+            strange += (f"outside: its spectra differ by {scatter:.1f} times what noise allows: is it one star?",)
+        domain = with_remarks(strange, domain_of(labels, np.sqrt(np.diag(covariance)), held, giants()))
+        out.append(Measured(target, target, "good", labels, covariance, domain, strange, tuple(fits), scatter))
+    return out
+
+
+def _once(found: Sequence[Measured]) -> list[Measured]:
+    """Measurements without those of a spectrum that is there already."""
+    kept: list[Measured] = []
+    for one in found:
+        if not any(np.array_equal(one.fits[0].flux, other.fits[0].flux) for other in kept):
+            kept.append(one)
+    return kept
+
+
+def _positive(matrix: np.ndarray) -> np.ndarray:
+    """The nearest matrix without negative eigenvalues."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return (vectors * np.maximum(values, 1e-8)) @ vectors.T
