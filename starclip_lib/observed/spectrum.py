@@ -37,7 +37,7 @@ class ObservedSpectrum:
     second_source : float
         S/N of the second brightest object in the same slit relative to this one, 0 if there is none.
     damage : str
-        Why its file could not be read; it has no pixels then.
+        Why it could not be read (it has no pixels then), or why none of its pixels can be used.
     line_spread : str
         Its line-spread function as `data.line_spread.line_spread` takes it; empty if the file does not tell.
     file, target : str
