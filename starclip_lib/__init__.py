@@ -14,8 +14,8 @@ import os
 
 import lazy_loader
 
-# Threads that wait for each other sleep.  By default they spin, and beside other busy programs small networks are then
-# twenty times slower; PyTorch reads this when it is loaded, which happens later, and kernels inherit it.
+# Threads that wait for each other sleep.  By default they spin, which beside other busy programs makes small networks
+# several times slower (benchmarks/threads.py).  PyTorch reads this when it is loaded, later; kernels inherit it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.2.0"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.data.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.observed.giants import giants, scale_covariance
 from starclip_lib.observed.measuring import Measured, domain_of, with_remarks
 
@@ -36,11 +36,12 @@ def combined(found: Sequence[Measured]) -> list[Measured]:
             out.append(replace((good or group)[0], name=target))
             continue
         fits = [one.fits[0] for one in good]
-        mean, precision = fits[0].prior
-        information = [np.linalg.inv(fit.covariance) for fit in fits]
-        again = (len(fits) - 1) * precision  # each fit has the prior in it
-        pulls = [i @ fit.labels for i, fit in zip(information, fits, strict=True)]
-        labels = np.linalg.solve(np.sum(information, axis=0) - again, np.sum(pulls, axis=0) - again @ mean)
+        precision, pull = np.zeros((N_LABELS, N_LABELS)), np.zeros(N_LABELS)
+        for number, fit in enumerate(fits):
+            mean, prior = fit.prior if number else (np.zeros(N_LABELS), np.zeros((N_LABELS, N_LABELS)))
+            information = np.linalg.inv(fit.covariance)  # the prior is in it: it is kept in the first one only
+            precision, pull = precision + information - prior, pull + information @ fit.labels - prior @ mean
+        labels = np.linalg.solve(precision, pull)
         noise = [_positive(fit.covariance - fit.systematic) for fit in fits]
         shared = np.mean([fit.systematic for fit in fits], axis=0)
         covariance = np.mean(noise, axis=0) / len(fits) + shared + scale_covariance()
