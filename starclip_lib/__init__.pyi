@@ -23,6 +23,7 @@ from .models.embeddings import read_embeddings as read_embeddings
 from .models.encoding import predict_labels as predict_labels
 from .models.encoding import run_encoder as run_encoder
 from .observed.files import read_spectra as read_spectra
+from .observed.foreign import as_specutils as as_specutils
 from .observed.measuring import measure as measure
 from .observed.measuring import measured_table as measured_table
 from .observed.measuring import twins as twins

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+from collections import Counter
 from contextlib import suppress
+from importlib.metadata import requires
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +54,10 @@ def main(argv: list[str] | None = None) -> int:
         return 141
     except (OSError, MemoryError) as error:
         return _complain(system_message(error))
+    except ModuleNotFoundError as error:
+        if not (extra := _extra(error.name or "", arguments.command)):
+            raise
+        return _complain(f"{error.name} is not installed: pip install 'starclip[{extra}]'")
     except KeyboardInterrupt:
         print("\nstarclip: stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -66,6 +73,16 @@ def _complain(message: str) -> int:
     except OSError:
         _forget_output()
     return 1
+
+
+def _extra(module: str, command: str) -> str:
+    """The extra that brings a module which is not there: the command's own, or the smallest; empty if none does."""
+    name = {"umap": "umap-learn", "IPython": "ipykernel"}.get(module, module.partition(".")[0]).replace("_", "-")
+    brought = [re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line) for line in requires("starclip") or ()]
+    pairs = [(found[1], found[2]) for found in brought if found]
+    sizes = Counter(extra for _, extra in pairs)
+    bringing = [extra for package, extra in pairs if package == name]
+    return min(bringing, key=lambda extra: (extra != command, sizes[extra]), default="")
 
 
 def _forget_output() -> None:
@@ -97,12 +114,18 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _open(arguments: argparse.Namespace, params: Path) -> Run:
-    """The run of a parameter file with the settings that the command line changes."""
-    from starclip_lib.run import Run
+    """The run of a parameter file, a name or a run's folder, with the settings that the command line changes."""
+    from starclip_lib.files import project_root
+    from starclip_lib.pipeline.workspace import notice
+    from starclip_lib.run import Run, open_run
     from starclip_lib.settings.params import merge_assignments
 
+    if not params.exists() and not params.suffix and len(params.parts) == 1:
+        params = project_root(Path.cwd()) / "params" / f"{params}.yaml"
     overrides, folder = merge_assignments(arguments.set), getattr(arguments, "observed", None)
-    run = Run.open(params, overrides)
+    run = (open_run if params.is_dir() else Run.open)(params, overrides)
+    if changed := notice(run.root):
+        _say(changed)
     if folder is None:
         return run
     if not folder.is_dir():
@@ -165,6 +188,26 @@ def _browse(arguments: argparse.Namespace) -> None:
     browse(run, arguments.port, not arguments.no_browser, _say)
 
 
+def _embed(arguments: argparse.Namespace) -> None:
+    from starclip_lib.pipeline.surveying import embed_files
+
+    if arguments.workers < 0:
+        raise StarclipError(f"--workers {arguments.workers}: give 1 or more, or leave it out")
+    sides = ("nirspec", "apogee") if arguments.instrument == "both" else (arguments.instrument,)
+    run = _open(arguments, arguments.params)
+    embed_files(arguments.spectra, run, arguments.output, sides, arguments.workers, arguments.scheduler, _say)
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    from starclip_lib.pipeline.surveying import search_store
+
+    if bool(arguments.queries) == bool(arguments.star):
+        raise StarclipError("give either files of spectra or --star ID")
+    search_store(
+        arguments.store, arguments.queries, arguments.star, arguments.k, arguments.where, arguments.output, _say
+    )
+
+
 def _fetch_apogee(arguments: argparse.Namespace) -> None:
     from starclip_lib.files import locked, project_root
     from starclip_lib.settings.params import load_params, merge_assignments
@@ -189,6 +232,16 @@ def _import_original(arguments: argparse.Namespace) -> None:
     data = import_original(arguments.jwst, arguments.allstar, arguments.spectra, say=_say)
     data.write(output)
     _say(f"{os.path.relpath(output)} is ready, {data.n_stars:,} stars: starclip run params/original.yaml")
+
+
+def _new(arguments: argparse.Namespace) -> None:
+    from starclip_lib.pipeline.workspace import new_workspace, update_workspace
+
+    if arguments.update:
+        update_workspace(arguments.folder, _say)
+    else:
+        new_workspace(arguments.folder)
+        _say(f"{arguments.folder} is ready: cd {arguments.folder}, then starclip run quick; its README.md has more")
 
 
 def _handout(arguments: argparse.Namespace) -> None:
@@ -225,8 +278,11 @@ _COMMANDS = {
     "train": _train,
     "evaluate": _evaluate,
     "browse": _browse,
+    "embed": _embed,
+    "search": _search,
     "fetch_apogee": _fetch_apogee,
     "import_original": _import_original,
+    "new": _new,
     "handout": _handout,
     "doctor": _doctor,
     "compare": _compare,

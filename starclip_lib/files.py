@@ -307,5 +307,5 @@ def project_root(*starts: Path) -> Path:
                 return folder
     raise DataError(
         f"no project found at or above {' or '.join(str(start) for start in starts)}: "
-        "run from inside a clone of the project, which has the folders notebooks and params"
+        "run from inside a clone of the project, or a workspace (starclip new my-stars), with notebooks and params"
     )

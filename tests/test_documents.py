@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,24 @@ from ruamel.yaml import YAML
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.pipeline.arguments import parser
 from starclip_lib.run import Run
+from starclip_lib.settings.params import load_params, merge_assignments
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+GUIDES = [ROOT / "README.md", ROOT / "docs" / "data-formats.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of indented and fenced blocks that call `starclip`."""
+    text = re.sub(r"```python\n.*?```", "", page.read_text(), flags=re.DOTALL)
+    lines = re.findall(r"^(?:    |(?=\w|\.venv)).*$", text, re.MULTILINE)
+    found = [re.search(r"(?:^|&& |    )(?:\.venv/bin/)?(starclip [a-z][^#&]*)", line) for line in lines]
+    return [match[1].strip() for match in found if match and not line_of_prose(match.string)]
+
+
+def line_of_prose(line: str) -> bool:
+    return not line.startswith("    ") and not re.match(r"(\.venv/bin/)?starclip |cd ", line)
 
 
 def code(page: Path) -> list[str]:
@@ -57,15 +73,13 @@ def test_own_instrument(quick: Run, survey: PairedSpectra, tmp_path: Path) -> No
     assert (tmp_path / "mine.h5").is_file()
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "data-formats.md"], ids=lambda page: page.name)
-def test_opening_a_run(page: Path, quick: Run, rng: np.random.Generator, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("page", [page for page in GUIDES if code(page)], ids=lambda page: page.name)
+def test_code_of_the_guides(page: Path, quick: Run, rng: np.random.Generator, capsys: pytest.CaptureFixture) -> None:
     sky = quick.root / "folder" / "with" / "fits" / "files"
     sky.mkdir(parents=True)
     spec1d_bytes(sky / "spec1d_star.fits", quick.data.nirspec.flux[3], rng)
-    blocks = code(page)
-    assert blocks
-    given: dict = {}
-    for block in blocks:
+    given = {"example": quick.data.nirspec.flux[3]}
+    for block in code(page):
         exec(block, given)
     assert capsys.readouterr().out
 
@@ -77,6 +91,25 @@ def test_evaluation_of_any_embedding(capsys: pytest.CaptureFixture) -> None:
     value, low, high = map(float, re.findall(r"-?\d+\.\d+", capsys.readouterr().out))
     assert low < value < high
     assert -0.5 < value < 0.1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_their_settings_exist(page: Path) -> None:
+    for command in commands(page):
+        try:
+            arguments = parser().parse_args(shlex.split(command)[1:])
+        except SystemExit:
+            pytest.fail(f"{page.name}: {command}")
+        if isinstance(file := getattr(arguments, "params", None), Path):
+            file = ROOT / "params" / f"{file.stem}.yaml"
+            assert file.is_file(), command
+            load_params(file, merge_assignments(getattr(arguments, "set", [])))
+
+
+def test_commands_of_a_page_are_found() -> None:
+    assert "starclip doctor" in commands(ROOT / "docs" / "guides" / "first-hour.md")
+    assert any("--set data.n_stars=400" in line or "fetch apogee" in line for page in PAGES for line in commands(page))
+    assert sum(len(commands(page)) for page in PAGES) > 30
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -17,7 +17,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors", "seeds"), ("files",), ("settings",), ("data",), ("transforms", "surveys"), ("models",),
     ("metrics", "training"),
-    ("evaluation", "teaching", "observed"), ("stages",), ("run", "figures"), ("widgets",), ("pipeline",), ("cli",),
+    ("evaluation", "teaching", "observed"), ("stores",), ("stages",), ("run", "figures"), ("widgets",),
+    ("pipeline",), ("cli",),
 )  # fmt: skip
 NO_TORCH = ("errors", "files", "settings", "data")
 DRAWING = ("figures", "widgets", "pipeline")  # besides the notebooks
@@ -119,12 +120,18 @@ def test_no_module_touches_global_random_state_or_unpickles() -> None:
         assert text.count("torch.manual_seed") == (path.stem == "seeds"), path  # inside fork_rng
 
 
+def extras(project: dict, but: str = "") -> list[str]:
+    """What the extras of the package bring, besides each other."""
+    found = [one for name, needs in project["optional-dependencies"].items() if name != but for one in needs]
+    return [requirement for requirement in found if not requirement.startswith("starclip[")]
+
+
 def test_versions_are_bounded_and_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = [line for line in (ROOT / "lock.txt").read_text().splitlines() if not line.startswith("#")]
     locked = {line.split("==")[0].lower().replace("_", "-") for line in lock}
     assert all(line.count("==") == 1 for line in lock)
-    for requirement in project["dependencies"] + project["optional-dependencies"]["test"]:
+    for requirement in [*project["dependencies"], *extras(project)]:
         name, bound, _ = requirement.partition("~=")
         assert bound, requirement
         assert name.lower() in locked, requirement
@@ -134,7 +141,7 @@ def test_every_import_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "umap": "umap-learn",
              "ruamel": "ruamel.yaml", "lazy_loader": "lazy-loader", "jupyter_server": "jupyter-server"}  # fmt: skip
-    declared = {requirement.partition("~=")[0] for requirement in project["dependencies"]}
+    declared = {requirement.partition("~=")[0] for requirement in [*project["dependencies"], *extras(project, "test")]}
     used = {name.split(".")[0] for path in MODULES for name in imported(path.read_text())}
     foreign = used - set(sys.stdlib_module_names) - {"starclip_lib"}
     assert {names.get(name, name) for name in foreign} <= declared

@@ -39,7 +39,8 @@ def size(text: str) -> tuple[int, int]:
 def shown(count: int, **data: object) -> NotebookNode:
     """What the last line of a cell shows; `image_png` is 'image/png'."""
     kinds = {key.replace("_", "/", 1): value for key, value in data.items()}
-    return new_output("execute_result", kinds, execution_count=count, metadata={"isolated": True})
+    metadata = {"isolated": True, "image/png": {"alt": "a curve"}}
+    return new_output("execute_result", kinds, execution_count=count, metadata=metadata)
 
 
 def said(text: str, name: str = "stdout") -> NotebookNode:
@@ -89,7 +90,7 @@ def test_pictures_become_small_and_stand_alone() -> None:
     picture = png(1600, 400)
     (out,) = only_output(shown(9, image_png=picture, text_plain="<Figure>", text_html="<div>plotly</div>"))
     assert list(out.data) == ["image/png"]
-    assert out.metadata == {}
+    assert out.metadata == {"image/png": {"alt": "a curve"}}
     assert out.execution_count == 2
     assert size(out.data["image/png"]) == (640, 160)
     assert len(out.data["image/png"]) < len(picture) / 10

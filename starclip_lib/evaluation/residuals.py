@@ -107,7 +107,7 @@ def net_wins_by_size(
     -------
     counts : ndarray of int, shape (n_bins, k)
     edges : ndarray, shape (k + 1,)
-        Of |error_a - error_b|.
+        Of `abs(error_a - error_b)`.
     """
     gap = np.abs(error_a - error_b)
     edges = np.histogram_bin_edges(gap, mdl_bins(gap))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.neighbors import NearestNeighbors
 
 from starclip_lib.errors import DataError
 from starclip_lib.models.embeddings import Embeddings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _SAMPLE = 4000  # vectors that the axes of a map are found from
+_UMAP_SEARCHES = 4096  # points from which on it looks for neighbours by itself, approximately
 _UMAP_DIMENSIONS = 50
 
 
@@ -107,11 +109,11 @@ def umap_map(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -
     -------
     ndarray, shape (m, 2)
     """
-    return fit_umap(z, n_neighbours, min_distance, seed).embedding_
+    return fit_umap(z, n_neighbours, min_distance, seed, placing=False).embedding_
 
 
-def fit_umap(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -> UMAP:
-    """The same, ready to place new vectors on the map as well (`.transform`).
+def fit_umap(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int, placing: bool = True) -> UMAP:
+    """The same, and if wanted ready to place new vectors on the map as well (`.transform`).
 
     Repeats on one machine, not across machines.  The first call in a session compiles for about 20 s.
 
@@ -121,6 +123,8 @@ def fit_umap(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -
     n_neighbours : int
     min_distance : float
     seed : int
+    placing : bool
+        Whether new vectors will be placed; without, neighbours are found exactly and nothing has to be compiled for it.
 
     Returns
     -------
@@ -130,6 +134,16 @@ def fit_umap(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -
         raise DataError(f"UMAP with {n_neighbours} neighbours needs more points than that, {len(z)} given")
     import umap  # takes seconds, so only whoever asks for a map waits for it
 
+    known = {}
+    if not placing and len(z) >= _UMAP_SEARCHES:
+        distance, place = (
+            NearestNeighbors(n_neighbors=n_neighbours, metric="cosine", algorithm="brute").fit(z).kneighbors(z)
+        )
+        known = {"precomputed_knn": (place, distance, None)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_jobs value")  # a seed means one thread; that is what we ask for
-        return umap.UMAP(n_neighbors=n_neighbours, min_dist=min_distance, metric="cosine", random_state=seed).fit(z)
+        warnings.filterwarnings(
+            "ignore", message="precomputed_knn"
+        )  # nothing will be placed; that is what was asked for
+        settings = {"n_neighbors": n_neighbours, "min_dist": min_distance, "metric": "cosine", "random_state": seed}
+        return umap.UMAP(**settings, **known).fit(z)

@@ -11,6 +11,9 @@ synthesis is to be trusted there.  The latter is fitted to training stars and th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -31,6 +34,24 @@ _LEAST_FLOOR = 1e-4  # of the flux: the emulator's own error
 _SMOOTHING = 1.5  # pixels over which the model's variance is smooth
 _FEWEST = 60  # pixels, more than labels and nuisances together: fewer are no fit
 _REFERENCE_SNR = 100.0  # at which the labels' directions are chosen; any would do
+
+
+def _side_by_side(function: Callable[[Tensor], Estimate], pieces: Sequence[Tensor]) -> list[Estimate]:
+    """What a function makes of pieces without gradients, a piece a thread.
+
+    Operations on a piece are too small to be shared by threads, which would mostly wait for each other.
+    """
+    threads = torch.get_num_threads()
+
+    @torch.no_grad()  # which is each thread's own affair
+    def alone(piece: Tensor) -> Estimate:
+        return function(piece)
+
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(alone, pieces))
+    finally:
+        torch.set_num_threads(threads)  # threads that begin later take the number set last
 
 
 class NewtonEncoder(Encoder):
@@ -200,7 +221,9 @@ class NewtonEncoder(Encoder):
         self.check_shape(flux)
         with torch.autocast(flux.device.type, enabled=False):
             size = _PIECE if flux.device.type == "cpu" else max(1, len(flux))
-            parts = [self._estimate(piece.float()) for piece in flux.split(size)]
+            on_cpu = flux.device.type == "cpu"
+            estimates = _side_by_side if on_cpu and not torch.is_grad_enabled() else map
+            parts = list(estimates(self._estimate, flux.float().split(size)))
         return Estimate(*(torch.cat([getattr(p, name) for p in parts]) for name in Estimate.__dataclass_fields__))
 
     def embed_with_evidence(self, flux: Tensor) -> Tensor:

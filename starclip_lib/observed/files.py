@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy import units
@@ -15,8 +16,9 @@ from starclip_lib.data.fits_files import opened_fits, read_columns
 from starclip_lib.data.formats import SPEC1D, X1D
 from starclip_lib.data.line_spread import DEFAULT, G140M
 from starclip_lib.data.schema import Member
-from starclip_lib.errors import DataError
+from starclip_lib.errors import DataError, one_line
 from starclip_lib.files import as_path, safe_name
+from starclip_lib.observed.foreign import from_memory
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
 from starclip_lib.settings.evaluation import ObservedParams
 
@@ -49,10 +51,8 @@ def find_observed(folder: str | Path) -> list[Path]:
     return paths
 
 
-def read_spectra(
-    source: str | Path | Iterable[str | Path], settings: ObservedParams | None = None
-) -> list[ObservedSpectrum]:
-    """Read observed spectra: PypeIt's spec1d and STScI's x1d files, and SpeX files of the IRTF library.
+def read_spectra(source: Any, settings: ObservedParams | None = None, air: bool = False) -> list[ObservedSpectrum]:
+    """Observed spectra: PypeIt's spec1d and STScI's x1d files, SpeX files of the IRTF library, or what is in memory.
 
     Each spectrum gets its target's name; where several files have the same target, the file's name goes in front.  Of
     several files, one that cannot be read becomes a spectrum without pixels that says why (`damage`), and is set aside
@@ -60,10 +60,13 @@ def read_spectra(
 
     Parameters
     ----------
-    source : str, Path or iterable of these
-        A folder, a file, or several files.
+    source : str, Path or iterable of these; specutils.Spectrum, astropy table, tuple of Quantity, or list of these
+        A folder, a file, or several files; or spectra that another program has read: of a tuple wavelength (or
+        frequency), flux and error, of a table columns of these names.  What has no unit is refused.
     settings : ObservedParams, optional
         Which wavelengths are used; the defaults if not given.
+    air : bool
+        Whether wavelengths are those in air; of spectra in memory only, since the files that are read have vacuum.
 
     Returns
     -------
@@ -74,18 +77,29 @@ def read_spectra(
     DataError
         That names the folder or file, and what is missing; for several files, if none can be read.
     """
+    in_memory = from_memory(source, settings or ObservedParams(), air)
+    if in_memory is not None:
+        return _told_apart([(None, spectrum) for spectrum in in_memory])
+    if air:
+        raise DataError("air=True is for spectra in memory: the files that are read have wavelengths in vacuum")
+    if not isinstance(source, str | Path | Iterable):
+        raise DataError(f"{one_line(repr(source))[:80]} is no spectrum, file or folder")
     one = as_path(source, "a file or folder of spectra") if isinstance(source, str | Path) else None
     if one is not None and one.exists() and not one.is_dir():
         read = [(one, spectrum) for spectrum in read_observed(one, settings)]
     else:
-        several = find_observed(one) if one is not None else source
-        paths = [as_path(path, "a file of spectra") for path in several]  # type: ignore[union-attr]  # a str is `one`
+        paths = find_observed(one) if one is not None else [as_path(path, "a file of spectra") for path in list(source)]  # type: ignore[arg-type]
         read = [(path, spectrum) for path in paths for spectrum in _read_or_damaged(path, settings)]
         if read and all(spectrum.damage for _, spectrum in read):
             raise DataError(f"none of {len(read)} files can be read; the first: {read[0][1].damage}")
+    return _told_apart(read)
+
+
+def _told_apart(read: Sequence[tuple[Path | None, ObservedSpectrum]]) -> list[ObservedSpectrum]:
+    """The spectra, each with a name of its own."""
     count = Counter(spectrum.name for _, spectrum in read)
     for path, spectrum in read:
-        if count[spectrum.name] > 1:
+        if count[spectrum.name] > 1 and path is not None:
             spectrum.name = safe_name(f"{_stem(path)}_{spectrum.name}")
     taken: set[str] = set()
     for _, spectrum in read:  # what was cut off or replaced may have been all the difference

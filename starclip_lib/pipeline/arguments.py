@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run the pipeline on a parameter file and write its report")
-    run.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/quick.yaml")
+    run.add_argument("params", type=Path, metavar="PARAMS", help="parameter file or its name, such as quick")
     run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=1000"
     )
@@ -77,6 +77,35 @@ def parser() -> argparse.ArgumentParser:
     browse.add_argument("--no-browser", action="store_true", help="only serve the page; open no web browser")
     browse.set_defaults(command="browse")
 
+    embed = commands.add_parser("embed", help="embed any number of spectra, from files to a store on disk")
+    embed.add_argument(
+        "spectra",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="data sets (.h5), aspcapStar, spec1d, x1d; or folders of these",
+    )
+    embed.add_argument(
+        "--params", type=Path, default=Path("quick"), metavar="PARAMS", help="the run whose model (quick)"
+    )
+    embed.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    embed.add_argument("--output", type=Path, default=Path("store"), metavar="FOLDER", help="the store (./store)")
+    embed.add_argument("--instrument", choices=("nirspec", "apogee", "both"), default="both", help="side of data sets")
+    embed.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes here (as many as there are cores)"
+    )
+    embed.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler instead: tcp://host:8786")
+    embed.set_defaults(command="embed")
+
+    search = commands.add_parser("search", help="the nearest spectra of a store")
+    search.add_argument("store", type=Path, metavar="STORE", help="folder that starclip embed has filled")
+    search.add_argument("queries", type=Path, nargs="*", metavar="FILE", help="spectra whose twins are wanted")
+    search.add_argument("--star", action="append", default=[], metavar="ID", help="a star of the store instead")
+    search.add_argument("-k", type=int, default=10, metavar="K", help="how many (10)")
+    search.add_argument("--where", default="", metavar="CONDITION", help="such as 'Fe < -1 and Mg - Fe > 0.2'")
+    search.add_argument("--output", type=Path, metavar="FILE", help="table to write: .ecsv, .parquet, .csv, .vot")
+    search.set_defaults(command="search")
+
     fetch = commands.add_parser("fetch", help="download public spectra and make a data set of them")
     sources = fetch.add_subparsers(required=True, metavar="SOURCE")
     apogee = sources.add_parser("apogee", help="red giants of APOGEE DR17, with ab initio NIRSpec partners")
@@ -99,6 +128,11 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="FILE", help="data set to write (the project's archive/original/original.h5)"
     )
     original.set_defaults(command="import_original")
+
+    new = commands.add_parser("new", help="make a workspace: notebooks, parameter files and documents in a new folder")
+    new.add_argument("folder", type=Path, metavar="FOLDER", help="a name that is free")
+    new.add_argument("--update", action="store_true", help="renew what has not been edited in a workspace")
+    new.set_defaults(command="new")
 
     handout = commands.add_parser("handout", help="write notebooks without their solutions, for a class")
     handout.add_argument(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from starclip_lib.errors import StarclipError, one_line
 from starclip_lib.files import project_root
+from starclip_lib.pipeline.workspace import notice
 
 _MEMORY = 6 * 2**30  # bytes: `make run`
 _OBSERVING = 2**30  # bytes: `starclip observe`
@@ -163,9 +164,10 @@ def _folder(folder: Path) -> Iterator[Finding]:
     cure = "" if enough else "make run needs 3 GiB; starclip observe a few MB"
     yield Finding("disk", f"{free / 2**30:.0f} GiB free", "ok" if enough else "note", cure)
     try:
-        yield Finding("project", f"in {project_root(folder)}")
+        old = notice(root := project_root(folder))
+        yield Finding("project", f"in {root}", "note" if old else "ok", old)
     except StarclipError:
-        yield Finding("project", "none here", "note", "starclip observe works; for runs go into the clone")
+        yield Finding("project", "none here", "note", "starclip observe works; for runs: starclip new my-stars")
 
 
 def _emulator() -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from starclip_lib import figures
 from starclip_lib.errors import (
     ConfigError,
     DataError,
@@ -29,8 +31,11 @@ from starclip_lib.errors import (
 )
 from starclip_lib.files import atomic_path
 from starclip_lib.run import Run
+from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
+from starclip_lib.widgets.similarity_browser import SimilarityBrowser
 
 _PLOTLY = "application/vnd.plotly.v1+json"
+_PICTURE = "image/png"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -97,6 +102,24 @@ def execute(run: Run, name: str) -> None:
         part.write_text(html, encoding="utf-8")
 
 
+def alternative_text(source: str) -> str:
+    """Words for the pictures of a cell, for those who cannot see them: what the documentation says of what draws them.
+
+    Parameters
+    ----------
+    source : str
+        Of the cell.
+
+    Returns
+    -------
+    str
+    """
+    drawn = [getattr(figures, name, None) for name in re.findall(r"\bfigures\.(\w+)\(", source)]
+    drawn += [widget for widget in (CorruptionExplorer, SimilarityBrowser) if f"{widget.__name__}(" in source]
+    said = dict.fromkeys((inspect.getdoc(what) or "").partition("\n")[0] for what in drawn)
+    return " ".join(filter(None, said)) or "A picture; the text beside it says what it shows."
+
+
 def _mathml(formula: re.Match[str]) -> str:
     block, inline = formula.groups()
     return latex2mathml.converter.convert(block or inline, display="block" if block else "inline")
@@ -134,6 +157,8 @@ def _sweep(notebook: nbformat.NotebookNode) -> None:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and "\r" in o.get("text", ""))]
             for output in cell.outputs:
+                if _PICTURE in output.get("data", {}):
+                    output.metadata[_PICTURE] = {"alt": alternative_text(cell.source)}
                 if output.get("data", {}).pop(_WIDGET, None):  # its picture stays, if it has one; its repr says nothing
                     output.data.pop("text/plain", None)
             cell.outputs = [o for o in cell.outputs if o.get("data") != {}]

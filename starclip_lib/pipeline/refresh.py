@@ -162,7 +162,10 @@ def _small(output: nbformat.NotebookNode, count: int) -> nbformat.NotebookNode |
         return output if output.name == "stdout" else None
     data = output.get("data", {})
     if "image/png" in data:
-        output.data, output.metadata = {"image/png": _small_picture(data["image/png"])}, {}
+        output.data = {"image/png": _small_picture(data["image/png"])}
+        output.metadata = {
+            key: words for key, words in output.metadata.items() if key == "image/png"
+        }  # its alternative
     elif "<table" in data.get("text/html", "") or list(data) == ["text/plain"]:
         output.data = {key: data[key] for key in ("text/html", "text/plain") if key in data}
     else:

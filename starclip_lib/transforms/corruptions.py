@@ -130,7 +130,7 @@ class DeadPixels(Corruption):
 class Denormalisation(Corruption):
     """(iii) Multiply by a smooth continuum error (equations 4.5 and 4.6), another one for each spectrum.
 
-    P = 1 + amplitude (p - mean p) / max |p - mean p| with p a polynomial on wavelength scaled to [0, 1] and
+    P = 1 + amplitude (p - mean p) / max `abs(p - mean p)` with p a polynomial on wavelength scaled to [0, 1] and
     coefficients from U(-1, 1).
 
     Parameters

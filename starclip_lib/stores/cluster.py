@@ -1,0 +1,147 @@
+"""Tasks on Dask: processes of this machine, or a cluster that is there already."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psutil
+from dask.distributed import Client, LocalCluster, as_completed
+from distributed.scheduler import KilledWorker
+
+from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
+from starclip_lib.files import size_text
+from starclip_lib.stores.embedding import Done, Setup, embed_task
+from starclip_lib.stores.sources import Task
+
+Say = Callable[[str], None]
+_PER_WORKER = 1.5e9  # bytes: PyTorch, emulator, model, a task's spectra
+_AHEAD = 3  # tasks that are handed out for each worker
+_EVERY = 10.0  # seconds between lines of progress
+_PATIENCE = 15  # seconds until a scheduler has to answer
+
+
+@contextmanager
+def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
+    """Workers for tasks: a scheduler's, or processes of this machine with a thread each.
+
+    Parameters
+    ----------
+    n_workers : int
+        Of this machine; 0: as many as there are cores, and as memory holds.
+    scheduler : str
+        Address of a scheduler, such as 'tcp://10.0.0.1:8786'; empty: this machine.
+    say : callable
+        Is given a line of text.
+
+    Yields
+    ------
+    Client
+
+    Raises
+    ------
+    DataError
+        If the scheduler cannot be reached, or has no worker.
+    """
+    if scheduler:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what versions differ in is asked below
+                client = Client(scheduler, timeout=_PATIENCE)
+        except (OSError, ValueError, TimeoutError) as error:
+            reason = one_line(str(error)) or "no answer"
+            raise DataError(f"the scheduler {scheduler} cannot be reached ({reason[:160]}); is it running?") from None
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=_PATIENCE)
+            except TimeoutError:
+                raise DataError(
+                    f"the scheduler {scheduler} has no workers: start some with dask worker {scheduler}"
+                ) from None
+            say(f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers of {scheduler}")
+            yield client
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    room = max(1, int(psutil.virtual_memory().available / _PER_WORKER))
+    n_workers = n_workers or min(cores, room)
+    # with keys of their own, since whoever can talk to a scheduler can have it run anything
+    options = {"security": True, "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "memory_limit": 0}
+    with LocalCluster(n_workers=n_workers, threads_per_worker=1, **options) as local, Client(local) as client:
+        say(f"{n_workers} {'worker' if n_workers == 1 else 'workers'} on this machine, a thread each")
+        yield client
+
+
+def compute(client: Client, tasks: Sequence[Task], setup: Setup, say: Say) -> tuple[int, dict[str, str]]:
+    """Do tasks wherever somebody is free; what is finished is on disk.
+
+    Parameters
+    ----------
+    client : Client
+    tasks : sequence of Task
+    setup : Setup
+    say : callable
+        Is given lines of progress, with the rate and the time that is left.
+
+    Returns
+    -------
+    spectra : int
+        Embedded.
+    lost : dict of str to str
+        From the key of a task that could not be done to the reason: workers that die of it three times, say.
+
+    Raises
+    ------
+    DataError
+        If a worker has not what it takes.
+    SystemFault
+        If parts cannot be written, saying how many are.
+    """
+    waiting, lost, spectra, written, began, said = list(tasks)[::-1], {}, 0, 0, time.monotonic(), 0.0
+    n_workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+    def hand_out(n: int) -> list:
+        few = [waiting.pop() for _ in range(min(n, len(waiting)))]
+        return [client.submit(embed_task, task, setup, key=f"embed-{task.key}", retries=0) for task in few]
+
+    futures = as_completed(hand_out(_AHEAD * n_workers))
+    for done, future in enumerate(futures, start=1):
+        try:
+            result: Done = future.result()
+            spectra, written = spectra + result.spectra, written + result.size
+        except KilledWorker:
+            lost[future.key.removeprefix("embed-")] = "three workers died of it (memory?)"
+        except SystemFault as error:
+            need = size_text(written / max(1, done - 1) * (len(tasks) - done + 1)) if written else "some"
+            raise SystemFault(
+                f"{error}; {done - 1} of {len(tasks)} parts are whole, about {need} more are needed; "
+                "the same command goes on from there"
+            ) from None
+        except StarclipError:
+            raise
+        except ModuleNotFoundError as error:
+            raise DataError(f"a worker has no {error.name}: install starclip {setup.about.package} there") from None
+        except (OSError, MemoryError) as error:
+            raise SystemFault(system_message(error)) from error
+        future.release()
+        for new in hand_out(1):
+            futures.add(new)
+        elapsed = time.monotonic() - began
+        if elapsed - said > _EVERY or done == len(tasks):
+            said = elapsed
+            left, rate = _clock(elapsed / done * (len(tasks) - done)), spectra / elapsed
+            say(f"{done} of {len(tasks)} parts, {spectra:,} spectra, {rate:,.0f} a second, {left} left")
+    return spectra, lost
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f"{minutes // 60} h {minutes % 60} min"
+        if minutes >= 60
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{rest} s"
+    )

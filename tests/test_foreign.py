@@ -1,0 +1,147 @@
+"""Spectra that other programs have read come in with their units, or are refused by name."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import specutils
+from astropy import units as u
+from astropy.nddata import InverseVariance, StdDevUncertainty
+from astropy.table import QTable
+from specutils.utils.wcs_utils import air_to_vac
+
+import starclip_lib as starclip
+from starclip_lib.errors import DataError
+from starclip_lib.observed.foreign import vacuum
+
+ANGSTROM = np.linspace(11000.0, 17900.0, 4000)
+
+
+@pytest.fixture
+def flux(survey, rng: np.random.Generator) -> np.ndarray:
+    clean = np.interp(ANGSTROM, starclip.NIRSPEC.wavelength, survey.nirspec.flux[3])
+    return clean * (ANGSTROM / 12000) ** -1.5 + rng.normal(0, 0.005, len(ANGSTROM))
+
+
+def same(spectrum, flux: np.ndarray) -> bool:
+    """Wavelengths as they were, flux up to a factor, errors with it."""
+    factor = np.median(spectrum.flux / flux)
+    return (
+        np.allclose(spectrum.wavelength, ANGSTROM, rtol=1e-9)
+        and np.allclose(spectrum.flux, factor * flux, rtol=1e-6)
+        and np.allclose(1 / np.sqrt(spectrum.ivar[~spectrum.bad]), factor * 0.01, rtol=1e-6)
+    )
+
+
+PER_FREQUENCY = (ANGSTROM / 12000) ** 2  # F_nu of F_lambda
+
+
+@pytest.mark.parametrize(
+    ("axis", "scale", "unit"),
+    [
+        (ANGSTROM * u.AA, 1, u.dimensionless_unscaled),
+        ((ANGSTROM / 1e4) * u.micron, 1, u.electron),
+        (ANGSTROM * u.AA, 1e-16, u.erg / u.s / u.cm**2 / u.AA),
+        ((ANGSTROM * u.AA).to(u.THz, u.spectral()), PER_FREQUENCY, u.mJy),
+        ((ANGSTROM * u.AA).to(1 / u.cm, u.spectral()), 1, u.W / u.m**2 / u.um),
+        (ANGSTROM * u.AA, PER_FREQUENCY, u.MJy / u.sr),
+        (ANGSTROM * u.AA, ANGSTROM, u.photon / u.s / u.m**2 / u.AA),
+    ],
+    ids=str,
+)
+def test_units_are_followed(axis: u.Quantity, scale, unit: u.Unit, flux: np.ndarray) -> None:
+    (mine,) = starclip.read_spectra((axis, flux * scale * unit, np.full(len(flux), 0.01) * scale * unit))
+    assert same(mine, flux)
+
+
+def test_specutils_there_and_back(flux: np.ndarray) -> None:
+    given = specutils.Spectrum(
+        spectral_axis=ANGSTROM * u.AA,
+        flux=flux * u.Jy,
+        uncertainty=StdDevUncertainty(np.full(len(flux), 0.01)),
+        mask=np.arange(len(flux)) < 100,
+        meta={"name": "my star"},
+    )
+    (mine,) = starclip.read_spectra(given)
+    assert mine.name == "my_star"
+    assert mine.bad[:100].all()
+    back = starclip.as_specutils(mine)
+    assert isinstance(back, specutils.Spectrum)
+    assert isinstance(back.uncertainty, InverseVariance)
+    (again,) = starclip.read_spectra(back)
+    assert np.allclose(again.flux / again.flux[2000], mine.flux / mine.flux[2000], rtol=1e-12)
+    assert (again.bad | ~mine.bad).all()  # what was bad stays bad; among what is left, outliers are sought anew
+    assert again.bad.sum() < mine.bad.sum() + 5
+    assert len(starclip.read_spectra(specutils.SpectrumList([given, back]))) == 2
+
+
+def test_a_table_and_a_file_that_specutils_can_read(flux: np.ndarray, tmp_path: Path) -> None:
+    table = QTable({"wavelength": ANGSTROM * u.AA, "flux": flux * u.adu, "error": np.full(len(flux), 0.01) * u.adu})
+    (mine,) = starclip.read_spectra(table)
+    assert same(mine, flux)
+    table.write(tmp_path / "mine.ecsv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # specutils guesses columns, and says so
+        loaded = specutils.Spectrum.read(tmp_path / "mine.ecsv", format="ASCII")
+    (again,) = starclip.read_spectra(loaded)
+    assert same(again, flux)
+
+
+def test_wavelengths_in_air(flux: np.ndarray) -> None:
+    by_specutils = air_to_vac(ANGSTROM * u.AA, scheme="iteration", method="Ciddor1996").to_value(u.AA)
+    assert np.abs(vacuum(ANGSTROM) / by_specutils - 1).max() < 1e-8
+    (mine,) = starclip.read_spectra((ANGSTROM * u.AA, flux * u.ct, np.full(len(flux), 0.01) * u.ct), air=True)
+    assert np.allclose(mine.wavelength, by_specutils, rtol=1e-8)
+    assert 4.5 < (mine.wavelength - ANGSTROM).max() < 5.0  # 82 km/s
+
+
+def test_several_rows_become_several_spectra(flux: np.ndarray) -> None:
+    rows = np.stack([flux, flux[::-1]]) * u.ct
+    both = specutils.Spectrum(
+        spectral_axis=ANGSTROM * u.AA, flux=rows, uncertainty=StdDevUncertainty(np.full(rows.shape, 0.01))
+    )
+    first, second = starclip.read_spectra(both)
+    assert first.name != second.name
+    assert same(first, flux)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"axis": ANGSTROM}, "the wavelength of spectrum has no unit"),
+        ({"flux": np.ones(4000)}, "the flux of spectrum has no unit"),
+        ({"axis": ANGSTROM * u.kg}, "is in kg, which is no wavelength"),
+        ({"flux": np.ones(4000) * u.kg}, "are in kg and ct"),
+        ({"flux": np.ones(4000) * u.Jy}, "are in Jy and ct"),
+        ({"flux": np.ones(3999) * u.ct}, "give four of one length"),
+    ],
+)
+def test_what_cannot_be_used_is_named(change: dict, said: str) -> None:
+    given = {"axis": ANGSTROM * u.AA, "flux": np.ones(4000) * u.ct, "error": np.ones(4000) * u.ct, **change}
+    with pytest.raises(DataError, match=said):
+        starclip.read_spectra((given["axis"], given["flux"], given["error"]))
+
+
+def test_more_slips(flux: np.ndarray) -> None:
+    with pytest.raises(DataError, match="no uncertainty"):
+        starclip.read_spectra(specutils.Spectrum(spectral_axis=ANGSTROM * u.AA, flux=flux * u.ct))
+    with pytest.raises(DataError, match="no star does"):
+        starclip.read_spectra(
+            specutils.Spectrum(
+                spectral_axis=ANGSTROM * u.AA,
+                flux=flux * u.ct,
+                uncertainty=StdDevUncertainty(0.01 * flux),
+                radial_velocity=60000 * u.km / u.s,
+            )
+        )
+    with pytest.raises(DataError, match="has no column error; it has wavelength, flux"):
+        starclip.read_spectra(QTable({"wavelength": ANGSTROM * u.AA, "flux": flux * u.ct}))
+    with pytest.raises(DataError, match="column flux of spectrum has no unit"):
+        starclip.read_spectra(QTable({"wavelength": ANGSTROM * u.AA, "flux": flux, "error": flux}))
+    with pytest.raises(DataError, match="is no spectrum, file or folder"):
+        starclip.read_spectra(7)
+    with pytest.raises(DataError, match="air=True is for spectra in memory"):
+        starclip.read_spectra("folder", air=True)

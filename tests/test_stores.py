@@ -1,0 +1,320 @@
+"""Embedding stores: the same whoever fills them and however often they were stopped; exact search."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from apogee_files import write_aspcap
+from nirspec_files import spec1d_bytes
+
+from starclip_lib import cli
+from starclip_lib.data.labels import LABELS
+from starclip_lib.errors import DataError
+from starclip_lib.metrics.similarity import SimilarityIndex
+from starclip_lib.pipeline.surveying import embed_files, search_store
+from starclip_lib.run import Run
+from starclip_lib.stores import sources
+from starclip_lib.stores.conditions import condition
+from starclip_lib.stores.searching import found_table, search
+from starclip_lib.stores.store import COLUMNS, About, Store, vectors, write_part
+
+ABOUT = About(model="a model", model_sha256="0" * 64, emulator="e", package="p", dim=5)
+
+
+def filled(folder: Path, rng: np.random.Generator, sizes: tuple[int, ...] = (40, 1, 25)) -> Store:
+    """A store of unit vectors with labels drawn at random."""
+    Store.create(folder, ABOUT)
+    for number, n in enumerate(sizes):
+        z = rng.normal(size=(n, 5)).astype(np.float32)
+        z /= np.linalg.norm(z, axis=1, keepdims=True)
+        rows = {
+            "star_id": [f"S{number}-{i}" for i in range(n)], "file": ["f"] * n, "row": range(n),
+            "instrument": ["nirspec" if i % 2 else "apogee" for i in range(n)], "verdict": ["good"] * n,
+        }  # fmt: skip
+        labels = rng.normal(size=(n, 20))
+        write_part(folder, f"{number:016d}", rows, z, labels, 0.1 + 0 * labels, {"inputs": [], "failed": []})
+    return Store(folder)
+
+
+def whole(store: Store) -> pd.DataFrame:
+    """Everything in a store, by what it was read from."""
+    table = pd.concat([pq.read_table(path).to_pandas() for path in store.parts])
+    return table.sort_values(["file", "row", "instrument"]).reset_index(drop=True)
+
+
+def same(a: Store, b: Store) -> bool:
+    x, y = whole(a), whole(b)
+    return (
+        [p.name for p in a.parts] == [p.name for p in b.parts]
+        and np.array_equal(np.stack(x.embedding), np.stack(y.embedding))
+        and x.drop(columns="embedding").equals(y.drop(columns="embedding"))
+    )
+
+
+# conditions
+
+
+@pytest.mark.parametrize(
+    ("text", "python"),
+    [
+        ("Fe < -1 and Mg - Fe > 0.2", lambda t: (t.Fe < -1) & (t.Mg - t.Fe > 0.2)),
+        ("not (Fe > 0 or C >= 0.5)", lambda t: ~((t.Fe > 0) | (t.C >= 0.5))),
+        ("-0.5 < Fe <= 0.5", lambda t: (t.Fe > -0.5) & (t.Fe <= 0.5)),
+        ("2 * Fe + 1 / 2 < -(Mg)", lambda t: 2 * t.Fe + 1 / 2 < -t.Mg),
+        ("instrument == 'apogee' and sigma_Fe < 1", lambda t: t.instrument == "apogee"),
+    ],
+)
+def test_conditions_are_those_of_pandas(tmp_path: Path, rng: np.random.Generator, text: str, python) -> None:
+    store = filled(tmp_path, rng)
+    table = pd.concat([pq.read_table(path).to_pandas() for path in store.parts], ignore_index=True)
+    places = np.concatenate([place for place, _ in store.blocks(["star_id"], text)])
+    assert 0 < len(places) < len(store)
+    assert np.array_equal(places, np.flatnonzero(python(table)))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Feh < -1", "did you mean 'Fe'"),
+        ("teff > 4000", "did you mean 'Teff'"),
+        ("__import__('os').system('true') < 1", "is neither column nor number"),
+        ("Fe.real < 1", "is neither column nor number"),
+        ("Fe", "is no comparison"),
+        ("(lambda: 1)() < 2", "is neither column nor number"),
+        ("Fe < ", "cannot be read"),
+        ("Fe ** 9 ** 9 ** 9 < 1", "is neither column nor number"),
+        ("(" * 300 + "Fe < 1", "cannot be read"),
+        ("Fe < 1 and " * 200 + "Fe < 1", "characters"),
+        ("", "cannot be read"),
+    ],
+)
+def test_what_is_no_condition_is_named_and_never_run(text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said.replace("(", "\\(")):
+        condition(text, COLUMNS)
+
+
+# search
+
+
+@pytest.mark.parametrize("where", ["", "Fe < 0 and instrument == 'apogee'"])
+def test_search_is_exact(tmp_path: Path, rng: np.random.Generator, where: str, monkeypatch) -> None:
+    store = filled(tmp_path, rng, (400, 3, 97))
+    monkeypatch.setattr("starclip_lib.stores.store.BLOCK", 64)
+    z = np.concatenate([vectors(table) for _, table in store.blocks(["embedding"])])
+    among = np.concatenate([place for place, _ in store.blocks(["star_id"], where)])
+    queries = rng.normal(size=(7, 5))
+    place, cosine = search(store, queries, 6, where)
+    expected, similarity = SimilarityIndex(z, np.arange(len(z)).astype(str)).search(queries, 6, among)
+    assert np.array_equal(place, expected)
+    assert np.allclose(cosine, similarity, atol=1e-12)
+    table = found_table(store, list("abcdefg"), place, cosine)
+    assert list(table["query"]) == [letter for letter in "abcdefg" for _ in range(6)]
+    assert not where or (table.Fe < 0).all()
+
+
+def test_ties_go_to_the_first_and_few_candidates_are_no_error(tmp_path: Path, rng: np.random.Generator) -> None:
+    store = Store.create(tmp_path, ABOUT)
+    z = np.tile(np.eye(5, dtype=np.float32)[:1], (30, 1))
+    rows = {"star_id": [str(i) for i in range(30)], "file": ["f"] * 30, "row": range(30),
+            "instrument": ["apogee"] * 30, "verdict": ["good"] * 30}  # fmt: skip
+    labels = np.arange(600.0).reshape(30, 20)
+    write_part(tmp_path, "a", rows, z, labels, labels, {})
+    place, _ = search(store, z[:1], 4)
+    assert place.tolist() == [[0, 1, 2, 3]]
+    place, cosine = search(store, z[:1], 5, "Teff < 35")  # two of them
+    assert place.tolist() == [[0, 1, -1, -1, -1]]
+    assert np.isnan(cosine[0, 2:]).all()
+    assert len(found_table(store, ["q"], place, cosine)) == 2
+
+
+def test_slips_of_a_search(tmp_path: Path, rng: np.random.Generator, capsys) -> None:
+    store = filled(tmp_path / "store", rng)
+    with pytest.raises(DataError, match="whose embeddings have 5"):
+        search(store, np.ones((2, 4)), 3)
+    with pytest.raises(DataError, match=r"no spectrum of .* meets 'Fe < -99'"):
+        search(store, np.ones((1, 5)), 3, "Fe < -99")
+    for arguments, said in (
+        ([str(tmp_path / "nowhere"), "--star", "S0-1"], "is no embedding store"),
+        ([str(store.folder), "--star", "S0-99"], "has no star 'S0-99'"),
+        ([str(store.folder)], "give either files of spectra or --star"),
+        ([str(store.folder), "--star", "S0-1", "--where", "Fee < 1"], "did you mean 'Fe'"),
+        ([str(store.folder), "--star", "S0-1", "--output", str(tmp_path / "t.xyz")], "no kind of table"),
+        ([str(store.folder), str(tmp_path)], "the model of this store is gone"),
+    ):
+        assert cli.main(["search", *arguments]) == 1
+        assert said in capsys.readouterr().err
+    store.parts[0].write_bytes(b"PAR1" + bytes(100))
+    assert cli.main(["search", str(store.folder), "--star", "S0-1"]) == 1
+    assert "delete it and run starclip embed again" in capsys.readouterr().err
+
+
+def test_tables_of_what_was_found_are_read_by_others(tmp_path: Path, rng: np.random.Generator) -> None:
+    from astropy.table import Table
+
+    store = filled(tmp_path / "store", rng)
+    for name in ("found.ecsv", "found.parquet", "found.csv", "found.vot"):
+        table = search_store(store.folder, [], ["S0-3", "S0-4"], 3, "", tmp_path / name, lambda line: None)
+        read = pd.read_parquet(tmp_path / name) if name.endswith("parquet") else Table.read(tmp_path / name).to_pandas()
+        assert len(read) == len(table) == 6
+        assert read["star_id"][0] == "S0-3"
+
+
+# embedding
+
+
+@pytest.fixture
+def pieces(monkeypatch) -> None:
+    """Small tasks, so that there are several."""
+    monkeypatch.setattr(sources, "ROWS", 40)
+    monkeypatch.setattr(sources, "FILES", 2)
+
+
+def embedded(run: Run, paths: list[Path], output: Path, workers: int = 1, said: list | None = None) -> Store:
+    return embed_files(
+        paths, run, output, ("nirspec", "apogee"), workers, "", (said if said is not None else []).append
+    )
+
+
+def test_two_workers_make_the_store_of_one(finished: Run, tmp_path: Path, pieces) -> None:
+    one = embedded(finished, [finished.folder / "data.h5"], tmp_path / "one")
+    two = embedded(finished, [finished.folder / "data.h5"], tmp_path / "two", workers=2)
+    assert len(one) == 2 * finished.data.n_stars
+    assert same(one, two)
+    # and they are the embeddings that the package computes by itself
+    from starclip_lib.models.encoding import encode
+
+    table = whole(one)
+    flux = np.where(finished.data.apogee.mask, finished.data.apogee.instrument.no_data, finished.data.apogee.flux)
+    ours = np.stack(table[table.instrument == "apogee"].embedding)
+    assert np.allclose(ours, encode(finished.model("starclip").encoders["apogee"], flux), atol=1e-6)
+    assert list(table[table.instrument == "apogee"].star_id) == list(finished.data.star_id)
+
+
+def test_a_second_run_does_what_is_new_and_a_damaged_file_costs_a_line(
+    finished: Run, tmp_path: Path, rng: np.random.Generator, pieces
+) -> None:
+    sky, store = tmp_path / "sky", tmp_path / "store"
+    sky.mkdir()
+    for number in range(3):
+        spec1d_bytes(sky / f"spec1d_{number}.fits", finished.data.nirspec.flux[number], rng)
+    write_aspcap(sky / "aspcapStar-r12-star.fits", finished.data.apogee.flux[0], np.full(8575, 0.01))
+    (sky / "spec1d_broken.fits").write_bytes((sky / "spec1d_0.fits").read_bytes()[:5000])
+    said: list[str] = []
+    first = embedded(finished, [sky], store, said=said)
+    assert len(first) == 4
+    failed = pd.read_csv(store / "failed.csv")
+    assert len(failed) == 1
+    assert "spec1d_broken.fits" in failed.file[0]
+    assert failed.reason[0]
+    before = whole(first)
+    said.clear()
+    embedded(finished, [sky], store, said=said)
+    assert any("3 of 3 parts are there already" in line for line in said)
+    spec1d_bytes(sky / "spec1d_a.fits", finished.data.nirspec.flux[7], rng)  # sorts into the middle
+    after = whole(embedded(finished, [sky], store))
+    assert len(after) == 5
+    kept = after[after.file.isin(before.file)].reset_index(drop=True)
+    assert np.array_equal(np.stack(kept.embedding), np.stack(before.embedding))
+    (sky / "spec1d_1.fits").unlink()
+    spec1d_bytes(sky / "spec1d_1.fits", finished.data.nirspec.flux[9], rng)  # another star under an old name
+    said.clear()
+    changed = whole(embedded(finished, [sky], store, said=said))
+    assert any("have changed since" in line for line in said)
+    assert len(changed) == 5
+    assert len(pd.read_csv(store / "failed.csv")) == 1
+
+
+def test_a_store_knows_its_model(finished: Run, tmp_path: Path) -> None:
+    store = embedded(finished, [finished.folder / "data.h5"], tmp_path / "store")
+    about = store.about.model_copy(update={"emulator": "abinitio-0"})
+    with pytest.raises(DataError, match=r"was made with emulator .* not abinitio-0"):
+        Store.create(store.folder, about)
+    about = store.about.model_copy(update={"model_sha256": "f" * 64})
+    with pytest.raises(DataError, match="was made with model_sha256"):
+        Store.create(store.folder, about)
+
+
+def test_queries_from_files_find_themselves(finished: Run, tmp_path: Path, rng: np.random.Generator) -> None:
+    store = embedded(finished, [finished.folder / "data.h5"], tmp_path / "store")
+    write_aspcap(tmp_path / "aspcapStar-r12-star.fits", finished.data.apogee.flux[11], np.full(8575, 0.01))
+    found = search_store(
+        store.folder, [tmp_path / "aspcapStar-r12-star.fits"], [], 1, "instrument == 'apogee'", None, lambda line: None
+    )
+    assert list(found.star_id) == [finished.data.star_id[11]]
+
+
+@pytest.mark.parametrize("whom", ["command", "worker"])
+def test_killed_at_any_moment_nothing_is_lost(finished: Run, tmp_path: Path, pieces, whom: str) -> None:
+    whole_store = embedded(finished, [finished.folder / "data.h5"], tmp_path / "whole")
+    project = tmp_path / "project"
+    shutil.copytree(finished.root, project)
+    code = (
+        "import sys; from starclip_lib.stores import sources; sources.ROWS = 40; from starclip_lib.cli import main\n"
+        "if __name__ == '__main__': sys.exit(main(sys.argv[1:]))"
+    )
+    script = tmp_path / "embed.py"
+    script.write_text(code)
+    data = finished.folder / "data.h5"
+    command = [sys.executable, script, "embed", data, "--params", finished.folder, "--output", tmp_path / "killed"]
+    process = subprocess.Popen([*map(str, command), "--workers", "1"], cwd=finished.root, stdout=subprocess.PIPE)
+    for _ in range(600):
+        if list((tmp_path / "killed").glob("part-*")):
+            break
+        time.sleep(0.05)
+    import psutil
+
+    if whom == "command":
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    else:
+        children = psutil.Process(process.pid).children(recursive=True)
+        busiest = max(children, key=lambda child: child.memory_info().rss)
+        busiest.kill()
+        assert process.wait(120) == 0
+    again = embedded(finished, [data], tmp_path / "killed")
+    assert same(again, whole_store)
+    assert not list((tmp_path / "killed").glob(".part-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.h5"], "no such file or folder"),
+        (["empty"], "nothing to embed"),
+        (["data.h5", "--scheduler", "tcp://127.0.0.1:9"], "cannot be reached"),
+        (["data.h5", "--workers", "-1"], "--workers -1"),
+    ],
+)
+def test_slips_get_one_line(trained: Run, arguments: list[str], said: str, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(trained.root)
+    monkeypatch.setattr("starclip_lib.stores.cluster._PATIENCE", 2)
+    shutil.copy(trained.folder / "data.h5", "data.h5")
+    Path("empty").mkdir()
+    assert cli.main(["embed", *arguments, "--params", str(trained.folder)]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_two_commands_in_one_store(finished: Run, tmp_path: Path) -> None:
+    from starclip_lib.files import locked
+
+    with locked(tmp_path / "store"), pytest.raises(DataError, match="another process is working there"):
+        embedded(finished, [finished.folder / "data.h5"], tmp_path / "store")
+
+
+def test_labels_stand_under_their_names(finished: Run, tmp_path: Path) -> None:
+    table = whole(embedded(finished, [finished.folder / "data.h5"], tmp_path / "store"))
+    assert set(table.columns) == {*COLUMNS, "embedding"}
+    side = table[table.instrument == "nirspec"]
+    scatter = [np.corrcoef(side[name], finished.data.labels[:, i])[0, 1] for i, name in enumerate(LABELS[:2])]
+    assert np.isfinite(scatter).all()
