@@ -100,7 +100,8 @@ setup: .venv/.ready
 	@echo "setting up .venv: creating a virtual environment and installing packages (one to several minutes)"
 	@$(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo "error: no virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@$(PIP) --editable '.[browse]' || $(FAILED)
+	@$(PIP) --no-compile --editable '.[browse]' || $(FAILED)
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # on all cores, as pip does not
 	@touch .venv/.ready
 
 .venv/.complete: .venv/.ready

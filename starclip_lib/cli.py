@@ -253,6 +253,21 @@ def _handout(arguments: argparse.Namespace) -> None:
         _say(os.path.relpath(path))
 
 
+def _mark(arguments: argparse.Namespace) -> None:
+    from starclip_lib.files import atomic_path
+    from starclip_lib.pipeline.classroom import mark_returned
+
+    table = mark_returned(arguments.folder)
+    _say(table.to_string(index=False))
+    right, asked = (table["mark"] == "right").sum(), (table["exercise"] != "").sum()
+    _say(
+        f"\n{right} of {asked} exercises are right; 'by hand' is what is no plain value or arithmetic: nothing was run"
+    )
+    if arguments.output:
+        with atomic_path(arguments.output) as part:
+            table.to_csv(part, index=False)
+
+
 def _doctor(arguments: argparse.Namespace) -> None:
     from starclip_lib.pipeline.doctor import report
 
@@ -284,6 +299,7 @@ _COMMANDS = {
     "import_original": _import_original,
     "new": _new,
     "handout": _handout,
+    "mark": _mark,
     "doctor": _doctor,
     "compare": _compare,
 }

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from starclip_lib import cli
-from starclip_lib.pipeline.classroom import write_handouts
+from starclip_lib.pipeline.classroom import mark_returned, write_handouts
 from starclip_lib.teaching.exercises import EXERCISES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -64,3 +64,55 @@ def test_what_is_no_notebook_gets_one_line(tmp_path: Path, capsys) -> None:
     error = capsys.readouterr().err
     assert "is no Jupyter notebook" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("answer = 0.01", "right"),
+        ("answer = 10 / 1_000", "right"),
+        ("answer = np.exp(math.log(0.01))", "right"),
+        ("answer = 0.5\nanswer = round(1) * 1e-2", "right"),
+        ("answer = 0.001", "not yet"),
+        ("answer = 'chance'", "not yet"),
+        ("answer = None", "blank"),
+        ("", "blank"),
+        ("answer = data.n_stars", "by hand"),
+        ("answer = __import__('os').remove('mark')", "by hand"),
+        ("answer = open('mark').read()", "by hand"),
+        ("while True: pass\nanswer = 0.01", "right"),
+        ("answer = 10 ** 10 ** 10", "by hand"),
+        ("answer = 9 ** 9 ** 9 ** 9", "by hand"),
+        ("answer = 1 / 0", "by hand"),
+        ("answer = " + "(" * 500 + "1" + ")" * 500, "by hand"),
+        ("answer = 0.01 if", "by hand"),
+        ("starclip.check = print\nanswer = 7", "not yet"),
+    ],
+)
+def test_marks_are_read_and_nothing_is_run(source: str, found: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mark").write_text("mine")
+    returned(tmp_path / "class" / "ann.ipynb", x00_1=source)
+    table = mark_returned(tmp_path / "class")
+    assert table.values.tolist() == [["ann.ipynb", "00.1", found]]
+    assert (tmp_path / "mark").read_text() == "mine"
+
+
+def test_a_class_is_marked_and_what_cannot_be_read_says_so(tmp_path: Path, capsys) -> None:
+    returned(tmp_path / "class" / "ann" / "00.ipynb", x00_1="answer = 0.01", x00_2="answer = 'apogee'")
+    returned(tmp_path / "class" / "bob" / "00.ipynb", x00_1="answer = 0.5", x00_2="answer = None")
+    (tmp_path / "class" / "eve.ipynb").write_text("{")
+    assert cli.main(["mark", str(tmp_path / "class"), "--output", str(tmp_path / "marks.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 4 exercises are right" in printed
+    assert "eve.ipynb" in printed
+    assert "is no Jupyter notebook" in printed
+    assert (tmp_path / "marks.csv").read_text().count("right") == 2
+    assert cli.main(["mark", str(tmp_path / "nowhere")]) == 1
+    assert "no notebook" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_right_answer_is_marked_right(name: str, tmp_path: Path) -> None:
+    returned(tmp_path / "x.ipynb", **{f"x{name.replace('.', '_')}": f"answer = {EXERCISES[name].right!r}"})
+    assert mark_returned(tmp_path)["mark"].tolist() == ["right"]

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "starclip_lib"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # The floors from the bottom to the top (docs/design.md): a room may import from the floors below it, and within itself.
 FLOORS = (
-    ("errors", "seeds"), ("files",), ("settings",), ("data",), ("transforms", "surveys"), ("models",),
+    ("errors", "seeds", "threads"), ("files",), ("settings",), ("data",), ("transforms", "surveys"), ("models",),
     ("metrics", "training"),
     ("evaluation", "teaching", "observed"), ("stores",), ("stages",), ("run", "figures"), ("widgets",),
     ("pipeline",), ("cli",),

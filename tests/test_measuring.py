@@ -211,6 +211,13 @@ def test_two_stars_in_one_slit_are_noticed_by_their_lines(apart: float, said: st
     assert said in one.domain
 
 
+def test_a_line_spread_function_that_is_far_too_wide_is_noticed(rng: np.random.Generator) -> None:
+    spectrum = spectrum_of(seen(labels_of()), rng)
+    spectrum.line_spread = "9"
+    (one,) = measure([spectrum])
+    assert "times as wide as the line-spread function: is it the right one" in one.domain
+
+
 @pytest.mark.parametrize("fault", ["errors", "fluxes"])
 def test_spectra_without_any_error_or_flux_say_so(fault: str) -> None:
     ones, none = np.ones(1000), np.zeros(1000, bool)

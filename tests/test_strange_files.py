@@ -155,9 +155,9 @@ def test_uploads_are_read_by_a_process_of_its_own(good: Path) -> None:
         read_isolated("spec1d.fits", bytes(64 * 2**20 + 1), settings)
     with pytest.raises(DataError, match=r"^spec1d\.fits: not read within 0\.01 s; it is given up"):
         read_isolated("spec1d.fits", good.read_bytes(), settings, seconds=0.01)
+    wave = np.linspace(9800, 16500, 200_000)  # arrays that do not fit into what the process has left over
+    large = write_spec1d(good.with_name("spec1d_large.fits"), spec1d_table("SPAT1-SLIT1-MSC01", wave, 1 + 0 * wave))
     with pytest.raises(DataError, match=r"^spec1d\.fits: (reading it needs more than 105 MB|not enough memory)"):
-        wave = np.linspace(9800, 16500, 200_000)  # arrays that do not fit into what the process has left over
-        large = write_spec1d(good.with_name("spec1d_large.fits"), spec1d_table("SPAT1-SLIT1-MSC01", wave, 1 + 0 * wave))
         read_isolated("spec1d.fits", large.read_bytes(), settings, memory=100 * 2**20)
 
 

@@ -22,6 +22,7 @@ from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.metrics.probing import Scores
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.settings.params import Params
+from starclip_lib.threads import side_by_side
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
 _PENALTIES = np.logspace(-2, 4, 7)
@@ -203,11 +204,12 @@ def least_squares_labels(
     ndarray, shape (m, 20)
     """
     ivar = np.where(flux == instrument.no_data, 0, snr[:, None] ** 2)
-    fits = [
-        fit_spectrum(f, i, instrument, continuum_degree=continuum_degree, model_error=0.0)
-        for f, i in zip(flux, ivar, strict=True)
-    ]
-    return np.array([fit.labels for fit in fits])
+
+    def fitted(row: int) -> np.ndarray:
+        fit = fit_spectrum(flux[row], ivar[row], instrument, continuum_degree=continuum_degree, model_error=0.0)
+        return fit.labels
+
+    return np.array(side_by_side(fitted, range(len(flux))))
 
 
 def as_metrics(

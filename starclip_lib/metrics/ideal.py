@@ -8,6 +8,7 @@ from starclip_lib.data.labels import ASPCAP_ERROR, FE, N_LABELS, PUBLISHED_SPREA
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.metrics.retrieval import retrieval_scores
 from starclip_lib.metrics.seen import SeenInformation
+from starclip_lib.threads import side_by_side
 
 
 def catalogue_covariance(errors: np.ndarray = ASPCAP_ERROR) -> np.ndarray:
@@ -105,11 +106,12 @@ class IdealMatcher:
         """
         asked, candidates = (star_b, star_a) if backwards else (star_a, star_b)
         queries = np.arange(len(asked)) if queries is None else queries
-        out = np.empty(len(queries))
-        for place, query in enumerate(queries):
-            found = self.log_factor(int(query), backwards)
-            out[place] = 1 + (found > found[candidates == asked[query]].max()).sum()
-        return out
+
+        def rank(query: int) -> int:
+            found = self.log_factor(query, backwards)
+            return 1 + (found > found[candidates == asked[query]].max()).sum()
+
+        return np.array(side_by_side(rank, queries.tolist()), float)
 
 
 def ideal_scores(

@@ -13,6 +13,7 @@ from starclip_lib.data.labels import N_LABELS
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.metrics.limits import flux_responses, marginalised, rms_bound
+from starclip_lib.threads import side_by_side
 from starclip_lib.transforms.corruptions import PaschenSubstitution
 from starclip_lib.transforms.views import MockTelescope
 
@@ -168,12 +169,13 @@ def view_information(
     ndarray, shape (n, n_views, 20, 20)
     """
     missing = flux == instrument.no_data
-    out = np.empty((*snr.shape, N_LABELS, N_LABELS))
-    for row, star in enumerate(labels):
-        responses = flux_responses(emulator, star, instrument)
-        for view in range(snr.shape[1]):
-            out[row, view] = marginalised(responses, instrument, snr[row, view], missing[row, view])
-    return out
+
+    def of_star(row: int) -> list[np.ndarray]:
+        responses = flux_responses(emulator, labels[row], instrument)
+        views = zip(snr[row], missing[row], strict=True)
+        return [marginalised(responses, instrument, ratio, gaps) for ratio, gaps in views]
+
+    return np.array(side_by_side(of_star, range(len(labels)))).reshape(*snr.shape, N_LABELS, N_LABELS)
 
 
 def snr_from_ivar(spectra: SpectrumSet, rows: np.ndarray, otherwise: float) -> np.ndarray:

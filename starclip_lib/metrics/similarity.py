@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from starclip_lib.models.evidence import log_bayes_factor
+from starclip_lib.threads import side_by_side
 
 RERANKED = 50  # candidates compared by exact Bayes factors, where there is evidence
 _TIE = 1e-9  # cosines closer than this are the same: float64 sums of unit vectors are good to 1e-15
@@ -101,9 +102,10 @@ class SimilarityIndex:
         """Log Bayes factors (n, k) of queries with candidates."""
         if evidence is None or self.evidence is None:
             raise ValueError("ranking by Bayes factors needs the evidence of the queries and of the candidates")
-        step = max(1, _BLOCK_VALUES // (place.shape[1] * 1000))
+        step = max(1, _BLOCK_VALUES // (place.shape[1] * 2000))
         blocks = [slice(start, start + step) for start in range(0, len(place), step)]
-        return np.concatenate([log_bayes_factor(evidence[b], self.evidence[place[b]]) for b in blocks])
+        known = self.evidence
+        return np.concatenate(side_by_side(lambda b: log_bayes_factor(evidence[b], known[place[b]]), blocks))
 
     def first_hit_ranks(
         self,

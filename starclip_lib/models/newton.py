@@ -12,7 +12,6 @@ synthesis is to be trusted there.  The latter is fitted to training stars and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.evidence import Estimate, evidence
 from starclip_lib.models.least_squares import NormalEquations, marginalised, noise_of
 from starclip_lib.settings.training import EncoderParams
+from starclip_lib.threads import side_by_side
 
 _PIECE = 32  # spectra refined at once on a CPU: what they need stays in its cache
 _LONGEST = 3.0  # of a step, root mean square over the labels in standard deviations of the population
@@ -36,20 +36,17 @@ _FEWEST = 60  # pixels, more than labels and nuisances together: fewer are no fi
 _REFERENCE_SNR = 100.0  # at which the labels' directions are chosen; any would do
 
 
-def _side_by_side(function: Callable[[Tensor], Estimate], pieces: Sequence[Tensor]) -> list[Estimate]:
-    """What a function makes of pieces without gradients, a piece a thread.
-
-    Operations on a piece are too small to be shared by threads, which would mostly wait for each other.
-    """
+def _without_gradients(function: Callable[[Tensor], Estimate], pieces: Sequence[Tensor]) -> list[Estimate]:
+    """What a function makes of pieces: operations on one are too small to be shared by threads."""
     threads = torch.get_num_threads()
 
-    @torch.no_grad()  # which is each thread's own affair
+    @torch.no_grad()  # which is each thread's own affair, as their number is
     def alone(piece: Tensor) -> Estimate:
+        torch.set_num_threads(1)
         return function(piece)
 
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(alone, pieces))
+        return side_by_side(alone, pieces)
     finally:
         torch.set_num_threads(threads)  # threads that begin later take the number set last
 
@@ -222,7 +219,7 @@ class NewtonEncoder(Encoder):
         with torch.autocast(flux.device.type, enabled=False):
             size = _PIECE if flux.device.type == "cpu" else max(1, len(flux))
             on_cpu = flux.device.type == "cpu"
-            estimates = _side_by_side if on_cpu and not torch.is_grad_enabled() else map
+            estimates = _without_gradients if on_cpu and not torch.is_grad_enabled() else map
             parts = list(estimates(self._estimate, flux.float().split(size)))
         return Estimate(*(torch.cat([getattr(p, name) for p in parts]) for name in Estimate.__dataclass_fields__))
 

@@ -30,7 +30,7 @@ _SHORTEST = 60  # good pixels of a detector that take part: the fit keeps a shor
 _MOST_MISFIT = 0.5
 _SEEN = 0.7  # of the noise: less cannot be told from it
 _LEAST_CORRELATION = 0.35  # of observed and fitted lines
-_WIDE, _TOO_WIDE = 1.25, 1.6  # fitted over expected width of the line-spread function
+_NARROW, _WIDE, _TOO_WIDE = 0.65, 1.25, 1.6  # fitted over expected width of the line-spread function
 _SECOND, _SIGNIFICANT = 0.08, 5.0  # real giants have at most 0.03 and 2 standard deviations
 _UNLIKE = 20.6  # chi squared of Teff, log g and [Fe/H] against the population: one star of the atlas in a thousand
 
@@ -183,8 +183,12 @@ def with_remarks(strange: Sequence[str], domain: str) -> str:
 
 
 def _strange(fit: Fit, wide: float) -> tuple[str, ...]:
-    """What speaks for more than one star in the slit."""
+    """What speaks for more than one star in the slit, or another instrument than was said."""
     said = []
+    if wide < _NARROW:
+        said.append(
+            f"outside: lines are only {wide:.2f} times as wide as the line-spread function: is it the right one?"
+        )
     if wide > _WIDE:
         said.append(f"outside: lines are {wide:.2f} times as wide as the line-spread function: two stars, or rotation")
     apart = 1.2 * fit.fwhm / float(np.median(fit.wavelength)) * SPEED_OF_LIGHT

@@ -141,6 +141,11 @@ def parser() -> argparse.ArgumentParser:
     handout.add_argument("--output", type=Path, default=Path("handouts"), metavar="FOLDER", help="(./handouts)")
     handout.set_defaults(command="handout")
 
+    mark = commands.add_parser("mark", help="mark the exercises in returned notebooks; nothing in them is run")
+    mark.add_argument("folder", type=Path, metavar="FOLDER", help="of returned notebooks")
+    mark.add_argument("--output", type=Path, metavar="FILE", help="table to write (.csv)")
+    mark.set_defaults(command="mark")
+
     doctor = commands.add_parser("doctor", help="is this machine ready?  a few seconds, and a cure for each doubt")
     doctor.set_defaults(command="doctor")
 

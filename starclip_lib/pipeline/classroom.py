@@ -1,4 +1,4 @@
-"""For lecturers: notebooks without their solutions."""
+"""For lecturers: notebooks without their solutions, and marks for those that come back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
-from starclip_lib.errors import DataError
+from starclip_lib.errors import DataError, StarclipError, one_line
 from starclip_lib.files import atomic_path, damage_refused, read_bytes
+from starclip_lib.teaching.marking import mark
 
 _NOTEBOOK_BYTES = 64 * 2**20
 _SOLUTION = re.compile(r"\n*<details>.*?</details>\n*", re.DOTALL)
@@ -57,6 +59,45 @@ def _write(notebook: Path, path: Path) -> Path:
     with atomic_path(path) as part, damage_refused(notebook, "cannot be written as text"):
         part.write_text(nbformat.writes(book), encoding="utf-8")
     return path
+
+
+def mark_returned(folder: Path) -> pd.DataFrame:
+    """Marks for the exercises in a folder of returned notebooks, of which nothing is run.
+
+    Parameters
+    ----------
+    folder : Path
+        Looked through as deep as it goes.
+
+    Returns
+    -------
+    DataFrame
+        notebook (path in the folder), exercise and mark: 'right', 'not yet', 'blank', 'by hand' or, of a notebook that
+        cannot be read, why.
+
+    Raises
+    ------
+    DataError
+        If there is no notebook.
+    """
+    paths = sorted(p for p in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    if not paths:
+        raise DataError(f"{folder}: no such folder, or no notebook (.ipynb) in it")
+    rows = []
+    for path in paths:
+        name = one_line(str(path.relative_to(folder)))
+        try:
+            book = _read(path)
+        except StarclipError as error:
+            rows.append((name, "", f"cannot be read: {error}"))
+            continue
+        marks = {
+            key: value for cell in book.cells if cell.cell_type == "code" for key, value in mark(cell.source).items()
+        }
+        rows += [(name, exercise, found) for exercise, found in sorted(marks.items())] or [
+            (name, "", "no exercise in it")
+        ]
+    return pd.DataFrame(rows, columns=["notebook", "exercise", "mark"])
 
 
 def _read(path: Path) -> nbformat.NotebookNode:

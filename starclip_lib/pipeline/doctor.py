@@ -17,6 +17,7 @@ from pathlib import Path
 from starclip_lib.errors import StarclipError, one_line
 from starclip_lib.files import project_root
 from starclip_lib.pipeline.workspace import notice
+from starclip_lib.threads import usable_cores
 
 _MEMORY = 6 * 2**30  # bytes: `make run`
 _OBSERVING = 2**30  # bytes: `starclip observe`
@@ -139,7 +140,7 @@ def _memory() -> Finding:
 
 
 def _threads() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     chosen = os.environ.get("OMP_NUM_THREADS")
     found = f"{cores} cores, OMP_NUM_THREADS {chosen or 'not set'}"
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

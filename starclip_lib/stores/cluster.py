@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line,
 from starclip_lib.files import size_text
 from starclip_lib.stores.embedding import Done, Setup, embed_task
 from starclip_lib.stores.sources import Task
+from starclip_lib.threads import usable_cores
 
 Say = Callable[[str], None]
 _PER_WORKER = 1.5e9  # bytes: PyTorch, emulator, model, a task's spectra
@@ -64,9 +64,8 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
             say(f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers of {scheduler}")
             yield client
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     room = max(1, int(psutil.virtual_memory().available / _PER_WORKER))
-    n_workers = n_workers or min(cores, room)
+    n_workers = n_workers or min(usable_cores(), room)
     # with keys of their own, since whoever can talk to a scheduler can have it run anything
     options = {"security": True, "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "memory_limit": 0}
     with LocalCluster(n_workers=n_workers, threads_per_worker=1, **options) as local, Client(local) as client:
@@ -74,7 +73,9 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
         yield client
 
 
-def compute(client: Client, tasks: Sequence[Task], setup: Setup, say: Say) -> tuple[int, dict[str, str]]:
+def compute(
+    client: Client, tasks: Sequence[Task], setup: Setup, say: Say, work: Callable[[Task, Setup], Done] = embed_task
+) -> tuple[int, dict[str, str]]:
     """Do tasks wherever somebody is free; what is finished is on disk.
 
     Parameters
@@ -84,6 +85,8 @@ def compute(client: Client, tasks: Sequence[Task], setup: Setup, say: Say) -> tu
     setup : Setup
     say : callable
         Is given lines of progress, with the rate and the time that is left.
+    work : callable
+        What is done with each; a function that workers can import.
 
     Returns
     -------
@@ -104,7 +107,7 @@ def compute(client: Client, tasks: Sequence[Task], setup: Setup, say: Say) -> tu
 
     def hand_out(n: int) -> list:
         few = [waiting.pop() for _ in range(min(n, len(waiting)))]
-        return [client.submit(embed_task, task, setup, key=f"embed-{task.key}", retries=0) for task in few]
+        return [client.submit(work, task, setup, key=f"embed-{task.key}", retries=0) for task in few]
 
     futures = as_completed(hand_out(_AHEAD * n_workers))
     for done, future in enumerate(futures, start=1):

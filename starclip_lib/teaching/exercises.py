@@ -268,11 +268,28 @@ def check(name: str, answer: Answer | None) -> None:
     answer = given.item() if hasattr(given, "item") else given  # NumPy's numbers and truth values are answers too
     if answer is None:
         print(f"{name}: waiting for your answer; put it in place of None and run this cell again.")
-    elif _same(answer, exercise.right, exercise.tolerance):
+    elif is_right(name, answer):
         print(f"{name}: right, {exercise.because}")
     else:
         close = [hint for wrong, hint in exercise.hints.items() if _same(answer, wrong, exercise.tolerance)]
         print(f"{name}: not yet. Hint: {(close or [exercise.hint])[0]}")
+
+
+def is_right(name: str, answer: Answer) -> bool:
+    """Whether an answer is right, within the exercise's tolerance.
+
+    Parameters
+    ----------
+    name : str
+        Of the exercise, such as '00.1'.
+    answer : float, str or bool
+
+    Returns
+    -------
+    bool
+    """
+    exercise = EXERCISES[name]
+    return _same(answer, exercise.right, exercise.tolerance)
 
 
 def _same(answer: Answer, other: Answer, tolerance: float) -> bool:

@@ -1,0 +1,203 @@
+"""Memory and time of embedding stores against their size, with exponents, and the figure of docs/scale.md.
+
+    python benchmarks/scale.py runs/quick --figure docs/figures/scale.png
+
+Spectra are made on the fly: giants of the atlas, NIRSpec, noise at SNR 50.  The bare encoder's rate on spectra in
+memory and the rates of one and two workers are measured in one run.  Memory is the peak of the resident memory of all
+processes together, looked at every tenth of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of every process; workers have one anyway
+
+import matplotlib.pyplot as plt
+import numpy as np
+import psutil
+
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.observed.giants import giants
+from starclip_lib.run import open_run
+from starclip_lib.stores.cluster import cluster, compute
+from starclip_lib.stores.embedding import Done, Setup, describe_model, embed
+from starclip_lib.stores.searching import search
+from starclip_lib.stores.sources import ROWS, Input, Task
+from starclip_lib.stores.store import About, Store, write_part
+
+SNR = 50.0
+
+
+class Peak:
+    """The most memory that this process and its children had together."""
+
+    def __init__(self) -> None:
+        self.bytes, self._end = 0, threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        me = psutil.Process()
+        while not self._end.wait(0.1):
+            total = 0
+            for process in (me, *me.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.bytes = max(self.bytes, total)
+
+
+def spectra(start: int, stop: int) -> np.ndarray:
+    """NIRSpec spectra (n, 8192) of giants, with noise; the same whoever makes them."""
+    rng, atlas = np.random.default_rng([11, start]), giants().atlas
+    clean = default_emulator()(atlas[np.arange(start, stop) % len(atlas)], NIRSPEC)
+    return (clean + rng.normal(0, 1 / SNR, clean.shape)).astype(np.float32)
+
+
+@cache
+def model(path: str) -> Model:
+    return Model.load(path)
+
+
+def work(task: Task, setup: Setup) -> Done:
+    """What a worker does with a task here: `embed_task`, with spectra out of nothing."""
+    (one,) = task.inputs
+    found = model(setup.model)
+    z, labels, sigma, verdict = embed(found.encoders["nirspec"], found.scaler, spectra(one.start, one.stop))
+    n = one.stop - one.start
+    rows = {"star_id": [f"M{i}" for i in range(one.start, one.stop)], "file": ["made"] * n,
+            "row": range(one.start, one.stop), "instrument": ["nirspec"] * n, "verdict": verdict}  # fmt: skip
+    path = write_part(Path(setup.store), task.key, rows, z, labels, sigma, {"inputs": [vars(one)]})
+    return Done(task.key, n, 0, path.stat().st_size)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=os.environ.get("SCALE_FOLDER")) as name:
+        yield Path(name)
+
+
+def embedding(run: Path, n: int, workers: int) -> dict[str, float]:
+    file = run.resolve() / "starclip.ckpt"
+    tasks = [
+        Task("made", "nirspec", (Input("made", 0, 0, i, min(i + ROWS, n)),)) for i in range(0, n, ROWS)
+    ]  # fmt: skip
+    with folder() as store, Peak() as peak:
+        setup = Setup(str(store), str(file), describe_model(file), open_run(run).params.model_dump_json())
+        Store.create(store, setup.about)
+        with cluster(workers, "", lambda line: None) as client:
+            compute(client, tasks[:workers], setup, lambda line: None, work)  # imports, model: not the rate
+            began = time.perf_counter()
+            compute(client, tasks[workers:], setup, print, work)
+            seconds = time.perf_counter() - began
+        assert len(Store(store)) == n
+    done = n - min(n, workers * ROWS)
+    return {"n": n, "workers": workers, "rate": done / seconds, "seconds": seconds, "memory": peak.bytes}
+
+
+def bare(run: Path, n: int = 2048) -> float:
+    """Spectra a second that the encoder embeds from memory, on one thread."""
+    found, flux = model(str(run.resolve() / "starclip.ckpt")), spectra(0, n)
+    embed(found.encoders["nirspec"], found.scaler, flux[:256])
+    began = time.perf_counter()
+    embed(found.encoders["nirspec"], found.scaler, flux)
+    return n / (time.perf_counter() - began)
+
+
+def querying(n: int, dim: int = 21, queries: int = 100, k: int = 10) -> dict[str, float]:
+    rng = np.random.default_rng(3)
+    about = About(model="none", model_sha256="0" * 64, emulator="none", package="none", dim=dim)
+    with folder() as place:
+        Store.create(place, about)
+        for number, start in enumerate(range(0, n, 100_000)):
+            m = min(100_000, n - start)
+            z = rng.normal(size=(m, dim)).astype(np.float32)
+            z /= np.linalg.norm(z, axis=1, keepdims=True)
+            names = [f"M{i}" for i in range(start, start + m)]
+            rows = {
+                "star_id": names,
+                "file": ["made"] * m,
+                "row": range(m),
+                "instrument": ["nirspec"] * m,
+                "verdict": ["good"] * m,
+            }
+            write_part(place, f"{number:08d}", rows, z, np.zeros((m, 20)), np.zeros((m, 20)), {})
+        store, asked = Store(place), rng.normal(size=(queries, dim))
+        with Peak() as peak:
+            began = time.perf_counter()
+            search(store, asked, k)
+            seconds = time.perf_counter() - began
+    return {"n": n, "seconds": seconds, "memory": peak.bytes}
+
+
+def exponent(rows: list[dict[str, float]], what: str) -> float:
+    """Of a power law through the largest three."""
+    last = rows[-3:]
+    return float(np.polyfit(np.log([row["n"] for row in last]), np.log([row[what] for row in last]), 1)[0])
+
+
+def draw(found: dict, path: Path) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    embedded = [row for row in found["embedding"] if row["workers"] == 1]
+    for rows, label, style in (
+        (embedded, "embedding, one worker", "o-"),
+        (found["querying"], "100 queries, k = 10", "s--"),
+    ):
+        if len(rows) > 1:
+            n = [row["n"] for row in rows]
+            power = exponent(rows, "seconds"), exponent(rows, "memory")
+            left.loglog(n, [row["seconds"] for row in rows], style, label=f"{label}: $n^{{{power[0]:.2f}}}$")
+            right.loglog(n, [row["memory"] / 1e9 for row in rows], style, label=f"{label}: $n^{{{power[1]:.2f}}}$")
+    for ax, title in ((left, "seconds"), (right, "peak memory [GB]")):
+        ax.set(xlabel="stars", ylabel=title)
+        ax.grid(alpha=0.3)
+        ax.legend()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/quick")
+    parser.add_argument("--stars", type=int, nargs="*", default=[2048, 10_240, 51_200])
+    parser.add_argument("--embeddings", type=int, nargs="*", default=[10_000, 100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
+    found: dict = {"bare": bare(options.run), "embedding": [], "querying": []}
+    print(f"bare encoder, one thread: {found['bare']:.0f} spectra/s")
+    for n in options.stars:
+        for workers in (1, 2):
+            row = embedding(options.run, n, workers)
+            found["embedding"].append(row)
+            print(f"{n:,} spectra, {workers} workers: {row['rate']:.0f}/s ({row['rate'] / found['bare']:.2f} of bare), "
+                  f"{row['memory'] / 1e9:.2f} GB", flush=True)  # fmt: skip
+    for n in options.embeddings:
+        row = querying(n)
+        found["querying"].append(row)
+        print(f"{n:,} embeddings: 100 queries in {row['seconds']:.2f} s, {row['memory'] / 1e9:.2f} GB", flush=True)
+    print(json.dumps(found))
+    if options.figure:
+        draw(found, options.figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Work on pieces side by side, a piece a thread, where each is too small for threads of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """Processors that the system gives this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(function: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list[Result]:
+    """What a function makes of each piece, in their order, on OMP_NUM_THREADS threads, or on one for each core.
+
+    Linear algebra inside takes no threads of its own.
+
+    Parameters
+    ----------
+    function : callable
+        That spends its time where the interpreter is free, such as in NumPy and PyTorch.
+    pieces : iterable
+
+    Returns
+    -------
+    list
+        The same whatever the number of threads.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    threads = int(asked) if asked.isdigit() and int(asked) else usable_cores()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, pieces))
