@@ -56,9 +56,9 @@ class Peak:
         self._thread.join()
 
     def _look(self) -> None:
-        me = psutil.Process()
-        while not self._end.wait(0.1):
-            total = 0
+        me, ended = psutil.Process(), False
+        while not ended:
+            ended, total = self._end.wait(0.1), 0
             for process in (me, *me.children(recursive=True)):
                 try:
                     total += process.memory_info().rss
@@ -112,7 +112,7 @@ def embedding(run: Path, n: int, workers: int) -> dict[str, float]:
             seconds = time.perf_counter() - began
         assert len(Store(store)) == n
     done = n - min(n, workers * ROWS)
-    return {"n": n, "workers": workers, "rate": done / seconds, "seconds": seconds, "memory": peak.bytes}
+    return {"n": n, "workers": workers, "rate": done / seconds, "seconds": n * seconds / done, "memory": peak.bytes}
 
 
 def bare(run: Path, n: int = 2048) -> float:
@@ -172,13 +172,14 @@ def draw(found: dict, path: Path) -> None:
         ax.set(xlabel="stars", ylabel=title)
         ax.grid(alpha=0.3)
         ax.legend()
+    right.set(ylim=(0.3, 10))
     figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/quick")
-    parser.add_argument("--stars", type=int, nargs="*", default=[2048, 10_240, 51_200])
+    parser.add_argument("--stars", type=int, nargs="*", default=[4096, 12_288, 49_152])
     parser.add_argument("--embeddings", type=int, nargs="*", default=[10_000, 100_000, 1_000_000, 10_000_000])
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()

@@ -158,6 +158,8 @@ def _observe_with_networks(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark_real(arguments: argparse.Namespace) -> None:
+    if arguments.emulator is not None:
+        os.environ["STARCLIP_EMULATOR"] = str(arguments.emulator)  # before anything has read the package's own
     from starclip_lib.pipeline.observing import benchmark_real
 
     output = arguments.output or Path("benchmark")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -38,3 +38,21 @@ def side_by_side(function: Callable[[Piece], Result], pieces: Iterable[Piece]) -
     threads = int(asked) if asked.isdigit() and int(asked) else usable_cores()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, pieces))
+
+
+def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The pieces of an iterator, each made by a thread while the one before is being used.
+
+    Parameters
+    ----------
+    pieces : iterator
+
+    Yields
+    ------
+    object
+    """
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece

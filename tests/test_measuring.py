@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -427,6 +429,19 @@ def test_stars_with_known_labels_judge(folder: Path, tmp_path: Path) -> None:
         benchmark_real(folder, tmp_path / "out", lines.append, labels=folder / "second.csv")
     with pytest.raises(DataError, match="no such folder"):
         benchmark_real(folder / "nowhere", tmp_path / "out", lines.append)
+
+
+def test_another_emulator_can_be_judged(folder: Path, tmp_path: Path) -> None:
+    def judged(emulator: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "starclip_lib.cli", "benchmark-real", str(folder), "--emulator", emulator]
+        return subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
+
+    missing = judged(str(tmp_path / "nowhere.npz"))
+    assert (missing.returncode, missing.stderr) == (1, f"starclip: error: {tmp_path / 'nowhere.npz'} is missing\n")
+    other = tmp_path / "other.npz"
+    arrays = dict(np.load(ROOT / "starclip_lib" / "data" / "emulator.npz"))
+    np.savez(other, **{**arrays, "version": np.array("abinitio-7")})
+    assert "emulator abinitio-7" in judged(str(other)).stdout
 
 
 def test_sources_of_one_file_are_told_apart_and_names_need_not_be_safe(tmp_path: Path) -> None:

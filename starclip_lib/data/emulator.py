@@ -6,6 +6,7 @@ instrument.  The formula and the physics are described in docs/emulator.md; ever
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import as_file, files
@@ -279,6 +280,20 @@ def _outside(x: np.ndarray, low: float, high: float, name: str, slack: float) ->
 
 @cache
 def default_emulator() -> Emulator:
-    """The emulator that comes with the package, read once."""
+    """The emulator that comes with the package, or that of the file STARCLIP_EMULATOR names; read once.
+
+    Models know which emulator they were made with and refuse another, so this is for comparing emulators on real stars.
+
+    Returns
+    -------
+    Emulator
+
+    Raises
+    ------
+    DataError
+        If the file is missing or none.
+    """
+    if given := os.environ.get("STARCLIP_EMULATOR"):
+        return Emulator(regular_file(given))
     with as_file(files(__package__) / "emulator.npz") as path:
         return Emulator(path)

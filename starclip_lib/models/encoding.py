@@ -18,6 +18,7 @@ from starclip_lib.models.embeddings import Embeddings, as_embeddings, write_embe
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.newton import NewtonEncoder
 from starclip_lib.settings.params import Params
+from starclip_lib.threads import ahead
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
 _BLOCK = 512  # spectra encoded at once
@@ -53,7 +54,7 @@ def run_encoder(
 ) -> np.ndarray:
     """Embeddings or predicted labels of the views of some stars, on the encoder's device.
 
-    Memory beyond the result: a block of 512 spectra.
+    Memory beyond the result: two blocks of 512 spectra.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def run_encoder(
     function, device = _output(encoder, output)
     out: np.ndarray | None = None
     encoder.eval()
-    for place, view, batch in telescope.blocks(spectra, rows):
+    for place, view, batch in ahead(telescope.blocks(spectra, rows)):
         result = function(batch.to(device)).cpu().numpy()
         if out is None:
             out = np.empty((len(rows), telescope.n_views, result.shape[1]), np.float32)

@@ -12,6 +12,8 @@ synthesis is to be trusted there.  The latter is fitted to training stars and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from starclip_lib.models.least_squares import NormalEquations, marginalised, noi
 from starclip_lib.settings.training import EncoderParams
 from starclip_lib.threads import side_by_side
 
+Result = TypeVar("Result")
 _PIECE = 32  # spectra refined at once on a CPU: what they need stays in its cache
 _LONGEST = 3.0  # of a step, root mean square over the labels in standard deviations of the population
 _LEAST_FLOOR = 1e-4  # of the flux: the emulator's own error
@@ -36,15 +39,18 @@ _FEWEST = 60  # pixels, more than labels and nuisances together: fewer are no fi
 _REFERENCE_SNR = 100.0  # at which the labels' directions are chosen; any would do
 
 
-def _without_gradients(function: Callable[[Tensor], Estimate], pieces: Sequence[Tensor]) -> list[Estimate]:
-    """What a function makes of pieces: operations on one are too small to be shared by threads."""
-    threads = torch.get_num_threads()
+def _without_gradients(function: Callable[[Tensor], Result], pieces: Sequence[Tensor]) -> list[Result]:
+    """What a function makes of pieces; on a CPU operations on one are too small to be shared by threads."""
+    threads, on_cpu = torch.get_num_threads(), all(piece.device.type == "cpu" for piece in pieces)
 
     @torch.no_grad()  # which is each thread's own affair, as their number is
-    def alone(piece: Tensor) -> Estimate:
-        torch.set_num_threads(1)
+    def alone(piece: Tensor) -> Result:
+        if on_cpu:
+            torch.set_num_threads(1)
         return function(piece)
 
+    if not on_cpu:
+        return [alone(piece) for piece in pieces]
     try:
         return side_by_side(alone, pieces)
     finally:
@@ -182,23 +188,20 @@ class NewtonEncoder(Encoder):
         """
         self.trust.data.zero_()
         for _ in range(2):  # the first fit is pulled by the pixels that the second one knows better than to trust
-            excess = weight = torch.zeros(self.instrument.n_pix, dtype=torch.float64)
-            for piece in flux.to(self.trust.device).split(_PIECE):
-                residual, noise, good = self._residuals(piece)
-                w = (good / noise[:, None] ** 2).double()
-                excess = excess + ((residual.double() ** 2 - noise[:, None]) * w).sum(0).cpu()
-                weight = weight + w.sum(0).cpu()
+            pieces = flux.to(self.trust.device).split(_PIECE)
+            excess, weight = reduce(torch.add, _without_gradients(self._excess, pieces))
             variance = gaussian_filter1d((excess / weight.clamp_min(1e-30)).numpy(), _SMOOTHING)
             self.floor = torch.from_numpy(np.sqrt(np.maximum(variance, _LEAST_FLOOR**2))).to(self.floor)
 
-    @torch.no_grad()
-    def _residuals(self, flux: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What neither labels nor nuisances explain (n, n_pix), the noise's variance (n,), and where there are data."""
-        labels, good = self.estimate(flux).labels, self._good(flux)
+    def _excess(self, flux: Tensor) -> Tensor:
+        """Sums (2, n_pix) over spectra: variance that neither labels, nuisances nor noise explain, and the weights."""
+        labels, good = self._estimate(flux).labels, self._good(flux)
         *_, explained = self._step(flux, good, labels, reject=True)
         misfit = flux - self._model(labels)
         noise, sound = noise_of(misfit, good, self._floor() ** 2)
-        return misfit - explained, noise, good * sound
+        weight = (good * sound / noise[:, None] ** 2).double()
+        variance = (misfit - explained).double() ** 2 - noise[:, None]
+        return torch.stack([(variance * weight).sum(0), weight.sum(0)]).cpu()
 
     def forward(self, flux: Tensor) -> Tensor:
         """Z-scored labels (n, 20) of spectra (n, n_pix)."""
@@ -218,8 +221,7 @@ class NewtonEncoder(Encoder):
         self.check_shape(flux)
         with torch.autocast(flux.device.type, enabled=False):
             size = _PIECE if flux.device.type == "cpu" else max(1, len(flux))
-            on_cpu = flux.device.type == "cpu"
-            estimates = _without_gradients if on_cpu and not torch.is_grad_enabled() else map
+            estimates = map if torch.is_grad_enabled() else _without_gradients
             parts = list(estimates(self._estimate, flux.float().split(size)))
         return Estimate(*(torch.cat([getattr(p, name) for p in parts]) for name in Estimate.__dataclass_fields__))
 

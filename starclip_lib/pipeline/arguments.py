@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     real.add_argument("--labels", type=Path, metavar="FILE", help="the CSV, if it lies elsewhere")
     real.add_argument("--lsf", default="", help="line-spread function, as for observe")
     real.add_argument("--params", type=Path, metavar="PARAMS", help="judge the networks of this finished run instead")
+    real.add_argument("--emulator", type=Path, metavar="FILE", help="another emulator, to compare versions")
     real.add_argument("--output", type=Path, metavar="FOLDER", help="where table and figure go (./benchmark)")
     real.set_defaults(command="benchmark_real")
 

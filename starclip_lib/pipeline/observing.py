@@ -14,7 +14,8 @@ from astropy import units as u
 from astropy.table import QTable, Table
 from matplotlib.figure import Figure
 
-from starclip_lib import figures
+from starclip_lib import __version__, figures
+from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.labels import FE, LABELS, LOGG, PLAIN, TEFF, UNITS
 from starclip_lib.errors import DataError, one_line
 from starclip_lib.files import atomic_path, safe_name
@@ -231,6 +232,8 @@ def benchmark_real(
     for k, name in enumerate(_CATALOGUE):
         out[name], out[f"{name}_catalogue"] = measured[:, k], catalogue[:, k]
         out[f"{name}_error"], out[f"{name}_pull"] = sigma[:, k], off[:, k] / sigma[:, k]
+    out.meta["emulator"] = default_emulator().version
+    say(f"\nemulator {default_emulator().version}, starclip {__version__}")
     for line in _differences(names, off, sigma):
         say(line)
     paths = write_tables(out, output, "benchmark")
