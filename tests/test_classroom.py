@@ -11,6 +11,7 @@ from conftest import ROOT
 from starclip_lib import cli
 from starclip_lib.pipeline.classroom import mark_returned, write_handouts
 from starclip_lib.teaching.exercises import EXERCISES
+from starclip_lib.teaching.marking import mark
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -87,6 +88,13 @@ def test_what_is_no_notebook_gets_one_line(tmp_path: Path, capsys) -> None:
         ("answer = " + "(" * 500 + "1" + ")" * 500, "by hand"),
         ("answer = 0.01 if", "by hand"),
         ("starclip.check = print\nanswer = 7", "not yet"),
+        ("answer: float = 0.01", "right"),
+        ("answer, b = 0.01, 2", "by hand"),
+        ("if True:\n    answer = 0.01", "by hand"),
+        ("answer = 0\nanswer += 0.01", "by hand"),
+        ("(answer := 0.01)", "by hand"),
+        ("for answer in (1, 0.01): pass", "by hand"),
+        ("answer = 0.01\nx" + ".a" * 900 + "()", "right"),
     ],
 )
 def test_marks_are_read_and_nothing_is_run(source: str, found: str, tmp_path: Path, monkeypatch) -> None:
@@ -96,6 +104,11 @@ def test_marks_are_read_and_nothing_is_run(source: str, found: str, tmp_path: Pa
     table = mark_returned(tmp_path / "class")
     assert table.values.tolist() == [["ann.ipynb", "00.1", found]]
     assert (tmp_path / "mark").read_text() == "mine"
+
+
+def test_an_exercise_that_is_checked_in_another_way_is_for_the_lecturer() -> None:
+    assert mark('starclip.check("00.1", 0.01)') == {"00.1": "by hand"}
+    assert mark("print(starclip.check('00.1', answer))") == {"00.1": "by hand"}
 
 
 def test_a_class_is_marked_and_what_cannot_be_read_says_so(tmp_path: Path, capsys) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import specutils
 from astropy import units as u
-from astropy.nddata import InverseVariance, StdDevUncertainty
+from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty
 from astropy.table import QTable
 from specutils.utils.wcs_utils import air_to_vac
 
@@ -108,9 +108,22 @@ def test_several_rows_become_several_spectra(flux: np.ndarray) -> None:
     assert same(first, flux)
 
 
+def test_the_spectral_axis_may_be_the_first(flux: np.ndarray) -> None:
+    columns = np.stack([flux, flux[::-1]], axis=1) * u.ct
+    error = StdDevUncertainty(np.full(columns.shape, 0.01))
+    both = specutils.Spectrum(
+        spectral_axis=ANGSTROM * u.AA, flux=columns, uncertainty=error, spectral_axis_index=0
+    )  # fmt: skip
+    assert same(starclip.read_spectra(both)[0], flux)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"flux": np.ones(4000) * u.ABmag}, "which is no linear unit"),
+        ({"flux": np.ones(4000) * (1 + 1j) * u.ct}, "holds complex128, expected numbers"),
+        ({"mask": ["a"] * 4000}, "the mask of spectrum holds"),
+        ({"mask": [[1], [1, 2]]}, "rows of several lengths"),
         ({"axis": ANGSTROM}, "the wavelength of spectrum has no unit"),
         ({"flux": np.ones(4000)}, "the flux of spectrum has no unit"),
         ({"axis": ANGSTROM * u.kg}, "is in kg, which is no wavelength"),
@@ -122,12 +135,15 @@ def test_several_rows_become_several_spectra(flux: np.ndarray) -> None:
 def test_what_cannot_be_used_is_named(change: dict, said: str) -> None:
     given = {"axis": ANGSTROM * u.AA, "flux": np.ones(4000) * u.ct, "error": np.ones(4000) * u.ct, **change}
     with pytest.raises(DataError, match=said):
-        starclip.read_spectra((given["axis"], given["flux"], given["error"]))
+        starclip.read_spectra((given["axis"], given["flux"], given["error"], given.get("mask")))
 
 
 def test_more_slips(flux: np.ndarray) -> None:
     with pytest.raises(DataError, match="no uncertainty"):
         starclip.read_spectra(specutils.Spectrum(spectral_axis=ANGSTROM * u.AA, flux=flux * u.ct))
+    unknown = UnknownUncertainty(0.01 * flux)
+    with pytest.raises(DataError, match="nobody can tell what its UnknownUncertainty means"):
+        starclip.read_spectra(specutils.Spectrum(spectral_axis=ANGSTROM * u.AA, flux=flux * u.ct, uncertainty=unknown))
     with pytest.raises(DataError, match="no star does"):
         starclip.read_spectra(
             specutils.Spectrum(

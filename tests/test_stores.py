@@ -25,7 +25,7 @@ from starclip_lib.run import Run
 from starclip_lib.stores import sources
 from starclip_lib.stores.conditions import condition
 from starclip_lib.stores.searching import found_table, search
-from starclip_lib.stores.store import COLUMNS, About, Store, vectors, write_part
+from starclip_lib.stores.store import _SCHEMA, COLUMNS, About, Store, vectors, write_part
 
 ABOUT = About(model="a model", model_sha256="0" * 64, emulator="e", package="p", dim=5)
 
@@ -95,11 +95,14 @@ def test_conditions_are_those_of_pandas(tmp_path: Path, rng: np.random.Generator
         ("(" * 300 + "Fe < 1", "cannot be read"),
         ("Fe < 1 and " * 200 + "Fe < 1", "characters"),
         ("", "cannot be read"),
+        ("star_id < 3", "compares text with numbers"),
+        ("Fe < 'x'", "compares text with numbers"),
+        ("row < " + "9" * 400, "cannot be read"),
     ],
 )
 def test_what_is_no_condition_is_named_and_never_run(text: str, said: str) -> None:
     with pytest.raises(DataError, match=said.replace("(", "\\(")):
-        condition(text, COLUMNS)
+        condition(text, COLUMNS, _SCHEMA)
 
 
 # search
@@ -165,7 +168,30 @@ def test_tables_of_what_was_found_are_read_by_others(tmp_path: Path, rng: np.ran
         table = search_store(store.folder, [], ["S0-3", "S0-4"], 3, "", tmp_path / name, lambda line: None)
         read = pd.read_parquet(tmp_path / name) if name.endswith("parquet") else Table.read(tmp_path / name).to_pandas()
         assert len(read) == len(table) == 6
-        assert read["star_id"][0] == "S0-3"
+        assert set(read["query"]) == {"S0-3", "S0-4"}
+
+
+def test_nothing_is_divided_by_zero_into_an_error(tmp_path: Path, rng: np.random.Generator) -> None:
+    store = filled(tmp_path, rng)
+    assert sum(len(place) for place, _ in store.blocks(["star_id"], "Fe / 0 > 1")) == (whole(store).Fe > 0).sum()
+
+
+def test_a_search_sees_one_state_of_a_store(tmp_path: Path, rng: np.random.Generator) -> None:
+    store = filled(tmp_path, rng)
+    place, cosine = search(store, rng.normal(size=(3, 5)), 4)
+    before = found_table(store, list("abc"), place, cosine)
+    shutil.copy(store.parts[1], tmp_path / "part-0000000000000000a.parquet")  # another command writes on
+    assert found_table(store, list("abc"), place, cosine).equals(before)
+    store.parts[2].unlink()
+    with pytest.raises(DataError, match="another command is changing this store"):
+        list(store.blocks(["embedding"]))
+
+
+def test_foreign_parts_are_refused_by_name(tmp_path: Path, rng: np.random.Generator) -> None:
+    store = filled(tmp_path, rng)
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "part-x.parquet")
+    with pytest.raises(DataError, match=r"part-x.parquet: its column star_id is missing"):
+        len(Store(store.folder))
 
 
 # embedding
@@ -228,9 +254,49 @@ def test_a_second_run_does_what_is_new_and_a_damaged_file_costs_a_line(
     spec1d_bytes(sky / "spec1d_1.fits", finished.data.nirspec.flux[9], rng)  # another star under an old name
     said.clear()
     changed = whole(embedded(finished, [sky], store, said=said))
-    assert any("have changed since" in line for line in said)
+    assert any("1 file has changed since" in line for line in said)
     assert len(changed) == 5
     assert len(pd.read_csv(store / "failed.csv")) == 1
+
+
+def test_of_a_part_only_what_has_changed_is_made_anew(
+    finished: Run, tmp_path: Path, rng: np.random.Generator, pieces
+) -> None:
+    sky = tmp_path / "sky"
+    sky.mkdir()
+    for number in range(4):
+        spec1d_bytes(sky / f"spec1d_{number}.fits", finished.data.nirspec.flux[number], rng)
+    before = whole(embedded(finished, [sky], tmp_path / "store"))
+    (sky / "spec1d_0.fits").unlink()
+    spec1d_bytes(sky / "spec1d_0.fits", finished.data.nirspec.flux[8], rng)
+    after = whole(embedded(finished, [sky / "spec1d_0.fits"], tmp_path / "store"))  # the others are not named
+    assert list(after.file) == list(before.file)
+    moved = [not np.array_equal(a, b) for a, b in zip(after.embedding, before.embedding, strict=True)]
+    assert moved == [True, False, False, False]
+
+
+def test_a_data_set_that_has_grown_replaces_what_it_was(finished: Run, tmp_path: Path, pieces) -> None:
+    path = tmp_path / "data.h5"
+    shutil.copy(finished.folder / "data.h5", path)
+    first = embedded(finished, [path], tmp_path / "store")
+    finished.data.write(path)  # the same stars, written anew
+    second = embedded(finished, [path], tmp_path / "store")
+    assert len(second) == len(first)
+
+
+def test_a_damaged_data_set_costs_lines_and_not_the_others(finished: Run, tmp_path: Path) -> None:
+    import h5py
+
+    shutil.copy(finished.folder / "data.h5", tmp_path / "bad.h5")
+    with h5py.File(tmp_path / "bad.h5", "r+") as file:
+        del file["nirspec/flux"]
+    store = embedded(finished, [tmp_path / "bad.h5", finished.folder / "data.h5"], tmp_path / "store")
+    assert len(store) == 3 * finished.data.n_stars
+    failed = pd.read_csv(tmp_path / "store" / "failed.csv")
+    assert len(failed) == 1
+    assert "nirspec/flux is missing" in failed.reason[0]
+    embedded(finished, [finished.folder / "data.h5"], tmp_path / "store")
+    assert len(pd.read_csv(tmp_path / "store" / "failed.csv")) == 1  # it is still not embedded
 
 
 def test_a_store_knows_its_model(finished: Run, tmp_path: Path) -> None:
@@ -250,6 +316,9 @@ def test_queries_from_files_find_themselves(finished: Run, tmp_path: Path, rng: 
         store.folder, [tmp_path / "aspcapStar-r12-star.fits"], [], 1, "instrument == 'apogee'", None, lambda line: None
     )
     assert list(found.star_id) == [finished.data.star_id[11]]
+    star = str(finished.data.star_id[3])
+    found = search_store(store.folder, [], [star], 3, "", None, lambda line: None)
+    assert star not in set(found.star_id)  # its own spectra do not count
 
 
 @pytest.mark.parametrize("whom", ["command", "worker"])

@@ -106,7 +106,10 @@ def test_an_update_leaves_what_was_edited(workspace: Path, capsys) -> None:
     assert (workspace / own).read_text() == "name: mine"
     assert any(edited in line and "edited here" in line for line in said)
     assert any("gone" in line and "no longer" in line for line in said)
-    assert set(differences(workspace)) == {edited}
+    assert differences(workspace) == {}  # said once
+    assert notice(workspace) == ""
+    update_workspace(workspace, said.append)
+    assert (workspace / edited).read_text() == "my own settings"
 
 
 def test_a_record_cannot_lead_out_of_the_workspace(workspace: Path) -> None:

@@ -125,7 +125,7 @@ def _of_table(table: Table, settings: ObservedParams, air: bool) -> ObservedSpec
 
 def _of_specutils(spectrum: Any, settings: ObservedParams, air: bool) -> list[ObservedSpectrum]:
     meta = getattr(spectrum, "meta", None) or {}
-    header = meta.get("header", {})
+    header = meta.get("header") or {}
     name = next(
         (str(x[key]) for x in (meta, header) for key in ("name", "OBJECT", "TARGNAME") if x.get(key)), "spectrum"
     )
@@ -136,12 +136,17 @@ def _of_specutils(spectrum: Any, settings: ObservedParams, air: bool) -> list[Ob
         raise DataError(f"{name} has no uncertainty; give one, such as StdDevUncertainty(0.01 * flux)")
     axis = u.Quantity(spectrum.spectral_axis)
     flux = u.Quantity(spectrum.flux)
-    with np.errstate(divide="ignore"):  # an inverse variance of 0 is an infinite error
-        error = spectrum.uncertainty.represent_as(StdDevUncertainty)
+    try:
+        with np.errstate(divide="ignore"):  # an inverse variance of 0 is an infinite error
+            error = spectrum.uncertainty.represent_as(StdDevUncertainty)
+    except TypeError:
+        kind = type(spectrum.uncertainty).__name__
+        raise DataError(f"{name}: nobody can tell what its {kind} means; give a StdDevUncertainty") from None
     error = u.Quantity(error.array, error.unit or flux.unit)
     mask = np.zeros(flux.shape, bool) if spectrum.mask is None else np.broadcast_to(spectrum.mask, flux.shape)
     air = air or str(header.get("CTYPE1", "")).startswith("AWAV")
-    rows = [part.reshape(-1, len(axis)) for part in (flux, error, mask)]
+    last = getattr(spectrum, "spectral_axis_index", -1)  # which axis of the flux is the spectral one
+    rows = [np.moveaxis(part, -1 if last is None else last, -1).reshape(-1, len(axis)) for part in (flux, error, mask)]
     return [
         _observed(name if len(rows[0]) == 1 else f"{name}_{number}", axis, *parts, settings=settings, air=air)
         for number, parts in enumerate(zip(*rows, strict=True), start=1)
@@ -155,7 +160,13 @@ def _observed(
         _quantity(value, f"{what} of {name}")
         for value, what in ((wavelength, "the wavelength"), (flux, "the flux"), (error, "the error"))
     )
-    mask = np.zeros(flux.shape, bool) if mask is None else np.asarray(mask, bool)
+    try:
+        mask = np.zeros(flux.shape, bool) if mask is None else np.asarray(mask)
+    except ValueError:
+        raise DataError(f"the mask of {name} has rows of several lengths") from None
+    if mask.dtype.kind not in "bui":
+        raise DataError(f"the mask of {name} holds {mask.dtype}; expected true where a pixel must not be used")
+    mask = mask.astype(bool)
     if wavelength.ndim != 1 or not wavelength.shape == flux.shape == error.shape == mask.shape:
         shapes = ", ".join(str(part.shape) for part in (wavelength, flux, error, mask))
         raise DataError(f"wavelength, flux, error and mask of {name} have shapes {shapes}; give four of one length")
@@ -193,5 +204,10 @@ def _quantity(value: Any, what: str) -> u.Quantity:
         raise DataError(
             f"{what} has no unit; say it, such as wavelength * u.micron (u.dimensionless_unscaled: relative)"
         )
-    values: np.ndarray = np.ma.filled(np.ma.asarray(getattr(value, "value", value), float), np.nan)
+    if not isinstance(unit, u.UnitBase) or isinstance(unit, u.UnrecognizedUnit):
+        raise DataError(f"{what} is in {unit}, which is no linear unit; convert it first")
+    given = np.ma.asarray(getattr(value, "value", value))
+    if given.dtype.kind not in "buif":
+        raise DataError(f"{what} holds {given.dtype}, expected numbers")
+    values: np.ndarray = np.ma.filled(given.astype(float), np.nan)
     return u.Quantity(values, unit)

@@ -12,13 +12,14 @@ from astropy.table import Table
 from starclip_lib.errors import DataError
 from starclip_lib.files import atomic_path, locked
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.run import Run
+from starclip_lib.run import Run, open_run
 from starclip_lib.stores.embedding import Setup, describe_model, embed
 from starclip_lib.stores.searching import found_table, search
-from starclip_lib.stores.sources import Input, Task, find_inputs, read_batches
-from starclip_lib.stores.store import FAILED, Store
+from starclip_lib.stores.sources import Task, find_inputs, read_batches
+from starclip_lib.stores.store import FAILED, Store, vectors
 
 Say = Callable[[str], None]
+_TABLES = {".ecsv": "ascii.ecsv", ".vot": "votable", ".csv": "ascii.csv", ".parquet": "parquet"}
 _SHOWN = 30  # lines of what was found
 
 
@@ -63,17 +64,17 @@ def embed_files(
     tasks, unopened = find_inputs(paths, instruments)
     with locked(output):
         store = Store.create(output, setup.about)
-        todo = _what_is_new(store, tasks, say)
-        lost: dict[str, str] = {}
+        todo, changed = _what_is_new(store, tasks, say)
+        lost: list[tuple[str, int, str]] = []
         if todo:
             from starclip_lib.stores.cluster import cluster, compute  # needs Dask, which nobody else does
 
             with cluster(workers, scheduler, say) as client:
                 _, lost = compute(client, todo, setup, say)
-        by_key = {task.key: task for task in todo}
-        lines = [(by_key[key].inputs[0].file, by_key[key].inputs[0].start, reason) for key, reason in lost.items()]
+        for path, files in changed.items():
+            store.drop(path, files)
         store = Store(output)
-        n_failed = store.write_failed([*unopened, *lines])
+        n_failed = store.write_failed([*unopened, *lost])
     say(f"{store}" + (f"; {n_failed:,} could not be embedded: {output / FAILED}" if n_failed else ""))
     return store
 
@@ -107,9 +108,12 @@ def search_store(
     DataError
         In one line.
     """
+    if output is not None and output.suffix not in _TABLES:
+        given = output.suffix or "no ending"
+        raise DataError(f"--output: {given} is no kind of table; give one of {', '.join(_TABLES)}")
     store = Store(folder)
     names, z = _of_files(store, queries, say) if queries else _of_stars(store, stars)
-    place, cosine = search(store, z, k, where)
+    place, cosine = search(store, z, k, where, but=None if queries else names)
     table = found_table(store, names, place, cosine)
     shown = table[["query", "number", "cosine", "star_id", "instrument", "verdict", "Teff", "logg", "Fe"]]
     say(shown.head(_SHOWN).to_string(index=False, float_format="{:.4g}".format))
@@ -123,28 +127,24 @@ def search_store(
 
 
 def _write(table: pd.DataFrame, path: Path, suffix: str) -> None:
-    kinds = {".ecsv": "ascii.ecsv", ".vot": "votable", ".csv": "ascii.csv", ".parquet": "parquet"}
-    if suffix not in kinds:
-        raise DataError(f"--output: {suffix or 'no ending'} is no kind of table; give one of {', '.join(kinds)}")
     if suffix == ".parquet":
         table.to_parquet(path)
     else:
-        Table.from_pandas(table).write(path, format=kinds[suffix], overwrite=True)
+        Table.from_pandas(table).write(path, format=_TABLES[suffix], overwrite=True)
 
 
-def _what_is_new(store: Store, tasks: list[Task], say: Say) -> list[Task]:
-    """Tasks less the inputs that parts of the store were made from; parts of files that have changed are removed."""
-    there = {(one.file, one.start, one.stop, task.instrument): one for task in tasks for one in task.inputs}
+def _what_is_new(store: Store, tasks: list[Task], say: Say) -> tuple[list[Task], dict[Path, set[str]]]:
+    """Tasks less the inputs that the store has; and parts with files that have changed since, which go afterwards."""
+    now = {(one.file, task.instrument): (one.size, one.modified) for task in tasks for one in task.inputs}
     done: set[tuple] = set()
+    changed: dict[Path, set[str]] = {}
     for path, made in store.made_from().items():
-        inputs = [Input(**one) for one in made["inputs"]]
-        side = made["instrument"]
-        keys = [(one.file, one.start, one.stop, side) for one in inputs]
-        if any(key in there and there[key] != one for key, one in zip(keys, inputs, strict=True)):
-            say(f"{path.name}: files have changed since; embedded anew")
-            path.unlink()
-            continue
-        done |= set(keys)
+        for one in made["inputs"]:
+            state = now.get((one["file"], made["instrument"]))
+            if state is not None and state != (one["size"], one["modified"]):
+                changed.setdefault(path, set()).add(one["file"])
+            else:
+                done.add((one["file"], one["start"], one["stop"], made["instrument"]))
     todo = []
     for task in tasks:
         new = tuple(one for one in task.inputs if (one.file, one.start, one.stop, task.instrument) not in done)
@@ -152,7 +152,9 @@ def _what_is_new(store: Store, tasks: list[Task], say: Say) -> list[Task]:
             todo.append(Task(task.kind, task.instrument, new))
     if len(todo) < len(tasks):
         say(f"{len(tasks) - len(todo)} of {len(tasks)} parts are there already")
-    return todo
+    if files := {file for some in changed.values() for file in some}:
+        say(f"{len(files)} {'file has' if len(files) == 1 else 'files have'} changed since: embedded anew")
+    return todo, changed
 
 
 def _of_files(store: Store, paths: Sequence[Path], say: Say) -> tuple[list[str], np.ndarray]:
@@ -164,8 +166,6 @@ def _of_files(store: Store, paths: Sequence[Path], say: Say) -> tuple[list[str],
     for key in ("model_sha256", "emulator"):
         if getattr(now, key) != getattr(store.about, key):
             raise DataError(f"{file} is not the model that this store was made with ({key} differs); embed anew")
-    from starclip_lib.run import open_run
-
     params, model = open_run(file.parent).params, Model.load(file)
     tasks, failed = find_inputs(paths, ("nirspec",))
     names, found = [], []
@@ -183,8 +183,6 @@ def _of_files(store: Store, paths: Sequence[Path], say: Say) -> tuple[list[str],
 
 def _of_stars(store: Store, stars: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Names and embeddings of the first spectrum of each star that the store has."""
-    from starclip_lib.stores.store import vectors
-
     wanted = dict.fromkeys(stars)
     found: dict[str, np.ndarray] = {}
     for _, table in store.blocks(["embedding", "star_id"]):

@@ -21,7 +21,14 @@ from starclip_lib.errors import DataError, SystemFault, system_message
 from starclip_lib.files import atomic_path
 
 RECORD = "workspace.json"
-_BROUGHT = ("notebooks/*.py", "notebooks/*.ipynb", "params/*.yaml", "docs/*.md", "docs/figures/*.png")
+_BROUGHT = (
+    "notebooks/*.py",
+    "notebooks/*.ipynb",
+    "params/*.yaml",
+    "docs/*.md",
+    "docs/guides/*.md",
+    "docs/figures/*.png",
+)
 
 
 class Record(BaseModel):
@@ -90,15 +97,13 @@ def update_workspace(folder: Path, say: Callable[[str], None]) -> None:
     for name, what in differences(folder).items():
         say(f"{name}: {what}")
     for name, source in sources.items():
-        path = folder / name
-        if name not in record.files or not path.exists() or _sha256(path) == record.files[name]:
-            if name not in record.files and path.exists() and _sha256(path) != _sha256(source):
-                continue  # a file of one's own that has the new one's name
+        path, there = folder / name, (folder / name).exists()
+        mine = there and _sha256(path) not in (record.files.get(name), _sha256(source))
+        if not mine and (not there or _sha256(path) != _sha256(source)):
             with atomic_path(path) as part:
                 shutil.copyfile(source, part)
-            record.files[name] = _sha256(source)
-    kept = {name: known for name, known in record.files.items() if name in sources}
-    _write_record(folder, kept)
+    # of edited files, too: the package's are known now, and are told of again when they change again
+    _write_record(folder, {name: _sha256(source) for name, source in sources.items()})
 
 
 def differences(folder: Path) -> dict[str, str]:
@@ -124,7 +129,7 @@ def differences(folder: Path) -> dict[str, str]:
         if name not in record.files:
             found[name] = "new in the package" if not (folder / name).exists() else "new in the package; you have one"
         elif _sha256(source) != record.files[name]:
-            mine = (folder / name).exists() and _sha256(folder / name) != record.files[name]
+            mine = (folder / name).exists() and _sha256(folder / name) not in (record.files[name], _sha256(source))
             found[name] = "newer in the package" + ("; edited here, left as it is" if mine else "")
     gone = set(record.files) - set(brought())
     return found | dict.fromkeys(sorted(gone), "no longer in the package; left as it is")

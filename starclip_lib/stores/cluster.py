@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 import dask
@@ -52,7 +53,7 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what versions differ in is asked below
                 client = Client(scheduler, timeout=_PATIENCE)
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, TypeError, TimeoutError) as error:
             reason = one_line(str(error)) or "no answer"
             raise DataError(f"the scheduler {scheduler} cannot be reached ({reason[:160]}); is it running?") from None
         with client:
@@ -81,7 +82,7 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
 
 def compute(
     client: Client, tasks: Sequence[Task], setup: Setup, say: Say, work: Callable[[Task, Setup], Done] = embed_task
-) -> tuple[int, dict[str, str]]:
+) -> tuple[int, list[tuple[str, int, str]]]:
     """Do tasks wherever somebody is free; what is finished is on disk.
 
     Parameters
@@ -98,8 +99,8 @@ def compute(
     -------
     spectra : int
         Embedded.
-    lost : dict of str to str
-        From the key of a task that could not be done to the reason: workers that die of it three times, say.
+    lost : list of (file, row, reason)
+        What workers die of, again and again.
 
     Raises
     ------
@@ -108,11 +109,14 @@ def compute(
     SystemFault
         If parts cannot be written, saying how many are.
     """
-    waiting, lost, spectra, written, began, said = list(tasks)[::-1], {}, 0, 0, time.monotonic(), 0.0
+    waiting, total, handed = list(tasks)[::-1], len(tasks), {}
+    lost: list[tuple[str, int, str]] = []
+    spectra, written, began, said = 0, 0, time.monotonic(), 0.0
     n_workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
     def hand_out(n: int) -> list:
         few = [waiting.pop() for _ in range(min(n, len(waiting)))]
+        handed.update({f"embed-{task.key}": task for task in few})
         return [client.submit(work, task, setup, key=f"embed-{task.key}", retries=0) for task in few]
 
     futures = as_completed(hand_out(_AHEAD * n_workers))
@@ -121,11 +125,16 @@ def compute(
             result: Done = future.result()
             spectra, written = spectra + result.spectra, written + result.size
         except KilledWorker:
-            lost[future.key.removeprefix("embed-")] = "three workers died of it (memory?)"
+            inputs, task = handed[future.key].inputs, handed[future.key]
+            if len(inputs) == 1:
+                lost.append((inputs[0].file, inputs[0].start, "workers died of it (memory?)"))
+            else:  # which of them?
+                waiting += [Task(task.kind, task.instrument, (one,)) for one in inputs]
+                total += len(inputs)
         except SystemFault as error:
-            need = size_text(written / max(1, done - 1) * (len(tasks) - done + 1)) if written else "some"
+            need = size_text(written / max(1, done - 1) * (total - done + 1)) if written else "some"
             raise SystemFault(
-                f"{error}; {done - 1} of {len(tasks)} parts are whole, about {need} more are needed; "
+                f"{error}; {done - 1} of {total} parts are whole, about {need} more are needed; "
                 "the same command goes on from there"
             ) from None
         except StarclipError:
@@ -134,14 +143,20 @@ def compute(
             raise DataError(f"a worker has no {error.name}: install starclip {setup.about.package} there") from None
         except (OSError, MemoryError) as error:
             raise SystemFault(system_message(error)) from error
+        except CancelledError:
+            raise SystemFault(
+                f"the workers went away; {done - 1} of {total} parts are whole, the same command goes on"
+            ) from None
+        except Exception as error:  # whatever another machine has: torch, pickled versions, ...
+            raise SystemFault(f"a worker failed: {type(error).__name__}: {one_line(str(error))[:200]}") from error
         future.release()
-        for new in hand_out(1):
+        for new in hand_out(max(1, _AHEAD * n_workers - futures.count())):
             futures.add(new)
         elapsed = time.monotonic() - began
-        if elapsed - said > _EVERY or done == len(tasks):
+        if elapsed - said > _EVERY or done == total:
             said = elapsed
-            left, rate = _clock(elapsed / done * (len(tasks) - done)), spectra / elapsed
-            say(f"{done} of {len(tasks)} parts, {spectra:,} spectra, {rate:,.0f} a second, {left} left")
+            left, rate = _clock(elapsed / done * (total - done)), spectra / elapsed
+            say(f"{done} of {total} parts, {spectra:,} spectra, {rate:,.0f} a second, {left} left")
     return spectra, lost
 
 

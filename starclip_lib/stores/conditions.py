@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import reduce
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from starclip_lib.errors import DataError
@@ -26,12 +27,12 @@ _COMPUTED: dict[type, Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Div: pc.divide,  # by zero: infinite, as floating point has it
 }
 _JOINED: dict[type, Callable] = {ast.And: operator.and_, ast.Or: operator.or_}
 
 
-def condition(text: str, columns: Collection[str]) -> pc.Expression:
+def condition(text: str, columns: Collection[str], kinds: Mapping[str, pa.DataType] | None = None) -> pc.Expression:
     """A condition as pyarrow evaluates it.
 
     Parameters
@@ -40,6 +41,8 @@ def condition(text: str, columns: Collection[str]) -> pc.Expression:
         Comparisons of columns, numbers and quoted words, with + - * /, `and`, `or`, `not` and brackets.
     columns : collection of str
         Names that may stand in it.
+    kinds : mapping of str to pyarrow.DataType, optional
+        Of the columns; with it, text is not compared with numbers.
 
     Returns
     -------
@@ -54,8 +57,13 @@ def condition(text: str, columns: Collection[str]) -> pc.Expression:
         raise DataError(f"the condition has {len(text):,} characters, at most {_LONGEST:,} are read")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        return _logical(tree, columns, text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        found = _logical(tree, columns, text)
+        if kinds is not None:
+            pa.table({name: pa.array([], kind) for name, kind in kinds.items()}).filter(found)
+        return found
+    except pa.ArrowException:
+        raise DataError(f"the condition {text[:80]!r} compares text with numbers") from None
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         raise DataError(f"the condition {text[:80]!r} cannot be read; such as: Fe < -1 and Mg - Fe > 0.2") from None
 
 

@@ -1,11 +1,13 @@
-"""The k most similar spectra of a store, exactly, in one pass over the disk."""
+"""The k most similar spectra of a store, in one pass over the disk: all are compared, to the digits of float32."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.similarity import unit_vectors
@@ -39,7 +41,9 @@ class _Best:
             self.cosine[row], self.place[row], self.z[row] = cosine[keep], places[keep], both[keep]
 
 
-def search(store: Store, queries: np.ndarray, k: int, where: str = "") -> tuple[np.ndarray, np.ndarray]:
+def search(
+    store: Store, queries: np.ndarray, k: int, where: str = "", but: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The k most similar spectra of each query, best first.
 
     Memory: a block of the store and the best candidates, whatever the store's size.
@@ -51,6 +55,8 @@ def search(store: Store, queries: np.ndarray, k: int, where: str = "") -> tuple[
     k : int
     where : str
         Condition that candidates have to meet, such as "Fe < -1 and instrument == 'apogee'".
+    but : sequence of str, optional
+        For each query the star whose spectra do not count.
 
     Returns
     -------
@@ -71,11 +77,15 @@ def search(store: Store, queries: np.ndarray, k: int, where: str = "") -> tuple[
     if k < 1:
         raise DataError(f"k must be at least 1, not {k}")
     exact, asked = unit_vectors(queries), unit_vectors(queries, np.float32)
+    k = min(k, max(len(store), 1))
     best = _Best.none(len(queries), k + _MARGIN, store.about.dim)
-    for place, table in store.blocks(["embedding"], where):
+    for place, table in store.blocks(["embedding"] if but is None else ["embedding", "star_id"], where):
         if len(place):
             z = vectors(table)
-            best.take(asked @ z.T, place, z)
+            similarity = asked @ z.T
+            for row, star in enumerate(but or ()):
+                similarity[row, pc.equal(table.column("star_id"), star).to_numpy()] = -np.inf
+            best.take(similarity, place, z)
     if (best.place < 0).all():
         raise DataError(f"no spectrum of {store.folder} meets {where!r}" if where else f"{store.folder} is empty")
     cosine = np.einsum("nd,nkd->nk", exact, best.z.astype(np.float64)) / np.linalg.norm(best.z, axis=2).clip(1e-30)

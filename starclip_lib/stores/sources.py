@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,6 +118,9 @@ def find_inputs(paths: Iterable[Path], instruments: Sequence[str]) -> tuple[list
     failed: list[tuple[str, int, str]] = []
     spectra: dict[str, list[Input]] = {APOGEE_FILES: [], NIRSPEC_FILES: []}
     for path in dict.fromkeys(found for given in paths for found in _files(given)):
+        if (shown := os.fsencode(path).decode("utf-8", "backslashreplace")) != str(path):
+            failed.append((shown, 0, "its name is no text; rename it"))
+            continue
         one = _seen(path)
         if path.suffix in (".h5", ".hdf5"):
             try:
@@ -151,10 +155,15 @@ def read_batches(task: Task, params: Params) -> Batch:
     -------
     Batch
     """
+    batch, flux = Batch([], [], [], np.empty((0, INSTRUMENTS[task.instrument].n_pix), np.float32), []), []
     if task.kind == DATA:
-        return _data_set(task)
-    instrument, read = INSTRUMENTS[task.instrument], {APOGEE_FILES: _aspcap, NIRSPEC_FILES: _observed}[task.kind]
-    batch, flux = Batch([], [], [], np.empty((0, instrument.n_pix), np.float32), []), []
+        try:
+            return _data_set(task)
+        except StarclipError as error:
+            (one,) = task.inputs
+            batch.failed.append((one.file, one.start, f"none of rows {one.start} to {one.stop - 1}: {error}"))
+            return batch
+    read = {APOGEE_FILES: _aspcap, NIRSPEC_FILES: _observed}[task.kind]
     for one in task.inputs:
         try:
             for number, (name, spectrum, reason) in enumerate(read(one, params)):
@@ -174,9 +183,11 @@ def read_batches(task: Task, params: Params) -> Batch:
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.name.endswith((".fits", ".fits.gz", ".h5")) and p.is_file())
-        yield from (p.resolve() for p in found if not p.name.startswith("."))
+        yield from (
+            p.absolute() for p in found if not p.name.startswith(".")
+        )  # links keep names that say what they are
     elif path.exists():
-        yield path.resolve()
+        yield path.absolute()
     else:
         raise DataError(f"{path}: no such file or folder")
 

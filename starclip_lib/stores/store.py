@@ -4,8 +4,8 @@
     part-<key>.parquet    some hundred to thousand spectra each; the key is a digest of what they were read from
     failed.csv            files and rows that could not be embedded, and why
 
-Any reader of Parquet opens the folder or one part (pandas, polars, DuckDB, TOPCAT, astropy).  A part is there whole or
-not at all, and knows what it was made from, so a second run finds out what is new.
+Any reader of Parquet opens `part-*.parquet` (pandas, polars, DuckDB; TOPCAT and astropy one by one).  A part is there
+whole or not at all, and knows what it was made from, so a second run finds out what is new.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from starclip_lib.data.json_files import parse_json, read_json, write_json
 from starclip_lib.data.labels import LABELS
 from starclip_lib.errors import DataError
-from starclip_lib.files import atomic_path, damage_refused
+from starclip_lib.files import atomic_path, damage_refused, digest
 from starclip_lib.stores.conditions import columns_of, condition
 
 ABOUT = "store.json"
@@ -39,7 +40,9 @@ _ROW = {
     "verdict": pa.string(),
 }
 LABEL_COLUMNS = (*LABELS, *(f"sigma_{label}" for label in LABELS))
-COLUMNS = (*_ROW, *LABEL_COLUMNS)  # besides the embedding
+_SCHEMA = {**_ROW, **dict.fromkeys(LABEL_COLUMNS, pa.float32())}
+COLUMNS = tuple(_SCHEMA)  # besides the embedding
+_ANEW = "delete it and run starclip embed again"
 
 
 class About(BaseModel):
@@ -107,15 +110,15 @@ class Store:
                 )
         return store
 
-    @property
+    @cached_property
     def parts(self) -> list[Path]:
-        """Its files, in an order that depends on what they hold only."""
+        """Its files as they were when first asked for, in an order that depends on what they hold only."""
         return sorted(self.folder.glob("part-*.parquet"))
 
     @cached_property
     def counts(self) -> list[tuple[Path, int]]:
         """Its files and how many rows each has."""
-        return [(path, _opened(path).metadata.num_rows) for path in self.parts]
+        return [(path, self._opened(path).metadata.num_rows) for path in self.parts]
 
     def __len__(self) -> int:
         return sum(count for _, count in self.counts)
@@ -132,7 +135,7 @@ class Store:
         """
         found = {}
         for path in self.parts:
-            text = (_opened(path).schema_arrow.metadata or {}).get(b"starclip", b"{}")
+            text = (self._opened(path).schema_arrow.metadata or {}).get(b"starclip", b"{}")
             found[path] = {
                 "inputs": [],
                 "failed": [],
@@ -154,10 +157,36 @@ class Store:
         int
             How many could not be embedded.
         """
-        failed = [*more, *(tuple(line) for part in self.made_from().values() for line in part["failed"])]
+        made = self.made_from().values()
+        failed = {tuple(line) for part in made for line in part["failed"]} | set(more)
+        known = {one["file"] for part in made for one in part["inputs"]} | {file for file, *_ in failed}
+        if (self.folder / FAILED).is_file():  # what an earlier command could not open, and this one did not look at
+            with damage_refused(self.folder / FAILED, "is damaged", "delete it"):
+                before = pd.read_csv(self.folder / FAILED, keep_default_na=False).itertuples(index=False, name=None)
+                failed |= {line for line in before if line[0] not in known}
         with atomic_path(self.folder / FAILED) as path:
             pd.DataFrame(sorted(failed), columns=["file", "row", "reason"]).to_csv(path, index=False)
         return len(failed)
+
+    def drop(self, path: Path, files: set[str]) -> None:
+        """Take the spectra of some files out of a part; what is left is there before the part goes.
+
+        Parameters
+        ----------
+        path : Path
+            Of the part.
+        files : set of str
+        """
+        with damage_refused(path, "is damaged", _ANEW):
+            table = pq.read_table(path)
+        made = parse_json(table.schema.metadata[b"starclip"], f"{path}: its metadata", dict[str, Any])
+        made["inputs"] = [one for one in made["inputs"] if one["file"] not in files]
+        made["failed"] = [line for line in made["failed"] if line[0] not in files]
+        if made["inputs"]:
+            left = table.filter(~pc.field("file").isin(sorted(files)))
+            with atomic_path(self.folder / f"part-{digest(made['inputs'])[:16]}.parquet") as part:
+                _write(left.replace_schema_metadata({"starclip": json.dumps(made)}), part)
+        path.unlink()
 
     def blocks(self, columns: Sequence[str], where: str = "") -> Iterator[tuple[np.ndarray, pa.Table]]:
         """The store from beginning to end, a block at a time.
@@ -175,18 +204,22 @@ class Store:
             Where the rows stand in the store.
         table : pyarrow.Table
         """
-        chosen = condition(where, COLUMNS) if where else None
+        chosen = condition(where, COLUMNS, _SCHEMA) if where else None
         wanted = [*columns, *(name for name in (columns_of(where, COLUMNS) if where else ()) if name not in columns)]
         begin = 0
         for path in self.parts:
-            with damage_refused(path, "is damaged", "delete it and run starclip embed again"):
-                for batch in _opened(path).iter_batches(BLOCK, columns=wanted):
-                    table, place = pa.Table.from_batches([batch]), np.arange(begin, begin + batch.num_rows)
-                    begin += batch.num_rows
-                    if chosen is not None:
-                        table = table.append_column("place", pa.array(place)).filter(chosen)
-                        place = table.column("place").to_numpy()
-                    yield place, table
+            batches = self._opened(path).iter_batches(BLOCK, columns=wanted)
+            while True:
+                with damage_refused(path, "is damaged", _ANEW):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                table, place = pa.Table.from_batches([batch]), np.arange(begin, begin + batch.num_rows)
+                begin += batch.num_rows
+                if chosen is not None:
+                    table = table.append_column("place", pa.array(place)).filter(chosen)
+                    place = table.column("place").to_numpy()
+                yield place, table
 
     def rows(self, place: np.ndarray) -> pd.DataFrame:
         """Rows of the store without their embeddings.
@@ -206,9 +239,20 @@ class Store:
         for number in np.unique(part):
             path, count = self.counts[number]
             inside = np.flatnonzero(part == number)
-            table = _opened(path).read(columns=list(COLUMNS)).take(place[inside] - (ends[number] - count))
+            table = self._opened(path).read(columns=list(COLUMNS)).take(place[inside] - (ends[number] - count))
             found.append(table.to_pandas().set_index(inside))
         return pd.concat(found).sort_index() if found else pd.DataFrame(columns=list(COLUMNS))
+
+    def _opened(self, path: Path) -> pq.ParquetFile:
+        if not path.is_file():
+            raise DataError(f"{path} has gone: another command is changing this store; wait until it is done")
+        with damage_refused(path, "is no Parquet file, or damaged", _ANEW):
+            file = pq.ParquetFile(path)
+        wanted = {**_SCHEMA, "embedding": pa.list_(pa.float32(), self.about.dim)}
+        there = {field.name: field.type for field in file.schema_arrow}
+        if wrong := [name for name, kind in wanted.items() if there.get(name) != kind]:
+            raise DataError(f"{path}: its column {wrong[0]} is missing or of another kind; {_ANEW}")
+        return file
 
 
 def vectors(table: pa.Table) -> np.ndarray:
@@ -263,10 +307,9 @@ def write_part(
         columns[name] = pa.array(values)
     table = pa.table(columns).replace_schema_metadata({"starclip": json.dumps(made_from)})
     with atomic_path(folder / f"part-{key}.parquet") as path:
-        pq.write_table(table, path, compression="zstd", use_dictionary=list(_ROW))
+        _write(table, path)
     return folder / f"part-{key}.parquet"
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    with damage_refused(path, "is no Parquet file, or damaged", "delete it and run starclip embed again"):
-        return pq.ParquetFile(path)
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd", use_dictionary=list(_ROW))

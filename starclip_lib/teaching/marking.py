@@ -39,27 +39,51 @@ def mark(source: str) -> dict[str, str]:
     dict of str to str
         'right', 'not yet', 'blank', or 'by hand' where the answer is more than a value or arithmetic.
     """
+    named = {name: UNREADABLE for name in EXERCISES if f'"{name}"' in source or f"'{name}'" in source}
     try:
-        lines = ast.parse(source).body
+        return named | _marks(ast.parse(source).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {name: UNREADABLE for name in EXERCISES if f'"{name}"' in source or f"'{name}'" in source}
-    marks, answer = {}, None
+        return named
+
+
+def _marks(lines: list[ast.stmt]) -> dict[str, str]:
+    marks: dict[str, str] = {}
+    answer: ast.expr | None = None
+    readable = True
     for line in lines:
-        if isinstance(line, ast.Assign) and any(isinstance(to, ast.Name) and to.id == "answer" for to in line.targets):
-            answer = line.value
-        name = _checked(line)
-        if name in EXERCISES:
-            marks[name] = _mark(name, answer)
+        if (name := _checked(line)) in EXERCISES:
+            marks[name] = _mark(name, answer) if readable else UNREADABLE
+        elif isinstance(line, ast.Assign | ast.AnnAssign) and _is_answer(_target(line)):
+            answer, readable = line.value, True
+        elif any(isinstance(node, ast.Name) and node.id == "answer" and _binds(node) for node in ast.walk(line)):
+            readable = False  # bound in a loop, a condition, a tuple, ...: what it is then, only running it would tell
     return marks
 
 
+def _target(line: ast.Assign | ast.AnnAssign) -> ast.AST:
+    """What a line assigns to, if it is one thing."""
+    targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+    return targets[0] if len(targets) == 1 else line
+
+
+def _binds(name: ast.Name) -> bool:
+    return not isinstance(name.ctx, ast.Load)
+
+
+def _is_answer(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "answer"
+
+
 def _checked(line: ast.stmt) -> str:
-    """The exercise that a line checks; empty if it is no check of `answer`."""
+    """The exercise that a line checks by `starclip.check(NAME, answer)`; empty if it is no such line."""
     call = line.value if isinstance(line, ast.Expr) else None
-    if not isinstance(call, ast.Call) or ast.unparse(call.func) not in ("starclip.check", "check"):
+    if not isinstance(call, ast.Call) or len(call.args) != 2 or not _is_answer(call.args[1]):
         return ""
-    fine = len(call.args) == 2 and isinstance(call.args[0], ast.Constant) and ast.unparse(call.args[1]) == "answer"
-    return str(call.args[0].value) if fine else ""  # type: ignore[attr-defined]  # a Constant
+    function, name = call.func, call.args[0]
+    ours = isinstance(function, ast.Name) and function.id == "check"
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        ours = (function.value.id, function.attr) == ("starclip", "check")
+    return str(name.value) if ours and isinstance(name, ast.Constant) else ""
 
 
 def _mark(name: str, answer: ast.expr | None) -> str:
