@@ -105,7 +105,9 @@ def test_a_workspace_runs(place: Path, built: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [starclip, "browse", "small", "--no-browser", "--port", port]
-    page = subprocess.Popen(command, cwd=mine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    page = subprocess.Popen(
+        command, cwd=mine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     assert page.stdout is not None
     try:
         said = []
@@ -115,7 +117,7 @@ def test_a_workspace_runs(place: Path, built: Path) -> None:
                 break
         assert f":{port}" in said[-1], said
     finally:
-        page.send_signal(signal.SIGINT)
+        os.killpg(page.pid, signal.SIGTERM)
         page.wait(30)
     size = sum(path.stat().st_size for path in (place / "venv").rglob("*") if path.is_file())
     print(f"environment with notebooks and browser {size / 1e9:.2f} GB")
