@@ -100,7 +100,7 @@ setup: .venv/.ready
 	@echo "setting up .venv: creating a virtual environment and installing packages (one to several minutes)"
 	@$(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo "error: no virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@$(PIP) --no-compile --editable '.[browse]' || $(FAILED)
+	@$(PIP) --no-compile --editable '.[browse,scale]' || $(FAILED)
 	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # on all cores, as pip does not
 	@touch .venv/.ready
 
@@ -110,7 +110,7 @@ setup: .venv/.ready
 	@touch .venv/.complete
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv runs build dist docs/api
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 
 help:

@@ -88,7 +88,7 @@ def work(task: Task, setup: Setup) -> Done:
     rows = {"star_id": [f"M{i}" for i in range(one.start, one.stop)], "file": ["made"] * n,
             "row": range(one.start, one.stop), "instrument": ["nirspec"] * n, "verdict": verdict}  # fmt: skip
     path = write_part(Path(setup.store), task.key, rows, z, labels, sigma, {"inputs": [vars(one)]})
-    return Done(task.key, n, 0, path.stat().st_size)
+    return Done(n, path.stat().st_size)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from conftest import ROOT
 from nirspec_files import spec1d_bytes
 from ruamel.yaml import YAML
 
+from starclip_lib import __version__
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.pipeline.arguments import parser
@@ -104,6 +105,11 @@ def test_commands_and_their_settings_exist(page: Path) -> None:
             file = ROOT / "params" / f"{file.stem}.yaml"
             assert file.is_file(), command
             load_params(file, merge_assignments(getattr(arguments, "set", [])))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "guides" / "first-hour.md"], ids=lambda p: p.name)
+def test_the_wheel_that_is_to_be_installed_is_the_one_that_is_built(page: Path) -> None:
+    assert set(re.findall(r"starclip-([\d.]+)-py3-none-any\.whl", page.read_text())) == {__version__}
 
 
 def test_commands_of_a_page_are_found() -> None:

@@ -25,7 +25,7 @@ from starclip_lib.run import Run
 from starclip_lib.stores import sources
 from starclip_lib.stores.conditions import condition
 from starclip_lib.stores.searching import found_table, search
-from starclip_lib.stores.store import _SCHEMA, COLUMNS, About, Store, vectors, write_part
+from starclip_lib.stores.store import SCHEMA, About, Store, vectors, write_part
 
 ABOUT = About(model="a model", model_sha256="0" * 64, emulator="e", package="p", dim=5)
 
@@ -102,7 +102,7 @@ def test_conditions_are_those_of_pandas(tmp_path: Path, rng: np.random.Generator
 )
 def test_what_is_no_condition_is_named_and_never_run(text: str, said: str) -> None:
     with pytest.raises(DataError, match=said.replace("(", "\\(")):
-        condition(text, COLUMNS, _SCHEMA)
+        condition(text, SCHEMA)
 
 
 # search
@@ -383,7 +383,7 @@ def test_two_commands_in_one_store(finished: Run, tmp_path: Path) -> None:
 
 def test_labels_stand_under_their_names(finished: Run, tmp_path: Path) -> None:
     table = whole(embedded(finished, [finished.folder / "data.h5"], tmp_path / "store"))
-    assert set(table.columns) == {*COLUMNS, "embedding"}
+    assert set(table.columns) == {*SCHEMA, "embedding"}
     side = table[table.instrument == "nirspec"]
     scatter = [np.corrcoef(side[name], finished.data.labels[:, i])[0, 1] for i, name in enumerate(LABELS[:2])]
     assert np.isfinite(scatter).all()

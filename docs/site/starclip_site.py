@@ -59,7 +59,8 @@ class GlossaryLinks(SphinxPostTransform):
         link["classes"].append("glossary-term")
         rest = nodes.Text(whole[found.end() :])
         text.parent.replace(text, [nodes.Text(whole[: found.start()]), link, rest])
-        self._link(rest, terms) if terms else None
+        if terms:
+            self._link(rest, terms)
 
 
 def read_glossary(app: Sphinx, env: object, docnames: list[str]) -> None:

@@ -91,15 +91,37 @@ def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Pa
     continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
     stars, set_aside = [], {}
     for spectrum in spectra:
-        faults = spectrum.faults(settings)
-        if not faults:
-            star = prepare_observed(spectrum, data.nirspec.flux[rows], continuum, settings)
-            faults = star.faults(settings)
-        if faults:
-            set_aside[spectrum.name] = "; ".join(faults)
+        star, faults = prepare_if_good(spectrum, data.nirspec.flux[rows], continuum, settings)
+        if star is None:
+            set_aside[spectrum.name] = faults
         else:
             stars.append(star)
     return Preparation(stars, set_aside)
+
+
+def prepare_if_good(
+    spectrum: ObservedSpectrum, templates: np.ndarray, continuum: PseudoContinuum, settings: ObservedParams
+) -> tuple[PreparedSpectrum | None, str]:
+    """A spectrum at rest and on the grid, or what is wrong with it.
+
+    Parameters
+    ----------
+    spectrum : ObservedSpectrum
+    templates : ndarray, shape (n, 8192)
+    continuum : PseudoContinuum
+    settings : ObservedParams
+
+    Returns
+    -------
+    star : PreparedSpectrum or None
+    faults : str
+        Empty if it is good.
+    """
+    if faults := spectrum.faults(settings):
+        return None, "; ".join(faults)
+    star = prepare_observed(spectrum, templates, continuum, settings)
+    faults = star.faults(settings)
+    return (None if faults else star), "; ".join(faults)
 
 
 def model_input(star: PreparedSpectrum, flux: np.ndarray, params: Params) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +33,7 @@ def from_memory(source: Any, settings: ObservedParams, air: bool = False) -> lis
 
     Parameters
     ----------
-    source : specutils.Spectrum, astropy table, tuple of Quantity, or iterable of these
+    source : specutils.Spectrum, astropy table, tuple of Quantity, or list of these
         Of a tuple: wavelength (or frequency), flux, standard deviation, and if wanted a mask that is true where a pixel
         must not be used.  Of a table: columns of these names.
     settings : ObservedParams
@@ -62,9 +61,9 @@ def from_memory(source: Any, settings: ObservedParams, air: bool = False) -> lis
                 f"a spectrum of arrays is (wavelength, flux, error) or with a mask, not {len(source)} arrays"
             )
         return [_observed("spectrum", *source, settings=settings, air=air)]
-    if isinstance(source, Iterable) and not isinstance(source, str | bytes):
-        parts = [from_memory(one, settings, air) for one in source] if isinstance(source, list | tuple) else []
-        if parts and None not in parts:
+    if isinstance(source, list | tuple) and source:
+        parts = [from_memory(one, settings, air) for one in source]
+        if None not in parts:
             return [spectrum for part in parts for spectrum in part or ()]
     return None
 

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import ELEMENTS, FE, LABELS, N_LABELS
 from starclip_lib.surveys.simulate import draw_population
 
@@ -46,6 +47,22 @@ class Giants:
     covariance: np.ndarray
     atlas: np.ndarray
     star_id: np.ndarray
+
+
+@cache
+def giant_templates(n: int) -> np.ndarray:
+    """NIRSpec spectra of giants spread over the atlas, to look for velocities with.
+
+    Parameters
+    ----------
+    n : int
+
+    Returns
+    -------
+    ndarray, shape (n, 8192)
+    """
+    atlas = giants().atlas
+    return default_emulator()(atlas[np.linspace(0, len(atlas) - 1, n).astype(int)], NIRSPEC)
 
 
 def scale_covariance() -> np.ndarray:

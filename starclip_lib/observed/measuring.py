@@ -11,13 +11,13 @@ from astropy import units
 from astropy.table import QTable
 
 from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import NIRSPEC, SPEED_OF_LIGHT
+from starclip_lib.data.instruments import SPEED_OF_LIGHT
 from starclip_lib.data.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
 from starclip_lib.data.line_spread import DEFAULT, line_spread
 from starclip_lib.data.tables import label_table
 from starclip_lib.errors import DataError
 from starclip_lib.observed.fit import Fit, fit_giant
-from starclip_lib.observed.giants import Giants, giants, scale_covariance
+from starclip_lib.observed.giants import Giants, giant_templates, giants, scale_covariance
 from starclip_lib.observed.preparation import without_edges
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.observed.velocity import measured_velocity, second_lines
@@ -109,7 +109,7 @@ def measure(
     if spread:
         line_spread(spread)  # a slip is an error of the command, not of each spectrum
     known, found = giants(), []
-    templates = default_emulator()(known.atlas[np.linspace(0, len(known.atlas) - 1, _TEMPLATES).astype(int)], NIRSPEC)
+    templates = giant_templates(_TEMPLATES)
     for number, spectrum in enumerate(spectra, start=1):
         prior = (priors or {}).get(spectrum.name, (priors or {}).get(spectrum.target))
         one = _measured(spectrum, spread, prior, settings, known, templates)

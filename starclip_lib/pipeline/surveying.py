@@ -70,7 +70,7 @@ def embed_files(
             from starclip_lib.stores.cluster import cluster, compute  # needs Dask, which nobody else does
 
             with cluster(workers, scheduler, say) as client:
-                _, lost = compute(client, todo, setup, say)
+                lost = compute(client, todo, setup, say)
         for path, files in changed.items():
             store.drop(path, files)
         store = Store(output)

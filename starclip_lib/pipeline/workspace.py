@@ -61,7 +61,8 @@ def new_workspace(folder: Path) -> None:
     try:
         place = folder.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as private:
+        beside = place if place.exists() else place.parent  # of an empty folder the one above may not be ours to write
+        with tempfile.TemporaryDirectory(prefix=".starclip.", dir=beside) as private:
             made = Path(private) / "workspace"
             for name, source in brought().items():
                 (made / name).parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
 
 def compute(
     client: Client, tasks: Sequence[Task], setup: Setup, say: Say, work: Callable[[Task, Setup], Done] = embed_task
-) -> tuple[int, list[tuple[str, int, str]]]:
+) -> list[tuple[str, int, str]]:
     """Do tasks wherever somebody is free; what is finished is on disk.
 
     Parameters
@@ -97,9 +97,7 @@ def compute(
 
     Returns
     -------
-    spectra : int
-        Embedded.
-    lost : list of (file, row, reason)
+    list of (file, row, reason)
         What workers die of, again and again.
 
     Raises
@@ -125,12 +123,12 @@ def compute(
             result: Done = future.result()
             spectra, written = spectra + result.spectra, written + result.size
         except KilledWorker:
-            inputs, task = handed[future.key].inputs, handed[future.key]
-            if len(inputs) == 1:
-                lost.append((inputs[0].file, inputs[0].start, "workers died of it (memory?)"))
+            task = handed[future.key]
+            if len(task.inputs) == 1:
+                lost.append((task.inputs[0].file, task.inputs[0].start, "workers died of it (memory?)"))
             else:  # which of them?
-                waiting += [Task(task.kind, task.instrument, (one,)) for one in inputs]
-                total += len(inputs)
+                waiting += [Task(task.kind, task.instrument, (one,)) for one in task.inputs]
+                total += len(task.inputs)
         except SystemFault as error:
             need = size_text(written / max(1, done - 1) * (total - done + 1)) if written else "some"
             raise SystemFault(
@@ -157,15 +155,11 @@ def compute(
             said = elapsed
             left, rate = _clock(elapsed / done * (total - done)), spectra / elapsed
             say(f"{done} of {total} parts, {spectra:,} spectra, {rate:,.0f} a second, {left} left")
-    return spectra, lost
+    return lost
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes // 60} h {minutes % 60} min"
-        if minutes >= 60
-        else f"{minutes} min {rest} s"
-        if minutes
-        else f"{rest} s"
-    )
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

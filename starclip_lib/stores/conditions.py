@@ -32,17 +32,15 @@ _COMPUTED: dict[type, Callable] = {
 _JOINED: dict[type, Callable] = {ast.And: operator.and_, ast.Or: operator.or_}
 
 
-def condition(text: str, columns: Collection[str], kinds: Mapping[str, pa.DataType] | None = None) -> pc.Expression:
+def condition(text: str, columns: Mapping[str, pa.DataType]) -> pc.Expression:
     """A condition as pyarrow evaluates it.
 
     Parameters
     ----------
     text : str
         Comparisons of columns, numbers and quoted words, with + - * /, `and`, `or`, `not` and brackets.
-    columns : collection of str
-        Names that may stand in it.
-    kinds : mapping of str to pyarrow.DataType, optional
-        Of the columns; with it, text is not compared with numbers.
+    columns : mapping of str to pyarrow.DataType
+        Names that may stand in it, and of which kind they are.
 
     Returns
     -------
@@ -58,8 +56,7 @@ def condition(text: str, columns: Collection[str], kinds: Mapping[str, pa.DataTy
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         found = _logical(tree, columns, text)
-        if kinds is not None:
-            pa.table({name: pa.array([], kind) for name, kind in kinds.items()}).filter(found)
+        pa.table({name: pa.array([], kind) for name, kind in columns.items()}).filter(found)  # text is no number
         return found
     except pa.ArrowException:
         raise DataError(f"the condition {text[:80]!r} compares text with numbers") from None

@@ -49,15 +49,13 @@ class Done:
 
     Parameters
     ----------
-    key : str
-    spectra, failed : int
+    spectra : int
+        Embedded.
     size : int
         Bytes written.
     """
 
-    key: str
     spectra: int
-    failed: int
     size: int
 
 
@@ -116,7 +114,7 @@ def embed_task(task: Task, setup: Setup) -> Done:
     made_from = {"inputs": inputs, "instrument": task.instrument, "failed": batch.failed}
     rows["instrument"] = [task.instrument] * len(batch.star_id)
     path = write_part(Path(setup.store), task.key, rows, z, labels, sigma, made_from)
-    return Done(task.key, len(batch.star_id), len(batch.failed), path.stat().st_size)
+    return Done(len(batch.star_id), path.stat().st_size)
 
 
 @torch.no_grad()

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.formats import DATA_SET
 from starclip_lib.data.hdf5 import dataset_of, opened_hdf5
-from starclip_lib.data.instruments import INSTRUMENTS, NIRSPEC
+from starclip_lib.data.instruments import INSTRUMENTS
 from starclip_lib.errors import DataError, StarclipError
 from starclip_lib.files import digest
-from starclip_lib.observed.analysis import model_input
+from starclip_lib.observed.analysis import model_input, prepare_if_good
 from starclip_lib.observed.files import read_observed
-from starclip_lib.observed.giants import giants
-from starclip_lib.observed.preparation import prepare_observed
+from starclip_lib.observed.giants import giant_templates
 from starclip_lib.settings.params import Params
 from starclip_lib.surveys.apogee import read_aspcap_star
 from starclip_lib.transforms.continuum import PseudoContinuum
@@ -183,9 +181,8 @@ def read_batches(task: Task, params: Params) -> Batch:
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.name.endswith((".fits", ".fits.gz", ".h5")) and p.is_file())
-        yield from (
-            p.absolute() for p in found if not p.name.startswith(".")
-        )  # links keep names that say what they are
+        # links are not followed to their targets' names: only their own say what they are
+        yield from (p.absolute() for p in found if not p.name.startswith("."))
     elif path.exists():
         yield path.absolute()
     else:
@@ -225,15 +222,7 @@ def _aspcap(one: Input, params: Params) -> Iterator[tuple[str, np.ndarray | None
 
 def _observed(one: Input, params: Params) -> Iterator[tuple[str, np.ndarray | None, str]]:
     settings = params.observed
-    atlas = giants().atlas
-    templates = default_emulator()(atlas[np.linspace(0, len(atlas) - 1, _TEMPLATES).astype(int)], NIRSPEC)
     continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
     for spectrum in read_observed(one.file, settings):
-        faults = spectrum.faults(settings)
-        if not faults:
-            star = prepare_observed(spectrum, templates, continuum, settings)
-            faults = star.faults(settings)
-        if faults:
-            yield spectrum.name, None, "; ".join(faults)
-        else:
-            yield spectrum.name, model_input(star, star.flux[None], params)[0], ""
+        star, faults = prepare_if_good(spectrum, giant_templates(_TEMPLATES), continuum, settings)
+        yield spectrum.name, None if star is None else model_input(star, star.flux[None], params)[0], faults

@@ -40,8 +40,10 @@ _ROW = {
     "verdict": pa.string(),
 }
 LABEL_COLUMNS = (*LABELS, *(f"sigma_{label}" for label in LABELS))
-_SCHEMA = {**_ROW, **dict.fromkeys(LABEL_COLUMNS, pa.float32())}
-COLUMNS = tuple(_SCHEMA)  # besides the embedding
+SCHEMA = {  # besides the embedding
+    **_ROW,
+    **dict.fromkeys(LABEL_COLUMNS, pa.float32()),
+}
 _ANEW = "delete it and run starclip embed again"
 
 
@@ -204,8 +206,8 @@ class Store:
             Where the rows stand in the store.
         table : pyarrow.Table
         """
-        chosen = condition(where, COLUMNS, _SCHEMA) if where else None
-        wanted = [*columns, *(name for name in (columns_of(where, COLUMNS) if where else ()) if name not in columns)]
+        chosen = condition(where, SCHEMA) if where else None
+        wanted = list(dict.fromkeys([*columns, *(columns_of(where, SCHEMA) if where else ())]))
         begin = 0
         for path in self.parts:
             batches = self._opened(path).iter_batches(BLOCK, columns=wanted)
@@ -239,16 +241,16 @@ class Store:
         for number in np.unique(part):
             path, count = self.counts[number]
             inside = np.flatnonzero(part == number)
-            table = self._opened(path).read(columns=list(COLUMNS)).take(place[inside] - (ends[number] - count))
+            table = self._opened(path).read(columns=list(SCHEMA)).take(place[inside] - (ends[number] - count))
             found.append(table.to_pandas().set_index(inside))
-        return pd.concat(found).sort_index() if found else pd.DataFrame(columns=list(COLUMNS))
+        return pd.concat(found).sort_index() if found else pd.DataFrame(columns=list(SCHEMA))
 
     def _opened(self, path: Path) -> pq.ParquetFile:
         if not path.is_file():
             raise DataError(f"{path} has gone: another command is changing this store; wait until it is done")
         with damage_refused(path, "is no Parquet file, or damaged", _ANEW):
             file = pq.ParquetFile(path)
-        wanted = {**_SCHEMA, "embedding": pa.list_(pa.float32(), self.about.dim)}
+        wanted = {**SCHEMA, "embedding": pa.list_(pa.float32(), self.about.dim)}
         there = {field.name: field.type for field in file.schema_arrow}
         if wrong := [name for name, kind in wanted.items() if there.get(name) != kind]:
             raise DataError(f"{path}: its column {wrong[0]} is missing or of another kind; {_ANEW}")
