@@ -101,7 +101,7 @@ setup: .venv/.ready
 	@$(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo "error: no virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(PIP) --no-compile --editable '.[browse,scale]' || $(FAILED)
-	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # on all cores, as pip does not
+	@$(BIN)/python -m compileall -q -j 0 -x '/tests?/' .venv/lib >/dev/null 2>&1 || true  # on all cores, as pip does not
 	@touch .venv/.ready
 
 .venv/.complete: .venv/.ready

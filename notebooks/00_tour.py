@@ -28,6 +28,11 @@
 # | nothing | figures only | 40 seconds | 2026-11-26 |
 
 # %%
+# On Google Colab: put in the repository's address, and take away the # in front of the next two lines.
+# # !pip install --quiet "starclip[notebooks] @ git+https://ADDRESS" && starclip new stars
+# # %cd stars/notebooks
+
+# %%
 # %matplotlib inline
 import tempfile
 from pathlib import Path

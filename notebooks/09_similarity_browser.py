@@ -50,8 +50,9 @@ run = starclip.open_run(params_file, overrides)
 #   The star marks the query, rings mark its neighbours. Scroll or drag to zoom; double-click to see all.
 # - **Query.** Or type an identifier, or move the three label sliders, which choose the star closest to these labels, or upload
 #   a NIRSpec spectrum (PypeIt `spec1d`, STScI `x1d`). Every control can be reached with the Tab key.
-# - **Neighbours.** The table sorts by any column when you click its head, and saves as CSV. Δ is the neighbour's label minus
-#   the query's.
+# - **Neighbours.** Where the encoders know how well they know the labels, neighbours come in the order of `ln B`, the logarithm of the
+#   Bayes factor of "one star" against "two" (above 0 the spectra speak for one); otherwise by cosine. The table sorts by any column
+#   when you click its head, and saves as CSV. Δ is the neighbour's label minus the query's.
 # - **Spectra.** The query in black, its nearest neighbours in colour, differences below. Choose an instrument and a feature.
 # - **Space.** *StarCLIP* is the aligned one. *Encoders before alignment* are the same networks as notebook 03 left them. *Raw
 #   spectra* compares fluxes pixel by pixel. *MockStarCLIP* compares mock spectra with worse ones.

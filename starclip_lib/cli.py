@@ -102,10 +102,11 @@ def _say(line: str) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from starclip_lib.pipeline.report import headlines, read_metrics
-    from starclip_lib.pipeline.runner import forget, run_pipeline  # imports torch, which `--help` need not wait for
+    from starclip_lib.pipeline.runner import effort, forget, run_pipeline  # torch, which `--help` need not wait for
 
     run = _open(arguments, arguments.params)
     _say(f"starclip run {arguments.params}: notebooks into {os.path.relpath(run.report)}, then its index.html")
+    _say(effort(run))
     if arguments.fresh:
         forget(run)
     index = run_pipeline(run, _say)

@@ -225,7 +225,7 @@ class Books:
     @cached_property
     def data(self) -> PairedSpectra:
         """The data set of the run, read once."""
-        return PairedSpectra.read(self.need(DATA))
+        return PairedSpectra.read(self.need(DATA), memory=self.params.memory * 1e9)
 
     def _records(self) -> dict[str, dict[str, Any]]:
         path = self.folder / "stages.json"

@@ -18,8 +18,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def allowed_threads() -> int:
+    """Threads that this process may keep busy: OMP_NUM_THREADS, or one for each core."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(asked) if asked.isdigit() and int(asked) else usable_cores()
+
+
 def side_by_side(function: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list[Result]:
-    """What a function makes of each piece, in their order, on OMP_NUM_THREADS threads, or on one for each core.
+    """What a function makes of each piece, in their order, on `allowed_threads` threads.
 
     Linear algebra inside takes no threads of its own.
 
@@ -34,9 +40,7 @@ def side_by_side(function: Callable[[Piece], Result], pieces: Iterable[Piece]) -
     list
         The same whatever the number of threads.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    threads = int(asked) if asked.isdigit() and int(asked) else usable_cores()
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(allowed_threads()) as pool:
         return list(pool.map(function, pieces))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -34,6 +35,34 @@ def same(spectrum, flux: np.ndarray) -> bool:
         and np.allclose(spectrum.flux, factor * flux, rtol=1e-6)
         and np.allclose(1 / np.sqrt(spectrum.ivar[~spectrum.bad]), factor * 0.01, rtol=1e-6)
     )
+
+
+def test_files_that_specutils_knows(flux: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = np.full(len(flux), 0.01)
+    given = specutils.Spectrum(spectral_axis=ANGSTROM * u.AA, flux=flux * u.Jy, uncertainty=StdDevUncertainty(error))
+    given.write(tmp_path / "mine.fits", format="tabular-fits")
+    table = QTable({"wavelength": ANGSTROM * u.AA, "flux": flux * u.Jy, "error": error * u.Jy})
+    table.write(tmp_path / "table.ecsv")
+    (in_memory,) = starclip.read_spectra(given)
+    for name in ("mine.fits", "table.ecsv"):
+        (mine,) = starclip.read_spectra(tmp_path / name)
+        assert (mine.name, mine.file) == (name.partition(".")[0], str(tmp_path / name))
+        assert np.allclose(mine.wavelength, in_memory.wavelength, rtol=1e-9)
+        assert np.allclose(mine.flux, in_memory.flux, rtol=1e-6)
+        assert np.allclose(mine.ivar, in_memory.ivar, rtol=1e-6)
+
+    del table["error"]
+    table.write(tmp_path / "bare.ecsv")
+    with pytest.raises(DataError, match="bare has no uncertainty"):
+        starclip.read_spectra(tmp_path / "bare.ecsv")
+    (tmp_path / "notes.txt").write_text("hello\n")
+    for name, message in (("notes.txt", "specutils cannot read it"), ("gone.ecsv", "is missing")):
+        with pytest.raises(DataError, match=rf"{name} .*{message}") as refused:
+            starclip.read_spectra([tmp_path / name])
+        assert "\n" not in str(refused.value)
+    monkeypatch.setitem(sys.modules, "specutils", None)
+    with pytest.raises(DataError, match=r"table\.ecsv is no PypeIt .* pip install 'starclip\[specutils\]'"):
+        starclip.read_spectra(tmp_path / "table.ecsv")
 
 
 PER_FREQUENCY = (ANGSTROM / 12000) ** 2  # F_nu of F_lambda

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from conftest import OVERRIDES, ROOT
 
@@ -58,6 +60,7 @@ if Path("../broken").exists():
 def toy(run: Run, monkeypatch) -> Run:
     for name, text in (("01_first", FIRST), ("02_second", SECOND)):
         (run.root / "notebooks" / f"{name}.py").write_text(text)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # one after the other
     table = {"01_first": Notebook("01_first"), "02_second": Notebook("02_second", ("atlas",))}
     monkeypatch.setattr(notebooks, "NOTEBOOKS", table)
     monkeypatch.setattr(notebooks, "EVALUATION", {})
@@ -138,6 +141,52 @@ def test_a_failing_cell_is_named_and_the_next_call_goes_on_there(toy: Run) -> No
     go(toy)
     assert log(toy) == "first second second"
     assert not (toy.report / "02_second.failed.ipynb").exists()
+
+
+def test_two_notebooks_run_at_a_time_where_there_are_threads(toy: Run, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    here = Path.cwd()
+    for name in notebooks.NOTEBOOKS:  # each of them waits for the other one
+        (toy.root / "notebooks" / f"{name}.py").write_text(
+            f"""{HEAD}
+# %%
+import time
+from pathlib import Path
+Path("../{name}.here").touch()
+for _ in range(600):
+    if len(list(Path("..").glob("*.here"))) == 2:
+        break
+    time.sleep(0.1)
+else:
+    raise TimeoutError("nobody came")
+"""
+        )
+    said = go(toy)
+    assert said[:2] == ["[ 1/2] 01_first ...", "[ 2/2] 02_second ..."]
+    assert len(said) == 4
+    assert Path.cwd() == here
+
+
+def test_a_failure_ends_the_notebook_beside_it(toy: Run, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    (toy.root / "notebooks" / "01_first.py").write_text(HEAD + "\n# %%\nimport time\ntime.sleep(600)\n")
+    (toy.root / "broken").touch()
+    with pytest.raises(StarclipError, match="02_second stopped in cell 4"):
+        go(toy)
+    assert not (toy.report / "01_first.ipynb").exists()
+    assert not [kernel for kernel in psutil.Process().children() if "ipykernel_launcher" in " ".join(kernel.cmdline())]
+
+
+def test_a_notebook_waits_for_what_it_reads(toy: Run, monkeypatch) -> None:
+    table = {name: Notebook(name, needs=needs) for name, needs in (("00_tour", ()), ("02_corruptions", ("data.h5",)))}
+    table["01_data"] = Notebook("01_data")
+    assert pipeline._next(table, ["00_tour", "02_corruptions", "01_data"], []) == "01_data"
+    assert pipeline._next(table, ["00_tour", "02_corruptions"], ["01_data"]) == "00_tour"
+    assert pipeline._next(table, ["02_corruptions"], ["01_data"]) is None
+    assert pipeline._next(table, ["02_corruptions"], ["00_tour"]) == "02_corruptions"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert pipeline.notebooks_at_once(toy) == 2
+    assert pipeline.notebooks_at_once(changed(toy, {"data": {"n_stars": 10_000_000}})) == 1  # no room for two kernels
 
 
 def test_evaluation_runs_on_its_own_and_counts_only_while_it_is_current(trained: Run, monkeypatch) -> None:

@@ -11,15 +11,8 @@ from starclip_lib.data.labels import ASPCAP_ERROR, FE, LOGG, PUBLISHED_SPREAD, T
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.settings.data import DataParams, ObservationParams
-from starclip_lib.surveys.simulate import (
-    catalogue_errors,
-    draw_snr,
-    observe_apogee,
-    perturb,
-    shift_and_broaden,
-    simulate_survey,
-    sky_pattern,
-)
+from starclip_lib.surveys.apogee_mock import draw_snr, observe_apogee, shift_and_broaden, sky_pattern
+from starclip_lib.surveys.simulate import catalogue_errors, perturb, simulate_survey
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,9 @@ AP_STAR: dict[str, Member] = {  # first row of HDU 1 to 3
 }
 
 
+SCHEMA_VERSION = 1  # of data sets
+
+
 class DataSetAttributes(BaseModel):
     """The attributes of the file of a data set."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from starclip_lib.data.on_disk import Rows, RowsOnDisk
 from starclip_lib.data.schema import Member, as_boolean, check_kind, check_shape, check_values
 from starclip_lib.errors import DataError
 from starclip_lib.files import (
@@ -32,6 +33,8 @@ CHECKSUM = "attributes_crc32"
 _ATTRIBUTE_BYTES = 2**20
 _MOST_ATTRIBUTES = 100
 _CHUNK = 65536  # values
+_WIDE = 1000  # more values in a row: these are spectra
+_ROWS = 512  # spectra written at once
 _COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 Attributes = dict[str, Any]
 
@@ -81,32 +84,54 @@ def written_hdf5(path: str | Path, attributes: Attributes | None = None) -> Iter
         yield file
 
 
-def write_member(file: h5py.File, name: str, array: np.ndarray, member: Member, **attributes: Any) -> None:
+def write_member(file: h5py.File, name: str, array: Rows, member: Member, **attributes: Any) -> None:
     """Write an array as it is declared, with a checksum; large ones compressed, one row a chunk.
 
     Parameters
     ----------
     file : h5py.File or Group
     name : str
-    array : ndarray
+    array : ndarray or RowsOnDisk
     member : Member
     **attributes
         Of the array in the file; unit and meaning come from the declaration.
     """
     dtype: Any = member.stored
     if dtype == "text":
-        encoded = [str(text).encode() for text in array]
+        encoded = [str(text).encode() for text in np.asarray(array)]
         dtype = h5py.string_dtype("utf-8", max(map(len, encoded), default=1))
         array = np.array(encoded, dtype)
-    if not len(array):
-        options: dict[str, Any] = {}
-    elif array[:1].size > 1000:
-        options = {"fletcher32": True, "chunks": (1, array.shape[1]), **_COMPRESSED}
-    else:
-        rows = max(1, min(len(array), _CHUNK // array[:1].size))
-        options = {"fletcher32": True, "chunks": (rows, *array.shape[1:])}
-    dataset = file.create_dataset(name, data=np.asarray(array, dtype), dtype=dtype, **options)
+    dataset = new_member(file, name, array.shape, member, dtype, **attributes)
+    step = _ROWS if int(np.prod(array.shape[1:])) > _WIDE else max(1, len(array))
+    for start in range(0, len(array), step):
+        dataset[start : start + step] = np.asarray(array[start : start + step], dtype)
+
+
+def new_member(
+    file: h5py.File, name: str, shape: tuple[int, ...], member: Member, dtype: Any = None, **attributes: Any
+) -> h5py.Dataset:
+    """An array of a file to be filled, as `write_member` makes it.
+
+    Parameters
+    ----------
+    file, name, member, **attributes
+        As for `write_member`.
+    shape : tuple of int
+    dtype : dtype, optional
+        The declared one if not given.
+
+    Returns
+    -------
+    h5py.Dataset
+    """
+    options: dict[str, Any] = {}
+    if shape[0]:
+        width = int(np.prod(shape[1:]))
+        rows = 1 if width > _WIDE else max(1, min(shape[0], _CHUNK // width))
+        options = {"fletcher32": True, "chunks": (rows, *shape[1:]), **(_COMPRESSED if width > _WIDE else {})}
+    dataset = file.create_dataset(name, shape, member.stored if dtype is None else dtype, **options)
     dataset.attrs.update({"meaning": member.meaning, **({"unit": member.unit} if member.unit else {}), **attributes})
+    return dataset
 
 
 def check_sealed(attributes: Attributes, where: str) -> None:
@@ -232,8 +257,13 @@ def check_stored(dataset: h5py.Dataset, where: str) -> None:
 
 
 def read_members(
-    file: h5py.File, members: Mapping[str, Member], where: str, leave_out: Sequence[str] = (), prefix: str = ""
-) -> dict[str, np.ndarray]:
+    file: h5py.File,
+    members: Mapping[str, Member],
+    where: str,
+    leave_out: Sequence[str] = (),
+    prefix: str = "",
+    memory: float = np.inf,
+) -> dict[str, Any]:
     """The arrays of a file; nothing is read before all of them have the right kind and size.
 
     Parameters
@@ -247,10 +277,12 @@ def read_members(
         Members that are checked but not read.
     prefix : str
         In front of the members' names in messages.
+    memory : float
+        Bytes; if the arrays take more, spectra stay in the file, and their values are looked at when they are read.
 
     Returns
     -------
-    dict of str to ndarray
+    dict of str to ndarray or RowsOnDisk
         Without optional arrays that are absent.
 
     Raises
@@ -258,7 +290,7 @@ def read_members(
     DataError
     """
     sizes: dict[str, int] = {}
-    found = {}
+    found, arrays = {}, dict[str, Any]()
     for name, member in members.items():
         dataset = dataset_of(file, name, member, sizes, f"{where}: {prefix}{name}")
         if dataset is not None and name not in leave_out:
@@ -266,10 +298,13 @@ def read_members(
     needed = sum(dataset.nbytes for dataset in found.values())
     if needed > unpacked_limit(stored := sum(dataset.id.get_storage_size() for dataset in found.values())):
         raise DataError(f"{where} would unpack {size_text(stored)} to {size_text(needed)}, which no spectra do")
-    check_memory(needed, where)
-    arrays = {}
+    stay = {name for name, dataset in found.items() if needed > memory and int(np.prod(dataset.shape[1:])) > _WIDE}
+    check_memory(sum(dataset.nbytes for name, dataset in found.items() if name not in stay), where)
     for name, dataset in found.items():
         member, place = members[name], f"{where}: {prefix}{name}"
+        if name in stay:
+            arrays[name] = RowsOnDisk(file.filename, dataset.name, member, place)
+            continue
         array = _text(dataset, place) if member.kind == "text" else dataset[()]
         if member.kind == "boolean":
             array = as_boolean(array, place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def check_shape(shape: tuple[int, ...], member: Member, sizes: dict[str, int], w
     sizes.update({name: size for name, size in zip(member.shape, shape, strict=True) if isinstance(name, str)})
 
 
-def check_values(array: np.ndarray, member: Member, where: str) -> None:
+def check_values(array: np.ndarray, member: Member, where: str, first: int = 0) -> None:
     """Raise DataError, naming the first place, unless all values are within the member's bounds.
 
     Parameters
@@ -133,6 +133,8 @@ def check_values(array: np.ndarray, member: Member, where: str) -> None:
     member : Member
     where : str
         File and member; the message begins with it.
+    first : int
+        Number of the first row.
 
     Raises
     ------
@@ -141,12 +143,12 @@ def check_values(array: np.ndarray, member: Member, where: str) -> None:
     if member.kind == "text":
         _check_names(array, where)
     elif array.dtype.kind != "b":
-        _check_range(array, member, where)
+        _check_range(array, member, where, first)
     if member.unique and (repeats := len(array) - len(np.unique(array))):
         raise DataError(f"{where} has {repeats} repeats; drop duplicate stars first")
 
 
-def _check_range(array: np.ndarray, member: Member, where: str) -> None:
+def _check_range(array: np.ndarray, member: Member, where: str, first: int) -> None:
     step = max(1, _BLOCK // max(1, array[:1].size))
     for start in range(0, len(array), step):
         block = array[start : start + step]
@@ -160,7 +162,7 @@ def _check_range(array: np.ndarray, member: Member, where: str) -> None:
         else:
             outside &= np.isfinite(block)
         if outside.any():
-            raise DataError(f"{where} {_complaint(block, outside, start, member)}")
+            raise DataError(f"{where} {_complaint(block, outside, first + start, member)}")
 
 
 def _complaint(block: np.ndarray, outside: np.ndarray, start: int, member: Member) -> str:
@@ -209,12 +211,12 @@ def as_boolean(array: np.ndarray, where: str) -> np.ndarray:
     return array.astype(bool, copy=False)
 
 
-def check_arrays(arrays: Mapping[str, np.ndarray | None], members: Mapping[str, Member], where: str) -> None:
+def check_arrays(arrays: Mapping[str, Any], members: Mapping[str, Member], where: str) -> None:
     """Raise DataError unless arrays in memory are what a file of them must hold.
 
     Parameters
     ----------
-    arrays : mapping of str to ndarray
+    arrays : mapping of str to ndarray or RowsOnDisk
         By member; None for an optional one that is absent.
     members : mapping of str to Member
     where : str
@@ -225,7 +227,12 @@ def check_arrays(arrays: Mapping[str, np.ndarray | None], members: Mapping[str, 
     DataError
     """
     sizes: dict[str, int] = {}
-    present = {key: np.asarray(array) for key, array in arrays.items() if array is not None}
+    # what lies on disk looks like an array and is read block by block
+    present = {
+        key: array if hasattr(array, "dtype") else np.asarray(array)
+        for key, array in arrays.items()
+        if array is not None
+    }
     for key, array in present.items():
         check_kind(array.dtype, members[key], f"{where}: {key}")
         check_shape(array.shape, members[key], sizes, f"{where}: {key}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +11,23 @@ import h5py
 import numpy as np
 from pydantic import ValidationError
 
-from starclip_lib.data.formats import DATA_SET, DataSetAttributes, check_wavelengths
+from starclip_lib.data.formats import DATA_SET, SCHEMA_VERSION, DataSetAttributes, check_wavelengths
 from starclip_lib.data.hdf5 import (
     attributes_of,
     check_sealed,
     opened_hdf5,
     read_members,
-    write_member,
-    written_hdf5,
 )
 from starclip_lib.data.instruments import INSTRUMENTS
 from starclip_lib.data.json_files import parse_json
-from starclip_lib.data.labels import LABELS, UNITS
+from starclip_lib.data.labels import LABELS
+from starclip_lib.data.on_disk import Rows
 from starclip_lib.data.schema import check_arrays
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.data.star import Star
+from starclip_lib.data.writing import written_data_set
 from starclip_lib.errors import DataError
 
-SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
 UNDIVIDED = 255  # in place of a split, for all stars of an archive: a run divides those that it takes
 
@@ -215,8 +212,9 @@ class PairedSpectra:
             raise DataError(
                 f"{where}: too few stars: {self.n_stars} in all leave fewer than 2 for {' and '.join(empty or SPLITS)}"
             )
-        self.apogee.check_together(where)
-        self.nirspec.check_together(where)
+        for spectra in (self.apogee, self.nirspec):
+            if not spectra.on_disk:
+                spectra.check_together(where)
 
     def write(self, path: str | Path) -> None:
         """Write the data set as HDF5; the file appears under its name only when it is complete.
@@ -225,26 +223,12 @@ class PairedSpectra:
         ----------
         path : str or Path
         """
-        about = {
-            "schema_version": SCHEMA_VERSION,
-            "source": self.source,
-            "seed": self.seed,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "provenance": json.dumps(self.provenance),
-        }
-        with written_hdf5(path, about) as file:
-            labels = {"names": list(LABELS), "units": list(UNITS)}
-            extra: dict[str, dict[str, Any]] = {"labels": labels, "label_errors": labels}
-            for spectra in (self.apogee, self.nirspec):
-                name, fill = spectra.instrument.name, spectra.instrument.no_data
-                extra |= {f"{name}/wavelength": {"medium": "vacuum"}, f"{name}/flux": {"no_data_value": fill}}
-            for key, array in self._members().items():
-                if array is not None:
-                    write_member(file, key, array, DATA_SET[key], **extra.get(key, {}))
+        with written_data_set(path, self.source, self.seed, self.provenance) as file:
+            file.put(self._members())
 
-    def _members(self) -> dict[str, np.ndarray | None]:
+    def _members(self) -> dict[str, Rows | None]:
         """All arrays under the names that they have in a file."""
-        arrays: dict[str, np.ndarray | None] = {
+        arrays: dict[str, Rows | None] = {
             key: getattr(self, key) for key in ("star_id", "labels", "label_errors", "split")
         }
         for spectra in (self.apogee, self.nirspec):
@@ -252,7 +236,7 @@ class PairedSpectra:
         return arrays
 
     @classmethod
-    def read(cls, path: str | Path, with_ivar: bool = False) -> PairedSpectra:
+    def read(cls, path: str | Path, with_ivar: bool = False, memory: float = np.inf) -> PairedSpectra:
         """Read and check a data set.
 
         Parameters
@@ -260,6 +244,8 @@ class PairedSpectra:
         path : str or Path
         with_ivar : bool
             ivar, which training does not need, only on request.
+        memory : float
+            Bytes; spectra that take more stay on disk, and each is read and checked when it is asked for.
 
         Returns
         -------
@@ -272,10 +258,10 @@ class PairedSpectra:
         """
         make = "notebook 01_data makes it (or: starclip run PARAMS)"
         with opened_hdf5(path, make, "delete it and run notebook 01_data") as file:
-            return cls._read(file, str(path), with_ivar)
+            return cls._read(file, str(path), with_ivar, memory)
 
     @classmethod
-    def _read(cls, file: h5py.File, where: str, with_ivar: bool) -> PairedSpectra:
+    def _read(cls, file: h5py.File, where: str, with_ivar: bool, memory: float) -> PairedSpectra:
         try:
             attributes = attributes_of(file, where)
             about = DataSetAttributes.model_validate(attributes)
@@ -291,7 +277,7 @@ class PairedSpectra:
         for name, instrument in INSTRUMENTS.items():
             check_wavelengths(file, name, instrument, where)
         leave_out = () if with_ivar else ("apogee/ivar", "nirspec/ivar")
-        arrays = read_members(file, DATA_SET, where, leave_out)
+        arrays = read_members(file, DATA_SET, where, leave_out, memory=memory)
         names = tuple(map(str, attributes_of(file["labels"], where).get("names", ())))
         if names != LABELS:
             raise DataError(f"{where}: labels are {', '.join(names) or 'not named'}; expected {', '.join(LABELS)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument
+from starclip_lib.data.on_disk import Rows, RowsOnDisk
 from starclip_lib.data.schema import as_boolean
 from starclip_lib.errors import DataError
 
@@ -21,24 +22,30 @@ class SpectrumSet:
     Parameters
     ----------
     instrument : Instrument
-    flux : ndarray, shape (n, n_pix)
+    flux : ndarray or RowsOnDisk, shape (n, n_pix)
         float32, relative to the continuum, `instrument.no_data` where `mask` is true.
-    mask : ndarray of bool, shape (n, n_pix)
+    mask : ndarray of bool or RowsOnDisk, shape (n, n_pix)
         True where there is no data.
-    ivar : ndarray, shape (n, n_pix), optional
+    ivar : ndarray or RowsOnDisk, shape (n, n_pix), optional
         float32, inverse variance, 0 where there is no data; None where it is not known.
     """
 
     instrument: Instrument
-    flux: np.ndarray
-    mask: np.ndarray
-    ivar: np.ndarray | None = None
+    flux: Rows
+    mask: Rows
+    ivar: Rows | None = None
 
     def __post_init__(self) -> None:
         # integers 0 and 1 would pick rows where a mask is meant
-        self.mask = as_boolean(np.asarray(self.mask), f"{self.instrument.name}/mask")
+        if not self.on_disk:
+            self.mask = as_boolean(np.asarray(self.mask), f"{self.instrument.name}/mask")
 
-    def members(self) -> dict[str, np.ndarray | None]:
+    @property
+    def on_disk(self) -> bool:
+        """True if the spectra are read from their file when they are asked for."""
+        return isinstance(self.flux, RowsOnDisk)
+
+    def members(self) -> dict[str, Rows | None]:
         """Its arrays under the names that they have in a file."""
         return {f"{self.instrument.name}/{key}": getattr(self, key) for key in ("flux", "mask", "ivar")}
 
@@ -69,6 +76,20 @@ class SpectrumSet:
             dark = ~(np.where(mask, 0, flux) > 0).any(axis=1)
             if dark.any():
                 raise DataError(f"{where}: {name}/flux of star {start + int(np.argmax(dark))} is nowhere above 0")
+
+
+def spectra_bytes(n_stars: int) -> int:
+    """What the spectra of stars take in memory, of both instruments, with their masks and without inverse variances.
+
+    Parameters
+    ----------
+    n_stars : int
+
+    Returns
+    -------
+    int
+    """
+    return 5 * n_stars * sum(instrument.n_pix for instrument in INSTRUMENTS.values())
 
 
 def mean_of_data(flux: np.ndarray, no_data: float) -> np.ndarray:

@@ -270,7 +270,7 @@ def stripped(
     labels = data.labels[rows].astype(np.float64)
     labels[:, label_index(element)] -= missing
     possible = emulator.inside_domain(labels)
-    flux = data.nirspec.flux.copy()
+    flux = np.array(data.nirspec.flux)
     flux[rows[possible]] = emulator(labels[possible], data.nirspec.instrument)
     return rows[possible], flux
 

@@ -14,7 +14,7 @@ from starclip_lib.metrics.probing import fit_probe
 from starclip_lib.metrics.similarity import RERANKED, SimilarityIndex
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.encoding import encode, separated
+from starclip_lib.models.encoding import encode, encode_with_evidence
 from starclip_lib.models.evidence import combined_views
 from starclip_lib.models.newton import NewtonEncoder
 
@@ -64,7 +64,7 @@ class Space:
         z : ndarray, shape (n, dim)
         evidence : ndarray, shape (n, 230), or None
         """
-        return separated(encode(self.encoder, flux, "both"), self.encoder)
+        return encode_with_evidence(self.encoder, flux)
 
     @cached_property
     def known(self) -> Embeddings:

@@ -133,6 +133,22 @@ def separated(rows: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.ndarra
     return np.ascontiguousarray(rows[..., : encoder.dim]), np.ascontiguousarray(rows[..., encoder.dim :])
 
 
+def encode_with_evidence(encoder: Encoder, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Embeddings of spectra as they are and, if the encoder knows how well it knows the labels, evidence.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    flux : ndarray, shape (n, n_pix)
+
+    Returns
+    -------
+    z : ndarray, shape (n, dim)
+    evidence : ndarray, shape (n, 230), or None
+    """
+    return separated(encode(encoder, flux, "both"), encoder)
+
+
 def embed_views(
     encoder: Encoder, data: PairedSpectra, rows: np.ndarray, telescope: MockTelescope | None = None
 ) -> Embeddings:

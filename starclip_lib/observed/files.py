@@ -18,10 +18,11 @@ from starclip_lib.data.line_spread import DEFAULT, G140M
 from starclip_lib.data.schema import Member
 from starclip_lib.errors import DataError, one_line
 from starclip_lib.files import as_path, safe_name
-from starclip_lib.observed.foreign import from_memory
+from starclip_lib.observed.foreign import from_file, from_memory
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
 from starclip_lib.settings.evaluation import ObservedParams
 
+_FITS = re.compile(r"\.(fits?|fts)(\.gz)?$", re.IGNORECASE)
 # Angstrom between which telluric absorption is weak enough to be divided out.
 _FROM_THE_GROUND = ((9700.0, 11100.0), (11600.0, 13250.0), (14900.0, 17300.0))
 
@@ -61,7 +62,8 @@ def read_spectra(source: Any, settings: ObservedParams | None = None, air: bool 
     Parameters
     ----------
     source : str, Path or iterable of these; specutils.Spectrum, astropy table, tuple of Quantity, or list of these
-        A folder, a file, or several files; or spectra that another program has read: of a tuple wavelength (or
+        A folder, a file, or several files (of other kinds, too, if specutils is installed and knows them); or spectra
+        that another program has read: of a tuple wavelength (or
         frequency), flux and error, of a table columns of these names.  What has no unit is refused.
     settings : ObservedParams, optional
         Which wavelengths are used; the defaults if not given.
@@ -144,6 +146,8 @@ def read_observed_folder(root: Path, settings: ObservedParams) -> list[ObservedS
 def read_observed(path: str | Path, settings: ObservedParams | None = None) -> list[ObservedSpectrum]:
     """The spectra of a file: the target of a PypeIt spec1d, every source of an STScI x1d, the star of a SpeX file.
 
+    Any other kind is left to specutils, if that is installed.
+
     Parameters
     ----------
     path : str or Path
@@ -160,12 +164,16 @@ def read_observed(path: str | Path, settings: ObservedParams | None = None) -> l
         That names the file and what is missing in it.
     """
     settings, path = settings or ObservedParams(), Path(path)
+    if not _FITS.search(path.name):
+        return from_file(path, settings)
     with opened_fits(path) as file:
         if path.name.startswith("spec1d") or file[0].header.get("DMODCLS") == "SpecObjs":
             return [_spec1d(file, path, settings)]
         if file[0].header.get("NAXIS1", 0) and file[0].header.get("NAXIS2") == 3:
             return [_spex(file, path, settings)]
-        return _x1d(file, path, settings)
+        if "x1d" in path.name or any(hdu.name == "EXTRACT1D" for hdu in file):
+            return _x1d(file, path, settings)
+    return from_file(path, settings)
 
 
 def _grating(name: object, path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +11,9 @@ from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from astropy.table import Table
 
+from starclip_lib.data.fits_files import SPECTRUM_BYTES
 from starclip_lib.errors import DataError, one_line
-from starclip_lib.files import safe_name
+from starclip_lib.files import damage_refused, regular_file, safe_name
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
 from starclip_lib.settings.evaluation import ObservedParams
 
@@ -68,6 +71,43 @@ def from_memory(source: Any, settings: ObservedParams, air: bool = False) -> lis
     return None
 
 
+def from_file(path: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
+    """The spectra of a file of a kind that specutils knows and this project does not, such as ECSV or SDSS spec files.
+
+    Parameters
+    ----------
+    path : Path
+    settings : ObservedParams
+        Which wavelengths are used.
+
+    Returns
+    -------
+    list of ObservedSpectrum
+
+    Raises
+    ------
+    DataError
+        Naming the file, if specutils is not installed or does not recognise it, or what is missing in it.
+    """
+    regular_file(path, limit=SPECTRUM_BYTES)
+    unknown = f"{path} is no PypeIt spec1d, STScI x1d or SpeX file"
+    try:
+        from specutils import SpectrumList
+    except ImportError:
+        raise DataError(
+            f"{unknown}; what specutils knows is read, too, once it is there: pip install 'starclip[specutils]'"
+        ) from None
+    with (
+        damage_refused(path, "is no PypeIt spec1d, STScI x1d or SpeX file, and specutils cannot read it"),
+        warnings.catch_warnings(action="ignore"),  # of units and headers that nobody here wrote
+    ):
+        read = SpectrumList.read(str(path))
+    spectra = [one for spectrum in read for one in _of_specutils(spectrum, settings, air=False, unnamed=path.stem)]
+    for spectrum in spectra:
+        spectrum.file = str(path)
+    return spectra
+
+
 def as_specutils(spectrum: ObservedSpectrum) -> specutils.Spectrum:
     """A spectrum for specutils, and what builds on it, such as jdaviz.
 
@@ -122,12 +162,12 @@ def _of_table(table: Table, settings: ObservedParams, air: bool) -> ObservedSpec
     return _observed(name, **given, settings=settings, air=air)
 
 
-def _of_specutils(spectrum: Any, settings: ObservedParams, air: bool) -> list[ObservedSpectrum]:
+def _of_specutils(
+    spectrum: Any, settings: ObservedParams, air: bool, unnamed: str = "spectrum"
+) -> list[ObservedSpectrum]:
     meta = getattr(spectrum, "meta", None) or {}
     header = meta.get("header") or {}
-    name = next(
-        (str(x[key]) for x in (meta, header) for key in ("name", "OBJECT", "TARGNAME") if x.get(key)), "spectrum"
-    )
+    name = next((str(x[key]) for x in (meta, header) for key in ("name", "OBJECT", "TARGNAME") if x.get(key)), unnamed)
     velocity = getattr(spectrum, "radial_velocity", None)
     if velocity is not None and (np.abs(velocity.to_value(u.km / u.s)) > _FARTHEST).any():
         raise DataError(f"{name} is said to move by {np.max(velocity.to(u.km / u.s)):.0f}: no star does; take it off")

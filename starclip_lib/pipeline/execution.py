@@ -8,12 +8,14 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import jupytext
 import latex2mathml.converter
 import nbformat
 import papermill
+import psutil
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
@@ -30,6 +32,7 @@ from starclip_lib.errors import (
     system_message,
 )
 from starclip_lib.files import atomic_path
+from starclip_lib.pipeline.notebooks import every_notebook
 from starclip_lib.run import Run
 from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
 from starclip_lib.widgets.similarity_browser import SimilarityBrowser
@@ -59,7 +62,8 @@ def execute(run: Run, name: str) -> None:
     parameters = {"params_file": os.path.relpath(run.params_file, folder), "overrides": run.overrides}
     failed = run.report / f"{name}.failed.ipynb"
     failed.unlink(missing_ok=True)
-    bars = sys.stderr if sys.stderr.isatty() else None  # the progress bars of the trainings, live
+    # the progress bars of the trainings, live, but not of two notebooks on one line
+    bars = sys.stderr if sys.stderr.isatty() and every_notebook()[name].makes else None
     with atomic_path(run.report / f"{name}.ipynb") as part, tempfile.TemporaryDirectory() as private:
         # Sockets in a folder of our own instead of TCP ports: nobody else on a shared machine can listen in.
         sockets = {"transport": "ipc", "ip": f"{private}/kernel"} if os.name == "posix" else {}
@@ -100,6 +104,14 @@ def execute(run: Run, name: str) -> None:
     html, _ = HTMLExporter(template_name="lab").from_notebook_node(executed)
     with atomic_path(run.report / f"{name}.html") as part:
         part.write_text(html, encoding="utf-8")
+
+
+def end_kernels() -> None:
+    """End the kernels of all notebooks that run; each `execute` then raises StarclipError."""
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "ipykernel_launcher" in process.cmdline():
+                process.kill()
 
 
 def alternative_text(source: str) -> str:

@@ -44,6 +44,9 @@ class Params(Section):
     """'auto' takes a CUDA GPU if there is one, else the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """'auto' computes encoders in bfloat16 on a CUDA GPU and in float32 elsewhere."""
+    memory: Annotated[float, Field(ge=0, le=1e6)] = 4.0
+    """GB that the spectra of a data set may take in memory (19,001 stars take 1.6). More stay on disk and are read when
+    they are asked for, with the same results."""
     data: DataParams = DataParams()
     corruption: CorruptionParams = CorruptionParams()
     pretrain: PretrainParams = PretrainParams()

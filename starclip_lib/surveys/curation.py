@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
+from starclip_lib.data.on_disk import Rows, RowsOnDisk
 from starclip_lib.data.selection import draw_rows, inside_cuts, split_by_star
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.data.spectrum_set import SpectrumSet, spectra_bytes
 from starclip_lib.errors import DataError
 from starclip_lib.files import check_memory
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import Params
-from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.surveys.simulate import simulate_survey, write_survey
 
-_STAR_BYTES = 160_000  # at the peak of a simulation
+_STAR_BYTES = 120_000  # at the peak of a simulation
 
 
-def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
+def make_data_set(settings: DataParams, seed: int, root: Path, memory: float = np.inf) -> PairedSpectra:
     """Simulate the stars, or take them from `settings.file`, cut, drawn and split anew.
 
     Parameters
@@ -27,6 +28,8 @@ def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
     seed : int
     root : Path
         To which `settings.file` is relative.
+    memory : float
+        Bytes that the spectra of the file may take; more stay on disk.
 
     Returns
     -------
@@ -40,7 +43,7 @@ def make_data_set(settings: DataParams, seed: int, root: Path) -> PairedSpectra:
     if not settings.file:
         check_memory(_STAR_BYTES * settings.n_stars, f"data.n_stars {settings.n_stars:,}")
         return simulate_survey(settings.n_stars, seed, settings)
-    everything = PairedSpectra.read(data_file(settings, root), with_ivar=True)
+    everything = PairedSpectra.read(data_file(settings, root), with_ivar=True, memory=memory)
     keep = np.all(list(inside_cuts(everything.labels, settings).values()), axis=0)
     rng = np.random.default_rng(seed)
     rows = np.flatnonzero(keep)[draw_rows(int(keep.sum()), settings.n_stars, rng)]
@@ -75,7 +78,11 @@ def write_data_set(path: Path, root: Path, params: Params, watch: object = None)
     DataError
         As `make_data_set`.
     """
-    make_data_set(params.data, params.seed, root).write(path)
+    settings, memory = params.data, params.memory * 1e9
+    if not settings.file and spectra_bytes(settings.n_stars) > memory:
+        write_survey(path, settings.n_stars, params.seed, settings)
+    else:
+        make_data_set(settings, params.seed, root, memory).write(path)
 
 
 def data_file(settings: DataParams, root: Path) -> Path:
@@ -105,5 +112,8 @@ def data_file(settings: DataParams, root: Path) -> Path:
 
 
 def _take(spectra: SpectrumSet, rows: np.ndarray) -> SpectrumSet:
-    ivar = None if spectra.ivar is None else spectra.ivar[rows]
-    return SpectrumSet(spectra.instrument, spectra.flux[rows], spectra.mask[rows], ivar)
+    def some(array: Rows) -> Rows:
+        return array.take(rows) if isinstance(array, RowsOnDisk) else array[rows]
+
+    ivar = None if spectra.ivar is None else some(spectra.ivar)
+    return SpectrumSet(spectra.instrument, some(spectra.flux), some(spectra.mask), ivar)

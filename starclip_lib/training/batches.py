@@ -13,6 +13,7 @@ from torch import Tensor
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import Instrument
 from starclip_lib.data.labels import LabelScaler
+from starclip_lib.data.on_disk import RowsOnDisk
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
 from starclip_lib.models.emulation import EmulatedSpectra
@@ -55,7 +56,8 @@ class Source(Protocol):
 class SpectrumSource:
     """Spectra of some stars: clean, freshly corrupted, or as fixed corrupted copies.
 
-    The spectra are kept on the device if they take less than half of its free memory, else moved batch by batch.
+    The spectra are kept on the device if they take less than half of its free memory, else moved batch by batch; those
+    that lie on disk are read batch by batch, unless they are seen as fixed copies.
 
     Parameters
     ----------
@@ -82,25 +84,31 @@ class SpectrumSource:
     ):
         self.device, self.copies = device, 0
         self._corruption: Corruption | None = None
-        if telescope is None or fresh:
-            flux = torch.from_numpy(spectra.flux[rows])
-        else:
+        self._flux: Tensor | RowsOnDisk
+        if telescope is not None and not fresh:
             self.copies = telescope.n_views
-            flux = torch.from_numpy(telescope.views(spectra, rows))
+            self._flux = _place(torch.from_numpy(telescope.views(spectra, rows)), device)
+        elif isinstance(spectra.flux, RowsOnDisk):
+            self._flux = spectra.flux.take(rows)
+        else:
+            self._flux = _place(torch.from_numpy(spectra.flux[rows]), device)
         if fresh and telescope is not None:  # the telescope's own corruption stays on the CPU
             self._corruption = copy.deepcopy(telescope.corruption)
             if self._corruption is not None:
                 self._corruption.to(device)
-        self._flux, self._labels = _place(flux, device), on_device(labels, device)
+        self._labels = on_device(labels, device)
 
     def __len__(self) -> int:
         return len(self._flux)
 
     def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """As `Source.draw`; without fixed copies, `view` is ignored."""
-        place = self._flux.device
-        row = star.to(place)
-        flux = self._flux[row, view.to(place)] if self.copies else self._flux[row]
+        if isinstance(self._flux, RowsOnDisk):
+            flux = torch.from_numpy(self._flux[star.cpu().numpy()])
+        else:
+            place = self._flux.device
+            row = star.to(place)
+            flux = self._flux[row, view.to(place)] if self.copies else self._flux[row]
         flux = flux.to(self.device, non_blocking=True)
         return flux if self._corruption is None else self._corruption(flux, generator), self._labels[star]
 

@@ -38,6 +38,7 @@ from starclip_lib.transforms.views import MockTelescope, extended_telescope, moc
 
 # Keys that make the random streams of the trainings independent of each other.
 _APOGEE, _NIRSPEC, _SUPERVISED, _EXTENDED, _STARCLIP, _MOCKSTARCLIP = range(1, 7)
+_ENOUGH = 16_384  # training stars that tell the scale of the input
 _Sources = tuple[SpectrumSource, SpectrumSource]  # of training and of validation stars
 
 
@@ -99,7 +100,7 @@ class _Recipe:
 
 def _fresh_encoder(spectra: SpectrumSet, rows: np.ndarray, settings: EncoderParams, recipe: _Recipe) -> Encoder:
     encoder = make_encoder(spectra.instrument, settings, recipe.seed)
-    flux = torch.from_numpy(spectra.flux[rows])
+    flux = torch.from_numpy(spectra.flux[rows[:_ENOUGH]])
     if spectra.instrument is NIRSPEC:  # the scale is that of the spectra which the encoder will see
         flux = Compose(normalisation(recipe.params.corruption))(flux, seeded("cpu", recipe.seed))
     encoder.fit_scaling(flux)

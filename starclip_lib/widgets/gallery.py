@@ -11,8 +11,9 @@ from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import LABELS, PLAIN, TEFF
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.atlas import fit_map
-from starclip_lib.metrics.similarity import unit_vectors
-from starclip_lib.models.encoding import encode
+from starclip_lib.metrics.similarity import RERANKED, unit_vectors
+from starclip_lib.models.encoding import encode_with_evidence
+from starclip_lib.models.evidence import log_bayes_factor
 from starclip_lib.observed.analysis import model_input, prepare_all
 from starclip_lib.observed.files import read_observed_folder
 from starclip_lib.observed.isolated import read_isolated
@@ -97,9 +98,10 @@ class Gallery:
         sides = self.space(space)
         if side not in sides:
             raise DataError(f"the space '{space}' has no side '{side}'; its sides are {' and '.join(sides)}")
-        found = sides[side]
-        name = str(self.data.star_id[row])
-        return Query(name, row, side, found.index.z[row], found.flux[row], self.data.labels[row].astype(np.float64))
+        flux, index = sides[side].flux, sides[side].index
+        evidence = None if index.evidence is None else index.evidence[row]
+        labels = self.data.labels[row].astype(np.float64)
+        return Query(str(self.data.star_id[row]), row, side, index.z[row], flux[row], labels, evidence)
 
     def star_with(self, labels: dict[str, float], rows: np.ndarray) -> int:
         """The row whose labels are nearest to the given ones (in units of the stars' spread).
@@ -181,11 +183,15 @@ class Gallery:
         title = EXTENDED if space == "MockStarCLIP" else NIRSPEC.title
         flux = model_input(star, star.flux[None], self.run.params)
         encoder = self.space(space)[title].encoder
-        z = unit_vectors(flux if encoder is None else encode(encoder, flux), np.float32)[0]
-        return Query(star.name, None, title, z, flux[0], self.run.space.read(self.run.space.embed(flux))[0])
+        z, evidence = (flux, None) if encoder is None else encode_with_evidence(encoder, flux)
+        labels = self.run.space.read(self.run.space.embed(flux))[0]
+        known = None if evidence is None else evidence[0]
+        return Query(star.name, None, title, unit_vectors(z, np.float32)[0], flux[0], labels, known)
 
     def search(self, space: str, query: Query, k: int, sides: Sequence[str], rows: np.ndarray) -> Found:
         """The most similar spectra of each given side, the query itself left out.
+
+        Where spectra know how well they know their labels, the nearest are ranked by exact Bayes factors.
 
         Parameters
         ----------
@@ -207,20 +213,28 @@ class Gallery:
             among = rows[rows != query.row] if title == query.side and query.row is not None else rows
             if not 1 <= k < len(rows):
                 raise DataError(f"k must be between 1 and {len(rows) - 1}, not {k}")
-            found, cosine = self.space(space)[title].index.search(query.z[None], k, among)
-            parts.append((found[0], cosine[0], [title] * k))
+            index = self.space(space)[title].index
+            if query.evidence is None or index.evidence is None:
+                found, cosine = index.search(query.z[None], k, among)
+                likeness = {"cosine": cosine[0]}
+            else:
+                own = query.evidence[None]
+                found, cosine = index.search(query.z[None], k, among, evidence=own, rerank=RERANKED)
+                likeness = {"ln B": log_bayes_factor(own, index.evidence[found])[0], "cosine": cosine[0]}
+            parts.append((found[0], likeness, [title] * k))
         row = np.concatenate([part[0] for part in parts])
-        cosine = np.concatenate([part[1] for part in parts])
         side = np.concatenate([part[2] for part in parts])
-        order = np.argsort(-cosine, kind="stable")
-        return Found(row[order], side[order].tolist(), self._table(query, row[order], side[order], cosine[order]))
+        likeness = {name: np.concatenate([part[1][name] for part in parts]) for name in parts[0][1]}
+        order = np.argsort(-next(iter(likeness.values())), kind="stable")
+        table = self._table(query, row[order], side[order], {name: how[order] for name, how in likeness.items()})
+        return Found(row[order], side[order].tolist(), table)
 
-    def _table(self, query: Query, row: np.ndarray, side: np.ndarray, cosine: np.ndarray) -> pd.DataFrame:
+    def _table(self, query: Query, row: np.ndarray, side: np.ndarray, likeness: dict[str, np.ndarray]) -> pd.DataFrame:
         same = [" (itself)" if r == query.row else "" for r in row]
         columns: dict[str, object] = {
             "star": [f"{star}{note}" for star, note in zip(self.data.star_id[row], same, strict=True)],
             "spectrum": side,
-            "cosine": cosine.round(4).astype(float),
+            **{name: how.round(1 if name == "ln B" else 4).astype(float) for name, how in likeness.items()},
             "part": [("training", "validation", "test")[split] for split in self.data.split[row]],
         }
         labels = self.data.labels[row].astype(float)

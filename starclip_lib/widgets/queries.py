@@ -25,6 +25,8 @@ class Query:
         The spectrum.
     labels : ndarray, shape (20,)
         Of the catalogue, or read by the linear probe.
+    evidence : ndarray, shape (230,), or None
+        What its spectrum says about the labels, if the encoder knows its errors.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Query:
     z: np.ndarray
     flux: np.ndarray
     labels: np.ndarray
+    evidence: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.metrics.baselines import cropped_apogee
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.encoding import encode
+from starclip_lib.models.encoding import encode_with_evidence
 from starclip_lib.run import Run
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
@@ -31,7 +31,7 @@ class Side:
     flux : ndarray, shape (n, n_pix)
         The spectra.
     index : SimilarityIndex
-        Their unit vectors, float32, to search among.
+        Their unit vectors, float32, to search among, with evidence where the encoder knows its errors.
     encoder : Encoder or None
         What makes vectors of new spectra; None if the spectra are the vectors.
     """
@@ -86,32 +86,40 @@ class Spaces:
 
     def _first_view(self, telescope: MockTelescope) -> np.ndarray:
         """View 0 of every star, the one that the file of embeddings has as well."""
-        out = np.empty_like(self._data.nirspec.flux)
+        out = np.empty(self._data.nirspec.flux.shape, np.float32)
         for place, _, batch in telescope.blocks(self._data.nirspec, np.arange(self._data.n_stars)):
             out[place] = batch.numpy()
         return out
 
     def _side(
-        self, title: str, instrument: Instrument, flux: np.ndarray, z: np.ndarray, encoder: Encoder | None
+        self,
+        title: str,
+        instrument: Instrument,
+        flux: np.ndarray,
+        z: np.ndarray,
+        evidence: np.ndarray | None,
+        encoder: Encoder | None,
     ) -> Side:
-        return Side(title, instrument, flux, SimilarityIndex(z, self._data.star_id, np.float32), encoder)
+        index = SimilarityIndex(z, self._data.star_id, np.float32, evidence)
+        return Side(title, instrument, flux, index, encoder)
 
     def _starclip(self) -> list[Side]:
         encoders = self._run.model("starclip").encoders
         return [
-            self._side(title, instrument, flux, self._embedded(instrument), encoders[instrument.name])
+            self._side(title, instrument, flux, *self._embedded(instrument), encoders[instrument.name])
             for title, instrument, flux in self._both
         ]
 
-    def _embedded(self, instrument: Instrument) -> np.ndarray:
-        """StarCLIP's vectors of all stars, in their order, from the file of embeddings."""
-        return self._run.embeddings(f"starclip/{instrument.name}").of_view(0).z
+    def _embedded(self, instrument: Instrument) -> tuple[np.ndarray, np.ndarray | None]:
+        """StarCLIP's vectors of all stars, in their order, from the file of embeddings, and their evidence."""
+        embedded = self._run.embeddings(f"starclip/{instrument.name}").of_view(0)
+        return embedded.z, embedded.evidence
 
     def _before_alignment(self) -> list[Side]:
         sides = []
         for title, instrument, flux in self._both:
             encoder = self._run.model(instrument.name).encoders[instrument.name]
-            sides.append(self._side(title, instrument, flux, encode(encoder, flux), encoder))
+            sides.append(self._side(title, instrument, flux, *encode_with_evidence(encoder, flux), encoder))
         return sides
 
     def _mockstarclip(self) -> list[Side]:
@@ -120,17 +128,20 @@ class Spaces:
             (NIRSPEC.title, self._mock_flux, encoders["mock"]),
             (EXTENDED, self._extended_flux, encoders["extended"]),
         )
-        return [self._side(title, NIRSPEC, flux, encode(encoder, flux), encoder) for title, flux, encoder in parts]
+        return [
+            self._side(title, NIRSPEC, flux, *encode_with_evidence(encoder, flux), encoder)
+            for title, flux, encoder in parts
+        ]
 
     def _raw(self) -> list[Side]:
         """APOGEE cropped to NIRSpec's length, as in the paper's baseline."""
-        apogee = self._data.apogee.flux
+        apogee = np.asarray(self._data.apogee.flux)
         return [
-            self._side(NIRSPEC.title, NIRSPEC, self._mock_flux, self._mock_flux, None),
-            self._side(APOGEE.title, APOGEE, apogee, cropped_apogee(apogee), None),
+            self._side(NIRSPEC.title, NIRSPEC, self._mock_flux, self._mock_flux, None, None),
+            self._side(APOGEE.title, APOGEE, apogee, cropped_apogee(apogee), None, None),
         ]
 
     @property
     def _both(self) -> tuple[tuple[str, Instrument, np.ndarray], ...]:
         """Title, instrument and spectra of each: first views of NIRSpec, and APOGEE's."""
-        return (NIRSPEC.title, NIRSPEC, self._mock_flux), (APOGEE.title, APOGEE, self._data.apogee.flux)
+        return (NIRSPEC.title, NIRSPEC, self._mock_flux), (APOGEE.title, APOGEE, np.asarray(self._data.apogee.flux))

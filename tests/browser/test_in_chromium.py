@@ -137,12 +137,12 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     page.wait_for_timeout(2000)  # until the last of the answers to so many key strokes has come
     # Sort the table, and save it.
     changes(page, lambda: rows_of(page), lambda: page.click(".dt-container th >> text=Teff [K]"))
-    teff = [int(line.split("\t")[4]) for line in rows_of(page).splitlines() if line.count("\t") > 4]
+    teff = [int(line.split("\t")[5]) for line in rows_of(page).splitlines() if line.count("\t") > 5]
     assert teff == sorted(teff)
     with page.expect_download() as download:
         page.click("text=Save as CSV")
     saved = Path(download.value.path()).read_text(encoding="utf-8-sig")
-    assert saved.splitlines()[0].replace('"', "").startswith("star,spectrum,cosine,part,Teff [K]")
+    assert saved.splitlines()[0].replace('"', "").startswith("star,spectrum,ln B,cosine,part,Teff [K]")
     assert len(saved.splitlines()) == 11
 
 

@@ -1,0 +1,86 @@
+"""Rows of a large array that stay in their file until they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from starclip_lib.data.schema import Member, as_boolean, check_values
+from starclip_lib.errors import DataError
+from starclip_lib.files import check_memory, damage_refused
+
+
+class RowsOnDisk:
+    """The rows of an array in an HDF5 file: read, and checked, whenever they are asked for.
+
+    It answers what an array would: `len`, `shape`, `dtype`, and rows by number, slice or array of numbers, which come
+    as arrays.  `numpy.asarray` reads everything, if there is memory for it.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the file, which stays open.
+    name : str
+        Of the array in it.
+    member : Member
+        What it must be.
+    where : str
+        File and array; messages begin with it.
+    rows : ndarray of int, shape (n,), optional
+        Those of the file's rows that count, in this order; all if not given.
+    """
+
+    def __init__(self, path: str | Path, name: str, member: Member, where: str, rows: np.ndarray | None = None):
+        self._source = (path, name, member, where)
+        self._file = h5py.File(path, "r")
+        self._array: h5py.Dataset = self._file[name]
+        self._rows = rows
+        self.shape: tuple[int, ...] = (len(self._array) if rows is None else len(rows), *self._array.shape[1:])
+        self.dtype = np.dtype(bool if member.kind == "boolean" else member.stored)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: int | slice | list | np.ndarray) -> np.ndarray:
+        wanted = np.arange(len(self))[key]
+        rows = np.atleast_1d(wanted if self._rows is None else self._rows[wanted])
+        path, _, member, where = self._source
+        out = np.empty((len(rows), *self.shape[1:]), self._array.dtype)
+        with damage_refused(path, "is damaged or truncated", "make it anew"):
+            if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+                self._array.read_direct(out, np.s_[rows[0] : rows[0] + len(rows)])
+            else:  # faster than HDF5's own selection of single rows
+                for place, row in enumerate(rows):
+                    self._array.read_direct(out, np.s_[row : row + 1], np.s_[place : place + 1])
+        if member.kind == "boolean":
+            out = as_boolean(out, where)
+        try:
+            check_values(out, member, where)
+        except DataError:
+            for place, row in enumerate(rows):  # which one it is
+                check_values(out[place : place + 1], member, where, int(row))
+            raise
+        out = out.astype(self.dtype, copy=False)
+        return out[0] if np.ndim(wanted) == 0 else out
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        check_memory(len(self) * int(np.prod(self.shape[1:])) * self.dtype.itemsize, self._source[3])
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def take(self, rows: np.ndarray) -> RowsOnDisk:
+        """Some of the rows, still on disk.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (m,)
+
+        Returns
+        -------
+        RowsOnDisk
+        """
+        return RowsOnDisk(*self._source, rows if self._rows is None else self._rows[rows])
+
+
+Rows = np.ndarray | RowsOnDisk

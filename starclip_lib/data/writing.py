@@ -1,0 +1,100 @@
+"""Writing a data set, whole arrays or spectra block by block."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from starclip_lib.data.formats import DATA_SET, SCHEMA_VERSION
+from starclip_lib.data.hdf5 import new_member, write_member, written_hdf5
+from starclip_lib.data.instruments import INSTRUMENTS, Instrument
+from starclip_lib.data.labels import LABELS, UNITS
+from starclip_lib.data.on_disk import Rows
+
+_LABELLED = {"names": list(LABELS), "units": list(UNITS)}
+_MORE: dict[str, dict[str, Any]] = {  # attributes of arrays besides those that are declared
+    "labels": _LABELLED,
+    "label_errors": _LABELLED,
+    **{f"{name}/wavelength": {"medium": "vacuum"} for name in INSTRUMENTS},
+    **{f"{name}/flux": {"no_data_value": instrument.no_data} for name, instrument in INSTRUMENTS.items()},
+}
+
+
+class DataSetFile:
+    """A data set that is being written.
+
+    Parameters
+    ----------
+    file : h5py.File
+    """
+
+    def __init__(self, file: h5py.File):
+        self._file = file
+
+    def put(self, arrays: Mapping[str, Rows | None]) -> None:
+        """Write whole arrays.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray or RowsOnDisk
+            By member; None for one that is left out.
+        """
+        for name, array in arrays.items():
+            if array is not None:
+                write_member(self._file, name, array, DATA_SET[name], **_MORE.get(name, {}))
+
+    def put_rows(self, instrument: Instrument, rows: slice, n_stars: int, **blocks: np.ndarray) -> None:
+        """Write some of the spectra of an instrument; with the first of them, its grid.
+
+        Parameters
+        ----------
+        instrument : Instrument
+        rows : slice
+            Where they belong.
+        n_stars : int
+            How many there will be in all.
+        **blocks
+            Of flux, mask and perhaps ivar.
+        """
+        if instrument.name not in self._file:
+            self.put({f"{instrument.name}/wavelength": instrument.wavelength})
+        for key, block in blocks.items():
+            name = f"{instrument.name}/{key}"
+            if name not in self._file:
+                new_member(self._file, name, (n_stars, instrument.n_pix), DATA_SET[name], **_MORE.get(name, {}))
+            self._file[name][rows] = block
+
+
+@contextmanager
+def written_data_set(path: str | Path, source: str, seed: int, provenance: Mapping[str, Any]) -> Iterator[DataSetFile]:
+    """A new file of a data set, which appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    path : str or Path
+    source : str
+        Where the data come from.
+    seed : int
+    provenance : mapping
+        Must be JSON.
+
+    Yields
+    ------
+    DataSetFile
+    """
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "source": source,
+        "seed": seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "provenance": json.dumps(dict(provenance)),
+    }
+    with written_hdf5(path, about) as file:
+        yield DataSetFile(file)
