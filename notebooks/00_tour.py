@@ -37,13 +37,16 @@
 import tempfile
 from pathlib import Path
 
+import starclip_lib as starclip  # before torch, whose threads then sleep while they wait
+
 import numpy as np
 import torch
 
-import starclip_lib as starclip
 from starclip_lib import FE, figures
 from starclip_lib.metrics import probing, retrieval
 from starclip_lib.training import recipes
+
+torch.set_num_threads(1)  # networks this small gain little from more, and lose much where others compute, too
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

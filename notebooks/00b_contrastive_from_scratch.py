@@ -30,14 +30,17 @@
 
 # %%
 # %matplotlib inline
+import starclip_lib as starclip  # before torch, whose threads then sleep while they wait
+
 import torch
 import torch.nn.functional as F
 
-import starclip_lib as starclip
 from starclip_lib import figures
 from starclip_lib.models.contrastive import info_nce
 from starclip_lib.teaching.toy import ToySurvey, align_toy, observe_toy, toy_encoder, toy_scores
 from starclip_lib.widgets.base import Stops
+
+torch.set_num_threads(1)  # networks this small gain little from more, and lose much where others compute, too
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

@@ -29,10 +29,11 @@
 
 # %%
 # %matplotlib inline
+import starclip_lib as starclip  # before torch, whose threads then sleep while they wait
+
 import numpy as np
 import torch
 
-import starclip_lib as starclip
 from starclip_lib import figures
 from starclip_lib.settings.training import GapParams
 from starclip_lib.transforms.corruptions import extended_mock, mock, reference_flux

@@ -32,10 +32,11 @@
 # %matplotlib inline
 import math
 
+import starclip_lib as starclip  # before torch, whose threads then sleep while they wait
+
 import torch
 from IPython.display import display
 
-import starclip_lib as starclip
 from starclip_lib import FE, figures
 from starclip_lib.models.contrastive import info_nce
 

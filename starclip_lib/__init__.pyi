@@ -41,6 +41,7 @@ from .transforms.views import extended_telescope as extended_telescope
 from .transforms.views import mock_telescope as mock_telescope
 from .widgets.corruption_explorer import CorruptionExplorer as CorruptionExplorer
 from .widgets.similarity_browser import SimilarityBrowser as SimilarityBrowser
+from .widgets.store_browser import StoreBrowser as StoreBrowser
 from .widgets.training_viewer import TrainingViewer as TrainingViewer
 
 __version__: str

@@ -185,8 +185,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _browse(arguments: argparse.Namespace) -> None:
     from starclip_lib.files import project_root
-    from starclip_lib.widgets.browser_page import browse
+    from starclip_lib.widgets.browser_page import browse, browse_store
 
+    if arguments.store is not None:
+        from starclip_lib.stores.store import Store
+
+        if arguments.params or arguments.set or arguments.observed:
+            raise StarclipError("--store opens a store alone: leave out PARAMS, --set and --observed")
+        browse_store(Store(arguments.store), arguments.port, not arguments.no_browser, _say)
+        return
     run = _open(arguments, arguments.params or project_root(Path.cwd()) / "params" / "quick.yaml")
     browse(run, arguments.port, not arguments.no_browser, _say)
 

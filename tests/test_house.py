@@ -179,3 +179,12 @@ def test_public_functions_are_documented() -> None:
         if item.name not in overrides and not ast.get_docstring(item)
     ]
     assert missing == []
+
+
+def test_notebooks_open_the_front_door_before_torch() -> None:
+    """Threads of a torch that is loaded first spin while they wait (`starclip_lib/__init__.py`)."""
+    for path in (ROOT / "notebooks").glob("*.py"):
+        lines = path.read_text().splitlines()
+        torch = [number for number, line in enumerate(lines) if re.match(r"(import|from) torch", line)]
+        ours = next(number for number, line in enumerate(lines) if re.match(r"(import|from) starclip_lib", line))
+        assert not torch or ours < torch[0], path.name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -14,17 +16,22 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from apogee_files import write_aspcap
+from distributed import Client
 from nirspec_files import spec1d_bytes
 
 from starclip_lib import cli
 from starclip_lib.data.labels import LABELS
-from starclip_lib.errors import DataError
+from starclip_lib.errors import DataError, SystemFault
+from starclip_lib.files import atomic_path
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.pipeline.surveying import embed_files, search_store
 from starclip_lib.run import Run
 from starclip_lib.stores import sources
+from starclip_lib.stores.cluster import compute
 from starclip_lib.stores.conditions import condition
+from starclip_lib.stores.embedding import Done, Setup, describe_model, embed_task
 from starclip_lib.stores.searching import found_table, search
+from starclip_lib.stores.sources import Task
 from starclip_lib.stores.store import SCHEMA, About, Store, vectors, write_part
 
 ABOUT = About(model="a model", model_sha256="0" * 64, emulator="e", package="p", dim=5)
@@ -372,6 +379,29 @@ def test_slips_get_one_line(trained: Run, arguments: list[str], said: str, monke
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_full_disk_leaves_whole_parts_and_says_how_much_is_missing(finished: Run, tmp_path: Path, pieces) -> None:
+    model = finished.path("starclip.ckpt")
+    setup = Setup(str(tmp_path), str(model), describe_model(model), finished.params.model_dump_json())
+    Store.create(tmp_path, setup.about)
+    tasks, _ = sources.find_inputs([finished.folder / "data.h5"], ["nirspec"])
+    assert len(tasks) == 4
+
+    def work(task: Task, setup: Setup) -> Done:
+        if len(list(tmp_path.glob("part-*"))) == 2:
+            with atomic_path(tmp_path / "part-full.parquet") as path:
+                path.write_bytes(b"half of it")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return embed_task(task, setup)
+
+    with (
+        Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client,
+        pytest.raises(SystemFault, match=r"the disk is full; .*; 2 of 4 parts are whole, about \d+ kB more are needed"),
+    ):
+        compute(client, tasks, setup, lambda line: None, work)
+    assert len(Store(tmp_path)) == 80
+    assert not list(tmp_path.glob(".*part*"))
 
 
 def test_two_commands_in_one_store(finished: Run, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ _MOST_ATTRIBUTES = 100
 _CHUNK = 65536  # values
 _WIDE = 1000  # more values in a row: these are spectra
 _ROWS = 512  # spectra written at once
+_MANY = 2**29  # values of spectra that are read row by row, for which unpacking takes three times as long as reading
 _COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 Attributes = dict[str, Any]
 
@@ -114,11 +115,8 @@ def new_member(
 
     Parameters
     ----------
-    file, name, member, **attributes
-        As for `write_member`.
-    shape : tuple of int
-    dtype : dtype, optional
-        The declared one if not given.
+    file, name, shape, member, dtype, **attributes
+        As for `write_member`; the declared type if none is given.
 
     Returns
     -------
@@ -128,7 +126,8 @@ def new_member(
     if shape[0]:
         width = int(np.prod(shape[1:]))
         rows = 1 if width > _WIDE else max(1, min(shape[0], _CHUNK // width))
-        options = {"fletcher32": True, "chunks": (rows, *shape[1:]), **(_COMPRESSED if width > _WIDE else {})}
+        packed = width > _WIDE and (member.kind != "float" or shape[0] * width < _MANY)
+        options = {"fletcher32": True, "chunks": (rows, *shape[1:]), **(_COMPRESSED if packed else {})}
     dataset = file.create_dataset(name, shape, member.stored if dtype is None else dtype, **options)
     dataset.attrs.update({"meaning": member.meaning, **({"unit": member.unit} if member.unit else {}), **attributes})
     return dataset

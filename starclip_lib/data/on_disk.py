@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from h5py import h5s
 
 from starclip_lib.data.schema import Member, as_boolean, check_values
 from starclip_lib.errors import DataError
@@ -51,9 +52,8 @@ class RowsOnDisk:
         with damage_refused(path, "is damaged or truncated", "make it anew"):
             if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
                 self._array.read_direct(out, np.s_[rows[0] : rows[0] + len(rows)])
-            else:  # faster than HDF5's own selection of single rows
-                for place, row in enumerate(rows):
-                    self._array.read_direct(out, np.s_[row : row + 1], np.s_[place : place + 1])
+            else:
+                self._read_single(rows, out)
         if member.kind == "boolean":
             out = as_boolean(out, where)
         try:
@@ -64,6 +64,15 @@ class RowsOnDisk:
             raise
         out = out.astype(self.dtype, copy=False)
         return out[0] if np.ndim(wanted) == 0 else out
+
+    def _read_single(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Row by row, without what h5py does for each selection: that would take longer than reading."""
+        width, space, place = self.shape[1:], self._array.id.get_space(), h5s.create_simple(out.shape)
+        corner = (0,) * len(width)
+        for number, row in enumerate(rows.tolist()):
+            space.select_hyperslab((row, *corner), (1, *width))
+            place.select_hyperslab((number, *corner), (1, *width))
+            self._array.id.read(place, space, out)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         check_memory(len(self) * int(np.prod(self.shape[1:])) * self.dtype.itemsize, self._source[3])

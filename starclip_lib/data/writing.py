@@ -17,6 +17,8 @@ from starclip_lib.data.hdf5 import new_member, write_member, written_hdf5
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument
 from starclip_lib.data.labels import LABELS, UNITS
 from starclip_lib.data.on_disk import Rows
+from starclip_lib.data.schema import check_arrays, check_values
+from starclip_lib.data.spectrum_set import SpectrumSet
 
 _LABELLED = {"names": list(LABELS), "units": list(UNITS)}
 _MORE: dict[str, dict[str, Any]] = {  # attributes of arrays besides those that are declared
@@ -33,10 +35,12 @@ class DataSetFile:
     Parameters
     ----------
     file : h5py.File
+    where : str
+        What messages begin with.
     """
 
-    def __init__(self, file: h5py.File):
-        self._file = file
+    def __init__(self, file: h5py.File, where: str):
+        self._file, self._where = file, where
 
     def put(self, arrays: Mapping[str, Rows | None]) -> None:
         """Write whole arrays.
@@ -50,8 +54,24 @@ class DataSetFile:
             if array is not None:
                 write_member(self._file, name, array, DATA_SET[name], **_MORE.get(name, {}))
 
+    def put_stars(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write what there is of each star besides its spectra, once all of these are written.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            By member.
+
+        Raises
+        ------
+        DataError
+            If something is not what it must be.
+        """
+        check_arrays(arrays, DATA_SET, self._where)
+        self.put(arrays)
+
     def put_rows(self, instrument: Instrument, rows: slice, n_stars: int, **blocks: np.ndarray) -> None:
-        """Write some of the spectra of an instrument; with the first of them, its grid.
+        """Check and write some of the spectra of an instrument; with the first of them, its grid.
 
         Parameters
         ----------
@@ -62,7 +82,16 @@ class DataSetFile:
             How many there will be in all.
         **blocks
             Of flux, mask and perhaps ivar.
+
+        Raises
+        ------
+        DataError
+            If something is not what it must be.
         """
+        for key, block in blocks.items():
+            name = f"{instrument.name}/{key}"
+            check_values(block, DATA_SET[name], f"{self._where}: {name}", rows.start)
+        SpectrumSet(instrument, **blocks).check_together(f"{self._where}, from star {rows.start}")
         if instrument.name not in self._file:
             self.put({f"{instrument.name}/wavelength": instrument.wavelength})
         for key, block in blocks.items():
@@ -97,4 +126,4 @@ def written_data_set(path: str | Path, source: str, seed: int, provenance: Mappi
         "provenance": json.dumps(dict(provenance)),
     }
     with written_hdf5(path, about) as file:
-        yield DataSetFile(file)
+        yield DataSetFile(file, str(path))

@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     )
     browse.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     browse.add_argument("--observed", type=Path, metavar="FOLDER", help="mark observed NIRSpec spectra on the map")
+    browse.add_argument("--store", type=Path, metavar="FOLDER", help="look at this store of starclip embed instead")
     browse.add_argument("--port", type=int, default=8866, help="port on 127.0.0.1 (8866)")
     browse.add_argument("--no-browser", action="store_true", help="only serve the page; open no web browser")
     browse.set_defaults(command="browse")

@@ -131,10 +131,7 @@ def compute(
                 total += len(task.inputs)
         except SystemFault as error:
             need = size_text(written / max(1, done - 1) * (total - done + 1)) if written else "some"
-            raise SystemFault(
-                f"{error}; {done - 1} of {total} parts are whole, about {need} more are needed; "
-                "the same command goes on from there"
-            ) from None
+            raise SystemFault(f"{error}; {done - 1} of {total} parts are whole, about {need} more are needed") from None
         except StarclipError:
             raise
         except ModuleNotFoundError as error:

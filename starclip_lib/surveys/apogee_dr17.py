@@ -18,8 +18,8 @@ from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.labels import LABELS
 from starclip_lib.data.selection import draw_rows
-from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
-from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.data.spectra import UNDIVIDED
+from starclip_lib.data.writing import written_data_set
 from starclip_lib.errors import DataError
 from starclip_lib.files import atomic_path, safe_name
 from starclip_lib.settings.data import DataParams
@@ -29,6 +29,7 @@ from starclip_lib.surveys.download import Downloader
 
 DATA_FILE = "apogee-dr17.h5"
 _CATALOGUE_BYTES = 16 * 10**9  # that of DR17 has 4 GB
+_BLOCK = 256  # spectra in memory at once
 _FEWEST = 40  # stars, as for a simulated data set
 _SAFE = re.compile(r"[\w+][\w.+\-\[\]]*")  # field and star names become parts of paths
 
@@ -102,8 +103,7 @@ def fetch_apogee(
     if lost:
         say(f"{len(lost)} of {len(jobs)} spectra are left out; {folder / 'lost.txt'} says why")
     stars = stars[[url not in lost for url in jobs]].reset_index(drop=True)
-    data = build_data_set(stars, folder, settings, seed, cuts)
-    data.write(folder / DATA_FILE)
+    write_archive(folder / DATA_FILE, stars, folder, settings, seed, cuts)
     return folder / DATA_FILE
 
 
@@ -114,20 +114,23 @@ def _check_spectrum(star_id: str, path: Path) -> None:
         raise DataError(f"{path} holds the spectrum of {spectrum.star_id}, not of {star_id}")
 
 
-def build_data_set(
+def write_archive(
+    path: Path,
     stars: pd.DataFrame,
     folder: Path,
     settings: DataParams,
     seed: int,
     cuts: pd.DataFrame,
     emulator: Emulator | None = None,
-) -> PairedSpectra:
-    """Read the spectra of `stars` and compute their NIRSpec partners.
+) -> None:
+    """Read the spectra of `stars`, compute their NIRSpec partners, and write the data set, block by block.
 
-    Its arrays take 120 kB a star.
+    Memory does not grow with the number of stars; what was downloaded stays, whenever it is interrupted.
 
     Parameters
     ----------
+    path : Path
+        File to write.
     stars : DataFrame
         With the columns of `select_giants` and `file`.
     folder : Path
@@ -140,10 +143,6 @@ def build_data_set(
     emulator : Emulator, optional
         The default one if not given.
 
-    Returns
-    -------
-    PairedSpectra
-
     Raises
     ------
     DataError
@@ -152,33 +151,40 @@ def build_data_set(
     emulator = emulator or default_emulator()
     labels = stars[list(LABELS)].to_numpy()
     emulator.check_domain(labels)
-    shape = (len(stars), APOGEE.n_pix)
-    flux, ivar, mask = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, bool)
-    seen: dict[bytes, str] = {}
-    for row, name in enumerate(tqdm(stars["file"], desc="reading spectra", unit="file")):
-        spectrum = read_aspcap_star(folder / name)
-        flux[row], ivar[row], mask[row] = spectrum.flux, spectrum.ivar, spectrum.mask
-        other = seen.setdefault(hashlib.sha256(spectrum.flux.tobytes()).digest(), name)
-        if other != name:
-            raise DataError(f"{folder / name} and {folder / other} hold the same spectrum; delete both and fetch again")
-    nirspec = emulator(labels, NIRSPEC)
-    star_id = stars["APOGEE_ID"].to_numpy(str)
-    return PairedSpectra(
-        star_id=star_id,
-        labels=labels.astype(np.float32),
-        label_errors=stars[[f"{name}_err" for name in LABELS]].to_numpy(np.float32),
-        split=np.full(len(star_id), UNDIVIDED, np.uint8),
-        apogee=SpectrumSet(APOGEE, flux, mask, ivar),
-        nirspec=SpectrumSet(NIRSPEC, nirspec, np.zeros(nirspec.shape, bool)),
-        source="apogee-dr17",
-        seed=seed,
-        provenance={
-            "emulator": emulator.version,
-            "archive": settings.archive.base_url,
-            "catalogue": settings.archive.catalogue,
-            "cuts": cuts.to_dict("records"),
-        },
-    )
+    n, seen = len(stars), dict[bytes, str]()
+    provenance = {
+        "emulator": emulator.version,
+        "archive": settings.archive.base_url,
+        "catalogue": settings.archive.catalogue,
+        "cuts": cuts.to_dict("records"),
+    }
+    with (
+        written_data_set(path, "apogee-dr17", seed, provenance) as file,
+        tqdm(total=n, desc="reading spectra", unit="file") as bar,
+    ):
+        for start in range(0, n, _BLOCK):
+            rows = slice(start, min(start + _BLOCK, n))
+            spectra = []
+            for name in stars["file"][rows]:
+                spectra.append(read_aspcap_star(folder / name))
+                other = seen.setdefault(hashlib.sha256(spectra[-1].flux.tobytes()).digest(), name)
+                if other != name:
+                    raise DataError(
+                        f"{folder / name} and {folder / other} hold the same spectrum; delete both and fetch again"
+                    )
+                bar.update()
+            flux, ivar, mask = (np.stack([getattr(one, key) for one in spectra]) for key in ("flux", "ivar", "mask"))
+            nirspec = emulator(labels[rows], NIRSPEC)
+            file.put_rows(APOGEE, rows, n, flux=flux, mask=mask, ivar=ivar)
+            file.put_rows(NIRSPEC, rows, n, flux=nirspec, mask=np.zeros(nirspec.shape, bool))
+        file.put_stars(
+            {
+                "star_id": stars["APOGEE_ID"].to_numpy(str),
+                "labels": labels.astype(np.float32),
+                "label_errors": stars[[f"{name}_err" for name in LABELS]].to_numpy(np.float32),
+                "split": np.full(n, UNDIVIDED, np.uint8),
+            }
+        )
 
 
 def _address(settings: DataParams, place: str) -> str:

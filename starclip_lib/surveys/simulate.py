@@ -201,7 +201,7 @@ def write_survey(path: Path, n_stars: int, seed: int, settings: DataParams) -> N
         for rows, apogee, ivar, nirspec in survey.blocks():
             file.put_rows(APOGEE, rows, n_stars, flux=apogee, mask=ivar == 0, ivar=ivar)
             file.put_rows(NIRSPEC, rows, n_stars, flux=nirspec, mask=np.zeros(nirspec.shape, bool))
-        file.put(survey.catalogue())
+        file.put_stars(survey.catalogue())
 
 
 class _Survey:

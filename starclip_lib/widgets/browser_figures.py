@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
@@ -233,20 +234,12 @@ def similarity_picture(
     figure = new_axes(1, 1, (11, 6.6))[0]
     figure.clear()
     panels = figure.subplot_mosaic([["map", "kiel"], ["flux", "flux"]], height_ratios=(1.25, 1))
-    low, high = np.percentile(labels[:, FE], [1, 99])
-    points = panels["map"].scatter(xy[:, 0], xy[:, 1], c=labels[:, FE], s=3, lw=0, vmin=low, vmax=high, rasterized=True)
-    figure.colorbar(points, ax=panels["map"], label=AXIS_TITLES[FE])
-    panels["map"].set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", title="the map")
-    panels["kiel"].plot(labels[:, TEFF], labels[:, LOGG], ".", ms=2, color="#c4c4c4", rasterized=True)
-    panels["kiel"].set(xlabel=AXIS_TITLES[TEFF], ylabel=AXIS_TITLES[LOGG], title="Kiel diagram")
-    panels["kiel"].invert_xaxis()
-    panels["kiel"].invert_yaxis()
-    for panel, star, near in (
-        (panels["map"], query[0], neighbours[0]),
-        (panels["kiel"], query[1][[TEFF, LOGG]], neighbours[1][:, [TEFF, LOGG]]),
-    ):
-        panel.plot(*near.T, "o", ms=9, mfc="none", mec="black")
-        panel.plot(*star, "*", ms=15, color=APOGEE_COLOUR, mec="white")
+    columns = [TEFF, LOGG, FE]
+    _map_and_kiel(
+        (panels["map"], panels["kiel"]),
+        *(xy, labels[:, columns], np.vstack([query[0], neighbours[0]])),
+        *(np.vstack([query[1], neighbours[1]])[:, columns], axis),
+    )
     inside = (instrument.wavelength >= window[0]) & (instrument.wavelength <= window[1])
     colours = ("black", *NEIGHBOUR_COLOURS)
     for (name, flux), colour, width in zip(spectra.items(), colours, (1.3, *[0.9] * 5), strict=False):
@@ -257,3 +250,51 @@ def similarity_picture(
     name_features(panels["flux"], features_of(instrument))
     panels["flux"].legend(fontsize=8, ncols=3, loc="lower left")
     return figure
+
+
+@styled
+def store_picture(
+    xy: np.ndarray, labels: np.ndarray, places: np.ndarray, near: np.ndarray, axis: str, drawn: str
+) -> Figure:
+    """Map and Kiel diagram of a survey, the query and its neighbours.
+
+    Parameters
+    ----------
+    xy : ndarray, shape (m, 2)
+        The points of the map.
+    labels : ndarray, shape (m, 3)
+        Their Teff, log g, [Fe/H].
+    places : ndarray, shape (1 + k, 2)
+        Of the query and its neighbours on the map.
+    near : ndarray, shape (1 + k, 3)
+        Their Teff, log g, [Fe/H].
+    axis : str
+        What the map's axes are called, such as 'PCA'.
+    drawn : str
+        How many of how many the map shows.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = new_axes(1, 2, (11, 4.4))
+    _map_and_kiel((axes[0], axes[1]), xy, labels, places, near, axis)
+    axes[0].set_title(f"the map: {drawn}")
+    return figure
+
+
+def _map_and_kiel(
+    panels: tuple[Axes, Axes], xy: np.ndarray, labels: np.ndarray, places: np.ndarray, near: np.ndarray, axis: str
+) -> None:
+    """Points with (Teff, log g, [Fe/H]) on a map and in a Kiel diagram, the query marked first among `places`."""
+    low, high = np.percentile(labels[:, 2], [1, 99])
+    points = panels[0].scatter(xy[:, 0], xy[:, 1], c=labels[:, 2], s=3, lw=0, vmin=low, vmax=high, rasterized=True)
+    panels[0].figure.colorbar(points, ax=panels[0], label=AXIS_TITLES[FE])
+    panels[0].set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", title="the map")
+    panels[1].plot(labels[:, 0], labels[:, 1], ".", ms=2, color="#c4c4c4", rasterized=True)
+    panels[1].set(xlabel=AXIS_TITLES[TEFF], ylabel=AXIS_TITLES[LOGG], title="Kiel diagram")
+    panels[1].invert_xaxis()
+    panels[1].invert_yaxis()
+    for panel, spots in zip(panels, (places, near[:, :2]), strict=True):
+        panel.plot(*spots[1:].T, "o", ms=9, mfc="none", mec="black")
+        panel.plot(*spots[0], "*", ms=15, color=APOGEE_COLOUR, mec="white")

@@ -20,10 +20,11 @@ from voila.app import Voila
 from starclip_lib.errors import StarclipError
 from starclip_lib.observed.isolated import UPLOAD_BYTES
 from starclip_lib.run import Run
+from starclip_lib.stores.store import Store
 from starclip_lib.widgets.gate import Entrance, Gate
 from starclip_lib.widgets.spaces import NEEDED
 
-_INTRODUCTION = """# StarCLIP: stars alike
+_RUN = """# StarCLIP: stars alike
 
 Click a star on the map, type an identifier, move the sliders, or upload a NIRSpec spectrum. Its nearest neighbours
 appear on the map, in the table and as spectra. Change the space to see what alignment does.
@@ -31,6 +32,15 @@ appear on the map, in the table and as spectra. Change the space to see what ali
 _CODE = """import starclip_lib as starclip
 
 starclip.SimilarityBrowser(starclip.open_run({file!r}, {overrides!r}))
+"""
+_STORE = """# A survey's stars alike
+
+Click a star on the map or type an identifier. The nearest of all stars in the store appear in the table, on the map and
+in the Kiel diagram; a condition, such as `instrument == 'apogee' and Fe < -0.5`, says which of them count.
+"""
+_STORE_CODE = """import starclip_lib as starclip
+
+starclip.StoreBrowser({folder!r})
 """
 _UNFIT = ("jupyterlab-jupytext",)  # its extension of JupyterLab fails in a page of Voila
 # Voila's own page, but for style sheets it fetches from the net: the same icons are in its bundle.
@@ -63,6 +73,33 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
     """
     for file in NEEDED:
         run.need(file)
+    code = _CODE.format(file=str(run.params_file or run.folder), overrides=run.overrides)
+    _serve(_RUN, code, run.params.name, run.root, port, open_browser, say)
+
+
+def browse_store(store: Store, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
+    """Serve the browser of an embedding store, as `browse` does that of a run.
+
+    Parameters
+    ----------
+    store : Store
+    port : int
+    open_browser : bool
+    say : callable
+        As for `browse`.
+
+    Raises
+    ------
+    StarclipError
+        If the port is in use.
+    """
+    folder = store.folder.resolve()
+    _serve(_STORE, _STORE_CODE.format(folder=str(folder)), str(store.folder), folder, port, open_browser, say)
+
+
+def _serve(
+    introduction: str, code: str, name: str, root: Path, port: int, open_browser: bool, say: Callable[[str], None]
+) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -73,9 +110,8 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
             raise StarclipError(f"port {port} cannot be used ({error}); name another one: --port") from error
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "StarCLIP.ipynb"
-        code = _CODE.format(file=str(run.params_file or run.folder), overrides=run.overrides)
         notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_markdown_cell(_INTRODUCTION), nbformat.v4.new_code_cell(code)],
+            cells=[nbformat.v4.new_markdown_cell(introduction), nbformat.v4.new_code_cell(code)],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
         )
         nbformat.write(notebook, page)
@@ -85,10 +121,10 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
         (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
         os.environ["PYTHONWARNINGS"] = "ignore"
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
-        os.chdir(run.root)
+        os.chdir(root)
         gate = Gate(port)
         server = _Server(
-            gate, lambda: _tell(gate.address, Path(folder), open_browser, run, say), config=_settings(port)
+            gate, lambda: _tell(gate.address, Path(folder), open_browser, name, say), config=_settings(port)
         )
         server.initialize([str(page)])
         server.start()
@@ -108,8 +144,8 @@ def _settings(port: int) -> Config:
     return Config(settings)
 
 
-def _tell(address: str, folder: Path, open_browser: bool, run: Run, say: Callable[[str], None]) -> None:
-    say(f"serving the browser of {run.params.name}; Ctrl-C stops it")
+def _tell(address: str, folder: Path, open_browser: bool, name: str, say: Callable[[str], None]) -> None:
+    say(f"serving the browser of {name}; Ctrl-C stops it")
     say(f"open {address} (it takes some twenty seconds to fill)")
     if open_browser:  # by a file that only we can read: other users see the arguments of a program
         link = folder / "open.html"

@@ -28,7 +28,7 @@ from starclip_lib.widgets.spaces import Side
 
 _FIRST_WINDOW = {"NIRSpec": "Mg 15029", "APOGEE": "CO 15582"}  # nine in ten mock NIRSpec spectra show it
 _UMAP_NOTE = " Computing the UMAP of all stars; with thousands of them this takes minutes ..."
-_TABLE: dict[str, Any] = {
+TABLE: dict[str, Any] = {
     "buttons": [{"extend": "csvHtml5", "text": "Save as CSV", "filename": "neighbours", "footer": False}],
     "layout": {"topStart": "buttons", "topEnd": None, "bottomStart": None, "bottomEnd": None},
     "classes": "display compact nowrap",
@@ -65,7 +65,7 @@ class SimilarityBrowser(Pictured):
         self._quiet = False
         self._controls = browser_controls(self.gallery)
         self._status, self._caption = ipywidgets.HTML(), ipywidgets.HTML()
-        self._table = ITable(pd.DataFrame(), **_TABLE)
+        self._table = ITable(pd.DataFrame(), **TABLE)
         rows = {
             "Space": ("space", "map", "colour", "shown", "stars"),
             "Query": ("star", "side", "observed", "upload"),
@@ -304,5 +304,5 @@ class SimilarityBrowser(Pictured):
             f"Δ: neighbour minus query, whose labels are {source}."
         )
         self._panels.mark(*self._at, query, self.found)
-        self._table.update(self.found.table, **_TABLE)
+        self._table.update(self.found.table, **TABLE)
         self._draw_spectra()  # last: it takes longest

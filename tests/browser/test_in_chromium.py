@@ -37,6 +37,18 @@ NEARBY = """([figure, x, y]) => {
 DRAWN = """(figure) => JSON.stringify(document.querySelectorAll('.js-plotly-plot')[figure]._fullData.map(
   trace => [trace.name, Array.from(trace.y || []).slice(0, 600)]))"""
 
+# What has the focus, by the name that its label gives it.
+FOCUSED = """() => {
+  const focused = document.activeElement;
+  const labels = focused.labels && focused.labels.length ? focused.labels : null;
+  const box = focused.closest('.widget-hslider, .jupyter-widget-hslider');
+  const near = labels ? labels[0] : box ? box.querySelector('label, .widget-label') : focused;
+  return (near.textContent || '').trim();
+}"""
+CONTROLS = (
+    *("space", "map", "colour", "show", "stars", "star", "its spectrum", "observed"),
+    *("Teff [K]", "log g [dex]", "[Fe/H] [dex]", "k", "search in", "spectra of", "stretch"),
+)
 # Where the star is that marks the query.
 MARK = """(figure) => {
   const signs = document.querySelectorAll('.js-plotly-plot')[figure].querySelectorAll('span');
@@ -144,6 +156,22 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     saved = Path(download.value.path()).read_text(encoding="utf-8-sig")
     assert saved.splitlines()[0].replace('"', "").startswith("star,spectrum,ln B,cosine,part,Teff [K]")
     assert len(saved.splitlines()) == 11
+
+
+def test_every_control_is_reached_and_moved_by_the_keyboard(page: Page, voila: str) -> None:
+    page.goto(voila)
+    wait_for_browser(page)
+    page.get_by_label("space", exact=True).focus()
+    reached = []
+    for _ in range(60):
+        reached.append(page.evaluate(FOCUSED))
+        page.keyboard.press("Tab")
+    order = [name for name in dict.fromkeys(reached) if name in CONTROLS]
+    assert order == list(CONTROLS), reached
+    page.get_by_label("space", exact=True).focus()
+    changes(page, lambda: rows_of(page), lambda: page.keyboard.press("ArrowDown"))  # the next of the menu
+    page.get_by_label("stars", exact=True).focus()
+    changes(page, lambda: str(page.evaluate(DRAWN, 0)), lambda: page.keyboard.press("ArrowDown"))
 
 
 def test_an_upload_in_the_page(page: Page, voila: str, project: Path, tmp_path: Path) -> None:
