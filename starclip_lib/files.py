@@ -227,7 +227,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
+def locked(folder: str | Path, name: str = LOCK, wait: float = 0) -> Iterator[None]:
     """Hold a folder, so that two commands do not work in it at once; a process that dies lets go of it.
 
     Parameters
@@ -236,6 +236,8 @@ def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
         Made if it is not there.
     name : str
         Of the file that is locked in it.
+    wait : float
+        Seconds that another process may take to let go of it.
 
     Raises
     ------
@@ -245,7 +247,7 @@ def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
         If the folder cannot be made or written.
     """
     folder = Path(folder)
-    lock = FileLock(folder / name, timeout=0)
+    lock = FileLock(folder / name, timeout=wait)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

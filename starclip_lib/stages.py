@@ -27,6 +27,7 @@ from starclip_lib.training.loop import Watch
 DATA = "data.h5"
 SETTINGS = "settings.json"  # in a run's folder: the settings it was made with
 _PACKAGE = Path(__file__).parent
+_PATIENCE = 30.0  # seconds: somebody who makes another file writes down that he has
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,11 @@ class Books:
             return path
         for name in STAGES[file].inputs:
             self.need(name)
-        with locked(self.folder, "building.lock"):
+        with locked(self.folder, f"{file}.lock"):
             self._build(file, path, watch)
         return path
 
     def _build(self, file: str, path: Path, watch: Watch | None) -> None:
-        write_json(self.folder / SETTINGS, self.params.model_dump(mode="json"))
         begun = {"begun": self.identity(file)}
         if self._records().get(file) != begun:
             resume_file(path).unlink(missing_ok=True)
@@ -233,7 +233,9 @@ class Books:
         return read_json(path, dict[str, dict[str, str | int]], damaged=damaged) if path.exists() else {}
 
     def _record(self, file: str, record: dict[str, Any]) -> None:
-        write_json(self.folder / "stages.json", {**self._records(), file: record})
+        with locked(self.folder, "stages.lock", _PATIENCE):
+            write_json(self.folder / SETTINGS, self.params.model_dump(mode="json"))
+            write_json(self.folder / "stages.json", {**self._records(), file: record})
 
 
 @cache

@@ -177,13 +177,30 @@ def test_a_failure_ends_the_notebook_beside_it(toy: Run, monkeypatch) -> None:
     assert not [kernel for kernel in psutil.Process().children() if "ipykernel_launcher" in " ".join(kernel.cmdline())]
 
 
-def test_a_notebook_waits_for_what_it_reads(toy: Run, monkeypatch) -> None:
-    table = {name: Notebook(name, needs=needs) for name, needs in (("00_tour", ()), ("02_corruptions", ("data.h5",)))}
-    table["01_data"] = Notebook("01_data")
-    assert pipeline._next(table, ["00_tour", "02_corruptions", "01_data"], []) == "01_data"
-    assert pipeline._next(table, ["00_tour", "02_corruptions"], ["01_data"]) == "00_tour"
-    assert pipeline._next(table, ["02_corruptions"], ["01_data"]) is None
-    assert pipeline._next(table, ["02_corruptions"], ["00_tour"]) == "02_corruptions"
+def test_a_notebook_waits_for_what_it_reads(toy: Run, trained: Run, monkeypatch) -> None:
+    data, last = ("data.h5",), ("embeddings.h5",)
+    table = {
+        "00_tour": Notebook("00_tour"),
+        "02_corruptions": Notebook("02_corruptions", needs=data),
+        "01_data": Notebook("01_data"),
+        "07_atlas": Notebook("07_atlas", needs=last),
+        "12_baselines": Notebook("12_baselines", needs=data, long=True),
+        "06_retrieval": Notebook("06_retrieval"),
+    }
+
+    def order(run: Run, waiting: list[str], running: list[str]) -> list[str | None]:
+        begun = []
+        while (name := pipeline._next(run, table, waiting, running)) is not None:
+            waiting, running = [other for other in waiting if other != name], [*running, name]
+            begun.append(name)
+        return begun
+
+    assert order(toy, list(table), []) == ["01_data", "00_tour"]
+    # what is there is there, though the notebook that has made it still runs
+    assert order(trained, ["02_corruptions", "12_baselines"], ["01_data"]) == ["12_baselines", "02_corruptions"]
+    trained.path("embeddings.h5").unlink()
+    assert order(trained, ["07_atlas"], ["06_retrieval"]) == []
+    assert order(trained, ["07_atlas", "06_retrieval"], []) == ["06_retrieval"]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert pipeline.notebooks_at_once(toy) == 2
     assert pipeline.notebooks_at_once(changed(toy, {"data": {"n_stars": 10_000_000}})) == 1  # no room for two kernels

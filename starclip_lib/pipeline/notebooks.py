@@ -25,12 +25,15 @@ class Notebook:
         Settings and files that it reads besides what its own stages do.
     metrics : tuple of str
         Sections of metrics.json that it leaves.
+    long : bool
+        Takes longer than others that wait for the same files, and begins before them.
     """
 
     name: str
     sections: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    long: bool = False
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -101,6 +104,7 @@ NOTEBOOKS = _by_name(
         ("corruption", "limits", "mockstarclip"),
         (*_EMBEDDED, "starclip.ckpt", "supervised.ckpt"),
         ("baselines",),
+        long=True,
     ),
 )
 _EVALUATED = ("corruption", "evaluation", "device")

@@ -34,6 +34,7 @@ from starclip_lib.training.devices import pick_device
 
 # Bytes that a kernel takes at most, on its own and for each star: 2.8 GB with 4,000 stars, 8.4 GB with 19,001.
 _KERNEL_BYTES, _STAR_BYTES = 1.2e9, 0.4e6
+_LOOK = 1.0  # seconds between two looks at what has become ready
 
 
 class Remembered(BaseModel):
@@ -149,9 +150,10 @@ def _run_notebooks(run: Run, table: Mapping[str, notebooks.Notebook], say: Calla
     with chdir(run.root / "notebooks"), ThreadPoolExecutor(at_once) as pool:
         try:
             while waiting or running:
-                name = _next(table, waiting, running.values()) if len(running) < at_once else None
+                name = _next(run, table, waiting, running.values()) if len(running) < at_once else None
                 if name is None:
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    # files that others wait for may be there before the notebook that makes them is done
+                    for future in wait(running, _LOOK, return_when=FIRST_COMPLETED).done:
                         name, seconds = running.pop(future), future.result()
                         _remember(run, name, seconds)
                         say(f"{place[name]}: {seconds:.0f} s")
@@ -167,11 +169,13 @@ def _run_notebooks(run: Run, table: Mapping[str, notebooks.Notebook], say: Calla
             raise
 
 
-def _next(table: Mapping[str, notebooks.Notebook], waiting: Iterable[str], running: Iterable[str]) -> str | None:
-    """A notebook that waits for no other one; first those that make what others wait for."""
-    coming = {file for name in (*waiting, *running) for file in table[name].makes}
+def _next(
+    run: Run, table: Mapping[str, notebooks.Notebook], waiting: Iterable[str], running: Iterable[str]
+) -> str | None:
+    """A notebook whose files are there; first those that make what others wait for, then those that take long."""
+    coming = {file for name in (*waiting, *running) for file in table[name].makes if not run.is_current(file)}
     ready = [name for name in waiting if not coming.intersection(table[name].inputs)]
-    return next((name for name in ready if table[name].makes), ready[0] if ready else None)
+    return min(ready, key=lambda name: (not table[name].makes, not table[name].long), default=None)
 
 
 def _timed(run: Run, name: str) -> float:
