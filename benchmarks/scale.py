@@ -180,13 +180,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/quick")
     parser.add_argument("--stars", type=int, nargs="*", default=[4096, 12_288, 49_152])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--embeddings", type=int, nargs="*", default=[10_000, 100_000, 1_000_000, 10_000_000])
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     found: dict = {"bare": bare(options.run), "embedding": [], "querying": []}
     print(f"bare encoder, one thread: {found['bare']:.0f} spectra/s")
     for n in options.stars:
-        for workers in (1, 2):
+        for workers in options.workers:
             row = embedding(options.run, n, workers)
             found["embedding"].append(row)
             print(f"{n:,} spectra, {workers} workers: {row['rate']:.0f}/s ({row['rate'] / found['bare']:.2f} of bare), "

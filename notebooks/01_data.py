@@ -25,7 +25,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing | `runs/NAME/data.h5` | 20 seconds | 2026-11-26 |
+# | nothing | `runs/NAME/data.h5` | 20 seconds | 2026-11-27 |
 
 # %%
 # %matplotlib inline

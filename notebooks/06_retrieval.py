@@ -25,7 +25,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `starclip.ckpt`, `mockstarclip.ckpt` | `embeddings.h5` | 95 seconds | 2026-11-26 |
+# | `data.h5`, `starclip.ckpt`, `mockstarclip.ckpt` | `embeddings.h5` | 95 seconds | 2026-11-27 |
 
 # %%
 # %matplotlib inline

@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5`, the two supervised models | tables and figures | 25 seconds | 2026-11-26 |
+# | `data.h5`, `embeddings.h5`, the two supervised models | tables and figures | 25 seconds | 2026-11-27 |
 
 # %%
 # %matplotlib inline

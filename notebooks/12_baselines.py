@@ -25,7 +25,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5`, `starclip.ckpt`, `supervised.ckpt` | tables and figures | 2 minutes, 3.2 GB of memory | 2026-11-26 |
+# | `data.h5`, `embeddings.h5`, `starclip.ckpt`, `supervised.ckpt` | tables and figures | 2 minutes, 3.2 GB of memory | 2026-11-27 |
 
 # %%
 # %matplotlib inline

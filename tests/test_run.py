@@ -40,7 +40,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     for file in STAGES:
         instead(monkeypatch, file, make)
-    monkeypatch.setattr("starclip_lib.data.spectra.PairedSpectra.read", lambda path: f"read from {path.name}")
+    monkeypatch.setattr("starclip_lib.data.spectra.PairedSpectra.read", lambda path, memory: f"read from {path.name}")
     return calls
 
 
@@ -73,7 +73,9 @@ def test_makers_get_the_root_or_the_data_the_settings_and_their_models(run: Run,
 def test_the_data_set_is_read_once_and_anew_when_it_was_made_anew(run: Run, made: list, monkeypatch) -> None:
     run.build("data.h5")
     reads: list[Path] = []
-    monkeypatch.setattr("starclip_lib.data.spectra.PairedSpectra.read", lambda path: reads.append(path) or object())
+    monkeypatch.setattr(
+        "starclip_lib.data.spectra.PairedSpectra.read", lambda path, memory: reads.append(path) or object()
+    )
     first = run.data
     assert run.data is first
     run.path("data.h5").unlink()

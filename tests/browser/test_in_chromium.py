@@ -5,6 +5,7 @@ Needs Chromium and the run of params/small.yaml.  Screenshots are left in report
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from nirspec_files import observe, spec1d_table, write_spec1d
 from playwright.sync_api import Page
-from servers import MINUTE, ROOT, free_port, serve, stop
+from servers import MINUTE, ROOT, free_port, printed_address, serve, stop
 
 from starclip_lib.run import Run
 
@@ -192,6 +193,48 @@ def test_an_upload_in_the_page(page: Page, voila: str, project: Path, tmp_path: 
     page.wait_for_selector("[role=status] >> text=good")
     assert "linear probe" in page.inner_text("body")
     picture(page, "page_uploaded")
+
+
+@pytest.fixture
+def survey(project: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of the browser of a store of the small run's stars."""
+    starclip = [sys.executable, "-m", "starclip_lib.cli"]
+    embed = [*starclip, "embed", "runs/small/data.h5", "--params", "params/small.yaml", "--workers", "1"]
+    subprocess.run([*embed, "--output", tmp_path / "survey"], cwd=project, check=True)
+    port = free_port()
+    server = serve([*starclip, "browse", "--store", "survey", "--no-browser", f"--port={port}"], port, tmp_path)
+    yield printed_address(tmp_path)
+    stop(server)
+
+
+def test_the_browser_of_a_store_as_a_page(page: Page, survey: str) -> None:
+    page.goto(survey)
+    page.wait_for_function(f"document.querySelectorAll('{PLOTS}').length >= 2")
+    page.wait_for_selector(".dt-container tbody tr >> nth=3")
+    page.wait_for_timeout(1500)
+    picture(page, "store_opened")
+    assert "All 800 spectra are searched" in page.inner_text("body")
+
+    def click() -> None:
+        for _ in range(10):
+            x, y = page.evaluate(POINT, [0, 0, 30])
+            page.mouse.move(x - 1, y)
+            page.mouse.move(x, y)
+            page.wait_for_timeout(500)
+            if page.locator(".hoverlayer .hovertext").count():
+                break
+        page.mouse.click(x, y)
+
+    changes(page, lambda: rows_of(page), click)
+    field = page.get_by_label("only where", exact=True)
+    field.fill("instrument == 'apogee' and Fe < -0.3")
+    changes(page, lambda: rows_of(page), lambda: field.press("Enter"))
+    rows = [line.split("\t") for line in rows_of(page).splitlines() if line.count("\t") > 5]
+    assert {row[1] for row in rows[1:]} == {"apogee"}
+    picture(page, "store_condition")
+    field.fill("Iron < 0")
+    field.press("Enter")
+    page.wait_for_selector("[role=status] >> text=Iron")
 
 
 def run_notebook(page: Page, address: str) -> None:
