@@ -177,7 +177,7 @@ def test_a_failure_ends_the_notebook_beside_it(toy: Run, monkeypatch) -> None:
     assert not [kernel for kernel in psutil.Process().children() if "ipykernel_launcher" in " ".join(kernel.cmdline())]
 
 
-def test_a_notebook_waits_for_what_it_reads(toy: Run, trained: Run, monkeypatch) -> None:
+def test_a_notebook_waits_for_what_it_reads(trained: Run, tmp_path_factory, monkeypatch) -> None:
     data, last = ("data.h5",), ("embeddings.h5",)
     table = {
         "00_tour": Notebook("00_tour"),
@@ -195,15 +195,18 @@ def test_a_notebook_waits_for_what_it_reads(toy: Run, trained: Run, monkeypatch)
             begun.append(name)
         return begun
 
-    assert order(toy, list(table), []) == ["01_data", "00_tour"]
+    empty = Run(trained.params, tmp_path_factory.mktemp("empty"))
+    assert order(empty, list(table), []) == ["01_data", "00_tour"]
     # what is there is there, though the notebook that has made it still runs
     assert order(trained, ["02_corruptions", "12_baselines"], ["01_data"]) == ["12_baselines", "02_corruptions"]
     trained.path("embeddings.h5").unlink()
     assert order(trained, ["07_atlas"], ["06_retrieval"]) == []
     assert order(trained, ["07_atlas", "06_retrieval"], []) == ["06_retrieval"]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert pipeline.notebooks_at_once(toy) == 2
-    assert pipeline.notebooks_at_once(changed(toy, {"data": {"n_stars": 10_000_000}})) == 1  # no room for two kernels
+    assert pipeline.notebooks_at_once(trained) == 2
+    assert (
+        pipeline.notebooks_at_once(changed(trained, {"data": {"n_stars": 10_000_000}})) == 1
+    )  # no room for two kernels
 
 
 def test_evaluation_runs_on_its_own_and_counts_only_while_it_is_current(trained: Run, monkeypatch) -> None:

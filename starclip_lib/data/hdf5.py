@@ -302,7 +302,7 @@ def read_members(
     for name, dataset in found.items():
         member, place = members[name], f"{where}: {prefix}{name}"
         if name in stay:
-            arrays[name] = RowsOnDisk(file.filename, dataset.name, member, place)
+            arrays[name] = RowsOnDisk(h5py.File(file.filename, "r")[dataset.name], member, place)
             continue
         array = _text(dataset, place) if member.kind == "text" else dataset[()]
         if member.kind == "boolean":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 from h5py import h5s
@@ -21,10 +19,8 @@ class RowsOnDisk:
 
     Parameters
     ----------
-    path : str or Path
-        Of the file, which stays open.
-    name : str
-        Of the array in it.
+    array : h5py.Dataset
+        Of a file that stays open.
     member : Member
         What it must be.
     where : str
@@ -33,12 +29,11 @@ class RowsOnDisk:
         Those of the file's rows that count, in this order; all if not given.
     """
 
-    def __init__(self, path: str | Path, name: str, member: Member, where: str, rows: np.ndarray | None = None):
-        self._source = (path, name, member, where)
-        self._file = h5py.File(path, "r")
-        self._array: h5py.Dataset = self._file[name]
-        self._rows = rows
-        self.shape: tuple[int, ...] = (len(self._array) if rows is None else len(rows), *self._array.shape[1:])
+    on_disk = True
+
+    def __init__(self, array: h5py.Dataset, member: Member, where: str, rows: np.ndarray | None = None):
+        self._array, self._member, self._where, self._rows = array, member, where, rows
+        self.shape: tuple[int, ...] = (len(array) if rows is None else len(rows), *array.shape[1:])
         self.dtype = np.dtype(bool if member.kind == "boolean" else member.stored)
 
     def __len__(self) -> int:
@@ -47,9 +42,9 @@ class RowsOnDisk:
     def __getitem__(self, key: int | slice | list | np.ndarray) -> np.ndarray:
         wanted = np.arange(len(self))[key]
         rows = np.atleast_1d(wanted if self._rows is None else self._rows[wanted])
-        path, _, member, where = self._source
+        member, where = self._member, self._where
         out = np.empty((len(rows), *self.shape[1:]), self._array.dtype)
-        with damage_refused(path, "is damaged or truncated", "make it anew"):
+        with damage_refused(self._array.file.filename, "is damaged or truncated", "make it anew"):
             if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
                 self._array.read_direct(out, np.s_[rows[0] : rows[0] + len(rows)])
             else:
@@ -75,7 +70,7 @@ class RowsOnDisk:
             self._array.id.read(place, space, out)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        check_memory(len(self) * int(np.prod(self.shape[1:])) * self.dtype.itemsize, self._source[3])
+        check_memory(len(self) * int(np.prod(self.shape[1:])) * self.dtype.itemsize, self._where)
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def take(self, rows: np.ndarray) -> RowsOnDisk:
@@ -89,7 +84,8 @@ class RowsOnDisk:
         -------
         RowsOnDisk
         """
-        return RowsOnDisk(*self._source, rows if self._rows is None else self._rows[rows])
+        chosen = rows if self._rows is None else self._rows[rows]
+        return RowsOnDisk(self._array, self._member, self._where, chosen)
 
 
 Rows = np.ndarray | RowsOnDisk

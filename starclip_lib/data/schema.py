@@ -227,9 +227,8 @@ def check_arrays(arrays: Mapping[str, Any], members: Mapping[str, Member], where
     DataError
     """
     sizes: dict[str, int] = {}
-    # what lies on disk looks like an array and is read block by block
-    present = {
-        key: array if hasattr(array, "dtype") else np.asarray(array)
+    present = {  # what lies on disk is read block by block
+        key: array if getattr(array, "on_disk", False) else np.asarray(array)
         for key, array in arrays.items()
         if array is not None
     }

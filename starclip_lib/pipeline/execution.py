@@ -32,7 +32,6 @@ from starclip_lib.errors import (
     system_message,
 )
 from starclip_lib.files import atomic_path
-from starclip_lib.pipeline.notebooks import every_notebook
 from starclip_lib.run import Run
 from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
 from starclip_lib.widgets.similarity_browser import SimilarityBrowser
@@ -42,7 +41,7 @@ _PICTURE = "image/png"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(run: Run, name: str) -> None:
+def execute(run: Run, name: str, bars: bool = True) -> None:
     """Run a notebook with the parameters of a run; leave it executed, and as a page, in the report's folder.
 
     Parameters
@@ -50,6 +49,8 @@ def execute(run: Run, name: str) -> None:
     run : Run
     name : str
         Of the notebook.
+    bars : bool
+        Show the progress bars of its trainings, where somebody can see them.
 
     Raises
     ------
@@ -62,8 +63,6 @@ def execute(run: Run, name: str) -> None:
     parameters = {"params_file": os.path.relpath(run.params_file, folder), "overrides": run.overrides}
     failed = run.report / f"{name}.failed.ipynb"
     failed.unlink(missing_ok=True)
-    # the progress bars of the trainings, live, but not of two notebooks on one line
-    bars = sys.stderr if sys.stderr.isatty() and every_notebook()[name].makes else None
     with atomic_path(run.report / f"{name}.ipynb") as part, tempfile.TemporaryDirectory() as private:
         # Sockets in a folder of our own instead of TCP ports: nobody else on a shared machine can listen in.
         sockets = {"transport": "ipc", "ip": f"{private}/kernel"} if os.name == "posix" else {}
@@ -75,7 +74,7 @@ def execute(run: Run, name: str) -> None:
                 parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                stderr_file=bars,
+                stderr_file=sys.stderr if bars and sys.stderr.isatty() else None,
                 cwd=folder,
                 config=Config({"KernelManager": sockets}),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its own chatter, not the notebook's

@@ -163,7 +163,8 @@ def _run_notebooks(run: Run, table: Mapping[str, notebooks.Notebook], say: Calla
                     say(f"{place[name]}: up to date")
                 else:
                     say(f"{place[name]} ...")
-                    running[pool.submit(_timed, run, name)] = name
+                    bars = not any(table[other].makes for other in running.values())  # of one training on a line
+                    running[pool.submit(_timed, run, name, bars and bool(table[name].makes))] = name
         except BaseException:  # the others would go on, unseen, until they are done
             end_kernels()
             raise
@@ -178,9 +179,9 @@ def _next(
     return min(ready, key=lambda name: (not table[name].makes, not table[name].long), default=None)
 
 
-def _timed(run: Run, name: str) -> float:
+def _timed(run: Run, name: str, bars: bool) -> float:
     began = time.perf_counter()
-    execute(run, name)
+    execute(run, name, bars)
     return time.perf_counter() - began
 
 
