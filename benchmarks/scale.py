@@ -36,6 +36,7 @@ from starclip_lib.stores.embedding import Done, Setup, describe_model, embed
 from starclip_lib.stores.searching import search
 from starclip_lib.stores.sources import ROWS, Input, Task
 from starclip_lib.stores.store import About, Store, write_part
+from starclip_lib.widgets.store_browser import StoreBrowser
 
 SNR = 50.0
 
@@ -124,30 +125,48 @@ def bare(run: Path, n: int = 2048) -> float:
     return n / (time.perf_counter() - began)
 
 
-def querying(n: int, dim: int = 21, queries: int = 100, k: int = 10) -> dict[str, float]:
+def random_store(folder: Path, n: int, dim: int, part: int) -> Store:
+    """A store of unit vectors drawn at random."""
     rng = np.random.default_rng(3)
-    about = About(model="none", model_sha256="0" * 64, emulator="none", package="none", dim=dim)
+    Store.create(folder, About(model="none", model_sha256="0" * 64, emulator="none", package="none", dim=dim))
+    for number, start in enumerate(range(0, n, part)):
+        m = min(part, n - start)
+        z = rng.normal(size=(m, dim)).astype(np.float32)
+        z /= np.linalg.norm(z, axis=1, keepdims=True)
+        rows = {
+            "star_id": [f"M{i}" for i in range(start, start + m)],
+            "file": ["made"] * m,
+            "row": range(m),
+            "instrument": ["nirspec"] * m,
+            "verdict": ["good"] * m,
+        }
+        write_part(folder, f"{number:08d}", rows, z, rng.normal(size=(m, 20)), np.zeros((m, 20)), {})
+    return Store(folder)
+
+
+def querying(n: int, dim: int = 21, queries: int = 100, k: int = 10) -> dict[str, float]:
     with folder() as place:
-        Store.create(place, about)
-        for number, start in enumerate(range(0, n, 100_000)):
-            m = min(100_000, n - start)
-            z = rng.normal(size=(m, dim)).astype(np.float32)
-            z /= np.linalg.norm(z, axis=1, keepdims=True)
-            names = [f"M{i}" for i in range(start, start + m)]
-            rows = {
-                "star_id": names,
-                "file": ["made"] * m,
-                "row": range(m),
-                "instrument": ["nirspec"] * m,
-                "verdict": ["good"] * m,
-            }
-            write_part(place, f"{number:08d}", rows, z, np.zeros((m, 20)), np.zeros((m, 20)), {})
-        store, asked = Store(place), rng.normal(size=(queries, dim))
+        store, asked = random_store(place, n, dim, 100_000), np.random.default_rng(5).normal(size=(queries, dim))
         with Peak() as peak:
             began = time.perf_counter()
             search(store, asked, k)
             seconds = time.perf_counter() - began
     return {"n": n, "seconds": seconds, "memory": peak.bytes}
+
+
+def browsing(n: int, dim: int = 23) -> dict[str, float]:
+    """Opening a store as `starclip embed` leaves it in the browser, and the median of twenty clicks."""
+    with folder() as place:
+        store = random_store(place, n, dim, ROWS)
+        with Peak() as peak:
+            began = time.perf_counter()
+            browser = StoreBrowser(store)
+            opening, clicks = time.perf_counter() - began, []
+            for row in np.random.default_rng(5).integers(n, size=20):
+                began = time.perf_counter()
+                browser.choose(int(row))
+                clicks.append(time.perf_counter() - began)
+    return {"n": n, "opening": opening, "click": float(np.median(clicks)), "memory": peak.bytes}
 
 
 def exponent(rows: list[dict[str, float]], what: str) -> float:
@@ -182,6 +201,7 @@ def main() -> None:
     parser.add_argument("--stars", type=int, nargs="*", default=[4096, 12_288, 49_152])
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--embeddings", type=int, nargs="*", default=[10_000, 100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--browsed", type=int, nargs="*", default=[1_000_000])
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     found: dict = {"bare": bare(options.run), "embedding": [], "querying": []}
@@ -196,6 +216,10 @@ def main() -> None:
         row = querying(n)
         found["querying"].append(row)
         print(f"{n:,} embeddings: 100 queries in {row['seconds']:.2f} s, {row['memory'] / 1e9:.2f} GB", flush=True)
+    for n in options.browsed:
+        row = browsing(n)
+        print(f"browser of {n:,} embeddings: opened in {row['opening']:.1f} s, a click {row['click']:.2f} s, "
+              f"{row['memory'] / 1e9:.2f} GB", flush=True)  # fmt: skip
     print(json.dumps(found))
     if options.figure:
         draw(found, options.figure)
