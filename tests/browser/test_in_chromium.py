@@ -207,7 +207,7 @@ def survey(project: Path, tmp_path: Path) -> Iterator[str]:
     stop(server)
 
 
-def test_the_browser_of_a_store_as_a_page(page: Page, survey: str) -> None:
+def test_the_browser_of_a_store_as_a_page(survey: str, page: Page) -> None:
     page.goto(survey)
     page.wait_for_function(f"document.querySelectorAll('{PLOTS}').length >= 2")
     page.wait_for_selector(".dt-container tbody tr >> nth=3")
