@@ -19,6 +19,7 @@ from pathlib import Path
 import nbformat
 import psutil
 from nbclient import NotebookClient
+from nbclient.util import run_sync
 
 os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +55,7 @@ class Student:
         return psutil.Process(self.client.km.provisioner.pid).memory_full_info().pss
 
     def leave(self) -> None:
-        self.client.km.shutdown_kernel(now=True)
+        run_sync(self.client.km.shutdown_kernel)(now=True)
         self.desk.cleanup()
 
 

@@ -38,7 +38,8 @@ def test_the_nearest_of_all_are_found(store: Store, monkeypatch: pytest.MonkeyPa
     cosine = z @ z[7] / np.linalg.norm(z, axis=1) / np.linalg.norm(z[7])
     cosine[rows["star_id"] == rows["star_id"][7]] = -2
     best = np.argsort(-cosine)[:10]
-    assert browser.table["star"].tolist() == rows["star_id"][[7, *best]].tolist()
+    assert browser.table["star"].tolist() == ["S0-7 (query)", *rows["star_id"][best]]
+    assert browser.table.columns[3:6].tolist() == ["Teff [K]", "log g", "[Fe/H]"]
     np.testing.assert_allclose(browser.table["cosine"][1:], cosine[best], atol=6e-5)
     np.testing.assert_allclose(browser.table["Teff [K]"], rows["Teff"][[7, *best]].round(), atol=0.5)
     assert browser.picture().axes[0].get_title() == "the map: 20 of 66 spectra, drawn at random"

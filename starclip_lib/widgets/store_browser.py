@@ -178,8 +178,8 @@ class StoreBrowser(Pictured):
             text = [f"{teff:.0f} K, log g {logg:.2f}, [Fe/H] {fe:+.2f}" for teff, logg, fe in self._labels[rows]]
             xy = self._places[np.searchsorted(self._drawn, rows)]
             trace.update(x=xy[:, 0], y=xy[:, 1], text=text, name=side, visible=bool(len(rows)))
-        for axis, values in (("xaxis", self._places[:, 0]), ("yaxis", self._places[:, 1])):
-            self.map.update_layout({axis: {"title": f"PCA {axis[0]}", "range": browser_figures.around(values)}})
+        for number, (axis, values) in enumerate(zip(("xaxis", "yaxis"), self._places.T, strict=True), start=1):
+            self.map.update_layout({axis: {"title": f"PCA {number}", "range": browser_figures.around(values)}})
         teff, logg, _ = self._labels[self._drawn].T
         self.kiel.data[0].update(x=teff, y=logg)
         self.kiel.update_xaxes(range=browser_figures.around(teff)[::-1])
@@ -198,7 +198,7 @@ class StoreBrowser(Pictured):
         columns = [self.query, *self._found]
         for figure, places in ((self.map, self._place(self._index.z[columns])), (self.kiel, self._labels[columns, :2])):
             figure.marks = browser_figures.marks(places[0], places[1:])
-        star = self.table["star"].iloc[0]
+        star = self._names[self.query].as_py()
         self._quiet = True  # it is shown, not asked for
         self._controls["star"].value = str(star)
         self._quiet = False
@@ -228,7 +228,9 @@ def _read(store: Store) -> tuple[pa.ChunkedArray, np.ndarray, SimilarityIndex, n
 
 
 def _table(rows: pd.DataFrame, cosine: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame({"star": rows["star_id"], "spectrum": rows["instrument"], "cosine": cosine.round(4)})
-    for name, plain in zip(LABELS, PLAIN, strict=True):
-        table["Teff [K]" if name == "Teff" else plain] = rows[name].round(0 if name == "Teff" else 2)
+    names = [f"{rows['star_id'].iloc[0]} (query)", *rows["star_id"].iloc[1:]]
+    table = pd.DataFrame({"star": names, "spectrum": rows["instrument"], "cosine": cosine.round(4)})
+    table["Teff [K]"] = rows["Teff"].round().astype(int)
+    for i in (LOGG, FE, *(i for i in range(len(LABELS)) if i not in (TEFF, LOGG, FE))):
+        table[PLAIN[i]] = rows[LABELS[i]].round(2)
     return table.assign(verdict=rows["verdict"], file=[Path(file).name for file in rows["file"]])
