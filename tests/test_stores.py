@@ -27,7 +27,7 @@ from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.pipeline.surveying import embed_files, search_store
 from starclip_lib.run import Run
 from starclip_lib.stores import sources
-from starclip_lib.stores.cluster import compute
+from starclip_lib.stores.cluster import cluster, compute
 from starclip_lib.stores.conditions import condition
 from starclip_lib.stores.embedding import Done, Setup, describe_model, embed_task
 from starclip_lib.stores.searching import found_table, search
@@ -417,3 +417,13 @@ def test_labels_stand_under_their_names(finished: Run, tmp_path: Path) -> None:
     side = table[table.instrument == "nirspec"]
     scatter = [np.corrcoef(side[name], finished.data.labels[:, i])[0, 1] for i, name in enumerate(LABELS[:2])]
     assert np.isfinite(scatter).all()
+
+
+def test_workers_that_cannot_be_started_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(**options: object) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("starclip_lib.stores.cluster.LocalCluster", killed)
+    with pytest.raises(SystemFault, match=r"^no worker could be started \(Nanny failed to start\.\); run the same"):  # noqa: SIM117
+        with cluster(1, "", lambda line: None):
+            pass

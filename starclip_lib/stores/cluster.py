@@ -75,7 +75,11 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
     )
     # with keys of their own, since whoever can talk to a scheduler can have it run anything
     options = {"security": True, "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "memory_limit": 0}
-    with LocalCluster(n_workers=n_workers, threads_per_worker=1, **options) as local, Client(local) as client:
+    try:
+        local = LocalCluster(n_workers=n_workers, threads_per_worker=1, **options)
+    except (RuntimeError, OSError) as error:  # killed, or no memory, before it had begun
+        raise SystemFault(f"no worker could be started ({one_line(str(error))}); run the same command again") from error
+    with local, Client(local) as client:
         say(f"{n_workers} {'worker' if n_workers == 1 else 'workers'} on this machine, a thread each")
         yield client
 

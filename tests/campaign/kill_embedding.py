@@ -66,7 +66,7 @@ def main() -> int:
         for kill in range(options.kills):
             command = start("disturbed")
             with suppress(subprocess.TimeoutExpired):
-                command.wait(rng.uniform(1, 6 + lasts / options.kills))
+                command.wait(rng.uniform(1, lasts / 2))
             whom = "command" if kill % 2 else "worker"
             if command.poll() is None:
                 if whom == "worker":
