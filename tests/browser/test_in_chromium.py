@@ -105,6 +105,19 @@ def star_of(page: Page) -> str:
     return page.get_by_label("star", exact=True).input_value()
 
 
+def click_on(page: Page, trace: int, point: int) -> tuple[float, float]:
+    """Click a point of the map; returns where it is on the screen."""
+    for _ in range(10):  # a WebGL map answers to the pointer a moment after it is drawn
+        x, y = page.evaluate(POINT, [0, trace, point])
+        page.mouse.move(x - 1, y)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(500)
+        if page.locator(".hoverlayer .hovertext").count():
+            break
+    page.mouse.click(x, y)
+    return x, y
+
+
 def wait_for_browser(page: Page) -> None:
     page.wait_for_function(f"document.querySelectorAll('{PLOTS}').length >= 3")
     page.wait_for_selector(".dt-container tbody tr >> nth=3")
@@ -118,14 +131,7 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     picture(page, "page_opened")
 
     table_before, spectra_before = rows_of(page), page.evaluate(DRAWN, 2)
-    for _ in range(10):  # a WebGL map answers to the pointer a moment after it is drawn
-        x, y = page.evaluate(POINT, [0, 1, 30])
-        page.mouse.move(x - 1, y)
-        page.mouse.move(x, y)
-        page.wait_for_timeout(500)
-        if page.locator(".hoverlayer .hovertext").count():
-            break
-    page.mouse.click(x, y)
+    x, y = click_on(page, 1, 30)
     until(page, lambda: rows_of(page) != table_before and page.evaluate(DRAWN, 2) != spectra_before)
     assert star_of(page) in page.evaluate(NEARBY, [0, x, y])  # several stars may lie under the pointer
     picture(page, "page_clicked")
@@ -215,17 +221,7 @@ def test_the_browser_of_a_store_as_a_page(survey: str, page: Page) -> None:
     picture(page, "store_opened")
     assert "All 800 spectra are searched" in page.inner_text("body")
 
-    def click() -> None:
-        for _ in range(10):
-            x, y = page.evaluate(POINT, [0, 0, 30])
-            page.mouse.move(x - 1, y)
-            page.mouse.move(x, y)
-            page.wait_for_timeout(500)
-            if page.locator(".hoverlayer .hovertext").count():
-                break
-        page.mouse.click(x, y)
-
-    changes(page, lambda: rows_of(page), click)
+    changes(page, lambda: rows_of(page), lambda: click_on(page, 0, 30))
     field = page.get_by_label("only where", exact=True)
     field.fill("instrument == 'apogee' and Fe < -0.3")
     changes(page, lambda: rows_of(page), lambda: field.press("Enter"))
