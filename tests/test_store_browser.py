@@ -80,3 +80,8 @@ def test_a_condition_says_which_stars_count(store: Store) -> None:
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no embedding store"):
         StoreBrowser(tmp_path)
+
+
+def test_a_store_of_next_to_nothing_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    with pytest.raises(DataError, match="holds 2 spectra, 3 are needed for a map"):
+        StoreBrowser(filled(tmp_path, rng, (2,)))

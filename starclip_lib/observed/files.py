@@ -63,8 +63,8 @@ def read_spectra(source: Any, settings: ObservedParams | None = None, air: bool 
     ----------
     source : str, Path or iterable of these; specutils.Spectrum, astropy table, tuple of Quantity, or list of these
         A folder, a file, or several files (of other kinds, too, if specutils is installed and knows them); or spectra
-        that another program has read: of a tuple wavelength (or
-        frequency), flux and error, of a table columns of these names.  What has no unit is refused.
+        that another program has read: of a tuple wavelength (or frequency), flux and error, of a table columns of these
+        names.  What has no unit is refused.
     settings : ObservedParams, optional
         Which wavelengths are used; the defaults if not given.
     air : bool

@@ -32,8 +32,9 @@ from starclip_lib.surveys.curation import data_file
 from starclip_lib.threads import allowed_threads
 from starclip_lib.training.devices import pick_device
 
-# Bytes that a kernel takes at most, on its own and for each star: 2.8 GB with 4,000 stars, 8.4 GB with 19,001.
-_KERNEL_BYTES, _STAR_BYTES = 1.2e9, 0.4e6
+# Bytes for a kernel, on its own and for each star, with some to spare: with 4,000 stars 2.8 GB were seen, with 19,001
+# 8.4.
+_KERNEL_BYTES, _STAR_BYTES = 1.6e9, 0.4e6
 _LOOK = 1.0  # seconds between two looks at what has become ready
 
 

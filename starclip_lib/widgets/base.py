@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
+
+from starclip_lib.errors import StarclipError, one_line
 
 
 class Pictured(ipywidgets.VBox):
@@ -28,6 +32,45 @@ class Pictured(ipywidgets.VBox):
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         return {**data, "image/png": base64.b64encode(_png(self.picture())).decode()}
+
+
+class Answering(Pictured):
+    """A box whose controls are answered, with a line that says what went wrong.
+
+    Who inherits makes `_status`, the line.
+    """
+
+    _status: ipywidgets.HTML
+    _quiet = False
+
+    def _answer(self, handler: Callable[..., None]) -> Callable[..., None]:
+        """A handler that stays silent when we set a control ourselves, and says what went wrong."""
+
+        def answer(*event: object) -> None:
+            if self._quiet:
+                return
+            self._status.value = ""
+            try:
+                handler(*event)
+            except StarclipError as error:
+                self._say(one_line(str(error)), bad=True)
+            except Exception as error:  # in a page nobody sees the traceback, and `Reading ...` would stay for ever
+                self._say(one_line(f"This should not have happened: {type(error).__name__}: {error}"), bad=True)
+                raise
+
+        return answer
+
+    @contextmanager
+    def _silently(self) -> Iterator[None]:
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+    def _say(self, text: str, bad: bool = False) -> None:
+        colour = "#b00020" if bad else "#444444"
+        self._status.value = f'<span role="status" style="color:{colour}">{escape(text)}</span>'
 
 
 class Stops(Pictured):

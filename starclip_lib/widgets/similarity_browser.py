@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -18,7 +17,7 @@ from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.errors import StarclipError, one_line
 from starclip_lib.files import safe_name
 from starclip_lib.run import Run
-from starclip_lib.widgets.base import Pictured, line
+from starclip_lib.widgets.base import Answering, line
 from starclip_lib.widgets.browser_controls import BOTH, NONE, browser_controls
 from starclip_lib.widgets.browser_figures import windows
 from starclip_lib.widgets.gallery import Gallery
@@ -38,7 +37,7 @@ TABLE: dict[str, Any] = {
 }
 
 
-class SimilarityBrowser(Pictured):
+class SimilarityBrowser(Answering):
     """A map of stars to click on, with the neighbours of the chosen one in a table, as spectra and in a Kiel diagram.
 
     `choose` does from Python what a click does; `table` is what the table shows.
@@ -62,7 +61,6 @@ class SimilarityBrowser(Pictured):
     def __init__(self, run: Run):
         self.gallery = Gallery(run)
         self._panels = Panels(self.gallery)
-        self._quiet = False
         self._controls = browser_controls(self.gallery)
         self._status, self._caption = ipywidgets.HTML(), ipywidgets.HTML()
         self._table = ITable(pd.DataFrame(), **TABLE)
@@ -132,35 +130,6 @@ class SimilarityBrowser(Pictured):
         return self._panels.picture(*self._at, self._rows, self.query, self.found, self._side, self._window)
 
     # What the controls do.
-
-    def _answer(self, handler: Callable[..., None]) -> Callable[..., None]:
-        """A handler that stays silent when we set a control ourselves, and says what went wrong."""
-
-        def answer(*event: object) -> None:
-            if self._quiet:
-                return
-            self._status.value = ""
-            try:
-                handler(*event)
-            except StarclipError as error:
-                self._say(one_line(str(error)), bad=True)
-            except Exception as error:  # in a page nobody sees the traceback, and `Reading ...` would stay for ever
-                self._say(one_line(f"This should not have happened: {type(error).__name__}: {error}"), bad=True)
-                raise
-
-        return answer
-
-    @contextmanager
-    def _silently(self) -> Iterator[None]:
-        before, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = before
-
-    def _say(self, text: str, bad: bool = False) -> None:
-        colour = "#b00020" if bad else "#444444"
-        self._status.value = f'<span role="status" style="color:{colour}">{escape(text)}</span>'
 
     def _on_space(self, change: dict) -> None:
         self._say(f"Opening: {change['new']} ...{_UMAP_NOTE if self._at[1] == 'UMAP' else ''}")

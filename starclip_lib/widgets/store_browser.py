@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,23 @@ from itables.widget import ITable
 from matplotlib.figure import Figure
 
 from starclip_lib.data.labels import FE, LABELS, LOGG, PLAIN, TEFF, UNITS
-from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.errors import DataError
 from starclip_lib.files import check_memory
 from starclip_lib.metrics.atlas import fit_map
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.settings.evaluation import AtlasParams
 from starclip_lib.stores.store import Store, vectors
 from starclip_lib.widgets import browser_figures
-from starclip_lib.widgets.base import Pictured, line, menu
+from starclip_lib.widgets.base import Answering, line, menu
 from starclip_lib.widgets.live_figure import FurtherFigure, LiveFigure
 from starclip_lib.widgets.similarity_browser import TABLE
 
 DRAWN = 20_000  # points on the map, a random part of the store; more would only hide each other
+_FEWEST = 3
 _SIDES = ("nirspec", "apogee")
 
 
-class StoreBrowser(Pictured):
+class StoreBrowser(Answering):
     """A map of a store's stars to click on, with the nearest of all of them in a table and in a Kiel diagram.
 
     Memory: the vectors and three labels, 0.1 kB a star.
@@ -51,7 +51,7 @@ class StoreBrowser(Pictured):
     Raises
     ------
     DataError
-        If it is no store, or an empty one.
+        If it is no store, or holds next to nothing.
     """
 
     query: int
@@ -65,7 +65,6 @@ class StoreBrowser(Pictured):
         (self._places,), self._place = fit_map([self._index.z[self._drawn]], "PCA", AtlasParams(), 0)
         self._sides = [self._drawn[is_apogee[self._drawn] == side] for side in (False, True)]
         self._among: np.ndarray | None = None  # rows that meet the condition
-        self._quiet = False
         self._controls: dict[str, Any] = {
             "star": ipywidgets.Text(description="star", continuous_update=False, layout={"width": "330px"}),
             "colour": menu(
@@ -119,13 +118,13 @@ class StoreBrowser(Pictured):
         DataError
             If there is no such star, or too few meet the condition.
         """
-        row = star if isinstance(star, int) else pc.index(self._names, star).as_py()
+        row = int(star) if isinstance(star, int | np.integer) else pc.index(self._names, star).as_py()
         if not 0 <= row < len(self._labels):
             raise DataError(f"{self.store.folder} has no star {star!r}")
         own = pc.equal(self._names, self._names[row]).to_numpy()
         among = np.flatnonzero(~own) if self._among is None else self._among[~own[self._among]]
         if not len(among):
-            raise DataError("no other star meets the condition")
+            raise DataError("there is no other star" if self._among is None else "no other star meets the condition")
         found, cosine = self._index.search(self._index.z[[row]], min(self._controls["k"].value, len(among)), among)
         self.query, self._found = row, found[0]
         rows = self.store.rows(np.array([row, *found[0]]))
@@ -144,21 +143,6 @@ class StoreBrowser(Pictured):
     def _thinned(self) -> str:
         n = len(self._labels)
         return f"{len(self._drawn):,} of {n:,} spectra, drawn at random" if n > DRAWN else f"{n:,} spectra"
-
-    def _answer(self, handler: Callable[..., Any]) -> Callable[..., None]:
-        """A handler that says what went wrong where the user can see it."""
-
-        def answer(*event: object) -> None:
-            if self._quiet:
-                return
-            self._status.value = ""
-            try:
-                handler(*event)
-            except StarclipError as error:
-                text = escape(one_line(str(error)))
-                self._status.value = f'<span role="status" style="color:#b00020">{text}</span>'
-
-        return answer
 
     def _on_click(self, side: int, points: Any) -> None:
         if points.point_inds:
@@ -199,9 +183,8 @@ class StoreBrowser(Pictured):
         for figure, places in ((self.map, self._place(self._index.z[columns])), (self.kiel, self._labels[columns, :2])):
             figure.marks = browser_figures.marks(places[0], places[1:])
         star = self._names[self.query].as_py()
-        self._quiet = True  # it is shown, not asked for
-        self._controls["star"].value = str(star)
-        self._quiet = False
+        with self._silently():  # it is shown, not asked for
+            self._controls["star"].value = str(star)
         only = f", among {len(self._among):,} that meet the condition" if self._among is not None else ""
         self._caption.value = (
             f"<b>Nearest to {escape(str(star))}</b> by cosine{only}; its own spectra do not count. All "
@@ -212,8 +195,8 @@ class StoreBrowser(Pictured):
 
 def _read(store: Store) -> tuple[pa.ChunkedArray, np.ndarray, SimilarityIndex, np.ndarray]:
     """Names, (Teff, log g, [Fe/H]), vectors and which are APOGEE's, in one pass over the store."""
-    if not len(store):
-        raise DataError(f"{store.folder} is empty; starclip embed fills it")
+    if len(store) < _FEWEST:
+        raise DataError(f"{store.folder} holds {len(store)} spectra, {_FEWEST} are needed for a map; embed more")
     check_memory(len(store) * (8 * store.about.dim + 64), f"the browser of {store.folder}")
     z = np.empty((len(store), store.about.dim), np.float32)
     labels = np.empty((len(store), 3), np.float32)
