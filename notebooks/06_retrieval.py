@@ -134,7 +134,7 @@ raw_ranks = {
 candidates = dict(zip(ranks, (len(apogee), len(nirspec), len(first[1]), len(first[0])), strict=True))
 views = dict(zip(ranks, (1, run.params.corruption.n_views, 1, 1), strict=True))
 scores = {name: retrieval.retrieval_scores(values, candidates[name]) for name, values in ranks.items()}
-raw_scores = {name: retrieval.retrieval_scores(values, candidates[name]) for name, values in raw_ranks.items()}
+raw_scores = {d: retrieval.retrieval_scores(r, len(raw[d.split("_to_")[1]])) for d, r in raw_ranks.items()}
 chance = {name: retrieval.chance_scores(len(ranks[name]), candidates[name], views[name]) for name in ranks}
 
 # %%

@@ -132,7 +132,8 @@ figure
 # Mock and extended mock of one star are computed at the very same labels, so no catalogue error stands between them.
 
 # %%
-measured = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True).apogee  # with its noise
+memory = run.params.memory * 1e9
+measured = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True, memory=memory).apogee  # with its noise
 apogee = seen.seen_by_apogee(replace(data, apogee=measured), inside, settings.apogee_snr, emulator)
 chosen = starclip.mock_stars(data, run.params)["test"]
 extended = seen.seen_by(worse, data, chosen[np.isin(chosen, inside)], emulator)

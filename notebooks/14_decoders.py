@@ -46,7 +46,8 @@ overrides: dict = {}  # small changes, e.g. {"evaluation": {"line_height": 0.05}
 run = starclip.open_run(params_file, overrides)
 data, settings = run.data, run.params.evaluation
 telescope, once = starclip.mock_telescope(run.params), starclip.mock_telescope(run.params, n_views=1)
-train, val, test = (data.rows(split) for split in ("train", "val", "test"))
+train, some = data.rows("train"), data.rows("train", 12_000)  # of a survey not all: spectra are held in memory
+val, test = (data.rows(split, 5000) for split in ("val", "test"))
 
 # %% [markdown]
 # ## A short description of spectra
@@ -58,7 +59,7 @@ train, val, test = (data.rows(split) for split in ("train", "val", "test"))
 # %%
 sets = {"nirspec": data.nirspec, "apogee": data.apogee}
 bases = {
-    name: SpectrumBasis.fit(s.flux[train], s.instrument.no_data, settings.n_components, run.params.seed)
+    name: SpectrumBasis.fit(s.flux[some], s.instrument.no_data, settings.n_components, run.params.seed)
     for name, s in sets.items()
 }
 weights = {name: bases[name].coefficients(s.flux, s.instrument.no_data) for name, s in sets.items()}
@@ -73,7 +74,7 @@ weights = {name: bases[name].coefficients(s.flux, s.instrument.no_data) for name
 # %%
 embedded = {name: run.embeddings(f"starclip/{name}") for name in sets}
 known = {name: e.take("train") for name, e in embedded.items()}
-judged = {name: e.take("test").of_view(0).z for name, e in embedded.items()}
+judged = {name: e.of_view(0).z[test] for name, e in embedded.items()}
 seen = {
     "nirspec": lambda rows, telescope: view_coefficients(bases["nirspec"], data.nirspec, rows, telescope),
     "apogee": lambda rows, telescope: weights["apogee"][rows],

@@ -131,7 +131,7 @@ table.round(3)
 # from that of the inputs (linear), or treat the true inputs as unknowns and fit them along with the network (LatentNN).
 
 # %%
-rows = {split: data.rows(split) for split in ("train", "test")}
+rows = {split: data.rows(split, 12_000) for split in ("train", "test")}
 basis = SpectrumBasis.fit(
     data.nirspec.flux[rows["train"]], NIRSPEC.no_data, settings.attenuation_inputs, run.params.seed
 )

@@ -43,7 +43,7 @@ overrides: dict = {}  # small changes, e.g. {"evaluation": {"ablation_epochs": 3
 # %%
 run = starclip.open_run(params_file, overrides)
 data, params, settings = run.data, run.params, run.params.evaluation
-train, val, test = (data.rows(split) for split in ("train", "val", "test"))
+train, val, test = (data.rows(split, 12_000) for split in ("train", "val", "test"))  # of a survey not all
 seed = params.seed
 
 # %% [markdown]

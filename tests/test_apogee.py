@@ -20,7 +20,7 @@ from starclip_lib.errors import DataError
 from starclip_lib.metrics.limits import cramer_rao
 from starclip_lib.settings.data import DataParams
 from starclip_lib.surveys.allstar import CATALOGUE_COLUMNS, catalogue_labels, read_all_star, select_giants
-from starclip_lib.surveys.apogee import read_ap_star, read_apogee_folder, read_aspcap_star
+from starclip_lib.surveys.apogee import normalised, read_ap_star, read_apogee_folder, read_aspcap_star
 from starclip_lib.surveys.simulate import simulate_survey
 
 REAL = ROOT.parent / "shared" / "apogee"
@@ -162,6 +162,41 @@ def test_ap_star_reader_refuses_aspcap_stars(tmp_path: Path) -> None:
         read_ap_star(path)
 
 
+def blazed(tmp_path: Path, flux: np.ndarray, ivar: np.ndarray) -> Path:
+    """An apStar file of a normalised spectrum: times a smooth curve, and of some brightness."""
+    curve = 300 * (1 + 0.3 * np.sin(np.linspace(0, 4, 8575)))
+    error = np.where(ivar > 0, curve / np.sqrt(np.maximum(ivar, 1)), 1e10)
+    return write_ap(tmp_path / "apStar-r12-2M1.fits", flux * curve, error, np.where(ivar > 0, 0, 1))
+
+
+def test_the_continuum_of_simulated_giants_is_found(tmp_path: Path) -> None:
+    survey = simulate_survey(12, 3)
+    for flux, ivar in zip(survey.apogee.flux, survey.apogee.ivar, strict=True):
+        star = normalised(read_ap_star(blazed(tmp_path, flux, ivar)))
+        good = ~star.mask
+        assert np.median(star.flux[good] / flux[good]) == pytest.approx(1, abs=0.012)
+        assert np.std(star.flux[good] / flux[good]) < 0.006
+        snr = flux * np.sqrt(ivar)  # does not change
+        np.testing.assert_allclose((star.flux * np.sqrt(star.ivar))[good], snr[good], rtol=1e-4)
+        assert (star.flux[star.mask] == 0).all()
+        assert (star.ivar[star.mask] == 0).all()
+
+
+def test_a_chip_with_next_to_nothing_is_left_out_and_one_below_zero_is_refused(tmp_path: Path) -> None:
+    survey = simulate_survey(12, 3)
+    flux, ivar = survey.apogee.flux[0].copy(), survey.apogee.ivar[0].copy()
+    (start, stop), rest = APOGEE.chips[0], APOGEE.chips[1:]
+    ivar[start : stop - 60] = 0
+    star = normalised(read_ap_star(blazed(tmp_path, flux, ivar)))
+    assert star.mask[start:stop].all()
+    assert all((~star.mask[a:b]).sum() > 1000 for a, b in rest)
+    ivar[start:stop] = 0
+    flux[slice(*rest[0])] *= -1
+    flux[slice(*rest[1])] *= 2
+    with pytest.raises(DataError, match=r"2M1: no continuum above 0|median flux is not positive"):
+        normalised(read_ap_star(blazed(tmp_path, flux, ivar)))
+
+
 def test_a_folder_without_spectra(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file in it is named aspcapStar\*\.fits"):
         read_apogee_folder(tmp_path)
@@ -207,6 +242,18 @@ def test_real_spectra_read_and_look_like_stars() -> None:
         ratio = raw.flux[pixels] / giant.flux[pixels]
         smooth = np.polynomial.Polynomial.fit(pixels, ratio, 4)(pixels)
         assert np.median(np.abs(ratio / smooth - 1)) < 0.005
+
+
+@needs_real
+def test_a_real_giant_is_normalised_as_a_fit_of_the_emulator_would() -> None:
+    raw = read_ap_star(REAL / "apStar-r6-2M17334253-1654573.fits")
+    star, unit = normalised(raw), np.median(raw.flux[~raw.mask])
+    fit = fit_spectrum(raw.flux / unit, raw.ivar * unit**2, APOGEE)
+    for start, stop in APOGEE.chips:
+        good = np.flatnonzero(~star.mask[start:stop]) + start
+        ratio = star.flux[good] / (raw.flux[good] / unit / fit.continuum[good])
+        assert np.median(ratio) == pytest.approx(1, abs=0.02)
+        assert np.std(ratio) < 0.01
 
 
 @needs_real

@@ -41,11 +41,11 @@ def linear_problem(rng: np.random.Generator) -> tuple[Views, Views, np.ndarray, 
 
 def test_linear_baselines_solve_a_linear_problem(rng: np.random.Generator) -> None:
     train, val, x, labels = linear_problem(rng)
-    for predicted in (baselines.ridge(train, val, x), baselines.pca_ridge(train, x)):
+    for predicted in (baselines.ridge(train, val)(x), baselines.pca_ridge(train)(x)):
         assert predicted.shape == labels.shape
         error = ((predicted - labels) ** 2).mean(axis=0) / labels.var(axis=0)
         assert error.max() < 0.02
-    near = baselines.raw_neighbours(train, train.x)
+    near = baselines.raw_neighbours(train)(train.x)
     assert (np.abs(near - train.labels) < 0.05 * train.labels.std(axis=0)).all()  # each is its own nearest neighbour
 
 
@@ -61,7 +61,7 @@ def test_simple_methods_read_every_view_of_the_test_stars(survey: PairedSpectra)
     inputs = Inputs(two, NIRSPEC)
     known = Views(inputs(two), np.repeat(survey.labels[train], 2, axis=0))
     judged = inputs(telescope.views(survey.nirspec, test).reshape(-1, NIRSPEC.n_pix))
-    np.testing.assert_allclose(found["nearest spectra"], baselines.raw_neighbours(known, judged), rtol=1e-5)
+    np.testing.assert_allclose(found["nearest spectra"], baselines.raw_neighbours(known)(judged), rtol=1e-5)
     true = np.repeat(survey.labels[test], 3, axis=0)
     for name, labels in found.items():
         error = ((labels - true) ** 2).mean(axis=0) / true.var(axis=0)

@@ -10,17 +10,27 @@ import pytest
 import torch
 from conftest import empty_project
 
-from starclip_lib.data.instruments import INSTRUMENTS
-from starclip_lib.data.on_disk import RowsOnDisk
+from starclip_lib.data.emulator import default_emulator
+from starclip_lib.data.instruments import INSTRUMENTS, NIRSPEC
+from starclip_lib.data.on_disk import RowsOnDisk, RowsReplaced
+from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
+from starclip_lib.evaluation.decoders import SpectrumBasis
+from starclip_lib.metrics import baselines, linear_alignment, seen
+from starclip_lib.metrics.seen import seen_by, seen_by_apogee
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.run import Run
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import changed_params
+from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.stages import STAGES
 from starclip_lib.surveys.curation import make_data_set
 from starclip_lib.surveys.simulate import simulate_survey, write_survey
+from starclip_lib.training import recipes
+from starclip_lib.transforms.corruptions import mock
+from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.widgets.gallery import Gallery
 
 STARS = 700  # more than a block
 
@@ -69,6 +79,89 @@ def test_rows_are_taken_as_from_an_array(file: Path, in_memory: PairedSpectra, k
         assert lying.mask[key].dtype == bool
         with pytest.raises(IndexError):
             lying.flux[STARS]
+
+
+@pytest.mark.parametrize("key", [3, slice(2, 9), np.array([600, 3, 2]), [5]], ids=str)
+def test_some_rows_are_replaced_and_no_others(file: Path, in_memory: PairedSpectra, key) -> None:
+    places, others = np.array([600, 3]), np.full((2, 8192), 0.5, np.float32)
+    expected = in_memory.nirspec.flux.copy()
+    expected[places] = others
+    for spectra in (PairedSpectra.read(file, memory=0).nirspec, in_memory.nirspec):
+        rows = RowsReplaced(spectra.flux, places, others)
+        assert rows.shape == expected.shape == (len(rows), 8192)
+        np.testing.assert_array_equal(rows[key], expected[key])
+    assert (in_memory.nirspec.flux[3] != 0.5).any()
+
+
+def test_what_is_judged_in_parts_from_disk_is_what_is_judged_at_once(
+    file: Path, in_memory: PairedSpectra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simple methods, information, linear alignment and principal components."""
+    telescope = MockTelescope(mock(CorruptionParams()), 2, seed=1)
+    rows = in_memory.rows("test")[:5]
+
+    def judged(data: PairedSpectra) -> dict[str, np.ndarray]:
+        seen = seen_by(telescope, data, rows, default_emulator()), seen_by_apogee(data, rows, 1.0, default_emulator())
+        basis = SpectrumBasis.fit(data.nirspec.flux[rows], NIRSPEC.no_data, 3)
+        found = {name: side.z for name, side in linear_alignment.align_linearly(data, telescope).items()}
+        for number, one in enumerate(seen):
+            found |= {f"{number} information": one.information, f"{number} snr": one.snr}
+        found["components"] = basis.coefficients(data.nirspec.flux, NIRSPEC.no_data)
+        return found | baselines.simple_methods(data, telescope, 0)
+
+    expected = judged(in_memory)
+    for module, size in ((baselines, 13), (linear_alignment, 50), (seen, 2)):
+        monkeypatch.setattr(module, "_STARS", size)
+    found = judged(PairedSpectra.read(file, with_ivar=True, memory=0))
+    assert set(found) == set(expected)
+    for name, values in found.items():
+        np.testing.assert_allclose(
+            values, expected[name], rtol=2e-4, atol=2e-4 * np.abs(expected[name]).max(), err_msg=name
+        )
+
+
+def test_of_a_survey_some_are_taken_evenly(in_memory: PairedSpectra) -> None:
+    rows = in_memory.rows("train")
+    for n in (len(rows), 10_000, None):
+        np.testing.assert_array_equal(in_memory.rows("train", n), rows)
+    quarter = len(rows) // 4
+    np.testing.assert_array_equal(in_memory.rows("train", 4)[:2], rows[[0, quarter]])
+    assert len(np.unique(in_memory.rows("train", 33))) == 33
+    assert not len(in_memory.rows("train", 0))
+    assert [len(part) for part in in_parts(rows[:100], 40)] == [40, 40, 20]
+    np.testing.assert_array_equal(np.concatenate(in_parts(rows, 40)), rows)
+    assert [len(part) for part in in_parts(rows[:0])] == [0]
+
+
+def test_the_browser_of_spectra_on_disk_finds_and_shows_what_the_other_does(finished: Run) -> None:
+    usual = Gallery(finished)
+    run = Run(changed_params(finished.params, {"memory": 0.0}), finished.root, finished.params_file)
+    lying = Gallery(run)
+    assert run.data.nirspec.on_disk
+    assert lying.spaces == ("StarCLIP",) != usual.spaces
+    rows = usual.rows(test_only=True)
+    for side in ("NIRSpec", "APOGEE"):
+        one, other = (gallery.star("StarCLIP", side, rows[1]) for gallery in (usual, lying))
+        np.testing.assert_array_equal(one.flux, other.flux)
+        found = [gallery.search("StarCLIP", one, 4, [side], rows).row for gallery in (usual, lying)]
+        np.testing.assert_array_equal(*found)
+
+
+def test_of_many_validation_stars_the_first_are_looked_at(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their spectra are kept: the others may hold anything."""
+    data, seen = finished.data, []
+    monkeypatch.setattr(recipes, "_ENOUGH", 4)
+    usual = recipes.SpectrumSource
+
+    def source(spectra, rows, labels, *rest):
+        seen.append((len(rows), len(labels)))
+        return usual(spectra, rows, labels, *rest)
+
+    monkeypatch.setattr(recipes, "SpectrumSource", source)
+    recipes.train_encoder(tmp_path / "apogee.ckpt", data, finished.params, "apogee")
+    assert seen == [(len(data.rows("train")),) * 2, (4, 4)]
 
 
 def test_what_is_wrong_with_a_row_is_said_when_it_is_read(file: Path, tmp_path: Path) -> None:

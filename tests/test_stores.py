@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from apogee_files import write_aspcap
+from apogee_files import write_ap, write_aspcap
 from distributed import Client
 from nirspec_files import spec1d_bytes
 
@@ -33,6 +33,7 @@ from starclip_lib.stores.embedding import Done, Setup, describe_model, embed_tas
 from starclip_lib.stores.searching import found_table, search
 from starclip_lib.stores.sources import Task
 from starclip_lib.stores.store import SCHEMA, About, Store, vectors, write_part
+from starclip_lib.surveys.apogee import normalised, read_ap_star
 
 ABOUT = About(model="a model", model_sha256="0" * 64, emulator="e", package="p", dim=5)
 
@@ -230,6 +231,20 @@ def test_two_workers_make_the_store_of_one(finished: Run, tmp_path: Path, pieces
     ours = np.stack(table[table.instrument == "apogee"].embedding)
     assert np.allclose(ours, encode(finished.model("starclip").encoders["apogee"], flux), atol=1e-6)
     assert list(table[table.instrument == "apogee"].star_id) == list(finished.data.star_id)
+
+
+def test_spectra_before_normalisation_are_normalised(finished: Run, tmp_path: Path, pieces) -> None:
+    from starclip_lib.models.encoding import encode
+
+    flux, mask = finished.data.apogee.flux[0], finished.data.apogee.mask[0]
+    curve = 40 * (1 + 0.2 * np.sin(np.linspace(0, 4, 8575)))
+    path = write_ap(tmp_path / "apStar-r12-2M0.fits", flux * curve, np.full(8575, 0.3), mask.astype(int))
+    dark = write_ap(tmp_path / "apStar-r12-2M1.fits", flux * -curve, np.full(8575, 0.3), mask.astype(int))
+    table = whole(embedded(finished, [path, dark], tmp_path / "store"))
+    assert list(table.star_id) == ["2M0"]
+    expected = encode(finished.model("starclip").encoders["apogee"], normalised(read_ap_star(path)).flux[None])
+    np.testing.assert_allclose(np.stack(table.embedding), expected, atol=1e-6)
+    assert "is no star" in pd.read_csv(tmp_path / "store" / "failed.csv").reason[0]
 
 
 def test_a_second_run_does_what_is_new_and_a_damaged_file_costs_a_line(

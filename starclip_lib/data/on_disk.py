@@ -1,4 +1,4 @@
-"""Rows of a large array that stay in their file until they are asked for."""
+"""Rows of a large array that stay where they are until they are asked for."""
 
 from __future__ import annotations
 
@@ -88,4 +88,33 @@ class RowsOnDisk:
         return RowsOnDisk(self._array, self._member, self._where, chosen)
 
 
-Rows = np.ndarray | RowsOnDisk
+class RowsReplaced:
+    """Rows of which some are others, without a copy of the rest; it answers what an array would, as `RowsOnDisk` does.
+
+    Parameters
+    ----------
+    rows : ndarray, RowsOnDisk or RowsReplaced, shape (n, ...)
+    places : ndarray of int, shape (m,)
+        Which ones are replaced.
+    others : ndarray, shape (m, ...)
+    """
+
+    on_disk = True  # or not: like those, they are put together when they are asked for
+
+    def __init__(self, rows: Rows, places: np.ndarray, others: np.ndarray):
+        self._rows, self._others = rows, others
+        self.shape: tuple[int, ...] = rows.shape
+        self._place = np.full(len(rows), -1)
+        self._place[places] = np.arange(len(places))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: int | slice | list | np.ndarray) -> np.ndarray:
+        wanted = np.arange(len(self))[key]
+        out, place = np.array(self._rows[np.atleast_1d(wanted)]), self._place[np.atleast_1d(wanted)]
+        out[place >= 0] = self._others[place[place >= 0]]
+        return out[0] if np.ndim(wanted) == 0 else out
+
+
+Rows = np.ndarray | RowsOnDisk | RowsReplaced

@@ -111,6 +111,23 @@ def draw_rows(n_available: int, n_stars: int, rng: np.random.Generator) -> np.nd
     return np.sort(rng.permutation(n_available)[:n_stars])
 
 
+def in_parts(rows: np.ndarray, size: int = 4096) -> list[np.ndarray]:
+    """Row numbers, some at a time: what is computed on spectra of many stars holds those of one part.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (m,)
+    size : int
+        Of a part; 4,096 NIRSpec spectra take 134 MB.
+
+    Returns
+    -------
+    list of ndarray of int
+        At least one, which is empty if `rows` is.
+    """
+    return [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
+
+
 def mock_stars(data: PairedSpectra, params: Params) -> dict[str, np.ndarray]:
     """Rows of the stars of MockStarCLIP, by split: the few to align with, and the enriched test part.
 

@@ -72,18 +72,22 @@ class PairedSpectra:
         """Number of stars."""
         return len(self.star_id)
 
-    def rows(self, split: str) -> np.ndarray:
+    def rows(self, split: str, at_most: int | None = None) -> np.ndarray:
         """Row numbers of the 'train', 'val' or 'test' stars.
 
         Parameters
         ----------
         split : {'train', 'val', 'test'}
+        at_most : int, optional
+            If there are more, so many are taken evenly: where spectra of all are held in memory, 33 kB each.
 
         Returns
         -------
         ndarray of int
         """
-        return np.flatnonzero(self.split == SPLITS.index(split))
+        rows = np.flatnonzero(self.split == SPLITS.index(split))
+        n = len(rows) if at_most is None else min(at_most, len(rows))
+        return rows[np.arange(n) * len(rows) // max(n, 1)]
 
     def row(self, star_id: str) -> int:
         """The row of a star.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from starclip_lib.data.instruments import INSTRUMENTS, Instrument
-from starclip_lib.data.on_disk import Rows, RowsOnDisk
+from starclip_lib.data.on_disk import Rows
 from starclip_lib.data.schema import as_boolean
 from starclip_lib.errors import DataError
 
@@ -43,7 +43,7 @@ class SpectrumSet:
     @property
     def on_disk(self) -> bool:
         """True if the spectra are read from their file when they are asked for."""
-        return isinstance(self.flux, RowsOnDisk)
+        return not isinstance(self.flux, np.ndarray)
 
     def members(self) -> dict[str, Rows | None]:
         """Its arrays under the names that they have in a file."""

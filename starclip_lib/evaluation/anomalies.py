@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from starclip_lib.data.emulator import Emulator
 from starclip_lib.data.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.data.labels import label_index
+from starclip_lib.data.on_disk import Rows, RowsReplaced
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.evaluation.decoders import Decoder
 from starclip_lib.models.embeddings import Embeddings
@@ -192,12 +193,12 @@ class Observatory:
             data.nirspec,
         )
 
-    def pairs(self, flux: np.ndarray, rows: np.ndarray, partners: np.ndarray | None = None) -> ObservedPairs:
+    def pairs(self, flux: Rows, rows: np.ndarray, partners: np.ndarray | None = None) -> ObservedPairs:
         """First mock views of some of the clean spectra (n_stars, n_pix), with the partners in other rows if given.
 
         Parameters
         ----------
-        flux : ndarray, shape (n_stars, n_pix)
+        flux : ndarray, RowsOnDisk or RowsReplaced, shape (n_stars, n_pix)
             The clean spectra.
         rows : ndarray of int, shape (m,)
             Row numbers wanted.
@@ -210,14 +211,14 @@ class Observatory:
         """
         return self.observed(self.look(flux, rows), rows if partners is None else partners)
 
-    def look(self, flux: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def look(self, flux: Rows, rows: np.ndarray) -> np.ndarray:
         """First mock views (len(rows), n_pix) of some of the clean spectra (n_stars, n_pix).
 
         The same rows get the same noise and gaps whatever their flux, so that an anomaly is the only difference.
 
         Parameters
         ----------
-        flux : ndarray, shape (n_stars, n_pix)
+        flux : ndarray, RowsOnDisk or RowsReplaced, shape (n_stars, n_pix)
             The clean spectra.
         rows : ndarray of int, shape (m,)
             Row numbers wanted.
@@ -245,7 +246,7 @@ class Observatory:
 
 def stripped(
     data: PairedSpectra, rows: np.ndarray, element: str, missing: float, emulator: Emulator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, RowsReplaced]:
     """NIRSpec spectra of stars whose abundance of one element is lower by `missing` dex.
 
     Parameters
@@ -264,15 +265,14 @@ def stripped(
     -------
     rows : ndarray of int
         Those whose changed star lies inside the emulator's domain.
-    flux : ndarray, shape (n_stars, n_pix)
-        A copy of all spectra with these changed.
+    flux : RowsReplaced, shape (n_stars, n_pix)
+        All spectra with these changed.
     """
     labels = data.labels[rows].astype(np.float64)
     labels[:, label_index(element)] -= missing
     possible = emulator.inside_domain(labels)
-    flux = np.array(data.nirspec.flux)
-    flux[rows[possible]] = emulator(labels[possible], data.nirspec.instrument)
-    return rows[possible], flux
+    changed = emulator(labels[possible], data.nirspec.instrument)
+    return rows[possible], RowsReplaced(data.nirspec.flux, rows[possible], changed)
 
 
 def detection_rate(normal: np.ndarray, planted: np.ndarray, false_alarms: float = 0.01) -> float:

@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from starclip_lib.data.instruments import Instrument
+from starclip_lib.data.on_disk import Rows
+from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.errors import DataError
 from starclip_lib.transforms.views import MockTelescope
@@ -55,12 +57,13 @@ class SpectrumBasis:
         pca = PCA(n_components, svd_solver="randomized", random_state=seed)
         return cls(pca.fit(filled(flux[:, covered], no_data)), covered)
 
-    def coefficients(self, flux: np.ndarray, no_data: float) -> np.ndarray:
+    def coefficients(self, flux: Rows, no_data: float) -> np.ndarray:
         """Coefficients (n, n_components) of spectra (n, n_pix); missing pixels count as the basis's mean.
 
         Parameters
         ----------
-        flux : ndarray, shape (n, n_pix)
+        flux : ndarray or RowsOnDisk, shape (n, n_pix)
+            Read 4,096 at a time.
         no_data : float
             Value of pixels without data.
 
@@ -68,8 +71,8 @@ class SpectrumBasis:
         -------
         ndarray, shape (n, n_components)
         """
-        values = flux[:, self.covered]
-        return self.pca.transform(np.where(values == no_data, self.pca.mean_, values))
+        values = (flux[part][:, self.covered] for part in in_parts(np.arange(len(flux))))
+        return np.concatenate([self.pca.transform(np.where(part == no_data, self.pca.mean_, part)) for part in values])
 
     def spectra(self, coefficients: np.ndarray) -> np.ndarray:
         """Spectra (n, n_pix) of coefficients (n, n_components), NaN where nothing is known.

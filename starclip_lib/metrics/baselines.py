@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from starclip_lib.data.fitting import fit_spectrum
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.data.labels import by_name
-from starclip_lib.data.selection import mock_stars
+from starclip_lib.data.selection import in_parts, mock_stars
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.metrics.probing import Scores
@@ -26,6 +27,10 @@ from starclip_lib.threads import side_by_side
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
 _PENALTIES = np.logspace(-2, 4, 7)
+_STARS = 2048  # whose views are held together
+_SEARCHED = 5000  # stars whose spectra are searched as they are
+
+Method = Callable[[np.ndarray], np.ndarray]
 
 
 class Inputs:
@@ -90,17 +95,17 @@ class Views:
     labels: np.ndarray
 
 
-def ridge(train: Views, val: Views, test: np.ndarray) -> np.ndarray:
-    """Labels (m, 20) by ridge regression on all pixels; the penalty that is best for the validation stars.
+def ridge(train: Views, val: Views) -> Method:
+    """Ridge regression on all pixels; the penalty that is best for the validation stars.
 
     Parameters
     ----------
     train, val : Views
-    test : ndarray, shape (m, n_pix)
 
     Returns
     -------
-    ndarray, shape (m, 20)
+    callable
+        Labels (m, 20) of inputs (m, n_pix).
     """
     scale = StandardScaler().fit(train.labels)
     target = scale.transform(train.labels)
@@ -112,45 +117,45 @@ def ridge(train: Views, val: Views, test: np.ndarray) -> np.ndarray:
     ]
     wanted = scale.transform(val.labels)
     best = min(slopes, key=lambda slope: float((((val.x - mean) @ slope - wanted) ** 2).mean()))
-    return scale.inverse_transform((test - mean) @ best)
+    return lambda x: scale.inverse_transform((x - mean) @ best)
 
 
-def pca_ridge(train: Views, test: np.ndarray, n_components: int = 200, seed: int = 0) -> np.ndarray:
-    """Labels (m, 20) by ridge regression on principal components.
+def pca_ridge(train: Views, n_components: int = 200, seed: int = 0) -> Method:
+    """Ridge regression on principal components.
 
     Parameters
     ----------
     train : Views
-    test : ndarray, shape (m, n_pix)
     n_components : int
     seed : int
 
     Returns
     -------
-    ndarray, shape (m, 20)
+    callable
+        Labels (m, 20) of inputs (m, n_pix).
     """
     n_components = min(n_components, len(train.x) // 2)
     scale = StandardScaler().fit(train.labels)
     pca = PCA(n_components, svd_solver="randomized", random_state=seed)
     fit = make_pipeline(pca, RidgeCV(_PENALTIES)).fit(train.x, scale.transform(train.labels))
-    return scale.inverse_transform(fit.predict(test))
+    return lambda x: scale.inverse_transform(fit.predict(x))
 
 
-def raw_neighbours(train: Views, test: np.ndarray, n_neighbours: int = 16) -> np.ndarray:
-    """Labels (m, 20) as the mean of the nearest training spectra, weighted by inverse distance.
+def raw_neighbours(train: Views, n_neighbours: int = 16) -> Method:
+    """The mean of the nearest training spectra, weighted by inverse distance.
 
     Parameters
     ----------
     train : Views
-    test : ndarray, shape (m, n_pix)
     n_neighbours : int
 
     Returns
     -------
-    ndarray, shape (m, 20)
+    callable
+        Labels (m, 20) of inputs (m, n_pix).
     """
     fit = KNeighborsRegressor(min(n_neighbours, len(train.x)), weights="distance", algorithm="brute")
-    return fit.fit(train.x, train.labels).predict(test)
+    return fit.fit(train.x, train.labels).predict
 
 
 def simple_methods(data: PairedSpectra, telescope: MockTelescope, seed: int) -> dict[str, np.ndarray]:
@@ -175,12 +180,14 @@ def simple_methods(data: PairedSpectra, telescope: MockTelescope, seed: int) -> 
     train, val = (
         Views(inputs(flat[name]), np.repeat(data.labels[rows], few.n_views, axis=0)) for name, rows in parts.items()
     )
-    judged = inputs.of_views(data.nirspec, data.rows("test"), telescope)
-    return {
-        "ridge": ridge(train, val, judged),
-        "PCA + ridge": pca_ridge(train, judged, seed=seed),
-        "nearest spectra": raw_neighbours(train, judged),
+    methods: dict[str, Method] = {
+        "ridge": ridge(train, val),
+        "PCA + ridge": pca_ridge(train, seed=seed),
+        "nearest spectra": raw_neighbours(train),
     }
+    judged = (inputs.of_views(data.nirspec, part, telescope) for part in in_parts(data.rows("test"), _STARS))
+    labels = [{name: method(x) for name, method in methods.items()} for x in judged]
+    return {name: np.concatenate([part[name] for part in labels]) for name in methods}
 
 
 def least_squares_labels(
@@ -269,6 +276,8 @@ def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
     """The test spectra themselves as vectors, the baseline of Table 3: the same views as embeddings are made of.
 
     APOGEE is cropped to the 8,192 pixels from the first chip on, to have NIRSpec's length (footnote 11 of the paper).
+    Of more than 5,000 test stars (the paper has 4,751), 5,000 are taken: their views, 8,192 numbers each, are all held
+    in memory.
 
     Parameters
     ----------
@@ -280,7 +289,7 @@ def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
     dict of str to Embeddings
         'nirspec', 'mock', 'extended' and 'apogee'.
     """
-    test, extended = data.rows("test"), mock_stars(data, params)["test"]
+    test, extended = data.rows("test", _SEARCHED), mock_stars(data, params)["test"]
     wanted = {
         "nirspec": (test, mock_telescope(params)),
         "mock": (extended, mock_telescope(params, 1)),

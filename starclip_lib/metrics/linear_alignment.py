@@ -8,11 +8,15 @@ import numpy as np
 from scipy.linalg import svd
 from sklearn.decomposition import PCA
 
+from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
 from starclip_lib.metrics.baselines import Inputs
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.transforms.views import MockTelescope
+
+_STARS = 2048  # test stars whose views are held together
+_PAIRS = 12_000  # training stars; the paper has 11,875
 
 
 class CanonicalCorrelation:
@@ -70,6 +74,8 @@ class CanonicalCorrelation:
 def align_linearly(data: PairedSpectra, telescope: MockTelescope) -> dict[str, Embeddings]:
     """Embeddings of the test stars, 'nirspec' and 'apogee', by canonical correlations of the training stars' views.
 
+    They are those of at most 12,000 training stars, whose views are held in memory.
+
     Parameters
     ----------
     data : PairedSpectra
@@ -79,7 +85,7 @@ def align_linearly(data: PairedSpectra, telescope: MockTelescope) -> dict[str, E
     -------
     dict of str to Embeddings
     """
-    train, test = data.rows("train"), data.rows("test")
+    train, test = data.rows("train", _PAIRS), data.rows("test")
     once = replace(telescope, n_views=1)
     nirspec = Inputs(once.views(data.nirspec, train)[:, 0], data.nirspec.instrument)
     apogee = Inputs(data.apogee.flux[train], data.apogee.instrument)
@@ -91,9 +97,13 @@ def align_linearly(data: PairedSpectra, telescope: MockTelescope) -> dict[str, E
         min(30, n_components),
         telescope.seed,
     )
+    look = {
+        "nirspec": lambda rows: nirspec.of_views(data.nirspec, rows, telescope),
+        "apogee": lambda rows: apogee(data.apogee.flux[rows]),
+    }
     out = {}
-    sides = (nirspec.of_views(data.nirspec, test, telescope), apogee(data.apogee.flux[test]))
-    for side, (name, x) in enumerate(zip(("nirspec", "apogee"), sides, strict=True)):
-        z = cca.project(x, side).astype(np.float32).reshape(len(test), -1, cca.correlations.size)
+    for side, (name, inputs) in enumerate(look.items()):
+        z = np.concatenate([cca.project(inputs(part), side).astype(np.float32) for part in in_parts(test, _STARS)])
+        z = z.reshape(len(test), -1, cca.correlations.size)
         out[name] = as_embeddings(z, data.star_id[test], data.split[test])
     return out

@@ -10,12 +10,15 @@ import numpy as np
 from starclip_lib.data.emulator import Emulator
 from starclip_lib.data.instruments import Instrument
 from starclip_lib.data.labels import N_LABELS
+from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.metrics.limits import flux_responses, marginalised, rms_bound
 from starclip_lib.threads import side_by_side
 from starclip_lib.transforms.corruptions import PaschenSubstitution
 from starclip_lib.transforms.views import MockTelescope
+
+_STARS = 1024  # whose views are held together
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +123,14 @@ def seen_by(telescope: MockTelescope, data: PairedSpectra, rows: np.ndarray, emu
     DataError
         If a star lies outside the emulator's domain.
     """
-    labels = data.labels[rows].astype(np.float64)
-    seen, snr = telescope.views_and_snr(data.nirspec, rows)
-    for step in getattr(telescope.corruption, "steps", ()):
-        if isinstance(step, PaschenSubstitution):
-            seen[:, :, step.pixels] = data.nirspec.instrument.no_data
-    return SeenInformation(rows, labels, view_information(emulator, labels, seen, snr, data.nirspec.instrument), snr)
+    instrument, labels, found = data.nirspec.instrument, data.labels[rows].astype(np.float64), []
+    for part, known in zip(in_parts(rows, _STARS), in_parts(labels, _STARS), strict=True):
+        seen, snr = telescope.views_and_snr(data.nirspec, part)
+        for step in getattr(telescope.corruption, "steps", ()):
+            if isinstance(step, PaschenSubstitution):
+                seen[:, :, step.pixels] = instrument.no_data
+        found.append((view_information(emulator, known, seen, snr, instrument), snr))
+    return SeenInformation(rows, labels, *map(np.concatenate, zip(*found, strict=True)))
 
 
 def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emulator: Emulator) -> SeenInformation:
@@ -144,10 +149,11 @@ def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emul
     -------
     SeenInformation
     """
-    labels = data.labels[rows].astype(np.float64)
-    snr = snr_from_ivar(data.apogee, rows, otherwise)[:, None]
-    flux = data.apogee.flux[rows][:, None]
-    return SeenInformation(rows, labels, view_information(emulator, labels, flux, snr, data.apogee.instrument), snr)
+    instrument, labels, found = data.apogee.instrument, data.labels[rows].astype(np.float64), []
+    for part, known in zip(in_parts(rows, _STARS), in_parts(labels, _STARS), strict=True):
+        snr = snr_from_ivar(data.apogee, part, otherwise)[:, None]
+        found.append((view_information(emulator, known, data.apogee.flux[part][:, None], snr, instrument), snr))
+    return SeenInformation(rows, labels, *map(np.concatenate, zip(*found, strict=True)))
 
 
 def view_information(

@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="data sets (.h5), aspcapStar, spec1d, x1d; or folders of these",
+        help="data sets (.h5), aspcapStar, apStar, spec1d, x1d; or folders of these",
     )
     embed.add_argument(
         "--params", type=Path, default=Path("quick"), metavar="PARAMS", help="the run whose model (quick)"

@@ -1,4 +1,4 @@
-"""What can be embedded, cut into tasks: our data sets, APOGEE's aspcapStar files, NIRSpec's spec1d and x1d files."""
+"""What can be embedded, cut into tasks: our data sets, APOGEE's aspcapStar and apStar files, NIRSpec's spectra."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starclip_lib.observed.analysis import model_input, prepare_if_good
 from starclip_lib.observed.files import read_observed
 from starclip_lib.observed.giants import giant_templates
 from starclip_lib.settings.params import Params
-from starclip_lib.surveys.apogee import read_aspcap_star
+from starclip_lib.surveys.apogee import normalised, read_ap_star, read_aspcap_star
 from starclip_lib.transforms.continuum import PseudoContinuum
 
 ROWS = 1024  # of a data set in one task: 34 MB of NIRSpec flux
@@ -136,7 +136,8 @@ def find_inputs(paths: Iterable[Path], instruments: Sequence[str]) -> tuple[list
         listed = spectra[kind]
         tasks += [Task(kind, instrument, tuple(listed[i : i + FILES])) for i in range(0, len(listed), FILES)]
     if not tasks and not failed:
-        raise DataError("nothing to embed: give data sets (.h5), aspcapStar, spec1d or x1d files, or folders of these")
+        kinds = "data sets (.h5), aspcapStar, apStar, spec1d or x1d files"
+        raise DataError(f"nothing to embed: give {kinds}, or folders of these")
     return tasks, failed
 
 
@@ -161,7 +162,7 @@ def read_batches(task: Task, params: Params) -> Batch:
             (one,) = task.inputs
             batch.failed.append((one.file, one.start, f"none of rows {one.start} to {one.stop - 1}: {error}"))
             return batch
-    read = {APOGEE_FILES: _aspcap, NIRSPEC_FILES: _observed}[task.kind]
+    read = {APOGEE_FILES: _apogee, NIRSPEC_FILES: _observed}[task.kind]
     for one in task.inputs:
         try:
             for number, (name, spectrum, reason) in enumerate(read(one, params)):
@@ -215,8 +216,9 @@ def _data_set(task: Task) -> Batch:
     return Batch(names, [where] * len(names), places, flux[fine], failed)
 
 
-def _aspcap(one: Input, params: Params) -> Iterator[tuple[str, np.ndarray | None, str]]:
-    spectrum = read_aspcap_star(one.file)
+def _apogee(one: Input, params: Params) -> Iterator[tuple[str, np.ndarray | None, str]]:
+    raw = not Path(one.file).name.startswith("aspcapStar")
+    spectrum = normalised(read_ap_star(one.file)) if raw else read_aspcap_star(one.file)
     yield spectrum.star_id, spectrum.flux, ""
 
 

@@ -38,7 +38,7 @@ from starclip_lib.transforms.views import MockTelescope, extended_telescope, moc
 
 # Keys that make the random streams of the trainings independent of each other.
 _APOGEE, _NIRSPEC, _SUPERVISED, _EXTENDED, _STARCLIP, _MOCKSTARCLIP = range(1, 7)
-_ENOUGH = 16_384  # training stars that tell the scale of the input
+_ENOUGH = 16_384  # stars: of training that tell the scale of the input, of validation that tell when to stop
 _Sources = tuple[SpectrumSource, SpectrumSource]  # of training and of validation stars
 
 
@@ -75,13 +75,14 @@ class _Recipe:
         """Training and validation spectra, with their Z-scored labels.
 
         Corruptions are fresh in training, if so set, one fixed copy in validation; else the telescope's views in both.
+        At most 16,384 validation stars are looked at: their views are kept in memory.
         """
         fresh = self.params.corruption.fresh
         if telescope is not None and fresh:
             telescope = MockTelescope(telescope.corruption, 1, telescope.seed)
         return (
             SpectrumSource(spectra, rows[0], labels[0], self.device, telescope, fresh),
-            SpectrumSource(spectra, rows[1], labels[1], self.device, telescope),
+            SpectrumSource(spectra, rows[1][:_ENOUGH], labels[1][:_ENOUGH], self.device, telescope),
         )
 
     def pretrain(

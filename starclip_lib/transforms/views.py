@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -104,6 +104,25 @@ class MockTelescope:
         clean, no_data = spectra.flux[rows], spectra.instrument.no_data
         snr = [measured_snr(clean, seen[:, view], no_data) for view in range(self.n_views)]
         return seen, np.stack(snr, axis=1)
+
+
+class FirstView:
+    """The telescope's first views of all stars, each made when it is asked for.
+
+    Parameters
+    ----------
+    telescope : MockTelescope
+    spectra : SpectrumSet
+    """
+
+    def __init__(self, telescope: MockTelescope, spectra: SpectrumSet):
+        self._telescope, self._spectra, self.shape = replace(telescope, n_views=1), spectra, spectra.flux.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self._telescope.views(self._spectra, np.array([row]))[0, 0]
 
 
 def mock_telescope(params: Params, n_views: int | None = None) -> MockTelescope:

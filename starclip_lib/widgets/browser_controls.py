@@ -8,7 +8,6 @@ import numpy as np
 from starclip_lib.data.labels import FE, LOGG, PLAIN, TEFF, UNITS
 from starclip_lib.widgets.base import menu, slider
 from starclip_lib.widgets.gallery import MAPS, Gallery
-from starclip_lib.widgets.spaces import SPACES
 
 BOTH, NONE = "both", "(none)"
 
@@ -33,7 +32,7 @@ def browser_controls(gallery: Gallery) -> dict[str, ipywidgets.DOMWidget]:
         return slider(title, low, high, step, form, (low + high) / 2)
 
     return {
-        "space": menu("space", SPACES, width="270px"),
+        "space": menu("space", gallery.spaces, width="270px"),
         "map": menu("map", MAPS, width="150px"),
         "colour": menu("colour", labels, FE, width="190px"),
         "shown": menu("show", [BOTH], width="200px"),

@@ -60,13 +60,18 @@ class Gallery:
         """
         return self.data.rows("test") if test_only else np.arange(self.data.n_stars)
 
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Names of the spaces: all of `SPACES`, or StarCLIP's if the spectra stay on disk."""
+        return self._spaces.names
+
     def space(self, name: str) -> dict[str, Side]:
         """The two sides of a space.
 
         Parameters
         ----------
         name : str
-            One of `SPACES`.
+            One of `spaces`.
 
         Returns
         -------

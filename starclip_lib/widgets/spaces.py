@@ -8,16 +8,19 @@ from functools import cached_property
 import numpy as np
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
+from starclip_lib.data.on_disk import Rows
 from starclip_lib.metrics.baselines import cropped_apogee
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import encode_with_evidence
 from starclip_lib.run import Run
-from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+from starclip_lib.transforms.views import FirstView, MockTelescope, extended_telescope, mock_telescope
 
 SPACES = ("StarCLIP", "MockStarCLIP", "encoders before alignment", "raw spectra")
 EXTENDED = "extended mock"  # the other side of MockStarCLIP: NIRSpec with all five corruptions
 NEEDED = ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "mockstarclip.ckpt", "embeddings.h5")
+
+Spectra = Rows | FirstView
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Side:
     ----------
     title : str
     instrument : Instrument
-    flux : ndarray, shape (n, n_pix)
+    flux : ndarray, RowsOnDisk or FirstView, shape (n, n_pix)
         The spectra.
     index : SimilarityIndex
         Their unit vectors, float32, to search among, with evidence where the encoder knows its errors.
@@ -38,7 +41,7 @@ class Side:
 
     title: str
     instrument: Instrument
-    flux: np.ndarray
+    flux: Spectra
     index: SimilarityIndex
     encoder: Encoder | None
 
@@ -46,7 +49,9 @@ class Side:
 class Spaces:
     """The spaces of a run, opened when first asked for.
 
-    One mock observation of every star is held in memory: some 400 MB per 1,000 stars with all spaces opened.
+    One mock observation of every star is held in memory: some 400 MB per 1,000 stars with all spaces opened.  Of
+    spectra that stay on disk only StarCLIP's space is there, whose vectors are in the file of embeddings; spectra are
+    read, or observed, when they are drawn.
 
     Parameters
     ----------
@@ -76,26 +81,31 @@ class Spaces:
             self._open[name] = {side.title: side for side in make()}
         return self._open[name]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The spaces that there are."""
+        return SPACES[:1] if self._data.nirspec.on_disk else SPACES
+
     @cached_property
-    def _mock_flux(self) -> np.ndarray:
+    def _mock_flux(self) -> Spectra:
         return self._first_view(mock_telescope(self._run.params, 1))
 
     @cached_property
-    def _extended_flux(self) -> np.ndarray:
+    def _extended_flux(self) -> Spectra:
         return self._first_view(extended_telescope(self._data, self._run.params, 1))
 
-    def _first_view(self, telescope: MockTelescope) -> np.ndarray:
+    def _first_view(self, telescope: MockTelescope) -> Spectra:
         """View 0 of every star, the one that the file of embeddings has as well."""
-        out = np.empty(self._data.nirspec.flux.shape, np.float32)
-        for place, _, batch in telescope.blocks(self._data.nirspec, np.arange(self._data.n_stars)):
-            out[place] = batch.numpy()
-        return out
+        spectra = self._data.nirspec
+        if spectra.on_disk:
+            return FirstView(telescope, spectra)
+        return telescope.views(spectra, np.arange(self._data.n_stars))[:, 0]
 
     def _side(
         self,
         title: str,
         instrument: Instrument,
-        flux: np.ndarray,
+        flux: Spectra,
         z: np.ndarray,
         evidence: np.ndarray | None,
         encoder: Encoder | None,
@@ -119,7 +129,7 @@ class Spaces:
         sides = []
         for title, instrument, flux in self._both:
             encoder = self._run.model(instrument.name).encoders[instrument.name]
-            sides.append(self._side(title, instrument, flux, *encode_with_evidence(encoder, flux), encoder))
+            sides.append(self._side(title, instrument, flux, *encode_with_evidence(encoder, np.asarray(flux)), encoder))
         return sides
 
     def _mockstarclip(self) -> list[Side]:
@@ -129,7 +139,7 @@ class Spaces:
             (EXTENDED, self._extended_flux, encoders["extended"]),
         )
         return [
-            self._side(title, NIRSPEC, flux, *encode_with_evidence(encoder, flux), encoder)
+            self._side(title, NIRSPEC, flux, *encode_with_evidence(encoder, np.asarray(flux)), encoder)
             for title, flux, encoder in parts
         ]
 
@@ -137,11 +147,11 @@ class Spaces:
         """APOGEE cropped to NIRSpec's length, as in the paper's baseline."""
         apogee = np.asarray(self._data.apogee.flux)
         return [
-            self._side(NIRSPEC.title, NIRSPEC, self._mock_flux, self._mock_flux, None, None),
+            self._side(NIRSPEC.title, NIRSPEC, self._mock_flux, np.asarray(self._mock_flux), None, None),
             self._side(APOGEE.title, APOGEE, apogee, cropped_apogee(apogee), None, None),
         ]
 
     @property
-    def _both(self) -> tuple[tuple[str, Instrument, np.ndarray], ...]:
+    def _both(self) -> tuple[tuple[str, Instrument, Spectra], ...]:
         """Title, instrument and spectra of each: first views of NIRSpec, and APOGEE's."""
-        return (NIRSPEC.title, NIRSPEC, self._mock_flux), (APOGEE.title, APOGEE, np.asarray(self._data.apogee.flux))
+        return (NIRSPEC.title, NIRSPEC, self._mock_flux), (APOGEE.title, APOGEE, self._data.apogee.flux)
