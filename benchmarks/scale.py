@@ -1,10 +1,11 @@
-"""Memory and time of embedding stores against their size, with exponents, and the figure of docs/scale.md.
+"""Memory and time of stores and of data sets on disk against their size, with exponents: the figure of docs/scale.md.
 
     python benchmarks/scale.py runs/quick --figure docs/figures/scale.png
 
 Spectra are made on the fly: giants of the atlas, NIRSpec, noise at SNR 50.  The bare encoder's rate on spectra in
 memory and the rates of one and two workers are measured in one run.  Memory is the peak of the resident memory of all
-processes together, looked at every tenth of a second.
+processes together, looked at twice a second.  Data sets are opened and trained on, one epoch of the NIRSpec
+network, with their spectra on disk; they take 100 kB a star, in SCALE_FOLDER or where temporary files go.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -25,17 +27,20 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of every process; workers have one anyway
 import matplotlib.pyplot as plt
 import numpy as np
 import psutil
+from training_from_disk import watched
 
 from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.observed.giants import giants
 from starclip_lib.run import open_run
+from starclip_lib.settings.data import DataParams
 from starclip_lib.stores.cluster import cluster, compute
 from starclip_lib.stores.embedding import Done, Setup, describe_model, embed
 from starclip_lib.stores.searching import search
 from starclip_lib.stores.sources import ROWS, Input, Task
 from starclip_lib.stores.store import About, Store, write_part
+from starclip_lib.surveys.simulate import write_survey
 from starclip_lib.widgets.store_browser import StoreBrowser
 
 SNR = 50.0
@@ -59,7 +64,7 @@ class Peak:
     def _look(self) -> None:
         me, ended = psutil.Process(), False
         while not ended:
-            ended, total = self._end.wait(0.1), 0
+            ended, total = self._end.wait(0.5), 0
             for process in (me, *me.children(recursive=True)):
                 try:
                     total += process.memory_info().rss
@@ -169,6 +174,15 @@ def browsing(n: int, dim: int = 23) -> dict[str, float]:
     return {"n": n, "opening": opening, "click": float(np.median(clicks)), "memory": peak.bytes}
 
 
+def opening(n: int) -> dict[str, float]:
+    """Opening a data set whose spectra stay on disk, and one epoch of a training, in a process of their own."""
+    with folder() as place:
+        write_survey(place / f"data-{n}.h5", n, 1, DataParams())
+        script = Path(__file__).with_name("training_from_disk.py")
+        found, peak = watched([sys.executable, str(script), "--stars", str(n), "--folder", str(place), "--memory", "0"])
+    return {"n": n, **found, "memory": peak}
+
+
 def exponent(rows: list[dict[str, float]], what: str) -> float:
     """Of a power law through the largest three."""
     last = rows[-3:]
@@ -178,15 +192,19 @@ def exponent(rows: list[dict[str, float]], what: str) -> float:
 def draw(found: dict, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     embedded = [row for row in found["embedding"] if row["workers"] == 1]
-    for rows, label, style in (
-        (embedded, "embedding, one worker", "o-"),
-        (found["querying"], "100 queries, k = 10", "s--"),
-    ):
+    lines = (
+        (embedded, "seconds", "embedding, one worker", "o-"),
+        (found["querying"], "seconds", "100 queries, k = 10", "s--"),
+        (found["opening"], "epoch", "an epoch of training", "^-."),
+        (found["opening"], "opening", "opening a data set", "v:"),
+    )
+    for rows, what, label, style in lines:
         if len(rows) > 1:
-            n = [row["n"] for row in rows]
-            power = exponent(rows, "seconds"), exponent(rows, "memory")
-            left.loglog(n, [row["seconds"] for row in rows], style, label=f"{label}: $n^{{{power[0]:.2f}}}$")
-            right.loglog(n, [row["memory"] / 1e9 for row in rows], style, label=f"{label}: $n^{{{power[1]:.2f}}}$")
+            n, power = [row["n"] for row in rows], exponent(rows, what)
+            (line,) = left.loglog(n, [row[what] for row in rows], style, label=f"{label}: $n^{{{power:.2f}}}$")
+            if what != "opening":  # in one process with the epoch
+                memory, power = [row["memory"] / 1e9 for row in rows], exponent(rows, "memory")
+                right.loglog(n, memory, style, color=line.get_color(), label=f"{label}: $n^{{{power:.2f}}}$")
     for ax, title in ((left, "seconds"), (right, "peak memory [GB]")):
         ax.set(xlabel="stars", ylabel=title)
         ax.grid(alpha=0.3)
@@ -198,13 +216,14 @@ def draw(found: dict, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/quick")
-    parser.add_argument("--stars", type=int, nargs="*", default=[4096, 12_288, 49_152])
+    parser.add_argument("--stars", type=int, nargs="*", default=[4096, 12_288, 49_152], help="more than 1,024 a worker")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--embeddings", type=int, nargs="*", default=[10_000, 100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--opened", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--browsed", type=int, nargs="*", default=[1_000_000])
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    found: dict = {"bare": bare(options.run), "embedding": [], "querying": []}
+    found: dict = {"bare": bare(options.run), "embedding": [], "querying": [], "opening": []}
     print(f"bare encoder, one thread: {found['bare']:.0f} spectra/s")
     for n in options.stars:
         for workers in options.workers:
@@ -216,6 +235,11 @@ def main() -> None:
         row = querying(n)
         found["querying"].append(row)
         print(f"{n:,} embeddings: 100 queries in {row['seconds']:.2f} s, {row['memory'] / 1e9:.2f} GB", flush=True)
+    for n in options.opened:
+        row = opening(n)
+        found["opening"].append(row)
+        print(f"{n:,} stars on disk: opened in {row['opening']:.2f} s, an epoch {row['epoch']:.1f} s "
+              f"({row['rate']:.0f}/s), {row['memory'] / 1e9:.2f} GB", flush=True)  # fmt: skip
     for n in options.browsed:
         row = browsing(n)
         print(f"browser of {n:,} embeddings: opened in {row['opening']:.1f} s, a click {row['click']:.2f} s, "

@@ -36,7 +36,8 @@ def train(data: Path, instrument: str, epochs: int, memory: float, model: Path) 
     opened = time.perf_counter() - began
     train_encoder(model, stars, params, instrument)
     seconds = Model.load(model).history.seconds
-    print(json.dumps({"opening": opened, "rate": len(stars.rows("train")) * epochs / sum(seconds)}))
+    print(json.dumps({"opening": opened, "epoch": sum(seconds) / epochs,
+                      "rate": len(stars.rows("train")) * epochs / sum(seconds)}))  # fmt: skip
 
 
 def watched(command: list[str]) -> tuple[dict[str, float], int]:

@@ -99,7 +99,7 @@ class RowsReplaced:
     others : ndarray, shape (m, ...)
     """
 
-    on_disk = True  # or not: like those, they are put together when they are asked for
+    on_disk = True  # in so far as it is no array
 
     def __init__(self, rows: Rows, places: np.ndarray, others: np.ndarray):
         self._rows, self._others = rows, others

@@ -72,11 +72,7 @@ def read_aspcap_star(path: str | Path) -> ApogeeSpectrum:
     """
     (flux, error), *name = _images(Path(path), ASPCAP_STAR, absolute=False)
     spectrum = _spectrum(path, name, flux, error, error > MAX_ERROR)
-    level, largest = np.median(spectrum.flux[~spectrum.mask]), np.abs(spectrum.flux).max()
-    if not 0.2 < level < 5 or largest > MAX_FLUX:
-        raise DataError(
-            f"{path}: not normalised: its median flux is {level:.3g} and its largest {largest:.3g}, expected about 1"
-        )
+    _check_normalised(spectrum, path)
     return spectrum
 
 
@@ -110,8 +106,8 @@ def normalised(spectrum: ApogeeSpectrum) -> ApogeeSpectrum:
     """A spectrum in physical units over its pseudo-continuum, a polynomial of degree 4 for each chip.
 
     Pixels that lie more than 0.1 standard deviations below the fit, or 3 above it, are left out of the next one, ten
-    times.  This finds the true continuum of simulated giants to a per cent; aspcapStar files, which ASPCAP has
-    normalised in another way since DR13, lie 4 to 6 per cent higher (one giant with both files).
+    times.  This finds the true continuum of simulated giants to a per cent.  ASPCAP draws it in another way: the one
+    giant of DR13 of which both files were at hand lies 4 to 6 per cent higher in its aspcapStar file.
 
     Parameters
     ----------
@@ -126,11 +122,11 @@ def normalised(spectrum: ApogeeSpectrum) -> ApogeeSpectrum:
     Raises
     ------
     DataError
-        If the continuum is not positive, or no chip is left.
+        If no continuum above 0 fits, or no chip is left.
 
     References
     ----------
-    Garcia Perez et al. (2016), section 4.2; limits as in the `apogee` package of Bovy (2016).
+    Garcia Perez et al. (2016); degree, rounds and limits as in the `apogee` package of Bovy (2016).
     """
     continuum = np.zeros(APOGEE.n_pix)
     for start, stop in APOGEE.chips:
@@ -141,9 +137,19 @@ def normalised(spectrum: ApogeeSpectrum) -> ApogeeSpectrum:
     if not known.any() or (continuum[known] <= 0).any():
         raise DataError(f"{spectrum.star_id}: no continuum above 0 can be drawn through this spectrum")
     continuum[~known] = 1
-    flux = np.where(known, spectrum.flux / continuum, APOGEE.no_data).astype(np.float32)
-    ivar = np.where(known, spectrum.ivar * continuum**2, 0).astype(np.float32)
-    return replace(spectrum, flux=flux, ivar=ivar, mask=~known)
+    flux = np.where(known, spectrum.flux / continuum, APOGEE.no_data)
+    ivar = np.where(known, np.minimum(spectrum.ivar * continuum**2, np.finfo(np.float32).max), 0)
+    found = replace(spectrum, flux=flux.astype(np.float32), ivar=ivar.astype(np.float32), mask=~known)
+    _check_normalised(found, spectrum.star_id)
+    return found
+
+
+def _check_normalised(spectrum: ApogeeSpectrum, where: str | Path) -> None:
+    level, largest = np.median(spectrum.flux[~spectrum.mask]), np.abs(spectrum.flux).max()
+    if not 0.2 < level < 5 or largest > MAX_FLUX:
+        raise DataError(
+            f"{where}: not normalised: its median flux is {level:.3g} and its largest {largest:.3g}, expected about 1"
+        )
 
 
 def _upper_polynomial(x: np.ndarray, flux: np.ndarray) -> np.ndarray:

@@ -20,9 +20,10 @@ from nirspec_files import observe
 from starclip_lib.data.formats import AP_STAR, ASPCAP_STAR, SPEC1D, X1D
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.schema import Member
+from starclip_lib.errors import DataError
 from starclip_lib.observed.files import read_spectra
 from starclip_lib.surveys.allstar import CATALOGUE, read_all_star
-from starclip_lib.surveys.apogee import read_ap_star, read_aspcap_star
+from starclip_lib.surveys.apogee import normalised, read_ap_star, read_aspcap_star
 
 
 def written(*hdus: fits.hdu.base.ExtensionHDU, **main: object) -> bytes:
@@ -124,6 +125,10 @@ def open_aspcap(path: Path) -> str:
 
 def open_ap(path: Path) -> str:
     found = read_ap_star(path)
+    try:
+        normalised(found)
+    except DataError as error:  # `starclip embed` lists the file beside it
+        raise DataError(f"{path}: {error}") from None
     return fingerprint(found.flux, found.ivar, found.mask)
 
 
