@@ -130,12 +130,12 @@ def bare(run: Path, n: int = 2048) -> float:
     return n / (time.perf_counter() - began)
 
 
-def random_store(folder: Path, n: int, dim: int, part: int) -> Store:
-    """A store of unit vectors drawn at random."""
+def random_store(folder: Path, n: int, dim: int = 23) -> Store:
+    """A store of unit vectors drawn at random, in parts as `starclip embed` leaves them."""
     rng = np.random.default_rng(3)
     Store.create(folder, About(model="none", model_sha256="0" * 64, emulator="none", package="none", dim=dim))
-    for number, start in enumerate(range(0, n, part)):
-        m = min(part, n - start)
+    for number, start in enumerate(range(0, n, ROWS)):
+        m = min(ROWS, n - start)
         z = rng.normal(size=(m, dim)).astype(np.float32)
         z /= np.linalg.norm(z, axis=1, keepdims=True)
         rows = {
@@ -149,9 +149,10 @@ def random_store(folder: Path, n: int, dim: int, part: int) -> Store:
     return Store(folder)
 
 
-def querying(n: int, dim: int = 21, queries: int = 100, k: int = 10) -> dict[str, float]:
+def querying(n: int, queries: int = 100, k: int = 10) -> dict[str, float]:
     with folder() as place:
-        store, asked = random_store(place, n, dim, 100_000), np.random.default_rng(5).normal(size=(queries, dim))
+        store = random_store(place, n)
+        asked = np.random.default_rng(5).normal(size=(queries, store.about.dim))
         with Peak() as peak:
             began = time.perf_counter()
             search(store, asked, k)
@@ -159,10 +160,10 @@ def querying(n: int, dim: int = 21, queries: int = 100, k: int = 10) -> dict[str
     return {"n": n, "seconds": seconds, "memory": peak.bytes}
 
 
-def browsing(n: int, dim: int = 23) -> dict[str, float]:
-    """Opening a store as `starclip embed` leaves it in the browser, and the median of twenty clicks."""
+def browsing(n: int) -> dict[str, float]:
+    """Opening a store in the browser, and the median of twenty clicks."""
     with folder() as place:
-        store = random_store(place, n, dim, ROWS)
+        store = random_store(place, n)
         with Peak() as peak:
             began = time.perf_counter()
             browser = StoreBrowser(store)
@@ -184,9 +185,10 @@ def opening(n: int) -> dict[str, float]:
 
 
 def exponent(rows: list[dict[str, float]], what: str) -> float:
-    """Of a power law through the largest three."""
+    """Of a power law through the largest three, to two digits."""
     last = rows[-3:]
-    return float(np.polyfit(np.log([row["n"] for row in last]), np.log([row[what] for row in last]), 1)[0])
+    power = np.polyfit(np.log([row["n"] for row in last]), np.log([row[what] for row in last]), 1)[0]
+    return round(float(power), 2) + 0.0  # no -0.0
 
 
 def draw(found: dict, path: Path) -> None:
@@ -208,7 +210,8 @@ def draw(found: dict, path: Path) -> None:
     for ax, title in ((left, "seconds"), (right, "peak memory [GB]")):
         ax.set(xlabel="stars", ylabel=title)
         ax.grid(alpha=0.3)
-        ax.legend()
+    left.legend(loc="lower right")
+    right.legend(loc="upper left")
     right.set(ylim=(0.3, 10))
     figure.savefig(path, dpi=110)
 

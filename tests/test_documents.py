@@ -18,6 +18,7 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.pipeline.arguments import parser
 from starclip_lib.run import Run
 from starclip_lib.settings.params import load_params, merge_assignments
+from starclip_lib.stores.store import About, Store, write_part
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 GUIDES = [ROOT / "README.md", ROOT / "docs" / "data-formats.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
@@ -74,12 +75,22 @@ def test_own_instrument(quick: Run, survey: PairedSpectra, tmp_path: Path) -> No
     assert (tmp_path / "mine.h5").is_file()
 
 
+def store_of(run: Run, n: int) -> None:
+    """The folder `survey`: a store of the run's first NIRSpec spectra, with their own labels."""
+    z, labels = run.space.embed(run.data.nirspec.flux[:n]), run.data.labels[:n].astype(float)
+    about = About(model="starclip.ckpt", model_sha256="0" * 64, emulator="none", package="none", dim=z.shape[1])
+    store = Store.create(run.root / "survey", about)
+    rows = {"star_id": run.data.star_id[:n], "file": ["data.h5"] * n, "row": range(n), "instrument": ["nirspec"] * n}
+    write_part(store.folder, "0", rows | {"verdict": ["good"] * n}, z, labels, np.zeros((n, 20)), {})
+
+
 @pytest.mark.parametrize("page", [page for page in GUIDES if code(page)], ids=lambda page: page.name)
 def test_code_of_the_guides(page: Path, quick: Run, rng: np.random.Generator, capsys: pytest.CaptureFixture) -> None:
     sky = quick.root / "folder" / "with" / "fits" / "files"
     sky.mkdir(parents=True)
     spec1d_bytes(sky / "spec1d_star.fits", quick.data.nirspec.flux[3], rng)
     given = {"example": quick.data.nirspec.flux[3]}
+    store_of(quick, 20)
     for block in code(page):
         exec(block, given)
     assert capsys.readouterr().out
