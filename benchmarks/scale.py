@@ -210,8 +210,8 @@ def draw(found: dict, path: Path) -> None:
     for ax, title in ((left, "seconds"), (right, "peak memory [GB]")):
         ax.set(xlabel="stars", ylabel=title)
         ax.grid(alpha=0.3)
-    left.legend(loc="lower right")
-    right.legend(loc="upper left")
+        ax.legend(loc="upper left")
+    left.set(ylim=(None, 1e6))
     right.set(ylim=(0.3, 10))
     figure.savefig(path, dpi=110)
 
