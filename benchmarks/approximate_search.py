@@ -3,9 +3,9 @@
     pip install faiss-cpu
     python benchmarks/approximate_search.py STORE runs/quick [--queries 100]
 
-STORE holds embeddings of the run's model.  The queries are giants of the atlas, observed anew with SNR 50, one at a
-time; recall is the share of the ten nearest that an index finds, by the cosines of the exact search (ties count).  One
-thread.  Before and after: the exact search, of all queries in one pass over the disk, and of each by itself.
+STORE holds embeddings of the run's model.  The queries are giants of the atlas, observed anew with SNR 50.  First the
+exact search, of all in one pass over the disk and of ten one by one, then indices in memory, one query at a time.
+Recall is the share of the ten nearest that an index finds, by the cosines of the exact search.  One thread.
 """
 
 from __future__ import annotations

@@ -226,6 +226,8 @@ def main() -> None:
     parser.add_argument("--browsed", type=int, nargs="*", default=[1_000_000])
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
+    if (few := min(options.stars, default=0)) and few <= ROWS * max(options.workers):
+        parser.error(f"--stars: {few} are done by the first task of each worker, which is not timed")
     found: dict = {"bare": bare(options.run), "embedding": [], "querying": [], "opening": []}
     print(f"bare encoder, one thread: {found['bare']:.0f} spectra/s")
     for n in options.stars:

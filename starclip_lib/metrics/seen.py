@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -123,14 +124,15 @@ def seen_by(telescope: MockTelescope, data: PairedSpectra, rows: np.ndarray, emu
     DataError
         If a star lies outside the emulator's domain.
     """
-    instrument, labels, found = data.nirspec.instrument, data.labels[rows].astype(np.float64), []
-    for part, known in zip(in_parts(rows, _STARS), in_parts(labels, _STARS), strict=True):
+
+    def look(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seen, snr = telescope.views_and_snr(data.nirspec, part)
         for step in getattr(telescope.corruption, "steps", ()):
             if isinstance(step, PaschenSubstitution):
-                seen[:, :, step.pixels] = instrument.no_data
-        found.append((view_information(emulator, known, seen, snr, instrument), snr))
-    return SeenInformation(rows, labels, *map(np.concatenate, zip(*found, strict=True)))
+                seen[:, :, step.pixels] = data.nirspec.instrument.no_data
+        return seen, snr
+
+    return _seen(look, data.labels, rows, emulator, data.nirspec.instrument)
 
 
 def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emulator: Emulator) -> SeenInformation:
@@ -149,11 +151,26 @@ def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emul
     -------
     SeenInformation
     """
-    instrument, labels, found = data.apogee.instrument, data.labels[rows].astype(np.float64), []
-    for part, known in zip(in_parts(rows, _STARS), in_parts(labels, _STARS), strict=True):
-        snr = snr_from_ivar(data.apogee, part, otherwise)[:, None]
-        found.append((view_information(emulator, known, data.apogee.flux[part][:, None], snr, instrument), snr))
-    return SeenInformation(rows, labels, *map(np.concatenate, zip(*found, strict=True)))
+
+    def look(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return data.apogee.flux[part][:, None], snr_from_ivar(data.apogee, part, otherwise)[:, None]
+
+    return _seen(look, data.labels, rows, emulator, data.apogee.instrument)
+
+
+def _seen(
+    look: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    labels: np.ndarray,
+    rows: np.ndarray,
+    emulator: Emulator,
+    instrument: Instrument,
+) -> SeenInformation:
+    """What the views and their SNR, (n, n_views, n_pix) and (n, n_views) of some rows by `look`, tell together."""
+    known, found = labels.astype(np.float64), []
+    for part in in_parts(rows, _STARS):
+        seen, snr = look(part)
+        found.append((view_information(emulator, known[part], seen, snr, instrument), snr))
+    return SeenInformation(rows, known[rows], *map(np.concatenate, zip(*found, strict=True)))
 
 
 def view_information(
