@@ -103,7 +103,7 @@ class RowsReplaced:
 
     def __init__(self, rows: Rows, places: np.ndarray, others: np.ndarray):
         self._rows, self._others = rows, others
-        self.shape: tuple[int, ...] = rows.shape
+        self.shape = (len(rows), *others.shape[1:])
         self._place = np.full(len(rows), -1)
         self._place[places] = np.arange(len(places))
 
