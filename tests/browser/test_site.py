@@ -54,6 +54,7 @@ def test_search_works_without_a_server(reader: Page) -> None:
 def test_terms_lead_to_the_glossary(reader: Page) -> None:
     reader.goto((SITE / "notebooks" / "00b_contrastive_from_scratch.html").as_uri())
     reader.click("a.glossary-term >> nth=0")
+    reader.wait_for_url("**#term-*")  # a click does not wait for the page that it opens
     anchor = reader.evaluate("location.hash")
     assert anchor.startswith("#term-")
     assert reader.is_visible(anchor)
