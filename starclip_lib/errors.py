@@ -10,16 +10,7 @@ _LONGEST = 1200  # characters of a message; what a damaged file says about itsel
 
 
 def one_line(text: str) -> str:
-    """A message as one line that any terminal can show: no control characters, no direction marks, an end.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    str
-    """
+    """A message as one line that any terminal can show: no control characters, no direction marks, an end."""
     line = " ".join(text.split())
     line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
@@ -59,9 +50,13 @@ class NotebookError(StarclipError):
 
 
 class SystemFault(StarclipError):
-    """The machine would not: disk, permission, name, memory."""
+    """The operating system refused: disk full, no permission, file locked, bad file name, or out of memory."""
 
 
+# Of file systems that cannot lock: NFS without its lock service, Lustre mounted without flock, some FUSE ones.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)  # 524: ENOTSUPP of the Linux kernel
+# Numbers that come from what a file holds: it made the reader ask for something impossible.
+_OF_CONTENT = (0, errno.EINVAL, errno.EFBIG, errno.EOVERFLOW, errno.ERANGE, errno.EDOM, errno.EILSEQ)
 _CURES = {
     errno.ENOSPC: "the disk is full; make room, and the same command goes on",
     errno.EDQUOT: "your quota of the disk is used up; make room, and the same command goes on",
@@ -80,28 +75,46 @@ _CURES = {
     errno.ENOMEM: "not enough memory",
     errno.EIO: "the disk does not answer as it should (input/output error)",
     errno.ESTALE: "the network disk has lost it; try again",
+    errno.ETIMEDOUT: "the network disk does not answer; try again",
+    errno.ENOTCONN: "the network disk is not connected; mount it again",
+    errno.EBUSY: "the system is using it; try again",
+    **dict.fromkeys(NO_LOCKS, "this file system has no locks; export HDF5_USE_FILE_LOCKING=FALSE to work without them"),
 }
+_LOCKED = "another program has it open for writing; close it there, or wait until it is done"
+_KILLED = (
+    "another program has it open for writing, or was killed while it wrote; close it there, or, if it has ended, "
+    "mark the file as closed: h5clear -s FILE"
+)
+
+
+def system_number(error: BaseException) -> int:
+    """The system's number of an error or of what caused it, 0 if there is none; HDF5 and PyTorch hide it in text."""
+    hidden = re.search(r"errno = (\d+)|\[Errno (\d+)\]", str(error))
+    number = error.errno if isinstance(error, OSError) else None
+    if not number and hidden:
+        number = int(hidden[1] or hidden[2])
+    return number or (system_number(error.__cause__) if error.__cause__ else 0)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error comes from the system (permission, lock, disk, memory), not from what a file holds."""
+    return isinstance(error, MemoryError) or system_number(error) not in _OF_CONTENT or _is_open_elsewhere(error)
+
+
+def _is_open_elsewhere(error: BaseException) -> bool:
+    """Whether HDF5 found the mark that a program leaves in a file while it writes."""
+    return "consistency flags" in str(error) or "already open for write" in str(error)
 
 
 def system_message(error: BaseException, path: str | os.PathLike[str] | None = None) -> str:
-    """What the system refused, where, and what to do about it.
-
-    Parameters
-    ----------
-    error : OSError, MemoryError or RuntimeError
-        Those of HDF5 and PyTorch hide the system's number in their text.
-    path : str or PathLike, optional
-        The file it was about; the error's own if not given.
-
-    Returns
-    -------
-    str
-        One line.
-    """
+    """What the system refused, where, and what to do about it."""
     if isinstance(error, MemoryError):
         return f"{f'{path}: ' if path else ''}not enough memory; close other programs, or ask for fewer stars"
     place = path or getattr(error, "filename", None)
-    hidden = re.search(r"errno = (\d+)", str(error))
-    number = getattr(error, "errno", None) or (int(hidden[1]) if hidden else 0)
+    number = system_number(error)
     what = _CURES.get(number) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if number in (errno.EAGAIN, errno.EACCES) and "lock" in str(error):
+        what = _LOCKED
+    elif _is_open_elsewhere(error):
+        what = _KILLED
     return f"{f'{os.fspath(place)}: ' if place and not isinstance(place, int) else ''}{what}"

@@ -28,12 +28,7 @@ def seeded(device: torch.device | str, *key: int) -> torch.Generator:
 
 @contextmanager
 def seeded_weights(seed: int) -> Iterator[None]:
-    """Networks built inside get weights that depend on `seed` alone; the global random state is left as it was.
-
-    Parameters
-    ----------
-    seed : int
-    """
+    """Networks built inside get weights that depend on `seed` alone; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

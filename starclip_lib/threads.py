@@ -9,13 +9,10 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from starclip_lib.machine import usable_cores
+
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
-
-
-def usable_cores() -> int:
-    """Processors that the system gives this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def allowed_threads() -> int:
@@ -28,33 +25,13 @@ def side_by_side(function: Callable[[Piece], Result], pieces: Iterable[Piece]) -
     """What a function makes of each piece, in their order, on `allowed_threads` threads.
 
     Linear algebra inside takes no threads of its own.
-
-    Parameters
-    ----------
-    function : callable
-        That spends its time where the interpreter is free, such as in NumPy and PyTorch.
-    pieces : iterable
-
-    Returns
-    -------
-    list
-        The same whatever the number of threads.
     """
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(allowed_threads()) as pool:
         return list(pool.map(function, pieces))
 
 
 def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The pieces of an iterator, each made by a thread while the one before is being used.
-
-    Parameters
-    ----------
-    pieces : iterator
-
-    Yields
-    ------
-    object
-    """
+    """The pieces of an iterator, each made by a thread while the one before is being used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, pieces, None)
         while (piece := coming.result()) is not None:

@@ -42,19 +42,19 @@ def test_handouts_have_no_solution_and_all_exercises(notebook: Path, tmp_path: P
 
 
 def test_answers_given_are_blanked(tmp_path: Path) -> None:
-    solved = returned(tmp_path / "a" / "x.ipynb", x00_1="answer = 0.01")
+    solved = returned(tmp_path / "a" / "x.ipynb", x06_2="answer = 0.001")
     text = write_handouts([solved], tmp_path / "out")[0].read_text()
-    assert "answer = 0.01" not in text
+    assert "answer = 0.001" not in text
     assert "answer = None" in text
 
 
 def test_a_handout_replaces_nothing_but_a_handout(tmp_path: Path, capsys) -> None:
-    notebook = returned(tmp_path / "x.ipynb", x00_1="answer = None")
+    notebook = returned(tmp_path / "x.ipynb", x06_2="answer = None")
     assert cli.main(["handout", str(notebook), "--output", str(tmp_path)]) == 1
     assert "is there and no handout" in capsys.readouterr().err
     for _ in range(2):
         assert cli.main(["handout", str(notebook), "--output", str(tmp_path / "out")]) == 0
-    other = returned(tmp_path / "other" / "x.ipynb", x00_1="answer = None")
+    other = returned(tmp_path / "other" / "x.ipynb", x06_2="answer = None")
     assert cli.main(["handout", str(notebook), str(other), "--output", str(tmp_path / "out")]) == 1
     assert "two of the notebooks are named x.ipynb" in capsys.readouterr().err
 
@@ -63,63 +63,63 @@ def test_what_is_no_notebook_gets_one_line(tmp_path: Path, capsys) -> None:
     (tmp_path / "x.ipynb").write_text("{no notebook")
     assert cli.main(["handout", str(tmp_path / "x.ipynb"), "--output", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert "is no Jupyter notebook" in error
+    assert "is not a Jupyter notebook" in error
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("answer = 0.01", "right"),
-        ("answer = 10 / 1_000", "right"),
-        ("answer = np.exp(math.log(0.01))", "right"),
-        ("answer = 0.5\nanswer = round(1) * 1e-2", "right"),
-        ("answer = 0.001", "not yet"),
+        ("answer = 0.001", "right"),
+        ("answer = 1 / 1_000", "right"),
+        ("answer = np.exp(math.log(0.001))", "right"),
+        ("answer = 0.5\nanswer = round(1) * 1e-3", "right"),
+        ("answer = 0.02", "not yet"),
         ("answer = 'chance'", "not yet"),
         ("answer = None", "blank"),
         ("", "blank"),
         ("answer = data.n_stars", "by hand"),
         ("answer = __import__('os').remove('mark')", "by hand"),
         ("answer = open('mark').read()", "by hand"),
-        ("while True: pass\nanswer = 0.01", "right"),
+        ("while True: pass\nanswer = 0.001", "right"),
         ("answer = 10 ** 10 ** 10", "by hand"),
         ("answer = 9 ** 9 ** 9 ** 9", "by hand"),
         ("answer = 1 / 0", "by hand"),
         ("answer = " + "(" * 500 + "1" + ")" * 500, "by hand"),
-        ("answer = 0.01 if", "by hand"),
+        ("answer = 0.001 if", "by hand"),
         ("starclip.check = print\nanswer = 7", "not yet"),
-        ("answer: float = 0.01", "right"),
-        ("answer, b = 0.01, 2", "by hand"),
-        ("if True:\n    answer = 0.01", "by hand"),
-        ("answer = 0\nanswer += 0.01", "by hand"),
-        ("(answer := 0.01)", "by hand"),
-        ("for answer in (1, 0.01): pass", "by hand"),
-        ("answer = 0.01\nx" + ".a" * 900 + "()", "right"),
+        ("answer: float = 0.001", "right"),
+        ("answer, b = 0.001, 2", "by hand"),
+        ("if True:\n    answer = 0.001", "by hand"),
+        ("answer = 0\nanswer += 0.001", "by hand"),
+        ("(answer := 0.001)", "by hand"),
+        ("for answer in (1, 0.001): pass", "by hand"),
+        ("answer = 0.001\nx" + ".a" * 900 + "()", "right"),
     ],
 )
 def test_marks_are_read_and_nothing_is_run(source: str, found: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mark").write_text("mine")
-    returned(tmp_path / "class" / "ann.ipynb", x00_1=source)
+    returned(tmp_path / "class" / "ann.ipynb", x06_2=source)
     table = mark_returned(tmp_path / "class")
-    assert table.values.tolist() == [["ann.ipynb", "00.1", found]]
+    assert table.values.tolist() == [["ann.ipynb", "06.2", found]]
     assert (tmp_path / "mark").read_text() == "mine"
 
 
 def test_an_exercise_that_is_checked_in_another_way_is_for_the_lecturer() -> None:
-    assert mark('starclip.check("00.1", 0.01)') == {"00.1": "by hand"}
-    assert mark("print(starclip.check('00.1', answer))") == {"00.1": "by hand"}
+    assert mark('starclip.check("06.2", 0.001)') == {"06.2": "by hand"}
+    assert mark("print(starclip.check('06.2', answer))") == {"06.2": "by hand"}
 
 
 def test_a_class_is_marked_and_what_cannot_be_read_says_so(tmp_path: Path, capsys) -> None:
-    returned(tmp_path / "class" / "ann" / "00.ipynb", x00_1="answer = 0.01", x00_2="answer = 'apogee'")
-    returned(tmp_path / "class" / "bob" / "00.ipynb", x00_1="answer = 0.5", x00_2="answer = None")
+    returned(tmp_path / "class" / "ann" / "00.ipynb", x06_2="answer = 0.001", x00_2="answer = 'apogee'")
+    returned(tmp_path / "class" / "bob" / "00.ipynb", x06_2="answer = 0.5", x00_2="answer = None")
     (tmp_path / "class" / "eve.ipynb").write_text("{")
     assert cli.main(["mark", str(tmp_path / "class"), "--output", str(tmp_path / "marks.csv")]) == 0
     printed = capsys.readouterr().out
     assert "2 of 4 exercises are right" in printed
     assert "eve.ipynb" in printed
-    assert "is no Jupyter notebook" in printed
+    assert "is not a Jupyter notebook" in printed
     assert (tmp_path / "marks.csv").read_text().count("right") == 2
     assert cli.main(["mark", str(tmp_path / "nowhere")]) == 1
     assert "no notebook" in capsys.readouterr().err

@@ -34,8 +34,8 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     assert read_bytes(tmp_path / "a", 5) == b"12345"
     for path, message in (
         (tmp_path / "a", "a has 5 bytes, more than such a file can have"),
-        (tmp_path, r"is a folder, no file$"),
-        (tmp_path / "pipe", "is a pipe, socket or device, no file"),
+        (tmp_path, r"is a folder, not a file$"),
+        (tmp_path / "pipe", "is a pipe, socket or device, not a file"),
         (Path("/dev/zero"), "/dev/zero is a pipe, socket or device"),
         (tmp_path / "b", "b is missing; make it"),
         (tmp_path / "a" / "b", "a/b is missing; make it"),

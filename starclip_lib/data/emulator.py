@@ -104,16 +104,6 @@ class Emulator:
     def parts(self, instrument: Instrument) -> dict[str, np.ndarray]:
         """The arrays of the formula, for those who evaluate it elsewhere (on a GPU): docs/emulator.md explains them.
 
-        Parameters
-        ----------
-        instrument : Instrument
-
-        Returns
-        -------
-        dict of str to ndarray
-            center, scale : (20,) float32 of the labels; w1, b1 ... w3, b3 : the network, the third layer's part for
-            this instrument; basis : (n_components, n_pix), mean : (n_pix,).
-
         Raises
         ------
         DataError
@@ -137,32 +127,11 @@ class Emulator:
         }
 
     def mean_spectrum(self, instrument: Instrument) -> np.ndarray:
-        """Mean of the spectra it was fitted to.
-
-        Parameters
-        ----------
-        instrument : Instrument
-
-        Returns
-        -------
-        ndarray, shape (n_pix,)
-            float32.
-        """
+        """Mean of the spectra it was fitted to."""
         return self._mean[instrument.name]
 
     def __call__(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
         """Spectra of labels.
-
-        Parameters
-        ----------
-        labels : ndarray, shape (n, 20)
-            In K and dex.
-        instrument : Instrument
-
-        Returns
-        -------
-        ndarray, shape (n, n_pix)
-            Flux, float32, relative to the true continuum, >= 0.
 
         Raises
         ------
@@ -180,19 +149,7 @@ class Emulator:
         return np.maximum(flux, 0, out=flux)
 
     def gradient(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
-        """Derivatives d flux / d label of one star: the chain rule through the network.
-
-        Parameters
-        ----------
-        labels : ndarray, shape (20,)
-            In K and dex, inside the domain.
-        instrument : Instrument
-
-        Returns
-        -------
-        ndarray, shape (20, n_pix)
-            float32, per K and per dex.
-        """
+        """Derivatives d flux / d label of one star: the chain rule through the network."""
         labels = np.asarray(labels, np.float64)
         self.check_domain(labels[None])
         x = ((labels - self._center) / self._scale).astype(np.float32)
@@ -206,45 +163,16 @@ class Emulator:
         return jacobian[:, self._columns[instrument.name]] @ self._basis[instrument.name]
 
     def teff_limits(self, logg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest Teff of the domain, which depend on log g: no stars live outside them.
-
-        Parameters
-        ----------
-        logg : ndarray
-
-        Returns
-        -------
-        low, high : ndarray
-            In K, of the shape of `logg`.
-        """
+        """Lowest and highest Teff of the domain, which depend on log g: no stars live outside them."""
         low, high = (np.interp(logg, self.logg_knots, limit) for limit in (self.teff_low, self.teff_high))
         return low, high
 
     def inside_domain(self, labels: np.ndarray) -> np.ndarray:
-        """Which labels lie inside the box the emulator was trained on.
-
-        Parameters
-        ----------
-        labels : ndarray, shape (n, 20)
-
-        Returns
-        -------
-        ndarray of bool, shape (n,)
-            True where they do.
-        """
+        """Which labels lie inside the box the emulator was trained on."""
         return ~np.any([outside for _, outside in self._violations(np.asarray(labels, np.float64))], axis=0)
 
     def check_domain(self, labels: np.ndarray) -> None:
-        """Raise DataError, naming the first label that lies outside the training box (or is not finite).
-
-        Parameters
-        ----------
-        labels : ndarray, shape (n, 20)
-
-        Raises
-        ------
-        DataError
-        """
+        """Raise DataError, naming the first label that lies outside the training box (or is not finite)."""
         for what, outside in self._violations(labels):
             if outside.any():
                 raise DataError(

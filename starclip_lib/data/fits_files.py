@@ -6,7 +6,7 @@ import gzip
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,6 @@ _COUNTS = re.compile(
 def opened_fits(path: str | Path, limit: int = SPECTRUM_BYTES) -> Iterator[fits.HDUList]:
     """A FITS file for reading, gzipped or not, all of it in memory.
 
-    Parameters
-    ----------
-    path : str or Path
-    limit : int
-        Bytes that it may have, unpacked.
-
-    Yields
-    ------
-    fits.HDUList
-
     Raises
     ------
     DataError
@@ -65,14 +55,6 @@ def opened_fits(path: str | Path, limit: int = SPECTRUM_BYTES) -> Iterator[fits.
 @contextmanager
 def mapped_fits(path: str | Path) -> Iterator[fits.HDUList]:
     """A FITS file too large for memory, of which rows are read when they are asked for.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Yields
-    ------
-    fits.HDUList
 
     Raises
     ------
@@ -98,16 +80,7 @@ def _check_counts(content: bytes) -> None:
 
 @contextmanager
 def read_through(path: str | Path) -> Iterator[None]:
-    """Whatever astropy stumbles over becomes one line that names the file; it warns of nothing.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Raises
-    ------
-    DataError
-    """
+    """Whatever astropy stumbles over becomes one line that names the file; it warns of nothing."""
     with damage_refused(path, "is truncated or no FITS file"), warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         yield
@@ -118,7 +91,6 @@ def check_sizes(hdus: fits.HDUList, length: int) -> None:
 
     Parameters
     ----------
-    hdus : fits.HDUList
     length : int
         Bytes of the file.
     """
@@ -133,38 +105,31 @@ def check_sizes(hdus: fits.HDUList, length: int) -> None:
 
 
 def read_columns(hdu: Any, members: Mapping[str, Member], where: str, hint: str = "") -> dict[str, np.ndarray]:
-    """Columns of a table.
-
-    Parameters
-    ----------
-    hdu : fits.BinTableHDU
-    members : mapping of str to Member
-        By the column's name.
-    where : str
-        File and table; messages begin with it.
-    hint : str
-        What it means that a column is missing.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Numbers in float64, but integers, booleans and text as they are.
-
-    Raises
-    ------
-    DataError
-    """
+    """Columns of a table."""
     if not isinstance(hdu, fits.BinTableHDU):
-        raise DataError(f"{where} is no table")
-    missing = [name for name, member in members.items() if name not in hdu.columns.names and not member.optional]
+        raise DataError(f"{where} is not a table")
+    return checked_columns(hdu.columns.names, lambda name: hdu.data[name], members, where, hint)
+
+
+def checked_columns(
+    names: Sequence[str],
+    column: Callable[[str], Any],
+    members: Mapping[str, Member],
+    where: str,
+    hint: str = "",
+) -> dict[str, np.ndarray]:
+    """The declared columns of a table of these `names`, compared without case as FITS wants it; errors as above."""
+    there = {name.upper(): name for name in reversed(names)} | {name: name for name in names}
+    missing = [name for name, member in members.items() if not ({name, name.upper()} & set(there) or member.optional)]
     if missing:
         raise DataError(f"{where} has no column {', '.join(missing)}{f' {hint}' if hint else ''}")
     sizes: dict[str, int] = {}
     found = {}
     for name, member in members.items():
-        if name not in hdu.columns.names:
+        own = there.get(name, there.get(name.upper()))
+        if own is None:
             continue
-        array, place = np.asarray(hdu.data[name]), f"{where}, column {name}"
+        array, place = np.asarray(column(own)), f"{where}, column {name}"
         check_kind(array.dtype, member, place)
         check_shape(array.shape, member, sizes, place)
         if member.kind == "boolean":
@@ -176,24 +141,7 @@ def read_columns(hdu: Any, members: Mapping[str, Member], where: str, hint: str 
 
 
 def read_image(hdu: Any, member: Member, where: str) -> np.ndarray:
-    """The first row of an image.
-
-    Parameters
-    ----------
-    hdu : fits.ImageHDU
-    member : Member
-        Of one row.
-    where : str
-        File and HDU; messages begin with it.
-
-    Returns
-    -------
-    ndarray
-
-    Raises
-    ------
-    DataError
-    """
+    """The first row of an image."""
     if not isinstance(hdu, fits.ImageHDU | fits.PrimaryHDU | fits.CompImageHDU) or hdu.data is None:
         raise DataError(f"{where} is no image with data")
     array = np.atleast_2d(hdu.data)[0]

@@ -56,16 +56,10 @@ def fit_spectrum(
         Relative to some continuum.
     ivar : ndarray, shape (n_pix,)
         Inverse variance, 0 where there is no data.
-    instrument : Instrument
-    continuum_degree : int
     model_error : float
         Is added to the noise, as a fraction of the continuum; outliers beyond both count linearly (soft L1).
     emulator : Emulator, optional
         None: the one that comes with the package.
-
-    Returns
-    -------
-    Fit
 
     Raises
     ------

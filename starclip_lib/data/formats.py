@@ -23,16 +23,7 @@ MAX_FLUX = 1e4  # relative to the continuum; noise and emission lines stay far b
 
 
 def spectrum_members(instrument: Instrument) -> dict[str, Member]:
-    """The arrays of the spectra of one instrument.
-
-    Parameters
-    ----------
-    instrument : Instrument
-
-    Returns
-    -------
-    dict of str to Member
-    """
+    """The arrays of the spectra of one instrument."""
     fill, shape, axes = f"{instrument.no_data:g}", ("N", instrument.n_pix), ("star", "pixel")
     return {
         "wavelength": Member(
@@ -101,6 +92,12 @@ SPEC1D: dict[str, Member] = {  # PypeIt: the table of an object
     "OPT_COUNTS_IVAR": Member("its inverse variance, 0 where there is none", finite=False),
     "OPT_MASK": Member("true where a pixel is good", "boolean"),
 }
+ONE_SPEC: dict[str, Member] = {  # PypeIt: the table of exposures that are added up
+    "wave": Member("wavelength in vacuum, 0 where there is none", unit="Angstrom", low=0, high=1e6, finite=False),
+    "flux": Member("flux density or counts", finite=False),
+    "ivar": Member("its inverse variance, 0 where there is none", finite=False),
+    "mask": Member("true where a pixel is good", "boolean"),
+}
 X1D: dict[str, Member] = {  # STScI: an EXTRACT1D table
     "WAVELENGTH": Member("wavelength in vacuum", unit="um, or what TUNIT says", low=0, high=1e6, finite=False),
     "FLUX": Member("flux density per frequency", unit="Jy, or a multiple", finite=False),
@@ -160,21 +157,7 @@ EMBEDDINGS: dict[str, Member] = {  # of one group, such as starclip/nirspec
 
 
 def check_wavelengths(file: h5py.File, name: str, instrument: Instrument, where: str) -> None:
-    """Raise DataError, first of all, if spectra in a file are on another grid than the instrument's.
-
-    Parameters
-    ----------
-    file : h5py.File
-    name : str
-        Of the instrument's group.
-    instrument : Instrument
-    where : str
-        What the message begins with.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError, first of all, if spectra in a file are on another grid than the instrument's."""
     sizes: dict[str, int] = {}
     any_length = Member("the grid", shape=("n_pix",))
     grid = dataset_of(file, f"{name}/wavelength", any_length, sizes, f"{where}: {name}/wavelength")

@@ -18,7 +18,7 @@ import numpy as np
 
 from starclip_lib.data.on_disk import Rows, RowsOnDisk
 from starclip_lib.data.schema import Member, as_boolean, check_kind, check_shape, check_values
-from starclip_lib.errors import DataError
+from starclip_lib.errors import NO_LOCKS, DataError, system_number
 from starclip_lib.files import (
     atomic_path,
     check_memory,
@@ -42,61 +42,37 @@ Attributes = dict[str, Any]
 
 @contextmanager
 def opened_hdf5(path: str | Path, missing: str = "", damaged: str = "") -> Iterator[h5py.File]:
-    """An HDF5 file for reading.
+    """An HDF5 file for reading; `missing` and `damaged` tell what to do then.
 
-    Parameters
-    ----------
-    path : str or Path
-    missing, damaged : str
-        What to do if it is missing, or damaged.
-
-    Yields
-    ------
-    h5py.File
-
-    Raises
-    ------
-    DataError
-        In one line, whatever HDF5 stumbles over in it.
+    Any error of HDF5 becomes one line: DataError for the content, SystemFault for what the system refused.
     """
     path = regular_file(path, missing)
-    with damage_refused(path, "is damaged, truncated or not HDF5", damaged), h5py.File(path, "r") as file:
+    with damage_refused(path, "is damaged, truncated or not HDF5", damaged), hdf5_file(path) as file:
         yield file
 
 
 @contextmanager
 def written_hdf5(path: str | Path, attributes: Attributes | None = None) -> Iterator[h5py.File]:
-    """A new HDF5 file, atomically.
-
-    Parameters
-    ----------
-    path : str or Path
-    attributes : dict, optional
-        Of the file; they are sealed with a checksum.
-
-    Yields
-    ------
-    h5py.File
-    """
-    with atomic_path(path) as part, h5py.File(part, "w", libver="v110") as file:
+    """A new HDF5 file, atomically; the attributes of the file are sealed with a checksum."""
+    with atomic_path(path) as part, hdf5_file(part, "w", libver="v110") as file:
         if attributes:
             file.attrs.update(attributes)
             file.attrs[CHECKSUM] = np.uint32(_crc(attributes_of(file, str(path))))
         yield file
 
 
-def write_member(file: h5py.File, name: str, array: Rows, member: Member, **attributes: Any) -> None:
-    """Write an array as it is declared, with a checksum; large ones compressed, one row a chunk.
+def hdf5_file(path: str | Path, mode: str = "r", **options: Any) -> h5py.File:
+    """An HDF5 file, opened without locks where the file system has none."""
+    try:
+        return h5py.File(path, mode, locking="best-effort", **options)
+    except OSError as error:
+        if system_number(error) not in NO_LOCKS:
+            raise
+        return h5py.File(path, mode, locking=False, **options)
 
-    Parameters
-    ----------
-    file : h5py.File or Group
-    name : str
-    array : ndarray or RowsOnDisk
-    member : Member
-    **attributes
-        Of the array in the file; unit and meaning come from the declaration.
-    """
+
+def write_member(file: h5py.File, name: str, array: Rows, member: Member, **attributes: Any) -> None:
+    """Write an array as it is declared, with a checksum; large ones compressed, one row a chunk."""
     dtype: Any = member.stored
     if dtype == "text":
         encoded = [str(text).encode() for text in np.asarray(array)]
@@ -111,17 +87,7 @@ def write_member(file: h5py.File, name: str, array: Rows, member: Member, **attr
 def new_member(
     file: h5py.File, name: str, shape: tuple[int, ...], member: Member, dtype: Any = None, **attributes: Any
 ) -> h5py.Dataset:
-    """An array of a file to be filled, as `write_member` makes it.
-
-    Parameters
-    ----------
-    file, name, shape, member, dtype, **attributes
-        As for `write_member`; the declared type if none is given.
-
-    Returns
-    -------
-    h5py.Dataset
-    """
+    """An array of a file to be filled, as `write_member` makes it."""
     options: dict[str, Any] = {}
     if shape[0]:
         width = int(np.prod(shape[1:]))
@@ -134,20 +100,9 @@ def new_member(
 
 
 def check_sealed(attributes: Attributes, where: str) -> None:
-    """Raise DataError if the attributes of a file are not those that were written (files of 0.1.0 have no seal).
-
-    Parameters
-    ----------
-    attributes : dict
-    where : str
-        What the message begins with.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError if the attributes of a file are not those that were written (other programs write none)."""
     if checksums_wanted() and CHECKSUM in attributes and attributes[CHECKSUM] != _crc(attributes):
-        raise DataError(f"{where}: its attributes are not those that were written (checksum); make the file anew")
+        raise DataError(f"{where}: its attributes are not those that were written (checksum); make the file again")
 
 
 def _crc(attributes: Attributes) -> int:
@@ -156,23 +111,7 @@ def _crc(attributes: Attributes) -> int:
 
 
 def attributes_of(item: h5py.Group | h5py.Dataset, where: str) -> Attributes:
-    """The attributes of a group or array as plain Python values.
-
-    Parameters
-    ----------
-    item : Group or Dataset
-    where : str
-        What messages begin with.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    DataError
-        If one of them is too large.
-    """
+    """The attributes of a group or array as plain Python values."""
     found = {}
     if len(item.attrs) > _MOST_ATTRIBUTES:
         raise DataError(f"{where}: {len(item.attrs):,} attributes are more than {_MOST_ATTRIBUTES}")
@@ -186,28 +125,7 @@ def attributes_of(item: h5py.Group | h5py.Dataset, where: str) -> Attributes:
 
 
 def dataset_of(file: h5py.File, name: str, member: Member, sizes: dict[str, int], where: str) -> h5py.Dataset | None:
-    """An array of a file, not read yet: of the declared kind and shape, and stored in full.
-
-    Parameters
-    ----------
-    file : h5py.File or Group
-    name : str
-        Its path; links to elsewhere are not followed.
-    member : Member
-    sizes : dict of str to int
-        Sizes by name; is changed.
-    where : str
-        File and array; messages begin with it.
-
-    Returns
-    -------
-    h5py.Dataset or None
-        None if it is optional and absent.
-
-    Raises
-    ------
-    DataError
-    """
+    """An array of a file, not read yet: of the declared kind and shape, and stored in full."""
     item: Any = file
     for part in name.split("/"):
         if not isinstance(item, h5py.Group) or part not in item:
@@ -231,18 +149,7 @@ def dataset_of(file: h5py.File, name: str, member: Member, sizes: dict[str, int]
 
 
 def check_stored(dataset: h5py.Dataset, where: str) -> None:
-    """Raise DataError unless all that an array declares is stored in this file.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-    where : str
-        File and array; the message begins with it.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError unless all that an array declares is stored in this file."""
     if dataset.is_virtual or dataset.external:
         raise DataError(f"{where} lies in another file, which is not read; store the array itself")
     if dataset.chunks:
@@ -265,28 +172,8 @@ def read_members(
 ) -> dict[str, Any]:
     """The arrays of a file; nothing is read before all of them have the right kind and size.
 
-    Parameters
-    ----------
-    file : h5py.File or Group
-    members : mapping of str to Member
-        By path.
-    where : str
-        What messages begin with.
-    leave_out : sequence of str
-        Members that are checked but not read.
-    prefix : str
-        In front of the members' names in messages.
-    memory : float
-        Bytes; if the arrays take more, spectra stay in the file, and their values are looked at when they are read.
-
-    Returns
-    -------
-    dict of str to ndarray or RowsOnDisk
-        Without optional arrays that are absent.
-
-    Raises
-    ------
-    DataError
+    Members of `leave_out` are checked but not read.  If the arrays take more than `memory` bytes, spectra stay in the
+    file, and their values are checked when they are read.
     """
     sizes: dict[str, int] = {}
     found, arrays = {}, dict[str, Any]()
@@ -302,7 +189,7 @@ def read_members(
     for name, dataset in found.items():
         member, place = members[name], f"{where}: {prefix}{name}"
         if name in stay:
-            arrays[name] = RowsOnDisk(h5py.File(file.filename, "r")[dataset.name], member, place)
+            arrays[name] = RowsOnDisk(hdf5_file(file.filename)[dataset.name], member, place)
             continue
         array = _text(dataset, place) if member.kind == "text" else dataset[()]
         if member.kind == "boolean":

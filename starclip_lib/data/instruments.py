@@ -75,19 +75,7 @@ NIRSPEC_SHARP = Instrument(
 
 
 def check_grid(wavelength: np.ndarray, instrument: Instrument, where: str) -> None:
-    """Raise DataError unless `wavelength` is the instrument's grid (to 0.01 Angstrom).
-
-    Parameters
-    ----------
-    wavelength : ndarray, shape (m,)
-    instrument : Instrument
-    where : str
-        What the message begins with.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError unless `wavelength` is the instrument's grid (to 0.01 Angstrom)."""
     if wavelength.shape != instrument.wavelength.shape:
         raise DataError(
             f"{where}: the wavelength grid has {wavelength.size} pixels, {instrument.title} has {instrument.n_pix}"
@@ -107,22 +95,6 @@ def resample(
 
     An output pixel has data if both input pixels around it are good and lie no further apart than three times their
     usual spacing.
-
-    Parameters
-    ----------
-    wavelength : ndarray, shape (m,)
-        Increasing vacuum Angstrom.
-    flux : ndarray, shape (m,)
-    bad : ndarray of bool, shape (m,)
-        True where a pixel must not be used.
-    instrument : Instrument
-
-    Returns
-    -------
-    flux : ndarray, shape (n_pix,)
-        `instrument.no_data` where there is none.
-    mask : ndarray of bool, shape (n_pix,)
-        True there.
     """
     grid, good = instrument.wavelength, ~bad
     if good.sum() < 2:

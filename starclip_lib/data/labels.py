@@ -57,16 +57,7 @@ def label_index(name: str) -> int:
 
 
 def by_name(values: np.ndarray) -> dict[str, float]:
-    """Values of the labels as `metrics.json` holds them.
-
-    Parameters
-    ----------
-    values : ndarray, shape (20,)
-
-    Returns
-    -------
-    dict of str to float
-    """
+    """Values of the labels as `metrics.json` holds them."""
     return dict(zip(LABELS, map(float, values), strict=True))
 
 
@@ -87,14 +78,6 @@ class LabelScaler:
     def fit(cls, labels: np.ndarray) -> LabelScaler:
         """Mean and standard deviation of labels.
 
-        Parameters
-        ----------
-        labels : ndarray, shape (n, 20)
-
-        Returns
-        -------
-        LabelScaler
-
         Raises
         ------
         DataError
@@ -107,32 +90,11 @@ class LabelScaler:
         return cls(mean, std)
 
     def transform(self, labels: np.ndarray) -> np.ndarray:
-        """Labels in K and dex to zero mean and unit variance over the fitted stars.
-
-        Parameters
-        ----------
-        labels : ndarray, shape (n, 20)
-            In K and dex.
-
-        Returns
-        -------
-        ndarray, shape (n, 20)
-            float32.
-        """
+        """Labels in K and dex to zero mean and unit variance over the fitted stars."""
         return ((labels - self.mean) / self.std).astype(np.float32)
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
-        """Undo `transform`.
-
-        Parameters
-        ----------
-        scaled : ndarray, shape (n, 20)
-
-        Returns
-        -------
-        ndarray, shape (n, 20)
-            float64, in K and dex.
-        """
+        """Undo `transform`."""
         return np.asarray(scaled, np.float64) * self.std + self.mean
 
     def state(self) -> dict[str, list[float]]:
@@ -141,14 +103,5 @@ class LabelScaler:
 
     @classmethod
     def from_state(cls, state: dict[str, list[float]]) -> LabelScaler:
-        """The scaler that `state` describes.
-
-        Parameters
-        ----------
-        state : dict of str to list of float
-
-        Returns
-        -------
-        LabelScaler
-        """
+        """The scaler that `state` describes."""
         return cls(np.array(state["mean"], np.float64), np.array(state["std"], np.float64))

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from starclip_lib.data.csv_files import read_csv
 from starclip_lib.data.instruments import NIRSPEC_SHARP, SHARP_FWHM, SIGMA_PER_FWHM
 from starclip_lib.errors import DataError
 
 _REACH = 4.5  # standard deviations at which a kernel ends
 SHARPEST = 2.8  # Angstrom: nearer to the sharp spectra's own width a kernel is narrower than a pixel
 _SAMPLED = 0.6  # pixels, standard deviation from which on a Gaussian's samples have its width
-_ROWS = 100_000
 DEFAULT = "3.9"  # Angstrom: G140H, between the 3.4 and 4.5 of emission lines in its fixed slits
 G140M = "13"  # Angstrom: R about 1,000
 
@@ -36,18 +36,7 @@ class LineSpread:
     fwhm: tuple[float, ...]
 
     def __call__(self, wavelength: np.ndarray) -> np.ndarray:
-        """Full width at half maximum.
-
-        Parameters
-        ----------
-        wavelength : ndarray, shape (m,)
-            Vacuum Angstrom.
-
-        Returns
-        -------
-        ndarray, shape (m,)
-            Angstrom.
-        """
+        """Full width at half maximum."""
         return np.interp(wavelength, self.wavelength, self.fwhm)
 
 
@@ -59,10 +48,6 @@ def line_spread(text: str) -> LineSpread:
     text : str
         A width in Angstrom that is the same everywhere ('3.9'), a constant resolution ('R=2000'), or the name of a CSV
         file with columns `wavelength` and `fwhm`, both in Angstrom.
-
-    Returns
-    -------
-    LineSpread
 
     Raises
     ------
@@ -103,11 +88,10 @@ def _number(text: str, whole: str) -> float:
 
 
 def _table(path: Path) -> LineSpread:
-    try:
-        table = pd.read_csv(path, nrows=_ROWS, compression=None)
-        wavelength, fwhm = (table[name].to_numpy(float) for name in ("wavelength", "fwhm"))
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as a table with columns wavelength and fwhm: {error}") from error
+    table = read_csv(path)
+    if not {"wavelength", "fwhm"} <= set(table.columns):
+        raise DataError(f"{path} has no columns wavelength and fwhm; both are needed, in Angstrom")
+    wavelength, fwhm = (pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in ("wavelength", "fwhm"))
     if len(wavelength) < 1 or not (np.diff(wavelength) > 0).all() or not (np.isfinite(fwhm) & (fwhm > 0)).all():
         raise DataError(f"{path}: wavelengths must increase, and every fwhm must be a number above 0 (Angstrom)")
     if not 1000 < wavelength[0] < 100_000:
@@ -116,18 +100,7 @@ def _table(path: Path) -> LineSpread:
 
 
 def broadening(fwhm: np.ndarray) -> sparse.csr_array:
-    """The matrix that brings spectra of the sharp grid to a line-spread function.
-
-    Parameters
-    ----------
-    fwhm : ndarray, shape (8192,)
-        Wanted full width at half maximum at each pixel of the grid, Angstrom; below 2.8 counts as 2.8.
-
-    Returns
-    -------
-    sparse array, shape (8192, 8192)
-        Rows are kernels of sum 1; beyond the grid's ends its last pixel goes on.
-    """
+    """The matrix that brings spectra of the sharp grid to a line-spread function."""
     n, step = NIRSPEC_SHARP.n_pix, NIRSPEC_SHARP.wavelength[1] - NIRSPEC_SHARP.wavelength[0]
     sigma = np.sqrt(np.maximum(fwhm, SHARPEST) ** 2 - SHARP_FWHM**2) * SIGMA_PER_FWHM / step
     offset = np.arange(-(reach := int(np.ceil(_REACH * sigma.max()))), reach + 1)

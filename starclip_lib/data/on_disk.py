@@ -44,7 +44,7 @@ class RowsOnDisk:
         rows = np.atleast_1d(wanted if self._rows is None else self._rows[wanted])
         member, where = self._member, self._where
         out = np.empty((len(rows), *self.shape[1:]), self._array.dtype)
-        with damage_refused(self._array.file.filename, "is damaged or truncated", "make it anew"):
+        with damage_refused(self._array.file.filename, "is damaged or truncated", "make it again"):
             if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
                 self._array.read_direct(out, np.s_[rows[0] : rows[0] + len(rows)])
             else:
@@ -74,16 +74,7 @@ class RowsOnDisk:
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def take(self, rows: np.ndarray) -> RowsOnDisk:
-        """Some of the rows, still on disk.
-
-        Parameters
-        ----------
-        rows : ndarray of int, shape (m,)
-
-        Returns
-        -------
-        RowsOnDisk
-        """
+        """Some of the rows, still on disk."""
         chosen = rows if self._rows is None else self._rows[rows]
         return RowsOnDisk(self._array, self._member, self._where, chosen)
 
@@ -99,7 +90,7 @@ class RowsReplaced:
     others : ndarray, shape (m, ...)
     """
 
-    on_disk = True  # in so far as it is no array
+    on_disk = True  # not an in-memory array
 
     def __init__(self, rows: Rows, places: np.ndarray, others: np.ndarray):
         self._rows, self._others = rows, others

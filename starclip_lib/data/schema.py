@@ -33,7 +33,6 @@ class Member:
         Names such as 'N' stand for sizes that all members of a file share.
     stored : str
         NumPy's name of the type that is written.
-    unit : str
     low, high : float or tuple of float
         Bounds of the values; one for each place of the last axis, or one for all.  What is bounded must be finite.
     finite : bool
@@ -74,19 +73,7 @@ class Member:
 
 
 def check_kind(dtype: np.dtype, member: Member, where: str) -> None:
-    """Raise DataError unless a type is of the member's kind.
-
-    Parameters
-    ----------
-    dtype : np.dtype
-    member : Member
-    where : str
-        File and member; the message begins with it.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError unless a type is of the member's kind."""
     if dtype.kind not in _KINDS[member.kind]:
         wanted = {"float": "real numbers", "integer": "integers", "boolean": "true and false"}.get(member.kind, "text")
         raise DataError(f"{where} holds {_called(dtype)}, expected {wanted}")
@@ -98,21 +85,7 @@ def _called(dtype: np.dtype) -> str:
 
 
 def check_shape(shape: tuple[int, ...], member: Member, sizes: dict[str, int], where: str) -> None:
-    """Raise DataError unless a shape is the member's; sizes seen for the first time are noted.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    member : Member
-    sizes : dict of str to int
-        Sizes by name, such as {'N': 160}; is changed.
-    where : str
-        File and member; the message begins with it.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError unless a shape is the member's; sizes seen for the first time are noted."""
     expected = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in member.shape)
     fits = len(shape) == len(expected) and all(
         isinstance(wanted, str) or wanted == size for size, wanted in zip(shape, expected, strict=True)
@@ -124,22 +97,7 @@ def check_shape(shape: tuple[int, ...], member: Member, sizes: dict[str, int], w
 
 
 def check_values(array: np.ndarray, member: Member, where: str, first: int = 0) -> None:
-    """Raise DataError, naming the first place, unless all values are within the member's bounds.
-
-    Parameters
-    ----------
-    array : ndarray
-        Of the member's kind and shape.
-    member : Member
-    where : str
-        File and member; the message begins with it.
-    first : int
-        Number of the first row.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError, naming the first place, unless all values are within the member's bounds."""
     if member.kind == "text":
         _check_names(array, where)
     elif array.dtype.kind != "b":
@@ -189,16 +147,6 @@ def _check_names(array: np.ndarray, where: str) -> None:
 def as_boolean(array: np.ndarray, where: str) -> np.ndarray:
     """A mask as booleans: integers 0 and 1 are taken for what they mean.
 
-    Parameters
-    ----------
-    array : ndarray of bool or int
-    where : str
-        File and member; the message begins with it.
-
-    Returns
-    -------
-    ndarray of bool
-
     Raises
     ------
     DataError
@@ -212,20 +160,7 @@ def as_boolean(array: np.ndarray, where: str) -> np.ndarray:
 
 
 def check_arrays(arrays: Mapping[str, Any], members: Mapping[str, Member], where: str) -> None:
-    """Raise DataError unless arrays in memory are what a file of them must hold.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray or RowsOnDisk
-        By member; None for an optional one that is absent.
-    members : mapping of str to Member
-    where : str
-        What messages begin with.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError unless arrays in memory are what a file of them must hold."""
     sizes: dict[str, int] = {}
     present = {  # what lies on disk is read block by block
         key: array if getattr(array, "on_disk", False) else np.asarray(array)

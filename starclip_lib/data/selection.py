@@ -15,19 +15,6 @@ def split_by_star(star_id: np.ndarray, parts: tuple[int, int, int], rng: np.rand
     """Random split in the given proportions in which all rows of a star stay together.
 
     19,001 stars in parts 5:1:2 give 11,875 + 2,375 + 4,751.
-
-    Parameters
-    ----------
-    star_id : ndarray of str, shape (n,)
-        Identifiers, repeats allowed.
-    parts : tuple of int
-        Proportions of train, val and test.
-    rng : np.random.Generator
-
-    Returns
-    -------
-    ndarray of uint8, shape (n,)
-        0 train, 1 val, 2 test.
     """
     stars, row = np.unique(star_id, return_inverse=True)  # sorted, so the order of the rows does not matter
     edges = np.cumsum(parts) * len(stars) // np.sum(parts)
@@ -39,17 +26,6 @@ def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Genera
     """Choose n entries whose values are spread as evenly over equal bins as the data allow.
 
     The number taken from each bin differs by at most one between bins that are not used up.
-
-    Parameters
-    ----------
-    values : ndarray, shape (m,)
-    n, n_bins : int
-    rng : np.random.Generator
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        Sorted positions.
 
     Raises
     ------
@@ -69,19 +45,7 @@ def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Genera
 
 
 def inside_cuts(labels: np.ndarray, settings: DataParams) -> dict[str, np.ndarray]:
-    """Which stars pass each of the cuts on Teff, log g and [Fe/H].
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n, 20)
-        In K and dex; NaN passes no cut.
-    settings : DataParams
-
-    Returns
-    -------
-    dict of str to ndarray of bool, shape (n,)
-        By the label's name.
-    """
+    """Which stars pass each of the cuts on Teff, log g and [Fe/H]."""
     cuts = {"Teff": settings.teff_range, "logg": settings.logg_range, "Fe": settings.feh_range}
     values = {name: labels[:, LABELS.index(name)] for name in cuts}
     return {name: (values[name] > low) & (values[name] < high) for name, (low, high) in cuts.items()}
@@ -89,15 +53,6 @@ def inside_cuts(labels: np.ndarray, settings: DataParams) -> dict[str, np.ndarra
 
 def draw_rows(n_available: int, n_stars: int, rng: np.random.Generator) -> np.ndarray:
     """Sorted row numbers of `n_stars` of `n_available` stars, all if it is 0.
-
-    Parameters
-    ----------
-    n_available, n_stars : int
-    rng : np.random.Generator
-
-    Returns
-    -------
-    ndarray of int
 
     Raises
     ------
@@ -112,19 +67,7 @@ def draw_rows(n_available: int, n_stars: int, rng: np.random.Generator) -> np.nd
 
 
 def in_parts(rows: np.ndarray, size: int = 4096) -> list[np.ndarray]:
-    """Row numbers, some at a time: what is computed on spectra of many stars holds those of one part.
-
-    Parameters
-    ----------
-    rows : ndarray of int, shape (m,)
-    size : int
-        Of a part; 4,096 NIRSpec spectra take 134 MB.
-
-    Returns
-    -------
-    list of ndarray of int
-        At least one, which is empty if `rows` is.
-    """
+    """Row numbers, some at a time: what is computed on spectra of many stars holds those of one part."""
     return [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
 
 
@@ -132,7 +75,7 @@ def mock_stars(data: PairedSpectra, params: Params) -> dict[str, np.ndarray]:
     """Rows of the stars of MockStarCLIP, by split: the few to align with, and the enriched test part.
 
     The stars are spread evenly over [Fe/H] within each split of the data set, so that a test star of this model is a
-    test star of every other one too; the paper splits its 250 stars anew.
+    test star of every other one too; the paper splits its 250 stars again.
 
     Parameters
     ----------

@@ -23,10 +23,11 @@ from starclip_lib.data.json_files import parse_json
 from starclip_lib.data.labels import LABELS
 from starclip_lib.data.on_disk import Rows
 from starclip_lib.data.schema import check_arrays
-from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.data.spectrum_set import SpectrumSet, file_bytes
 from starclip_lib.data.star import Star
 from starclip_lib.data.writing import written_data_set
 from starclip_lib.errors import DataError
+from starclip_lib.files import check_disk
 
 SPLITS = ("train", "val", "test")
 UNDIVIDED = 255  # in place of a split, for all stars of an archive: a run divides those that it takes
@@ -226,7 +227,13 @@ class PairedSpectra:
         Parameters
         ----------
         path : str or Path
+
+        Raises
+        ------
+        DataError
+            If the disk has not that much room.
         """
+        check_disk(file_bytes(self.n_stars), Path(path), f"a data set of {self.n_stars:,} stars")
         with written_data_set(path, self.source, self.seed, self.provenance) as file:
             file.put(self._members())
 
@@ -261,7 +268,7 @@ class PairedSpectra:
             Names the file and what is missing or wrong in it.
         """
         make = "notebook 01_data makes it (or: starclip run PARAMS)"
-        with opened_hdf5(path, make, "delete it and run notebook 01_data") as file:
+        with opened_hdf5(path, make, "make it again (the data set of a run: notebook 01_data)") as file:
             return cls._read(file, str(path), with_ivar, memory)
 
     @classmethod

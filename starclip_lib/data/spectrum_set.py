@@ -21,7 +21,6 @@ class SpectrumSet:
 
     Parameters
     ----------
-    instrument : Instrument
     flux : ndarray or RowsOnDisk, shape (n, n_pix)
         float32, relative to the continuum, `instrument.no_data` where `mask` is true.
     mask : ndarray of bool or RowsOnDisk, shape (n, n_pix)
@@ -56,10 +55,6 @@ class SpectrumSet:
         ----------
         where : str
             What the message begins with.
-
-        Raises
-        ------
-        DataError
         """
         name, fill = self.instrument.name, self.instrument.no_data
         for start in range(0, len(self.flux), _BLOCK):
@@ -79,45 +74,23 @@ class SpectrumSet:
 
 
 def spectra_bytes(n_stars: int) -> int:
-    """What the spectra of stars take in memory, of both instruments, with their masks and without inverse variances.
-
-    Parameters
-    ----------
-    n_stars : int
-
-    Returns
-    -------
-    int
-    """
+    """Bytes of memory that the spectra of stars take, of both instruments, with masks and without inverse variances."""
     return 5 * n_stars * sum(instrument.n_pix for instrument in INSTRUMENTS.values())
 
 
+def file_bytes(n_stars: int) -> int:
+    """Bytes of disk that a data set of so many stars can take: fluxes, and APOGEE's inverse variances, in float32."""
+    return 4 * n_stars * (sum(instrument.n_pix for instrument in INSTRUMENTS.values()) + INSTRUMENTS["apogee"].n_pix)
+
+
 def mean_of_data(flux: np.ndarray, no_data: float) -> np.ndarray:
-    """Mean spectrum (n_pix,) of spectra (n, n_pix), each pixel over those that hold data there; 0 where none does.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (n, n_pix)
-    no_data : float
-
-    Returns
-    -------
-    ndarray, shape (n_pix,)
-    """
+    """Mean spectrum (n_pix,) of spectra (n, n_pix), each pixel over those that hold data there; 0 where none does."""
     missing = flux == no_data
     return np.where(missing, 0, flux).sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
 
 
 def on_nirspec_grid(flux: np.ndarray) -> np.ndarray:
     """Spectra (n, 8192) float32 of one (8192,) or several.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (8192,) or (n, 8192)
-
-    Returns
-    -------
-    ndarray, shape (n, 8192)
 
     Raises
     ------

@@ -15,10 +15,8 @@ class Star:
 
     Parameters
     ----------
-    star_id : str
     row : int
         In the data set.
-    split : {'train', 'val', 'test'}
     labels, label_errors : ndarray, shape (20,)
         In K and dex.
     apogee : ndarray, shape (8575,)

@@ -9,26 +9,13 @@ from astropy import units
 from astropy.table import QTable, Table
 
 from starclip_lib.data.labels import LABELS, UNITS
+from starclip_lib.errors import one_line
 
 _UNITS = {name: units.Unit(unit) for name, unit in zip(LABELS, UNITS, strict=True)}
 
 
 def label_table(labels: np.ndarray, sigma: np.ndarray | None = None, **columns: Any) -> QTable:
-    """A table with one row a star: further columns first, then the labels, then their uncertainties.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n, 20)
-        In K and dex.
-    sigma : ndarray, shape (n, 20) or (20,), optional
-        Standard deviations, in columns `sigma_...`.
-    **columns
-        What else is known, by name; None is left out.
-
-    Returns
-    -------
-    QTable
-    """
+    """A table with one row a star: further columns first, then the labels, then their uncertainties."""
     table = QTable({name: column for name, column in columns.items() if column is not None})
     for i, name in enumerate(LABELS):
         table[name] = np.asarray(labels)[:, i] * _UNITS[name]
@@ -40,17 +27,7 @@ def label_table(labels: np.ndarray, sigma: np.ndarray | None = None, **columns: 
 
 
 def with_units(table: Table) -> QTable:
-    """The same table with the units of labels, of `sigma_...` beside them and of velocities, and with short numbers.
-
-    Parameters
-    ----------
-    table : Table
-        Columns that have a unit already keep it.
-
-    Returns
-    -------
-    QTable
-    """
+    """The same table with the units of labels, of `sigma_...` beside them and of velocities, and with short numbers."""
     for name in table.colnames:
         label = name.removeprefix("sigma_")
         if label in LABELS:
@@ -59,3 +36,12 @@ def with_units(table: Table) -> QTable:
         if unit is not None and table[name].unit is None:
             table[name].unit = unit
     return QTable(table)
+
+
+def printable(table: QTable) -> QTable:
+    """A copy whose texts can be written as UTF-8, one line each: names of files need not be text."""
+    out = table.copy()
+    for name in out.colnames:
+        if getattr(out[name].dtype, "kind", "") in "UO":
+            out[name] = [one_line(cell) if isinstance(cell, str) else cell for cell in out[name]]
+    return out

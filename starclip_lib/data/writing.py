@@ -34,7 +34,6 @@ class DataSetFile:
 
     Parameters
     ----------
-    file : h5py.File
     where : str
         What messages begin with.
     """
@@ -43,24 +42,13 @@ class DataSetFile:
         self._file, self._where = file, where
 
     def put(self, arrays: Mapping[str, Rows | None]) -> None:
-        """Write whole arrays.
-
-        Parameters
-        ----------
-        arrays : mapping of str to ndarray or RowsOnDisk
-            By member; None for one that is left out.
-        """
+        """Write whole arrays."""
         for name, array in arrays.items():
             if array is not None:
                 write_member(self._file, name, array, DATA_SET[name], **_MORE.get(name, {}))
 
     def put_stars(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write what there is of each star besides its spectra, once all of these are written.
-
-        Parameters
-        ----------
-        arrays : mapping of str to ndarray
-            By member.
 
         Raises
         ------
@@ -72,16 +60,6 @@ class DataSetFile:
 
     def put_rows(self, instrument: Instrument, rows: slice, n_stars: int, **blocks: np.ndarray) -> None:
         """Check and write some of the spectra of an instrument; with the first of them, its grid.
-
-        Parameters
-        ----------
-        instrument : Instrument
-        rows : slice
-            Where they belong.
-        n_stars : int
-            How many there will be in all.
-        **blocks
-            Of flux, mask and perhaps ivar.
 
         Raises
         ------
@@ -103,21 +81,7 @@ class DataSetFile:
 
 @contextmanager
 def written_data_set(path: str | Path, source: str, seed: int, provenance: Mapping[str, Any]) -> Iterator[DataSetFile]:
-    """A new file of a data set, which appears under its name only when it is complete.
-
-    Parameters
-    ----------
-    path : str or Path
-    source : str
-        Where the data come from.
-    seed : int
-    provenance : mapping
-        Must be JSON.
-
-    Yields
-    ------
-    DataSetFile
-    """
+    """A new file of a data set, which appears under its name only when it is complete."""
     about = {
         "schema_version": SCHEMA_VERSION,
         "source": source,

@@ -10,14 +10,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-from starclip_lib.errors import StarclipError, one_line
-from starclip_lib.files import project_root
+from starclip_lib.errors import StarclipError, SystemFault, one_line
+from starclip_lib.files import locked, project_root
+from starclip_lib.machine import memory, socket_folder, unwritable_caches, usable_cores
 from starclip_lib.pipeline.workspace import notice
-from starclip_lib.threads import usable_cores
 
 _MEMORY = 6 * 2**30  # bytes: `make run`
 _OBSERVING = 2**30  # bytes: `starclip observe`
@@ -31,7 +32,6 @@ class Finding:
 
     Parameters
     ----------
-    what, found : str
     verdict : str
         'ok', 'note' (some things will not work, or slowly), or 'problem'.
     cure : str
@@ -45,22 +45,21 @@ class Finding:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Look at Python, packages, memory, processors, the folder, a GPU and Chromium; a few seconds.
+    """Look at Python, packages, memory, processors, caches, sockets, kernels, the folder, a GPU and Chromium; seconds.
 
     Parameters
     ----------
     folder : Path
         Where one wants to work.
-
-    Yields
-    ------
-    Finding
     """
     for what, look in (
         ("Python", _python),
         ("packages", _packages),
         ("memory", _memory),
         ("threads", _threads),
+        ("caches", _caches),
+        ("sockets", _sockets),
+        ("kernel", _kernel),
         ("emulator", _emulator),
         ("GPU", _gpu),
         ("Chromium", _chromium),
@@ -68,24 +67,12 @@ def examine(folder: Path) -> Iterator[Finding]:
         try:
             yield look()
         except (ImportError, OSError, RuntimeError) as error:  # what is broken must not hide what is not
-            yield Finding(what, one_line(f"cannot be looked at: {error}"), "problem", "make setup, or install it anew")
+            yield Finding(what, one_line(f"cannot be inspected: {error}"), "problem", "make setup, or install it again")
     yield from _folder(folder)
 
 
 def report(folder: Path, say: Callable[[str], None]) -> bool:
-    """Say what was found, a line each.
-
-    Parameters
-    ----------
-    folder : Path
-    say : callable
-        Is given a line of text.
-
-    Returns
-    -------
-    bool
-        Whether there is no problem.
-    """
+    """Say what was found, a line each."""
     began, problems = time.monotonic(), 0
     for finding in examine(folder):
         problems += finding.verdict == "problem"
@@ -130,11 +117,13 @@ def _packages() -> Finding:
 def _memory() -> Finding:
     import psutil
 
-    memory = psutil.virtual_memory()
-    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    if memory.available < _OBSERVING:
+    free, total = memory()
+    found = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    if total < psutil.virtual_memory().total:
+        found += ", the limit of this container"
+    if free < _OBSERVING:
         return Finding("memory", found, "problem", "close other programs: starclip observe needs 1 GiB, make run 6")
-    if memory.available < _MEMORY:
+    if free < _MEMORY:
         return Finding("memory", found, "note", "enough for starclip observe; for make run set data.n_stars=1000")
     return Finding("memory", found)
 
@@ -152,6 +141,55 @@ def _threads() -> Finding:
     return Finding("threads", found)
 
 
+def _caches() -> Finding:
+    home = os.path.expanduser("~")
+    if missing := unwritable_caches():
+        place = Path(os.environ.get(missing[0], "nowhere")).parent
+        cure = f"to keep them elsewhere, set HOME to a folder of your own, or each of {', '.join(missing)}"
+        return Finding("caches", f"{home} cannot be written; they are in {place}", "note", cure)
+    return Finding("caches", f"in {home}, or where the environment sets them")
+
+
+def _sockets() -> Finding:
+    temporary = tempfile.gettempdir()
+    try:
+        place = socket_folder()
+    except SystemFault as error:
+        return Finding("sockets", "no folder with a short name", "problem", str(error))
+    if place != temporary:
+        return Finding("sockets", f"in {place}: the name of {temporary} is too long for them")
+    return Finding("sockets", f"in {place}")
+
+
+def _kernel() -> Finding:
+    try:
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    except ModuleNotFoundError:
+        return Finding(
+            "kernel", "Jupyter is not here", "note", "only notebooks need it: pip install 'starclip[notebooks]'"
+        )
+    try:
+        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        command = sys.executable
+    if shutil.which(command) is None or not os.path.samefile(str(shutil.which(command)), sys.executable):
+        cure = "starclip uses its own Python all the same; for JupyterLab unset JUPYTER_PATH"
+        return Finding("kernel", f"Jupyter's python3 is {one_line(command)}, not {sys.executable}", "note", cure)
+    return Finding("kernel", "Jupyter's python3 is this Python")
+
+
+def _locks(folder: Path) -> Finding:
+    try:
+        with locked(folder, ".starclip-doctor.lock") as note:
+            pass
+    except StarclipError as error:
+        return Finding("locks", str(error), "problem", "work in a folder that you may write")
+    finally:
+        with suppress(OSError):
+            (folder / ".starclip-doctor.lock").unlink(missing_ok=True)
+    return Finding("locks", note or "work in this folder", "note" if note else "ok")
+
+
 def _folder(folder: Path) -> Iterator[Finding]:
     try:
         with tempfile.TemporaryDirectory(dir=folder):
@@ -160,6 +198,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("folder", f"{folder}: {error.strerror}", "problem", "work in a folder that you may write")
         return
+    yield _locks(folder)
     free = shutil.disk_usage(folder).free
     enough = free > _DISK
     cure = "" if enough else "make run needs 3 GiB; starclip observe a few MB"

@@ -6,6 +6,7 @@ import builtins
 import inspect
 import os
 import re
+import shutil
 import sys
 import tempfile
 from contextlib import suppress
@@ -32,12 +33,15 @@ from starclip_lib.errors import (
     system_message,
 )
 from starclip_lib.files import atomic_path
+from starclip_lib.machine import socket_folder
 from starclip_lib.run import Run
 from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
+from starclip_lib.widgets.kernels import NotebookKernel
 from starclip_lib.widgets.similarity_browser import SimilarityBrowser
 
 _PLOTLY = "application/vnd.plotly.v1+json"
 _PICTURE = "image/png"
+_STARTING = 600  # seconds that a kernel may take to answer, on a machine that has much else to do
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -46,7 +50,6 @@ def execute(run: Run, name: str, bars: bool = True) -> None:
 
     Parameters
     ----------
-    run : Run
     name : str
         Of the notebook.
     bars : bool
@@ -63,16 +66,20 @@ def execute(run: Run, name: str, bars: bool = True) -> None:
     parameters = {"params_file": os.path.relpath(run.params_file, folder), "overrides": run.overrides}
     failed = run.report / f"{name}.failed.ipynb"
     failed.unlink(missing_ok=True)
-    with atomic_path(run.report / f"{name}.ipynb") as part, tempfile.TemporaryDirectory() as private:
-        # Sockets in a folder of our own instead of TCP ports: nobody else on a shared machine can listen in.
+    with tempfile.TemporaryDirectory(dir=socket_folder()) as private:
+        # Sockets in a folder of our own instead of TCP ports: no other user of a shared machine can listen.
+        # The notebook, too, is run there: papermill writes its path into it, and that of a project need not be UTF-8.
+        work = Path(private, f"{name}.ipynb")
         sockets = {"transport": "ipc", "ip": f"{private}/kernel"} if os.name == "posix" else {}
-        nbformat.write(jupytext.read(folder / f"{name}.py"), part)
+        nbformat.write(jupytext.read(folder / f"{name}.py"), work)
         try:
             papermill.execute_notebook(
-                part,
-                part,
+                work,
+                work,
                 parameters,
                 kernel_name="python3",
+                kernel_manager_class=NotebookKernel,
+                start_timeout=_STARTING,
                 progress_bar=False,
                 stderr_file=sys.stderr if bars and sys.stderr.isatty() else None,
                 cwd=folder,
@@ -80,19 +87,19 @@ def execute(run: Run, name: str, bars: bool = True) -> None:
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its own chatter, not the notebook's
             )
         except PapermillExecutionError as error:
-            os.replace(part, failed)
-            part.touch()  # for atomic_path to remove
+            with atomic_path(failed) as part:
+                shutil.copyfile(work, part)
             raise _failure(error, name, failed, run.root) from error
         except DeadKernelError:
             raise StarclipError(
-                f"notebook {name}: its kernel died, for want of memory or because somebody ended it; "
-                "run the same command again to go on from there"
+                f"notebook {name}: its kernel died (out of memory, or killed). Run the same command again to resume."
             ) from None
         except RuntimeError as error:
             raise StarclipError(f"notebook {name}: its kernel cannot be used ({one_line(str(error))})") from error
-        executed = nbformat.read(part, as_version=4)
-        _sweep(executed)
-        nbformat.write(executed, part)
+        executed = nbformat.read(work, as_version=4)
+    _sweep(executed)
+    with atomic_path(run.report / f"{name}.ipynb") as part:
+        part.write_text(nbformat.writes(executed) + "\n", encoding="utf-8", errors="backslashreplace")
     for output in (o for cell in executed.cells for o in cell.get("outputs", ()) if _PLOTLY in o.get("data", {})):
         del output.data[_PLOTLY]  # nbconvert cannot draw it; beside it stands the saved page in a frame
     for cell in executed.cells:
@@ -102,7 +109,7 @@ def execute(run: Run, name: str, bars: bool = True) -> None:
             cell.source = re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", _mathml, cell.source, flags=re.DOTALL)
     html, _ = HTMLExporter(template_name="lab").from_notebook_node(executed)
     with atomic_path(run.report / f"{name}.html") as part:
-        part.write_text(html, encoding="utf-8")
+        part.write_text(html, encoding="utf-8", errors="backslashreplace")
 
 
 def end_kernels() -> None:
@@ -114,17 +121,7 @@ def end_kernels() -> None:
 
 
 def alternative_text(source: str) -> str:
-    """Words for the pictures of a cell, for those who cannot see them: what the documentation says of what draws them.
-
-    Parameters
-    ----------
-    source : str
-        Of the cell.
-
-    Returns
-    -------
-    str
-    """
+    """Alternative text for the pictures of a cell: the first line of the documentation of what draws them."""
     drawn = [getattr(figures, name, None) for name in re.findall(r"\bfigures\.(\w+)\(", source)]
     drawn += [widget for widget in (CorruptionExplorer, SimilarityBrowser) if f"{widget.__name__}(" in source]
     said = dict.fromkeys((inspect.getdoc(what) or "").partition("\n")[0] for what in drawn)

@@ -14,14 +14,17 @@ from typing import Any
 import nbformat
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from tornado.ioloop import IOLoop
+from traitlets import Unicode
 from traitlets.config import Config
 from voila.app import Voila
 
 from starclip_lib.errors import StarclipError
+from starclip_lib.machine import socket_folder
 from starclip_lib.observed.isolated import UPLOAD_BYTES
 from starclip_lib.run import Run
 from starclip_lib.stores.store import Store
 from starclip_lib.widgets.gate import Entrance, Gate
+from starclip_lib.widgets.kernels import OwnPython
 from starclip_lib.widgets.spaces import NEEDED
 
 _RUN = """# StarCLIP: stars alike
@@ -57,15 +60,6 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
     The server lives in this process, so it ends with it, whatever ends it, and its kernels end with it, too.  A kernel
     whose page is gone ends within two minutes.
 
-    Parameters
-    ----------
-    run : Run
-    port : int
-    open_browser : bool
-        Open the page in the web browser of this machine.
-    say : callable
-        What messages are given to.
-
     Raises
     ------
     StarclipError
@@ -79,14 +73,6 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
 
 def browse_store(store: Store, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
     """Serve the browser of an embedding store, as `browse` does that of a run.
-
-    Parameters
-    ----------
-    store : Store
-    port : int
-    open_browser : bool
-    say : callable
-        As for `browse`.
 
     Raises
     ------
@@ -108,7 +94,7 @@ def _serve(
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise StarclipError(f"port {port} cannot be used ({error}); name another one: --port") from error
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=socket_folder()) as folder:
         page = Path(folder) / "StarCLIP.ipynb"
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_markdown_cell(introduction), nbformat.v4.new_code_cell(code)],
@@ -124,13 +110,13 @@ def _serve(
         os.chdir(root)
         gate = Gate(port)
         server = _Server(
-            gate, lambda: _tell(gate.address, Path(folder), open_browser, name, say), config=_settings(port)
+            gate, lambda: _tell(gate.address, Path(folder), open_browser, name, say), config=_settings(port, folder)
         )
         server.initialize([str(page)])
         server.start()
 
 
-def _settings(port: int) -> Config:
+def _settings(port: int, folder: str) -> Config:
     kernels: dict[str, Any] = {"cull_idle_timeout": 120, "cull_interval": 15, "cull_connected": False}
     settings: dict[str, dict[str, Any]] = {
         "Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "log_level": "ERROR", "open_browser": False}
@@ -138,9 +124,10 @@ def _settings(port: int) -> Config:
         "VoilaConfiguration": {"template": "starclip", "show_tracebacks": True, "extension_denylist": list(_UNFIT)},
         "MappingKernelManager": kernels,
     }
-    if os.name == "posix":  # as in the pipeline: sockets in a folder of our own, where nobody else can listen in
-        settings["MultiKernelManager"] = {"kernel_manager_class": f"{__name__}.PrivateKernelManager"}
+    settings["MultiKernelManager"] = {"kernel_manager_class": f"{__name__}.PrivateKernelManager"}
+    if os.name == "posix":  # as in the pipeline: sockets in a folder of our own, where no other user can listen
         settings["KernelManager"] = {"transport": "ipc"}
+        settings["PrivateKernelManager"] = {"sockets": folder}
     return Config(settings)
 
 
@@ -154,12 +141,15 @@ def _tell(address: str, folder: Path, open_browser: bool, name: str, say: Callab
         webbrowser.open(link.as_uri())
 
 
-class PrivateKernelManager(ServerKernelManager):
+class PrivateKernelManager(OwnPython, ServerKernelManager):
     """A kernel whose sockets lie in a folder of its own: two that start at once would share those of one folder."""
 
+    sockets = Unicode(help="where that folder is made").tag(config=True)
+
     def _ip_default(self) -> str:
-        folder = self.parent.connection_dir if self.parent is not None else None
-        return f"{tempfile.mkdtemp(prefix='k', dir=folder)}/k"
+        if self.transport != "ipc":
+            return super()._ip_default()
+        return f"{tempfile.mkdtemp(prefix='k', dir=self.sockets)}/k"
 
 
 class _Server(Voila):
