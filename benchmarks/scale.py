@@ -32,14 +32,16 @@ from training_from_disk import watched
 from starclip_lib.data.emulator import default_emulator
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.evidence import DIAGONAL, WIDTH
 from starclip_lib.observed.giants import giants
 from starclip_lib.run import open_run
 from starclip_lib.settings.data import DataParams
 from starclip_lib.stores.cluster import cluster, compute
 from starclip_lib.stores.embedding import Done, Setup, describe_model, embed
+from starclip_lib.stores.formats import MODEL, About, Input, Part, write_part
 from starclip_lib.stores.searching import search
-from starclip_lib.stores.sources import ROWS, Input, Task
-from starclip_lib.stores.store import About, Store, write_part
+from starclip_lib.stores.sources import ROWS, Task
+from starclip_lib.stores.store import Store
 from starclip_lib.surveys.simulate import write_survey
 from starclip_lib.widgets.store_browser import StoreBrowser
 
@@ -89,11 +91,13 @@ def work(task: Task, setup: Setup) -> Done:
     """What a worker does with a task here: `embed_task`, with spectra out of nothing."""
     (one,) = task.inputs
     found = model(setup.model)
-    z, labels, sigma, verdict = embed(found.encoders["nirspec"], found.scaler, spectra(one.start, one.stop))
+    out = embed(found.encoders["nirspec"], found.scaler, spectra(one.start, one.stop))
     n = one.stop - one.start
     rows = {"star_id": [f"M{i}" for i in range(one.start, one.stop)], "file": ["made"] * n,
-            "row": range(one.start, one.stop), "instrument": ["nirspec"] * n, "verdict": verdict}  # fmt: skip
-    path = write_part(Path(setup.store), task.key, rows, z, labels, sigma, {"inputs": [vars(one)]})
+            "row": range(one.start, one.stop), "instrument": ["nirspec"] * n, "verdict": out.verdict,
+            "labels_from": [MODEL] * n}  # fmt: skip
+    part = Part(model_sha256=setup.about.model_sha256, instrument="nirspec", rows=n, inputs=task.inputs)
+    path = write_part(Path(setup.store), setup.about, part, rows, out.z, out.labels, out.sigma, out.posterior)
     return Done(n, path.stat().st_size)
 
 
@@ -130,10 +134,18 @@ def bare(run: Path, n: int = 2048) -> float:
     return n / (time.perf_counter() - began)
 
 
+def random_posteriors(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Posteriors (n, 230) ten times as precise as the population."""
+    kept = rng.normal(size=(n, WIDTH)).astype(np.float32)
+    kept[:, DIAGONAL] = 10 + np.abs(kept[:, DIAGONAL])
+    return kept
+
+
 def random_store(folder: Path, n: int, dim: int = 23) -> Store:
-    """A store of unit vectors drawn at random, in parts as `starclip embed` leaves them."""
+    """A store of unit vectors and posteriors drawn at random, in parts as `starclip embed` leaves them."""
     rng = np.random.default_rng(3)
-    Store.create(folder, About(model="none", model_sha256="0" * 64, emulator="none", package="none", dim=dim))
+    about = About(model="none", model_sha256="0" * 64, emulator="none", package="none", dim=dim, posterior=True)
+    Store.create(folder, about)
     for number, start in enumerate(range(0, n, ROWS)):
         m = min(ROWS, n - start)
         z = rng.normal(size=(m, dim)).astype(np.float32)
@@ -144,8 +156,11 @@ def random_store(folder: Path, n: int, dim: int = 23) -> Store:
             "row": range(m),
             "instrument": ["nirspec"] * m,
             "verdict": ["good"] * m,
+            "labels_from": [MODEL] * m,
         }
-        write_part(folder, f"{number:08d}", rows, z, rng.normal(size=(m, 20)), np.zeros((m, 20)), {})
+        part = Part(model_sha256="0" * 64, instrument="nirspec", rows=m, inputs=(Input("made", 0, number),))
+        kept = random_posteriors(rng, m)
+        write_part(folder, about, part, rows, z, rng.normal(size=(m, 20)), np.zeros((m, 20)), kept)
     return Store(folder)
 
 
@@ -155,7 +170,7 @@ def querying(n: int, queries: int = 100, k: int = 10) -> dict[str, float]:
         asked = np.random.default_rng(5).normal(size=(queries, store.about.dim))
         with Peak() as peak:
             began = time.perf_counter()
-            search(store, asked, k)
+            search(store, asked, k, posterior=random_posteriors(np.random.default_rng(6), queries))
             seconds = time.perf_counter() - began
     return {"n": n, "seconds": seconds, "memory": peak.bytes}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ class Archive:
 
     faults : path in the archive to a list of faults, used up one a request: 'truncated', 'slow', 'damaged', 'shut'
         (the connection closes without an answer), 'endless', 'trickle' (a byte now and then), 'huge' (so it says), the
-        path of another file that is sent instead, or an HTTP status
+        path of another file that is sent instead, an HTTP status, 'headers' (a header now and then, without end),
+        'untagged' (truncated, and without ETag), or (status, headers, body), where an empty body means one without end
     """
 
     def __init__(self, folder: Path):
@@ -62,6 +64,23 @@ def serve(folder: Path) -> Iterator[Archive]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
+            if isinstance(fault, tuple):
+                status, headers, body = fault
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.close_connection = True
+                for _ in range(1 if body else 100_000):
+                    self.wfile.write(body or bytes(2**16))
+                return
+            if fault == "headers":
+                self.close_connection = True
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                for number in range(1000):
+                    self.wfile.write(f"X-{number % 50}: y".encode())
+                    time.sleep(0.05)
+                return
             if fault == "shut":
                 self.close_connection = True
                 return
@@ -83,7 +102,10 @@ def serve(folder: Path) -> Iterator[Archive]:
             if fault == "damaged":
                 content = content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
                 content = b"XXXX" + content[4:]
+            tag = f'"{zlib.crc32(content)}"'
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            if self.headers.get("If-Range", tag) != tag:
+                asked = None  # another version by now: all of it
             start = int(asked[1]) if asked else 0
             if asked:
                 archive.ranges.append(asked[0])
@@ -91,10 +113,12 @@ def serve(folder: Path) -> Iterator[Archive]:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             else:
                 self.send_response(200)
+            if fault != "untagged":
+                self.send_header("ETag", tag)
             body = content[start:]
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if fault == "truncated":
+            if fault in ("truncated", "untagged"):
                 body, self.close_connection = body[: len(body) // 2], True
             self.wfile.write(body)
 

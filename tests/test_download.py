@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,7 @@ from starclip_lib.surveys.apogee import real_examples
 from starclip_lib.surveys.apogee_dr17 import fetch_apogee
 from starclip_lib.surveys.curation import make_data_set
 from starclip_lib.surveys.download import Downloader, Missing, Unreachable
+from starclip_lib.surveys.http import wait_of
 
 N = 48
 
@@ -172,6 +176,78 @@ def test_downloads_without_end_are_given_up(archive: Archive, tmp_path: Path, fa
     assert not (tmp_path / "a.bin").exists()
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("headers", r"a\.bin: .*, in each of 2 attempts"),
+        ((200, {"Content-Length": "many"}, b"x"), r"its Content-Length is 'many', which is not a number of bytes"),
+        ((200, {"Content-Length": "-5"}, b"x"), r"its Content-Length is '-5', which is not a number"),
+        ((200, {"Content-Length": "\u00b2"}, b"x"), r"which is not a number of bytes, in each"),
+        ((503, {"Retry-After": "\u00b2"}, b"x"), r"HTTP 503 .*, in each of 2 attempts"),
+        ((503, {"Retry-After": "Fri, 99 Foo 2200 25:61:61 GMT"}, b"x"), r"HTTP 503 .*, in each of 2 attempts"),
+        ((503, {"Retry-After": "-1"}, b""), r"HTTP 503 .*, in each of 2 attempts"),
+        ((302, {"Location": "http://[::1"}, b"x"), r"it leads to 'http://\[::1', which is not an address"),
+        ((302, {"Location": "file:///etc/passwd"}, b"x"), r"it leads to 'file:///etc/passwd', which is not an address"),
+        ((302, {"Location": "http://" + "a" * 300 + "/"}, b"x"), r"which is not an address"),
+        ((302, {"Location": "/a.bin"}, b""), r"a\.bin: more than 5 redirections"),
+        ((404, {}, b""), r"the archive has no such file"),
+    ],
+)
+def test_answers_that_make_no_sense_are_given_up(
+    archive: Archive, tmp_path: Path, fault: str | tuple, message: str
+) -> None:
+    """Headers that do not end or cannot be read, and bodies without end where nobody asked for one."""
+    (archive.folder / "a.bin").touch()
+    archive.faults["a.bin"] = [fault] * 20
+    with pytest.raises((DataError, Missing), match=message):
+        quick(attempts=2, largest=10**6).fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_a_server_may_ask_to_wait_until_a_date(archive: Archive, tmp_path: Path) -> None:
+    (archive.folder / "a.bin").write_bytes(b"star")
+    archive.faults["a.bin"] = [(429, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, b"x")]
+    quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    assert wait_of("Fri, 31 Dec 1999 23:59:59 GMT") == 0
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    assert 30 < wait_of(soon) <= 40
+    assert wait_of("7") == 7
+
+
+def test_redirections_are_followed(archive: Archive, tmp_path: Path) -> None:
+    (archive.folder / "a.bin").touch()
+    (archive.folder / "b.bin").write_bytes(b"star")
+    archive.faults["a.bin"] = [(302, {"Location": "b.bin"}, b"")]  # with a body without end
+    quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    assert (tmp_path / "a.bin").read_bytes() == b"star"
+
+
+@pytest.mark.parametrize("fault", ["truncated", "untagged"])
+def test_versions_of_a_file_are_never_joined(archive: Archive, tmp_path: Path, fault: str) -> None:
+    """A catalogue that changes between two attempts; of a file without ETag and date nobody can tell."""
+    old, new = (np.random.default_rng(seed).bytes(3_000_000) for seed in (1, 2))
+    (archive.folder / "a.bin").write_bytes(old)
+    archive.faults["a.bin"] = [fault]
+    with pytest.raises(DataError, match="in each of 1 attempts"):
+        quick(attempts=1).fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    (archive.folder / "a.bin").write_bytes(new)
+    quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    assert (tmp_path / "a.bin").read_bytes() == new
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_nothing_is_written_through_a_link(archive: Archive, tmp_path: Path, link: Callable) -> None:
+    (archive.folder / "a.bin").write_bytes(b"star" * 100)
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    link(tmp_path / ".a.bin.part", precious)
+    (tmp_path / ".a.bin.tag").write_text(f'"{zlib.crc32(b"star" * 100)}"')
+    quick().fetch(f"{archive.url}a.bin", tmp_path / "a.bin", accept)
+    assert precious.read_bytes() == b"mine"
+    assert (tmp_path / "a.bin").read_bytes() == b"star" * 100
+
+
 def settings(archive: Archive, **changes: object) -> DataParams:
     access = ArchiveParams(
         base_url=archive.url, catalogue="allStar-test.fits", folder="dr17", timeout=0.3, attempts=2, pause=0.01
@@ -221,6 +297,14 @@ def test_failed_spectra_stop_the_data_set_unless_told_otherwise(survey_archive: 
     assert not (tmp_path / "dr17" / "apogee-dr17.h5").exists()
     path = fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None, skip_failed=True)
     assert PairedSpectra.read(path).n_stars == N - 1
+
+
+def test_an_archive_without_spectra_makes_no_data_set(survey_archive: Archive, tmp_path: Path) -> None:
+    for path in survey_archive.folder.rglob("aspcapStar*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"48 of 48 spectra could not be had, 40 are needed; the first: .*HTTP 404"):
+        fetch_apogee(settings(survey_archive), 7, tmp_path, lambda line: None)
+    assert not (tmp_path / "dr17" / "apogee-dr17.h5").exists()
 
 
 def test_the_spectrum_of_another_star_is_not_taken(survey_archive: Archive, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from test_stores import filled
 
 from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.errors import DataError
+from starclip_lib.stores.searching import search
 from starclip_lib.stores.store import Store
 from starclip_lib.widgets import store_browser
 from starclip_lib.widgets.store_browser import StoreBrowser
@@ -77,8 +78,22 @@ def test_a_condition_says_which_stars_count(store: Store) -> None:
     assert (TEFF, LOGG, FE) == (0, 1, 16)
 
 
+def test_stores_with_posteriors_are_ranked_by_them(tmp_path: Path, rng: np.random.Generator) -> None:
+    store = filled(tmp_path, rng, posterior=True)
+    browser = StoreBrowser(store)
+    browser.choose(7)
+    shown = browser.table["ln B"][1:]
+    values = shown.str.removesuffix(" (no match)").astype(float)
+    z, kept = np.stack(whole(store)["embedding"].to_numpy())[[7]], store.posteriors(np.array([7]))
+    expected = search(store, z, 10, but=["S0-7"], posterior=kept).ln_b[0]
+    np.testing.assert_allclose(values, expected, atol=0.06)
+    assert (shown.str.endswith("(no match)") == (values < 0)).all()
+    assert "by Bayes factor (ln B)" in browser._caption.value
+    assert ("No match:" in browser._caption.value) == (values.iloc[0] < 0)
+
+
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no embedding store"):
+    with pytest.raises(DataError, match="is not an embedding store"):
         StoreBrowser(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -9,20 +10,20 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 import dask
-import psutil
 from dask.distributed import Client, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
 from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.files import size_text
+from starclip_lib.machine import memory, socket_folder, usable_cores
 from starclip_lib.stores.embedding import Done, Setup, embed_task
 from starclip_lib.stores.sources import Task
-from starclip_lib.threads import usable_cores
 
 Say = Callable[[str], None]
 _PER_WORKER = 1.5e9  # bytes: PyTorch, emulator, model, a task's spectra
 _AHEAD = 3  # tasks that are handed out for each worker
 _EVERY = 10.0  # seconds between lines of progress
+_STARTING, _ATTEMPTS = 300, 2  # seconds until a worker has to answer, and how often it is tried
 _PATIENCE = 15  # seconds until a scheduler has to answer
 
 
@@ -38,10 +39,6 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
         Address of a scheduler, such as 'tcp://10.0.0.1:8786'; empty: this machine.
     say : callable
         Is given a line of text.
-
-    Yields
-    ------
-    Client
 
     Raises
     ------
@@ -66,34 +63,47 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
             say(f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers of {scheduler}")
             yield client
         return
-    room = max(1, int(psutil.virtual_memory().available / _PER_WORKER))
+    room = max(1, int(memory()[0] / _PER_WORKER))
     n_workers = n_workers or min(usable_cores(), room)
     # Dask has its workers give back every freed page at once, which makes these tensors twice as slow
-    memory = {"MALLOC_MMAP_THRESHOLD_": 2**28, "MALLOC_TRIM_THRESHOLD_": 2**30}
+    pages = {"MALLOC_MMAP_THRESHOLD_": 2**28, "MALLOC_TRIM_THRESHOLD_": 2**30}
     dask.config.set(
-        {"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, **memory}}
+        {
+            "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, **pages},
+            # on a busy machine a worker takes a minute to import what it needs
+            "distributed.comm.timeouts.connect": f"{_STARTING}s",
+            "distributed.comm.timeouts.tcp": f"{_STARTING}s",
+        }
     )
-    # with keys of their own, since whoever can talk to a scheduler can have it run anything
-    options = {"security": True, "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "memory_limit": 0}
-    try:
-        local = LocalCluster(n_workers=n_workers, threads_per_worker=1, **options)
-    except (RuntimeError, OSError) as error:  # killed, or no memory, before it had begun
-        raise SystemFault(f"no worker could be started ({one_line(str(error))}); run the same command again") from error
-    with local, Client(local) as client:
+    with (
+        tempfile.TemporaryDirectory(dir=socket_folder(), ignore_cleanup_errors=True) as private,
+        _started(n_workers, private) as local,
+        Client(local) as client,
+    ):
         say(f"{n_workers} {'worker' if n_workers == 1 else 'workers'} on this machine, a thread each")
         yield client
+
+
+def _started(n_workers: int, folder: str) -> LocalCluster:
+    """Workers of this machine, which keep their files in a folder; one more attempt if they cannot be started."""
+    # with keys of their own, since any program that can talk to a scheduler can have it run anything
+    options = {"security": True, "dashboard_address": "127.0.0.1:0", "silence_logs": 50, "memory_limit": 0}
+    reason = ""
+    for _ in range(_ATTEMPTS):
+        try:
+            return LocalCluster(n_workers=n_workers, threads_per_worker=1, local_directory=folder, **options)
+        except (RuntimeError, OSError) as error:  # killed, no memory, or no answer in time
+            reason = one_line(str(error))
+    raise SystemFault(f"no worker could be started ({reason}); run the same command again")
 
 
 def compute(
     client: Client, tasks: Sequence[Task], setup: Setup, say: Say, work: Callable[[Task, Setup], Done] = embed_task
 ) -> list[tuple[str, int, str]]:
-    """Do tasks wherever somebody is free; what is finished is on disk.
+    """Run tasks on free workers; the part of each finished one is on disk.
 
     Parameters
     ----------
-    client : Client
-    tasks : sequence of Task
-    setup : Setup
     say : callable
         Is given lines of progress, with the rate and the time that is left.
     work : callable
@@ -102,14 +112,14 @@ def compute(
     Returns
     -------
     list of (file, row, reason)
-        What workers die of, again and again.
+        What workers died of repeatedly.
 
     Raises
     ------
     DataError
-        If a worker has not what it takes.
+        If a worker lacks a package, or has another version.
     SystemFault
-        If parts cannot be written, saying how many are.
+        If parts cannot be written, with the number of those that are.
     """
     waiting, total, handed = list(tasks)[::-1], len(tasks), {}
     lost: list[tuple[str, int, str]] = []
@@ -135,7 +145,8 @@ def compute(
                 total += len(task.inputs)
         except SystemFault as error:
             need = size_text(written / max(1, done - 1) * (total - done + 1)) if written else "some"
-            raise SystemFault(f"{error}; {done - 1} of {total} parts are whole, about {need} more are needed") from None
+            finished = f"{done - 1} of {total} parts are finished"
+            raise SystemFault(f"{error}; {finished}, about {need} more are needed") from None
         except StarclipError:
             raise
         except ModuleNotFoundError as error:
@@ -144,7 +155,7 @@ def compute(
             raise SystemFault(system_message(error)) from error
         except CancelledError:
             raise SystemFault(
-                f"the workers went away; {done - 1} of {total} parts are whole, the same command goes on"
+                f"workers were lost; {done - 1} of {total} parts are finished. Run the same command again to continue"
             ) from None
         except Exception as error:  # whatever another machine has: torch, pickled versions, ...
             raise SystemFault(f"a worker failed: {type(error).__name__}: {one_line(str(error))[:200]}") from error

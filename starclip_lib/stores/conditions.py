@@ -35,17 +35,6 @@ _JOINED: dict[type, Callable] = {ast.And: operator.and_, ast.Or: operator.or_}
 def condition(text: str, columns: Mapping[str, pa.DataType]) -> pc.Expression:
     """A condition as pyarrow evaluates it.
 
-    Parameters
-    ----------
-    text : str
-        Comparisons of columns, numbers and quoted words, with + - * /, `and`, `or`, `not` and brackets.
-    columns : mapping of str to pyarrow.DataType
-        Names that may stand in it, and of which kind they are.
-
-    Returns
-    -------
-    pyarrow.compute.Expression
-
     Raises
     ------
     DataError
@@ -65,17 +54,7 @@ def condition(text: str, columns: Mapping[str, pa.DataType]) -> pc.Expression:
 
 
 def columns_of(text: str, columns: Collection[str]) -> list[str]:
-    """The columns that stand in a condition that has been read.
-
-    Parameters
-    ----------
-    text : str
-    columns : collection of str
-
-    Returns
-    -------
-    list of str
-    """
+    """The columns that stand in a condition that has been read."""
     named = {node.id for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Name)}
     return [name for name in columns if name in named]
 

@@ -1,4 +1,4 @@
-"""The k most similar spectra of a store, in one pass over the disk: all are compared, to the digits of float32."""
+"""The k most similar spectra of a store: all are compared by cosine, and the nearest by their posteriors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from starclip_lib.errors import DataError
-from starclip_lib.metrics.similarity import unit_vectors
-from starclip_lib.stores.store import Store, vectors
+from starclip_lib.metrics.similarity import RERANKED, unit_vectors
+from starclip_lib.models.evidence import DIAGONAL, log_bayes_factor
+from starclip_lib.stores.formats import vectors
+from starclip_lib.stores.store import Store
 
 _MARGIN = 8  # candidates beyond k that are kept: float32 knows cosines to 1e-7, then float64 decides
+_TOGETHER = 200  # queries whose candidates' posteriors are in memory at once: 10 MB, and 200 MB while they are compared
 
 
 @dataclass(eq=False)
@@ -41,29 +44,59 @@ class _Best:
             self.cosine[row], self.place[row], self.z[row] = cosine[keep], places[keep], both[keep]
 
 
-def search(
-    store: Store, queries: np.ndarray, k: int, where: str = "", but: Sequence[str] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar spectra of each query, best first.
-
-    Memory: a block of the store and the best candidates, whatever the store's size.
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """What a search found, best first.
 
     Parameters
     ----------
-    store : Store
+    place : ndarray of int, shape (n, k)
+        Rows of the store; -1 where fewer than k meet the condition.
+    cosine : ndarray, shape (n, k)
+        float64; NaN there.
+    ln_b : ndarray, shape (n, k), optional
+        Log Bayes factor of "one star" against "two stars", by which candidates are then ranked; NaN there.
+    """
+
+    place: np.ndarray
+    cosine: np.ndarray
+    ln_b: np.ndarray | None = None
+
+    @property
+    def ranking(self) -> str:
+        """What the order means, for people."""
+        if self.ln_b is None:
+            return "ranked by cosine: there are no posteriors to compare"
+        return f"ranked by Bayes factor, ln B, among the {max(RERANKED, self.place.shape[1])} nearest by cosine"
+
+
+def no_match(ln_b: np.ndarray) -> np.ndarray:
+    """Where a Bayes factor says that two spectra are of two stars rather than of one."""
+    return np.asarray(ln_b) < 0
+
+
+def search(
+    store: Store,
+    queries: np.ndarray,
+    k: int,
+    where: str = "",
+    but: Sequence[str] | None = None,
+    posterior: np.ndarray | None = None,
+) -> Nearest:
+    """The k most similar spectra of each query.
+
+    With the posteriors of the queries, and of the store's spectra, the nearest 50 by cosine are ranked by exact Bayes
+    factors, as in a run.  Memory: a block of the store and the best candidates, whatever the store's size.
+
+    Parameters
+    ----------
     queries : ndarray, shape (n, dim)
-    k : int
     where : str
         Condition that candidates have to meet, such as "Fe < -1 and instrument == 'apogee'".
     but : sequence of str, optional
         For each query the star whose spectra do not count.
-
-    Returns
-    -------
-    place : ndarray of int, shape (n, k)
-        In the store; -1 where fewer than k meet the condition.
-    cosine : ndarray, shape (n, k)
-        float64; NaN there.
+    posterior : ndarray, shape (n, 230), optional
+        Of the queries, as `Run.space.point` gives them.
 
     Raises
     ------
@@ -78,7 +111,9 @@ def search(
         raise DataError(f"k must be at least 1, not {k}")
     exact, asked = unit_vectors(queries), unit_vectors(queries, np.float32)
     k = min(k, max(len(store), 1))
-    best = _Best.none(len(queries), k + _MARGIN, store.about.dim)
+    ranked = posterior is not None and store.about.posterior
+    wanted = max(k, RERANKED) if ranked else k
+    best = _Best.none(len(queries), wanted + _MARGIN, store.about.dim)
     for place, table in store.blocks(["embedding"] if but is None else ["embedding", "star_id"], where):
         if len(place):
             z = vectors(table)
@@ -90,30 +125,38 @@ def search(
         raise DataError(f"no spectrum of {store.folder} meets {where!r}" if where else f"{store.folder} is empty")
     cosine = np.einsum("nd,nkd->nk", exact, best.z.astype(np.float64)) / np.linalg.norm(best.z, axis=2).clip(1e-30)
     cosine[best.place < 0] = -np.inf
-    order = np.lexsort((best.place, -cosine), axis=1)[:, :k]
+    order = np.lexsort((best.place, -cosine), axis=1)[:, :wanted]
     cosine, place = np.take_along_axis(cosine, order, axis=1), np.take_along_axis(best.place, order, axis=1)
-    return place, np.where(place < 0, np.nan, cosine)
+    cosine = np.where(place < 0, np.nan, cosine)
+    if posterior is None or not ranked:
+        return Nearest(place, cosine)
+    return rank_by_posterior(store, Nearest(place, cosine), posterior, k)
 
 
-def found_table(store: Store, names: list[str], place: np.ndarray, cosine: np.ndarray) -> pd.DataFrame:
-    """What was found, a row a candidate.
+def rank_by_posterior(store: Store, found: Nearest, posterior: np.ndarray, k: int) -> Nearest:
+    """The best k of what was found by cosine, in the order of the Bayes factors with the queries' posteriors."""
+    ln_b = np.full(found.place.shape, -np.inf)
+    for start in range(0, len(ln_b), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        there = found.place[some] >= 0
+        kept = np.zeros((*there.shape, posterior.shape[1]), np.float32)
+        kept[..., DIAGONAL] = 1  # of candidates that are not there: the prior
+        kept[there] = store.posteriors(found.place[some][there])
+        ln_b[some] = np.where(there, log_bayes_factor(posterior[some], kept), -np.inf)
+    order = np.argsort(-ln_b, axis=1, kind="stable")[:, :k]
+    place, cosine, ln_b = (np.take_along_axis(one, order, axis=1) for one in (found.place, found.cosine, ln_b))
+    return Nearest(place, cosine, np.where(place < 0, np.nan, ln_b))
 
-    Parameters
-    ----------
-    store : Store
-    names : list of str
-        Of the queries.
-    place, cosine : ndarray, shape (n, k)
-        As `search` returns them.
 
-    Returns
-    -------
-    DataFrame
-        query, number, cosine, and the store's columns.
-    """
-    there = place.ravel() >= 0
-    query = np.repeat(np.arange(len(place)), place.shape[1])[there]
-    number = np.tile(np.arange(1, place.shape[1] + 1), len(place))[there]
-    rows = store.rows(place.ravel()[there]).reset_index(drop=True)
-    front = {"query": np.asarray(names)[query], "number": number, "cosine": cosine.ravel()[there]}
+def found_table(store: Store, names: list[str], found: Nearest) -> pd.DataFrame:
+    """What was found, a row a candidate."""
+    there = found.place.ravel() >= 0
+    query = np.repeat(np.arange(len(found.place)), found.place.shape[1])[there]
+    number = np.tile(np.arange(1, found.place.shape[1] + 1), len(found.place))[there]
+    rows = store.rows(found.place.ravel()[there]).reset_index(drop=True)
+    front: dict[str, object] = {"query": np.asarray(names)[query], "number": number}
+    if found.ln_b is not None:
+        ln_b = found.ln_b.ravel()[there]
+        front |= {"ln_B": ln_b, "match": np.where(no_match(ln_b), "no match", "possible")}
+    front["cosine"] = found.cosine.ravel()[there]
     return pd.concat([pd.DataFrame(front), rows], axis=1)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.data.formats import DATA_SET
-from starclip_lib.data.hdf5 import dataset_of, opened_hdf5
 from starclip_lib.data.instruments import INSTRUMENTS
-from starclip_lib.errors import DataError, StarclipError
-from starclip_lib.files import digest
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.files import regular_file
 from starclip_lib.observed.analysis import model_input, prepare_if_good
 from starclip_lib.observed.files import read_observed
+from starclip_lib.observed.finder import APOGEE, DATA_SET, SPECTRUM, find_files
 from starclip_lib.observed.giants import giant_templates
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.settings.params import Params
-from starclip_lib.surveys.apogee import normalised, read_ap_star, read_aspcap_star
+from starclip_lib.stores.formats import Input, part_name
+from starclip_lib.surveys.apogee import ApogeeSpectrum, normalised, read_ap_star, read_aspcap_star
 from starclip_lib.transforms.continuum import PseudoContinuum
 
 ROWS = 1024  # of a data set in one task: 34 MB of NIRSpec flux
@@ -28,29 +32,8 @@ DATA, APOGEE_FILES, NIRSPEC_FILES = "data set", "aspcapStar", "observed"
 
 
 @dataclass(frozen=True)
-class Input:
-    """One file, or some rows of one, as it was when it was looked at.
-
-    Parameters
-    ----------
-    file : str
-        Absolute.
-    size, modified : int
-        Bytes, and nanoseconds since 1970.
-    start, stop : int
-        Rows of a data set; 0 and 0 for a file of spectra.
-    """
-
-    file: str
-    size: int
-    modified: int
-    start: int = 0
-    stop: int = 0
-
-
-@dataclass(frozen=True)
 class Task:
-    """Spectra of one instrument that are embedded together, by whoever is free.
+    """Spectra of one instrument that one worker embeds together.
 
     Parameters
     ----------
@@ -58,7 +41,6 @@ class Task:
         `DATA`, `APOGEE_FILES` or `NIRSPEC_FILES`.
     instrument : str
         'apogee' or 'nirspec'.
-    inputs : tuple of Input
     """
 
     kind: str
@@ -67,8 +49,8 @@ class Task:
 
     @property
     def key(self) -> str:
-        """A digest of what goes in: the same inputs, the same part of the store."""
-        return digest([self.kind, self.instrument, [vars(one) for one in self.inputs]])[:16]
+        """The same inputs, the same key: that of the part of the store."""
+        return part_name(self.instrument, self.inputs)
 
 
 @dataclass(eq=False)
@@ -77,12 +59,14 @@ class Batch:
 
     Parameters
     ----------
-    star_id, file : list of str
     row : list of int
         Of a data set, else the number of the spectrum in its file.
     flux : ndarray, shape (n, n_pix)
         float32.
-    failed : list of (file, row, reason)
+    observed : list of ObservedSpectrum
+        Of NIRSpec files, in the same order: what `starclip observe` would fit.
+    simulated : bool
+        Whether the spectra are emulated, as those of a simulated data set.
     """
 
     star_id: list[str]
@@ -90,20 +74,24 @@ class Batch:
     row: list[int]
     flux: np.ndarray
     failed: list[tuple[str, int, str]]
+    observed: list[ObservedSpectrum]
+    simulated: bool = False
 
 
-def find_inputs(paths: Iterable[Path], instruments: Sequence[str]) -> tuple[list[Task], list[tuple[str, int, str]]]:
+def find_inputs(
+    paths: Iterable[Path], instruments: Sequence[str], say: Callable[[str], None] | None = None
+) -> tuple[list[Task], list[tuple[str, int, str]]]:
     """Look through files and folders, and cut what is there into tasks; the same files make the same tasks.
 
     Parameters
     ----------
-    paths : iterable of Path
     instruments : sequence of str
         Which sides of a data set are wanted.
+    say : callable, optional
+        Is given a line of text: what was found, used and left out.
 
     Returns
     -------
-    tasks : list of Task
     failed : list of (file, row, reason)
         Data sets that cannot be opened.
 
@@ -115,29 +103,34 @@ def find_inputs(paths: Iterable[Path], instruments: Sequence[str]) -> tuple[list
     tasks: list[Task] = []
     failed: list[tuple[str, int, str]] = []
     spectra: dict[str, list[Input]] = {APOGEE_FILES: [], NIRSPEC_FILES: []}
-    for path in dict.fromkeys(found for given in paths for found in _files(given)):
-        if (shown := os.fsencode(path).decode("utf-8", "backslashreplace")) != str(path):
-            failed.append((shown, 0, "its name is no text; rename it"))
+    found = find_files(paths, (SPECTRUM, APOGEE, DATA_SET))
+    for given, sort in found.files.items():
+        path = given.absolute()  # links are not followed to their targets' names: only their own tell what they are
+        shown = one_line(os.fsencode(path).decode("utf-8", "backslashreplace"))
+        if shown != str(path):
+            failed.append((shown, 0, "its name has characters that cannot be shown; rename it"))
             continue
-        one = _seen(path)
-        if path.suffix in (".h5", ".hdf5"):
-            try:
-                with opened_hdf5(path) as file:
-                    n = dataset_of(file, "star_id", DATA_SET["star_id"], {}, f"{path}: star_id").shape[0]  # type: ignore[union-attr]  # it is not optional
-            except StarclipError as error:
-                failed.append((str(path), 0, str(error)))
+        try:
+            one = _seen(path)
+            if sort != DATA_SET:
+                spectra[APOGEE_FILES if sort == APOGEE else NIRSPEC_FILES].append(one)
                 continue
-            blocks = [replace(one, start=start, stop=min(start + ROWS, n)) for start in range(0, n, ROWS)]
-            tasks += [Task(DATA, instrument, (block,)) for instrument in instruments for block in blocks]
-        else:
-            kind = APOGEE_FILES if path.name.startswith(("aspcapStar", "apStar", "asStar")) else NIRSPEC_FILES
-            spectra[kind].append(one)
+            n = _data_set_of(one).n_stars
+        except StarclipError as error:
+            failed.append((str(path), 0, str(error)))
+            continue
+        blocks = [replace(one, start=start, stop=min(start + ROWS, n)) for start in range(0, n, ROWS)]
+        tasks += [Task(DATA, instrument, (block,)) for instrument in instruments for block in blocks]
     for kind, instrument in ((APOGEE_FILES, "apogee"), (NIRSPEC_FILES, "nirspec")):
         listed = spectra[kind]
         tasks += [Task(kind, instrument, tuple(listed[i : i + FILES])) for i in range(0, len(listed), FILES)]
     if not tasks and not failed:
-        kinds = "data sets (.h5), aspcapStar, apStar, spec1d or x1d files"
-        raise DataError(f"nothing to embed: give {kinds}, or folders of these")
+        raise DataError(
+            f"nothing to embed ({found.summary()}): give data sets (.h5), aspcapStar, apStar or NIRSpec files, or "
+            "folders of these"
+        )
+    if say is not None:
+        say(one_line(found.summary()))
     return tasks, failed
 
 
@@ -146,85 +139,86 @@ def read_batches(task: Task, params: Params) -> Batch:
 
     Parameters
     ----------
-    task : Task
     params : Params
         Of the run whose encoder is going to see them.
-
-    Returns
-    -------
-    Batch
     """
-    batch, flux = Batch([], [], [], np.empty((0, INSTRUMENTS[task.instrument].n_pix), np.float32), []), []
-    if task.kind == DATA:
-        try:
-            return _data_set(task)
-        except StarclipError as error:
-            (one,) = task.inputs
-            batch.failed.append((one.file, one.start, f"none of rows {one.start} to {one.stop - 1}: {error}"))
-            return batch
-    read = {APOGEE_FILES: _apogee, NIRSPEC_FILES: _observed}[task.kind]
+    batch, flux = Batch([], [], [], np.empty((0, INSTRUMENTS[task.instrument].n_pix), np.float32), [], []), []
+
+    def take(one: Input, row: int, name: str, spectrum: np.ndarray) -> None:
+        batch.star_id.append(name)
+        batch.file.append(one.file)
+        batch.row.append(row)
+        flux.append(spectrum)
+
     for one in task.inputs:
         try:
-            for number, (name, spectrum, reason) in enumerate(read(one, params)):
-                if spectrum is None:
-                    batch.failed.append((one.file, number, reason))
-                    continue
-                batch.star_id.append(name)
-                batch.file.append(one.file)
-                batch.row.append(number)
-                flux.append(spectrum)
+            if task.kind == DATA:
+                data = _data_set_of(one)
+                batch.simulated = task.instrument == "nirspec" or data.source == "simulate"
+                for row, spectrum, reason in _of_data_set(data, task.instrument, one):
+                    if spectrum is None:
+                        batch.failed.append((one.file, row, reason))
+                    else:
+                        take(one, row, str(data.star_id[row]), spectrum)
+            elif task.kind == APOGEE_FILES:
+                apogee = _apogee(one)
+                take(one, 0, apogee.star_id, apogee.flux)
+            else:
+                for row, (seen, spectrum, reason) in enumerate(_observed(one, params)):
+                    if spectrum is None:
+                        batch.failed.append((one.file, row, reason))
+                    else:
+                        take(one, row, seen.name, spectrum)
+                        batch.observed.append(seen)
         except StarclipError as error:
-            batch.failed.append((one.file, 0, str(error)))
+            where = f"none of rows {one.start} to {one.stop - 1}: " if task.kind == DATA else ""
+            batch.failed.append((one.file, one.start, f"{where}{error}"))
     batch.flux = np.stack(flux).astype(np.float32) if flux else batch.flux
     return batch
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.name.endswith((".fits", ".fits.gz", ".h5")) and p.is_file())
-        # links are not followed to their targets' names: only their own say what they are
-        yield from (p.absolute() for p in found if not p.name.startswith("."))
-    elif path.exists():
-        yield path.absolute()
-    else:
-        raise DataError(f"{path}: no such file or folder")
-
-
 def _seen(path: Path) -> Input:
-    status = path.stat()
+    status = regular_file(path).stat()
     return Input(str(path), status.st_size, status.st_mtime_ns)
 
 
-def _data_set(task: Task) -> Batch:
-    (one,) = task.inputs
-    side, rows = task.instrument, slice(one.start, one.stop)
-    sizes: dict[str, int] = {}
-    instrument, where = INSTRUMENTS[side], one.file
-    with opened_hdf5(one.file) as file:
-        wanted = {name: f"{side}/{name}" for name in ("flux", "mask")} | {"star_id": "star_id"}
-        found = {
-            key: dataset_of(file, name, DATA_SET[name], sizes, f"{where}: {name}")  # type: ignore[arg-type]
-            for key, name in wanted.items()
-        }
-        names = [str(name) for name in found["star_id"].asstr()[rows]]  # type: ignore[union-attr]  # none is optional
-        flux, mask = (np.asarray(found[key][rows]) for key in ("flux", "mask"))  # type: ignore[index]
-    flux = np.where(mask.astype(bool), instrument.no_data, flux).astype(np.float32)
-    fine = np.isfinite(flux).all(axis=1)
-    failed = [(where, one.start + int(row), "its flux is not finite") for row in np.flatnonzero(~fine)]
-    names = [name for name, good in zip(names, fine, strict=True) if good]
-    places = (one.start + np.flatnonzero(fine)).tolist()
-    return Batch(names, [where] * len(names), places, flux[fine], failed)
+@lru_cache(maxsize=1)
+def _data_set_of(one: Input) -> PairedSpectra:
+    """A data set as a run reads it: everything declared is checked, spectra are when they are asked for."""
+    return PairedSpectra.read(one.file, memory=0)
 
 
-def _apogee(one: Input, params: Params) -> Iterator[tuple[str, np.ndarray | None, str]]:
+def _of_data_set(data: PairedSpectra, side: str, one: Input) -> list[tuple[int, np.ndarray | None, str]]:
+    """Rows of a data set with their spectra, or with what is wrong with them."""
+    spectra: SpectrumSet = getattr(data, side)
+
+    def checked(start: int, stop: int) -> np.ndarray:
+        flux, mask = np.asarray(spectra.flux[start:stop]), np.asarray(spectra.mask[start:stop])
+        SpectrumSet(spectra.instrument, flux, mask).check_together(one.file)
+        return flux
+
+    rows = range(one.start, one.stop)
+    try:
+        return [(row, flux, "") for row, flux in zip(rows, checked(one.start, one.stop), strict=True)]
+    except DataError:  # in which of them?
+        found: list[tuple[int, np.ndarray | None, str]] = []
+        for row in rows:
+            try:
+                found.append((row, checked(row, row + 1)[0], ""))
+            except DataError as error:
+                found.append((row, None, str(error)))
+        return found
+
+
+def _apogee(one: Input) -> ApogeeSpectrum:
     raw = not Path(one.file).name.startswith("aspcapStar")
-    spectrum = normalised(read_ap_star(one.file)) if raw else read_aspcap_star(one.file)
-    yield spectrum.star_id, spectrum.flux, ""
+    return normalised(read_ap_star(one.file)) if raw else read_aspcap_star(one.file)
 
 
-def _observed(one: Input, params: Params) -> Iterator[tuple[str, np.ndarray | None, str]]:
+def _observed(one: Input, params: Params) -> Iterator[tuple[ObservedSpectrum, np.ndarray | None, str]]:
+    """Spectra of a file as `starclip observe` takes them, and as the encoder does."""
     settings = params.observed
     continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
-    for spectrum in read_observed(one.file, settings):
-        star, faults = prepare_if_good(spectrum, giant_templates(_TEMPLATES), continuum, settings)
-        yield spectrum.name, None if star is None else model_input(star, star.flux[None], params)[0], faults
+    for seen in read_observed(one.file, OBSERVED):
+        star, faults = prepare_if_good(seen.within(settings), giant_templates(_TEMPLATES), continuum, settings)
+        yield seen, None if star is None else model_input(star, star.flux[None], params)[0], faults

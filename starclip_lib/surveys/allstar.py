@@ -48,15 +48,6 @@ def read_all_star(path: str | Path) -> pd.DataFrame:
 
     It is read in blocks, whatever the file's size: 0.7 GB of memory for 733,900 rows.
 
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    DataFrame
-        With the columns `CATALOGUE_COLUMNS`.
-
     Raises
     ------
     DataError
@@ -136,7 +127,6 @@ def select_giants(
     ----------
     table : DataFrame
         As from `read_all_star`.
-    settings : DataParams
     emulator : Emulator, optional
         The default one if not given.
 

@@ -34,7 +34,6 @@ class ApogeeSpectrum:
 
     Parameters
     ----------
-    star_id : str
     flux : ndarray, shape (8575,)
         float32, 0 where `mask` is true; relative to the continuum (aspcapStar) or in 1e-17 erg/s/cm2/Angstrom (apStar).
     ivar : ndarray, shape (8575,)
@@ -57,14 +56,6 @@ def read_aspcap_star(path: str | Path) -> ApogeeSpectrum:
 
     Pixels count as bad off the chips, where flux is 0 or not finite, and where the error exceeds `MAX_ERROR`.
 
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    ApogeeSpectrum
-
     Raises
     ------
     DataError
@@ -80,14 +71,6 @@ def read_ap_star(path: str | Path) -> ApogeeSpectrum:
     """Read a combined spectrum before normalisation (apStar, asStar: flux, error and bit mask in HDU 1 to 3).
 
     The arrays may hold one spectrum (8575,) or the combination followed by others (n, 8575); the combination is taken.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    ApogeeSpectrum
 
     Raises
     ------
@@ -109,24 +92,10 @@ def normalised(spectrum: ApogeeSpectrum) -> ApogeeSpectrum:
     times.  This finds the true continuum of simulated giants to a per cent.  ASPCAP draws it in another way: the one
     giant of DR13 of which both files were at hand lies 4 to 6 per cent higher in its aspcapStar file.
 
-    Parameters
-    ----------
-    spectrum : ApogeeSpectrum
-        As `read_ap_star` gives it.
-
-    Returns
-    -------
-    ApogeeSpectrum
-        Chips with fewer than 100 good pixels are masked.
-
     Raises
     ------
     DataError
         If no continuum above 0 fits, or no chip is left.
-
-    References
-    ----------
-    Garcia Perez et al. (2016); degree, rounds and limits as in the `apogee` package of Bovy (2016).
     """
     continuum = np.zeros(APOGEE.n_pix)
     for start, stop in APOGEE.chips:
@@ -167,16 +136,6 @@ def _upper_polynomial(x: np.ndarray, flux: np.ndarray) -> np.ndarray:
 def read_apogee_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectrum]:
     """Read the first `limit` aspcapStar, apStar and asStar files of a folder.
 
-    Parameters
-    ----------
-    folder : str or Path
-    limit : int
-
-    Returns
-    -------
-    list of ApogeeSpectrum
-        All with a median flux of about 1.
-
     Raises
     ------
     DataError
@@ -198,19 +157,7 @@ def read_apogee_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectr
 
 
 def real_examples(settings: DataParams, root: Path, data: PairedSpectra) -> list[ApogeeSpectrum]:
-    """Real APOGEE spectra to look at: those of `settings.real_spectra`, or three stars of a real data set, or none.
-
-    Parameters
-    ----------
-    settings : DataParams
-    root : Path
-        To which `settings.real_spectra` is relative.
-    data : PairedSpectra
-
-    Returns
-    -------
-    list of ApogeeSpectrum
-    """
+    """Real APOGEE spectra to look at: those of `settings.real_spectra`, or three stars of a real data set, or none."""
     if settings.real_spectra:
         return read_apogee_folder(root / settings.real_spectra)
     if data.source == "simulate":

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from starclip_lib.data.csv_files import write_csv
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.labels import LABELS
@@ -44,9 +45,6 @@ def fetch_apogee(
 
     Parameters
     ----------
-    settings : DataParams
-    seed : int
-    root : Path
     say : callable
         Is given lines of text about what happens.
     skip_failed : bool
@@ -82,7 +80,7 @@ def fetch_apogee(
     stars["file"] = [str(path.relative_to(folder)) for path in jobs.values()]
     for name, table in (("cuts.csv", cuts), ("stars.csv", stars)):
         with atomic_path(folder / name) as part:
-            table.to_csv(part, index=False)
+            write_csv(table, part)
     with atomic_path(folder / "files.txt") as part:
         part.write_text("\n".join(jobs) + "\n", encoding="utf-8")
     say(f"{cuts.to_string(index=False)}\n{len(stars)} stars; cuts.csv, stars.csv and files.txt are in {folder}")
@@ -99,6 +97,11 @@ def fetch_apogee(
         raise DataError(
             f"{len(failed)} of {len(jobs)} spectra could not be downloaded, the first one: "
             f"{next(iter(failed.values()))}. The same command tries these again; --skip-failed does without them"
+        )
+    if len(jobs) - len(lost) < _FEWEST:
+        raise DataError(
+            f"{len(lost)} of {len(jobs)} spectra could not be had, {_FEWEST} are needed; the first: "
+            f"{next(iter(lost.values()))}. Is data.archive.base_url right? {folder / 'lost.txt'} lists all"
         )
     if lost:
         say(f"{len(lost)} of {len(jobs)} spectra are left out; {folder / 'lost.txt'} says why")
@@ -135,7 +138,6 @@ def write_archive(
         With the columns of `select_giants` and `file`.
     folder : Path
         To which `file` is relative.
-    settings : DataParams
     seed : int
         Kept in the data set.
     cuts : DataFrame

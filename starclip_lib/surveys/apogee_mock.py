@@ -53,19 +53,6 @@ def shift_and_broaden(flux: np.ndarray, velocity: np.ndarray, width: np.ndarray)
 
     A Doppler shift is a translation on a grid of log wavelength and a Gaussian's width is a factor in Fourier space, so
     both are exact up to the ends of the grid, which lie off the chips.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (n, 8575)
-        With the line-spread function of `APOGEE.resolution`.
-    velocity : ndarray, shape (n,)
-        km/s, positive to the red.
-    width : ndarray, shape (n,)
-        Factor on the width of the line-spread function, close to 1 (it may be narrower).
-
-    Returns
-    -------
-    ndarray, shape (n, 8575)
     """
     step = np.log(APOGEE.wavelength[1] / APOGEE.wavelength[0]) * SPEED_OF_LIGHT  # km/s per pixel
     sigma = SPEED_OF_LIGHT / APOGEE.resolution * SIGMA_PER_FWHM / step  # pixels
@@ -75,37 +62,14 @@ def shift_and_broaden(flux: np.ndarray, velocity: np.ndarray, width: np.ndarray)
 
 
 def draw_snr(n_stars: int, settings: ObservationParams, rng: np.random.Generator) -> np.ndarray:
-    """Signal-to-noise ratios per pixel: a power law between the survey's cut and its brightest stars.
-
-    Parameters
-    ----------
-    n_stars : int
-    settings : ObservationParams
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, shape (n_stars,)
-    """
+    """Signal-to-noise ratios per pixel: a power law between the survey's cut and its brightest stars."""
     low, high, index = settings.snr_min, settings.snr_max, settings.snr_index
     bottom = (high / low) ** -index
     return low * (1 - rng.random(n_stars) * (1 - bottom)) ** (-1 / index)
 
 
 def standard_noise(n: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
-    """The Gaussian numbers of mean 0 and width 1 that spectra are observed with, 256 spectra at a time.
-
-    Parameters
-    ----------
-    n : int
-    rng : numpy.random.Generator
-
-    Yields
-    ------
-    velocity, width : ndarray, shape (m,)
-    emission, absorption : ndarray, shape (m, n_lines) and (m, n_molecules)
-    pixels : ndarray, shape (m, 8575)
-    """
+    """The Gaussian numbers of mean 0 and width 1 that spectra are observed with, 256 spectra at a time."""
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
         yield tuple(rng.standard_normal((m, *shape)) for shape in _NOISE)
@@ -118,24 +82,7 @@ def observe_apogee(
     rng: np.random.Generator,
     bad: np.random.Generator | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make ideal APOGEE spectra look like reduced ones.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (n, 8575)
-        Relative to the continuum.
-    snr : ndarray, shape (n,)
-        Per pixel.
-    settings : ObservationParams
-    rng : numpy.random.Generator
-    bad : numpy.random.Generator, optional
-        Draws the bad pixels; `rng` itself, after all noise, if not given.
-
-    Returns
-    -------
-    flux, ivar : ndarray, shape (n, 8575)
-        float32, 0 where there is no data.
-    """
+    """Make ideal APOGEE spectra look like reduced ones."""
     n, n_pix = flux.shape
     out = np.empty((n, n_pix), np.float32)
     emission, absorption = sky_pattern()

@@ -20,20 +20,7 @@ _STAR_BYTES = 120_000  # at the peak of a simulation
 
 
 def make_data_set(settings: DataParams, seed: int, root: Path, memory: float = np.inf) -> PairedSpectra:
-    """Simulate the stars, or take them from `settings.file`, cut, drawn and split anew.
-
-    Parameters
-    ----------
-    settings : DataParams
-    seed : int
-    root : Path
-        To which `settings.file` is relative.
-    memory : float
-        Bytes that the spectra of the file may take; more stay on disk.
-
-    Returns
-    -------
-    PairedSpectra
+    """Simulate the stars, or take them from `settings.file`, then cut, sample and split them.
 
     Raises
     ------
@@ -63,16 +50,6 @@ def make_data_set(settings: DataParams, seed: int, root: Path, memory: float = n
 def write_data_set(path: Path, root: Path, params: Params, watch: object = None) -> None:
     """Make the data set of a run and write it.
 
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    root : Path
-        To which `data.file` is relative.
-    params : Params
-    watch : object, optional
-        Not used: there is nothing to watch.
-
     Raises
     ------
     DataError
@@ -87,16 +64,6 @@ def write_data_set(path: Path, root: Path, params: Params, watch: object = None)
 
 def data_file(settings: DataParams, root: Path) -> Path:
     """Path of the file of real spectra.
-
-    Parameters
-    ----------
-    settings : DataParams
-    root : Path
-        To which `settings.file` is relative.
-
-    Returns
-    -------
-    Path
 
     Raises
     ------

@@ -1,8 +1,13 @@
-"""Downloads that can be stopped and go on: few at a time, tried again, and under their name only when whole."""
+"""Downloads that can be stopped and resumed: few at a time, tried again, and under their name only when whole.
+
+A part is resumed only if the server confirms, by ETag or date, that the file is the one that the part began; otherwise
+the download starts at its first byte.  Time and size of headers, redirections and bodies are limited.
+"""
 
 from __future__ import annotations
 
-import re
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +24,18 @@ from starclip_lib import __version__
 from starclip_lib.data.fits_files import SPECTRUM_BYTES
 from starclip_lib.errors import DataError, StarclipError, one_line
 from starclip_lib.files import size_text
+from starclip_lib.surveys.http import (
+    LONGEST_TAG,
+    Transient,
+    answer_of,
+    begins_at,
+    full_size,
+    no_connection,
+    reason_of,
+    session_of,
+    version_of,
+    wait_of,
+)
 
 _CHUNK = 1 << 20  # bytes
 _SLOWEST = 1000.0  # bytes a second, once the time limit for a single byte has passed
@@ -34,29 +51,12 @@ class Unreachable(StarclipError):
     """No answer from the server at all."""
 
 
-class _Transient(Exception):
-    """Something that may be over in a moment; `wait` is how long the server asks for, in seconds."""
-
-    def __init__(self, reason: str, wait: float = 0.0, answered: bool = True):
-        super().__init__(reason)
-        self.wait, self.answered = wait, answered
-
-
 class Downloader:
     """How to download.
 
-    Parameters
-    ----------
-    timeout : float
-        Seconds without a byte after which an attempt has failed.
-    attempts : int
-        How often a file is tried.
-    pause : float
-        Seconds before the second attempt, doubled before each further one.
-    connections : int
-        Files fetched at the same time by `fetch_all`.
-    largest : int
-        Bytes of a file; what is larger, or has no end, is not fetched.
+    `timeout` is in seconds, without a byte; a file is tried `attempts` times, with `pause`
+    seconds before the second attempt, doubled before each further one; `fetch_all` opens so many `connections`; what is
+    `largest` (bytes) or larger is not fetched.
     """
 
     def __init__(
@@ -70,29 +70,13 @@ class Downloader:
         self.timeout, self.attempts, self.connections, self.largest = timeout, attempts, connections, largest
         self._stop = threading.Event()  # set when `fetch_all` is given up, so that no thread waits for its next attempt
         self._backoff = tenacity.wait_exponential_jitter(multiplier=pause, max=_MAX_WAIT, jitter=pause)
-        self._session = requests.Session()
-        # "identity": a compressed transfer would have another length than the file.
-        self._session.headers.update({"User-Agent": f"starclip/{__version__}", "Accept-Encoding": "identity"})
+        self._session = session_of(timeout, f"starclip/{__version__}")
 
     def fetch(self, url: str, path: Path, check: Callable[[Path], object], progress: bool = False) -> None:
-        """Download `url` to `path`, unless it is there.
+        """Download `url` to `path`, unless it is there; what an interrupted call has received is completed.
 
-        What an interrupted call has received is kept beside `path` and completed by the next call.
-
-        Parameters
-        ----------
-        url : str
-        path : Path
-        check : callable
-            Is given the temporary file and raises DataError if that is bad.
-        progress : bool
-            Show a progress bar.
-
-        Raises
-        ------
-        Missing, Unreachable
-        DataError
-            With the last reason when all attempts have failed.
+        `check` is given the temporary file and raises DataError if that is bad.  Raises Missing, Unreachable, or
+        DataError with the last reason when all attempts have failed.
         """
         if path.exists() and self._is_good(path, check):
             return
@@ -103,12 +87,12 @@ class Downloader:
             ),
             wait=self._pause,
             sleep=tenacity.sleep_using_event(self._stop),
-            retry=tenacity.retry_if_exception_type(_Transient),
+            retry=tenacity.retry_if_exception_type(Transient),
             reraise=True,
         )
         try:
             retrying(self._attempt, url, path, check, progress)
-        except _Transient as error:
+        except Transient as error:
             if not error.answered:
                 server = urlsplit(url).netloc
                 raise Unreachable(
@@ -130,28 +114,35 @@ class Downloader:
     def _pause(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: at least what the server asks for."""
         reason = state.outcome.exception() if state.outcome else None
-        return min(max(self._backoff(state), reason.wait if isinstance(reason, _Transient) else 0.0), _MAX_WAIT)
+        return min(max(self._backoff(state), reason.wait if isinstance(reason, Transient) else 0.0), _MAX_WAIT)
 
     def _attempt(self, url: str, path: Path, check: Callable[[Path], object], progress: bool) -> None:
-        part = path.with_name(f".{path.name}.part")
-        have = part.stat().st_size if part.is_file() else 0
+        part, tag = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.tag")
+        have, known = _begun(part, tag)
+        headers = {"Range": f"bytes={have}-", "If-Range": known} if have else {}
         try:
-            headers = {"Range": f"bytes={have}-"} if have else {}
-            with self._session.get(url, headers=headers, stream=True, timeout=(10, self.timeout)) as answer:
+            with answer_of(self._session, url, headers, self.timeout) as answer:
                 self._judge(answer, url, part)
+                size = full_size(answer)
+                goes_on = have and begins_at(answer) == have and version_of(answer) == known
+                if answer.status_code == 206 and not goes_on:
+                    part.unlink(missing_ok=True)
+                    raise Transient("the server sent another stretch, or another version, than it was asked for")
                 if answer.status_code != 206:
                     have = 0
-                size = _full_size(answer)
+                    os.close(_own_file(part))
+                    with os.fdopen(_own_file(tag), "w", encoding="utf-8") as note:
+                        note.write(version_of(answer))
                 if size is not None and size > self.largest:
                     raise DataError(f"{url}: {size_text(size)}, more than such a file has ({size_text(self.largest)})")
                 began, got = time.monotonic(), have
                 with (
-                    part.open("ab" if have else "wb") as file,
+                    part.open("ab") as file,
                     tqdm(
                         total=size, initial=have, unit="B", unit_scale=True, desc=path.name, disable=not progress
                     ) as bar,
                 ):
-                    # read1: what is there now, so that a file that trickles is seen to
+                    # read1: what is there now, so that a file that trickles is noticed
                     while chunk := answer.raw.read1(_CHUNK, decode_content=False):
                         file.write(chunk)
                         bar.update(len(chunk))
@@ -160,64 +151,48 @@ class Downloader:
                             raise DataError(f"{url}: it does not end ({size_text(got)} so far)")
                         waited = time.monotonic() - began
                         if waited > self.timeout and got - have < _SLOWEST * waited:
-                            raise _Transient(f"only {got - have:,} bytes in {waited:.0f} s")
+                            raise Transient(f"only {got - have:,} bytes in {waited:.0f} s")
         except DataError:
             part.unlink(missing_ok=True)
             raise
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
-            raise _Transient(f"no byte for {self.timeout:g} s") from error
+            raise Transient(f"no byte for {self.timeout:g} s") from error
         except urllib3.exceptions.HTTPError as error:
-            raise _Transient(one_line(str(error))[:160]) from error
+            raise Transient(one_line(str(error))[:160]) from error
         except requests.RequestException as error:
-            raise _Transient(_reason(error), answered=not _no_connection(error)) from error
+            raise Transient(reason_of(error), answered=not no_connection(error)) from error
         got = part.stat().st_size
         if size is not None and got != size:
             if got > size:
                 part.unlink()
-            raise _Transient(f"truncated: {got:,} of {size:,} bytes")
+            raise Transient(f"truncated: {got:,} of {size:,} bytes")
         try:
             check(part)
         except DataError as error:
             part.unlink()
-            raise _Transient(f"damaged: {str(error).replace(str(part), path.name)}") from error
+            raise Transient(f"damaged: {str(error).replace(str(part), path.name)}") from error
         part.replace(path)
+        tag.unlink(missing_ok=True)
 
     @staticmethod
     def _judge(answer: requests.Response, url: str, part: Path) -> None:
-        status = answer.status_code
+        status, reason = answer.status_code, one_line(str(answer.reason))[:80]
         if status in (404, 410):
             raise Missing(f"{url}: the archive has no such file (HTTP {status})")
-        if status == 416:  # what we have is as long as the file, or longer: begin anew
+        if status == 416:  # what we have is as long as the file, or longer: start at the first byte
             part.unlink(missing_ok=True)
         if status in (408, 416, 429) or status >= 500:
-            after = answer.headers.get("Retry-After", "")
-            raise _Transient(f"HTTP {status} {answer.reason}", wait=float(after) if after.isdigit() else 0.0)
+            raise Transient(f"HTTP {status} {reason}", wait=wait_of(answer.headers.get("Retry-After", "")))
         if status not in (200, 206):
-            raise DataError(f"{url}: HTTP {status} {answer.reason}")
+            raise DataError(f"{url}: HTTP {status} {reason}")
 
     def fetch_all(
         self, jobs: Iterable[tuple[str, Path, Callable[[Path], object]]], what: str
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Download many files.
+        """Download many files, each an (address, path, check) as for `fetch`; `what` names them in the progress bar.
 
-        Parameters
-        ----------
-        jobs : iterable of (str, Path, callable)
-            Address, path and check of each, as for `fetch`.
-        what : str
-            What the progress bar says.
-
-        Returns
-        -------
-        missing, failed : dict of str to str
-            What the server does not have and what failed, each {url: reason}.
-
-        Raises
-        ------
-        Unreachable
-            As soon as no connection can be made for one file.
-        DataError
-            After `GIVE_UP` failures in a row: then the fault is not in the files.
+        What the server does not have, and what failed, each {url: reason}.  Raises Unreachable as soon as no connection
+        can be made, DataError after `GIVE_UP` failures in a row: then the fault is not in the files.
         """
         waiting = list(jobs)
         missing: dict[str, str] = {}
@@ -246,25 +221,20 @@ class Downloader:
         return missing, failed
 
 
-def _full_size(answer: requests.Response) -> int | None:
-    """Bytes of the whole file, or None if the server does not say."""
-    if answer.status_code == 206:
-        match = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-        return int(match[1]) if match else None
-    length = answer.headers.get("Content-Length")
-    return int(length) if length else None
+def _begun(part: Path, tag: Path) -> tuple[int, str]:
+    """Bytes of an earlier attempt that can be resumed, and the ETag or date of the file that they belong to."""
+    try:
+        status = os.lstat(part)
+        with tag.open(encoding="utf-8") as file:
+            known = file.read(LONGEST_TAG)
+    except (OSError, UnicodeError):
+        return 0, ""
+    if not known or not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # a link: what it leads to is not ours
+        return 0, ""
+    return status.st_size, known
 
 
-def _no_connection(error: requests.RequestException) -> bool:
-    """True if the server was not even reached."""
-    cause = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError) or isinstance(
-        cause, urllib3.exceptions.NewConnectionError
-    )
-
-
-def _reason(error: requests.RequestException) -> str:
-    """The innermost cause, without the object's name in front of it."""
-    cause = getattr(error.args[0], "reason", None) if error.args else None
-    text = re.sub(r"^\w+\(.*?\): ", "", " ".join(str(cause or error).split()))
-    return text if len(text) < 160 else f"{text[:160]}..."
+def _own_file(path: Path) -> int:
+    """An empty file of our own under a name: whatever had it, a link for instance, is removed and not written to."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

@@ -1,4 +1,4 @@
-"""The paper's own files, for those who have them, turned into a data set of this project."""
+"""The paper's own files turned into a data set of this project."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ def import_original(
     Parameters
     ----------
     jwst : str or Path
-        JWST_APOGEE.h5 with the pandas keys `wavelength` (8192), `labels` (n, 20; Teff in kK or K) and `spectra`.
+        JWST_APOGEE.h5 with the pandas keys `wavelength` (8192, or a frame with the grid in its first row), `labels`
+        (n, 20; Teff in kK or K) and `spectra`.
     allstar : str or Path
         apogee_dr17.h5 with the pandas key `allstar`: n rows, or n + 1 with `unpaired_row` to be left out.
     spectra : str or Path
-        The APOGEE fluxes, n or n + 1 rows of 8575 pixels: a pickled frame (.pkl, .pkl.gz; read without running anything
-        in it) or an HDF5 file with one frame or array.
-    unpaired_row : int
+        The APOGEE fluxes, rows of 8575 pixels: n or n + 1 as in `allstar`, or one for each different star in the order
+        of first appearance, as published.  A pickled frame (.pkl, .pkl.gz; read without running anything in it) or an
+        HDF5 file with one frame or array.
     say : callable
         Is given a line of text about the rows left out.
-
-    Returns
-    -------
-    PairedSpectra
 
     Raises
     ------
     DataError
         Naming the file, if something is missing, damaged, unsafe, or the rows do not belong together.
     """
-    wavelength = _numbers(read_frame_hdf(jwst, "wavelength"), f"{jwst}, key 'wavelength'").astype(np.float64).ravel()
+    for path in (jwst, allstar, spectra):
+        _check_downloaded(Path(path))
+    grid = _numbers(read_frame_hdf(jwst, "wavelength"), f"{jwst}, key 'wavelength'").astype(np.float64)
+    wavelength = grid[0] if grid.shape[1] == NIRSPEC.n_pix and len(grid) else grid.ravel()
     check_grid(wavelength, NIRSPEC, f"{jwst}, key 'wavelength'")
     labels = _labels(read_frame_hdf(jwst, "labels"), f"{jwst}, key 'labels'")
     nirspec = _fluxes(read_frame_hdf(jwst, "spectra"), NIRSPEC, f"{jwst}, key 'spectra'")
@@ -66,7 +66,7 @@ def import_original(
     if len(nirspec) != n:
         raise DataError(f"{jwst}: {len(nirspec)} spectra but {n} rows of labels")
     catalogue = _paired(read_frame_hdf(allstar, "allstar"), n, unpaired_row, str(allstar))
-    apogee = _paired(_fluxes(_read_spectra(spectra), APOGEE, str(spectra)), n, unpaired_row, str(spectra))
+    apogee = _fluxes(_read_spectra(spectra), APOGEE, str(spectra))
 
     if not isinstance(catalogue, pd.DataFrame) or not catalogue.columns.is_unique:
         raise DataError(f"{allstar}, key 'allstar' is no table with a name for each column")
@@ -88,8 +88,10 @@ def import_original(
             f"{allstar}: {n:,} rows hold {len(first):,} different stars, the paper's hold {KNOWN_COUNTS[n]:,}; "
             "these are not the files of the paper, or their rows were changed"
         )
+    if len(apogee) != len(first):  # else the repeated stars have been dropped, as in the published file
+        apogee = _paired(apogee, n, unpaired_row, str(spectra))[first]
     measured = np.isfinite(errors[first]).all(1)
-    rows = first[measured]
+    rows, apogee = first[measured], apogee[measured]
     say(f"{n:,} rows, {n - len(first):,} of them repeat a star; {len(first) - len(rows):,} stars lack a label's error")
 
     mask = (apogee == APOGEE.no_data) | ~(np.abs(apogee) < MAX_FLUX) | ~APOGEE.covered
@@ -100,7 +102,7 @@ def import_original(
             labels=labels[rows].astype(np.float32),
             label_errors=errors[rows].astype(np.float32),
             split=np.full(len(rows), UNDIVIDED, np.uint8),
-            apogee=SpectrumSet(APOGEE, apogee[rows], mask[rows]),
+            apogee=SpectrumSet(APOGEE, apogee, mask),
             nirspec=SpectrumSet(NIRSPEC, nirspec[rows], np.zeros((len(rows), NIRSPEC.n_pix), bool)),
             source="original",
             seed=0,
@@ -108,6 +110,16 @@ def import_original(
         )
     except DataError as error:
         raise DataError(f"{jwst}, {allstar} and {spectra} make no {error}") from None
+
+
+def _check_downloaded(path: Path) -> None:
+    """Raise DataError for the pointer that a clone without Git LFS leaves in place of a large file."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(40).startswith(b"version https://git-lfs"):
+                raise DataError(
+                    f"{path} is a Git LFS pointer, not the file: install Git LFS and run `git lfs pull` there"
+                )
 
 
 def _read_spectra(path: str | Path) -> pd.DataFrame:

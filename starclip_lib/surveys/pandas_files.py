@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from starclip_lib.data.hdf5 import check_stored, opened_hdf5
-from starclip_lib.errors import DataError, SystemFault, one_line, system_message
+from starclip_lib.errors import DataError, StarclipError, SystemFault, is_refusal, one_line, system_message
 from starclip_lib.files import check_memory, regular_file, size_text, unpacked_limit
 
 _MOST_AFTER = 2**20  # bytes after a pickle
@@ -81,17 +81,6 @@ class _Restricted(Unpickler):
 def restricted_load(file: IO[bytes], where: str) -> Any:
     """What a pickle holds, if it is made of NumPy arrays, pandas frames and plain values.
 
-    Parameters
-    ----------
-    file : file object
-        Binary.
-    where : str
-        Named in errors.
-
-    Returns
-    -------
-    object
-
     Raises
     ------
     DataError
@@ -100,7 +89,7 @@ def restricted_load(file: IO[bytes], where: str) -> Any:
     """
     try:
         return _Restricted(file).load()
-    except DataError:
+    except StarclipError:
         raise
     except _Refused as error:
         raise DataError(
@@ -108,19 +97,13 @@ def restricted_load(file: IO[bytes], where: str) -> Any:
             "anything else could run code; ask for the data as HDF5 instead"
         ) from error
     except Exception as error:  # a damaged pickle fails in any way
+        if is_refusal(error):
+            raise SystemFault(system_message(error, where)) from error
         raise DataError(f"{where}: truncated or not a pickle ({one_line(str(error))})") from error
 
 
 def read_frame_pickle(path: str | Path) -> pd.DataFrame:
     """A data frame or two-dimensional array from a pickle, gzipped or not.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    DataFrame
 
     Raises
     ------
@@ -163,6 +146,8 @@ class _Counted(io.RawIOBase):
         try:
             count = self._packed.readinto(buffer)
         except (OSError, EOFError, zlib.error) as error:  # a wrong checksum among them
+            if is_refusal(error):
+                raise SystemFault(system_message(error, self._where)) from error
             raise DataError(f"{self._where}: truncated or damaged ({one_line(str(error))})") from error
         self._left -= count
         if self._left < 0:
@@ -178,15 +163,6 @@ def _read_to_end(file: IO[bytes], where: str) -> None:
 
 def read_frame_hdf(path: str | Path, key: str) -> pd.DataFrame:
     """A pandas frame or series (as one column) from an HDF5 file that pandas wrote, in either of its two formats.
-
-    Parameters
-    ----------
-    path : str or Path
-    key : str
-
-    Returns
-    -------
-    DataFrame
 
     Raises
     ------

@@ -15,105 +15,22 @@ import numpy as np
 
 from starclip_lib.data.emulator import Emulator, default_emulator
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import ASPCAP_ERROR, ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.data.labels import ASPCAP_ERROR, FE, LABELS
+from starclip_lib.data.population import draw_population
 from starclip_lib.data.selection import inside_cuts, split_by_star
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.data.spectrum_set import SpectrumSet, file_bytes
 from starclip_lib.data.writing import written_data_set
 from starclip_lib.errors import DataError
+from starclip_lib.files import check_disk, check_memory
 from starclip_lib.settings.data import DataParams
 from starclip_lib.surveys.apogee_mock import BLOCK, draw_snr, observe_apogee, standard_noise
 
-# [Fe/H] as a mixture: weight, mean and standard deviation of the alpha-poor disc, the alpha-rich disc and the halo, and
-# the alpha enhancement of each as value at that mean and slope with [Fe/H].
-_WEIGHT = np.array([0.62, 0.31, 0.07])
-_FEH_MEAN = np.array([-0.17, -0.47, -1.10])
-_FEH_SIGMA = np.array([0.19, 0.22, 0.32])
-_ALPHA = np.array([0.055, 0.23, 0.22])
-_ALPHA_SLOPE = np.array([-0.10, -0.16, -0.05])
-_ALPHA_SCATTER = 0.025
-
-# log g = low + (high - low) * Beta(a, b): few stars near the tip of the branch, most near the red clump's side.
-_LOGG_BETA = (4.3, 1.9)
-
-# Giant branch, fitted to 1,103 DR12 giants of the paper's domain (scatter 61 K): coefficients of 1, log g, [Fe/H],
-# log g squared and log g times [Fe/H].
-_GIANT_BRANCH = np.array([3510.3, 381.7, -266.2, 33.19, 36.16])
-_TEFF_SCATTER = 70.0  # K
-
-# [X/Fe] = offset + slope [Fe/H] + loading * alpha enhancement + scatter (dex); the slopes make the spread of [X/H] the
-# published one.
-_ABUNDANCES = {
-    "C": (-0.09, 0.18, 0.55, 0.08),
-    "N": (0.18, 0.09, 0.00, 0.09),
-    "O": (0.00, -0.01, 1.00, 0.05),
-    "Na": (0.00, 0.11, 0.10, 0.12),
-    "Mg": (0.00, 0.03, 1.00, 0.03),
-    "Al": (0.03, 0.10, 0.90, 0.09),
-    "Si": (0.00, -0.05, 0.75, 0.04),
-    "S": (0.05, -0.15, 0.80, 0.06),
-    "K": (0.00, -0.01, 0.70, 0.09),
-    "Ca": (0.00, -0.08, 0.55, 0.035),
-    "Ti": (0.00, 0.23, 0.80, 0.10),
-    "V": (0.00, 0.04, 0.50, 0.10),
-    "Cr": (-0.02, 0.11, 0.00, 0.06),
-    "Mn": (0.02, 0.23, -0.35, 0.04),
-    "Fe": (0.00, 0.00, 0.00, 0.00),
-    "Co": (0.00, 0.22, 0.45, 0.06),
-    "Ni": (0.01, 0.03, 0.15, 0.03),
-    "Ce": (0.00, -0.09, -0.35, 0.17),
-}
-# Mixing on the giant branch turns carbon into nitrogen, more so higher up and in metal-poor stars.
-_MIXING_SCATTER = 0.04
-_MIXED = {"C": -1.0, "N": 1.3}
-
-
-def draw_population(n_stars: int, logg_range: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """True labels of a red-giant population, before any selection.
-
-    Parameters
-    ----------
-    n_stars : int
-    logg_range : tuple of float
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of float64, shape (n_stars, 20)
-        In K and dex.
-    """
-    component = rng.choice(len(_WEIGHT), n_stars, p=_WEIGHT / _WEIGHT.sum())
-    feh = rng.normal(_FEH_MEAN[component], _FEH_SIGMA[component])
-    alpha = _ALPHA[component] + _ALPHA_SLOPE[component] * (feh - _FEH_MEAN[component])
-    alpha += rng.normal(0, _ALPHA_SCATTER, n_stars)
-    low, high = logg_range
-    logg = low + (high - low) * rng.beta(*_LOGG_BETA, n_stars)
-    teff = np.stack([np.ones(n_stars), logg, feh, logg**2, logg * feh], axis=1) @ _GIANT_BRANCH
-    teff += rng.normal(0, _TEFF_SCATTER, n_stars)
-    mixing = np.maximum(2 - logg, 0) * np.clip(0.04 - 0.22 * feh, 0.02, 0.4) + rng.normal(0, _MIXING_SCATTER, n_stars)
-
-    labels = np.empty((n_stars, len(LABELS)))
-    labels[:, TEFF], labels[:, LOGG] = teff, logg
-    for column, element in enumerate(ELEMENTS, start=2):
-        offset, slope, loading, scatter = _ABUNDANCES[element]
-        over_iron = offset + slope * feh + loading * alpha + _MIXED.get(element, 0.0) * mixing
-        labels[:, column] = feh + over_iron + scatter * rng.standard_normal(n_stars)
-    return labels
+_LABEL_BYTES = 2_000  # a star, while labels are drawn: twice as many stars in float64, several times
 
 
 def catalogue_errors(n_stars: int, spread: float, rng: np.random.Generator) -> np.ndarray:
-    """ASPCAP uncertainties: the mean ones, better and worse by a log-normal factor of mean 1 for each star.
-
-    Parameters
-    ----------
-    n_stars : int
-    spread : float
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, shape (n_stars, 20)
-    """
+    """ASPCAP uncertainties: the mean ones, better and worse by a log-normal factor of mean 1 for each star."""
     quality = rng.lognormal(-(spread**2) / 2, spread, n_stars)  # mean 1
     return ASPCAP_ERROR * quality[:, None]
 
@@ -122,15 +39,6 @@ def perturb(labels: np.ndarray, errors: np.ndarray, rng: np.random.Generator) ->
     """Catalogue labels: the truth plus errors drawn as ASPCAP makes them.
 
     The error of [X/H] is that of [X/Fe] and that of [Fe/H] in quadrature, so all [X/H] of a star share the latter.
-
-    Parameters
-    ----------
-    labels, errors : ndarray, shape (n, 20)
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, shape (n, 20)
     """
     draw = rng.standard_normal(labels.shape)
     noise = errors * draw
@@ -185,17 +93,13 @@ def simulate_survey(
 def write_survey(path: Path, n_stars: int, seed: int, settings: DataParams) -> None:
     """The data set of `simulate_survey` as a file, in memory that does not grow with the number of stars.
 
-    Parameters
-    ----------
-    path : Path
-    n_stars, seed : int
-    settings : DataParams
-
     Raises
     ------
     DataError
-        If the cuts leave almost nothing.
+        If the cuts leave almost nothing, or there is not enough disk or memory.
     """
+    check_disk(file_bytes(n_stars), path, f"data.n_stars {n_stars:,}")
+    check_memory(_LABEL_BYTES * n_stars, f"data.n_stars {n_stars:,}")
     survey = _Survey(n_stars, seed, settings, default_emulator())
     with written_data_set(path, "simulate", seed, survey.provenance) as file:
         for rows, apogee, ivar, nirspec in survey.blocks():

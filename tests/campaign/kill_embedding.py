@@ -88,9 +88,10 @@ def main() -> int:
 
 
 def content(folder: Path) -> pd.DataFrame:
-    """All rows of a store, embeddings as bytes."""
+    """All rows of a store, embeddings and posteriors as bytes."""
     table = pd.concat([pq.read_table(path).to_pandas() for path in folder.glob("part-*.parquet")])
-    table["embedding"] = [np.asarray(z, np.float32).tobytes() for z in table["embedding"]]
+    for name in {"embedding", "posterior"} & set(table.columns):
+        table[name] = [np.asarray(values, np.float32).tobytes() for values in table[name]]
     return table.sort_values(["instrument", "row"]).reset_index(drop=True)
 
 
