@@ -23,7 +23,7 @@ from starclip_lib.observed.files import read_spectra
 from starclip_lib.observed.fit import Fit, fit_giant
 from starclip_lib.observed.giants import giants
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
-from starclip_lib.pipeline.observing import benchmark_real
+from starclip_lib.pipeline.benchmark import benchmark_real
 
 _SHRINK = 0.03  # depth whose square a pixel of every star adds to the divisor: where no lines are, nothing is corrected
 _GAP = 200.0  # Angstrom

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import specutils
 from astropy import units as u
+from astropy.io import fits
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty
 from astropy.table import QTable
 from specutils.utils.wcs_utils import air_to_vac
 
 import starclip_lib as starclip
 from starclip_lib.errors import DataError
-from starclip_lib.observed.foreign import vacuum
+from starclip_lib.observed.readers.making import vacuum
 
 ANGSTROM = np.linspace(11000.0, 17900.0, 4000)
 
@@ -53,16 +54,22 @@ def test_files_that_specutils_knows(flux: np.ndarray, tmp_path: Path, monkeypatc
 
     del table["error"]
     table.write(tmp_path / "bare.ecsv")
-    with pytest.raises(DataError, match="bare has no uncertainty"):
+    with pytest.raises(DataError, match=r"bare\.ecsv has no column error \(nor ivar, variance\)"):
         starclip.read_spectra(tmp_path / "bare.ecsv")
     (tmp_path / "notes.txt").write_text("hello\n")
-    for name, message in (("notes.txt", "specutils cannot read it"), ("gone.ecsv", "is missing")):
+    for name, message in (
+        ("notes.txt", "has no columns of wavelength, flux and error, but hello"),
+        ("gone.ecsv", "is missing"),
+    ):
         with pytest.raises(DataError, match=rf"{name} .*{message}") as refused:
             starclip.read_spectra([tmp_path / name])
         assert "\n" not in str(refused.value)
     monkeypatch.setitem(sys.modules, "specutils", None)
-    with pytest.raises(DataError, match=r"table\.ecsv is no PypeIt .* pip install 'starclip\[specutils\]'"):
-        starclip.read_spectra(tmp_path / "table.ecsv")
+    (again,) = starclip.read_spectra(tmp_path / "table.ecsv")  # it is an extra that tables do without
+    assert np.array_equal(again.flux, mine.flux)
+    fits.PrimaryHDU(np.ones(9)).writeto(tmp_path / "image.fits")
+    with pytest.raises(DataError, match=r"image\.fits is not of a kind .* pip install 'starclip\[specutils\]'"):
+        starclip.read_spectra(tmp_path / "image.fits")
 
 
 PER_FREQUENCY = (ANGSTROM / 12000) ** 2  # F_nu of F_lambda
@@ -149,13 +156,13 @@ def test_the_spectral_axis_may_be_the_first(flux: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"flux": np.ones(4000) * u.ABmag}, "which is no linear unit"),
+        ({"flux": np.ones(4000) * u.ABmag}, "which is not a linear unit"),
         ({"flux": np.ones(4000) * (1 + 1j) * u.ct}, "holds complex128, expected numbers"),
         ({"mask": ["a"] * 4000}, "the mask of spectrum holds"),
         ({"mask": [[1], [1, 2]]}, "rows of several lengths"),
         ({"axis": ANGSTROM}, "the wavelength of spectrum has no unit"),
         ({"flux": np.ones(4000)}, "the flux of spectrum has no unit"),
-        ({"axis": ANGSTROM * u.kg}, "is in kg, which is no wavelength"),
+        ({"axis": ANGSTROM * u.kg}, "is in kg, which is not a unit of wavelength"),
         ({"flux": np.ones(4000) * u.kg}, "are in kg and ct"),
         ({"flux": np.ones(4000) * u.Jy}, "are in Jy and ct"),
         ({"flux": np.ones(3999) * u.ct}, "give four of one length"),
@@ -171,9 +178,9 @@ def test_more_slips(flux: np.ndarray) -> None:
     with pytest.raises(DataError, match="no uncertainty"):
         starclip.read_spectra(specutils.Spectrum(spectral_axis=ANGSTROM * u.AA, flux=flux * u.ct))
     unknown = UnknownUncertainty(0.01 * flux)
-    with pytest.raises(DataError, match="nobody can tell what its UnknownUncertainty means"):
+    with pytest.raises(DataError, match="the meaning of its UnknownUncertainty is not known"):
         starclip.read_spectra(specutils.Spectrum(spectral_axis=ANGSTROM * u.AA, flux=flux * u.ct, uncertainty=unknown))
-    with pytest.raises(DataError, match="no star does"):
+    with pytest.raises(DataError, match="no star has"):
         starclip.read_spectra(
             specutils.Spectrum(
                 spectral_axis=ANGSTROM * u.AA,
@@ -182,11 +189,9 @@ def test_more_slips(flux: np.ndarray) -> None:
                 radial_velocity=60000 * u.km / u.s,
             )
         )
-    with pytest.raises(DataError, match="has no column error; it has wavelength, flux"):
+    with pytest.raises(DataError, match=r"has no column error .*; it has wavelength, flux"):
         starclip.read_spectra(QTable({"wavelength": ANGSTROM * u.AA, "flux": flux * u.ct}))
-    with pytest.raises(DataError, match="column flux of spectrum has no unit"):
+    with pytest.raises(DataError, match="column flux has no unit; give it, such as --flux-unit Jy"):
         starclip.read_spectra(QTable({"wavelength": ANGSTROM * u.AA, "flux": flux, "error": flux}))
-    with pytest.raises(DataError, match="is no spectrum, file or folder"):
+    with pytest.raises(DataError, match="is not a spectrum, file or folder"):
         starclip.read_spectra(7)
-    with pytest.raises(DataError, match="air=True is for spectra in memory"):
-        starclip.read_spectra("folder", air=True)

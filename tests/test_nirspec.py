@@ -115,7 +115,8 @@ def test_the_better_of_two_objects_is_the_target_and_the_other_one_is_told(tmp_p
         assert (spectrum.name, np.median(spectrum.flux[~spectrum.bad])) == ("star_1", 70.0)
         assert spectrum.faults(ObservedParams(min_snr=1.0)) == complaint
     elsewhere = spec1d_table("SPAT0016-SLIT0013-MSC01", wave, np.full(2500, 5.0), snr=150)
-    assert read_spec1d(write_spec1d(tmp_path / "spec1d_other.fits", elsewhere, bright)).second_source == 0
+    both = read_observed(write_spec1d(tmp_path / "spec1d_other.fits", elsewhere, bright))
+    assert [(one.name, one.second_source) for one in both] == [("star_1_SLIT0013", 0), ("star_1_SLIT0012", 0)]
 
 
 def test_detectors_in_separate_tables_are_joined_in_order(tmp_path: Path) -> None:
@@ -171,9 +172,9 @@ def test_bad_stsci_files_are_named(tmp_path: Path) -> None:
     wave = np.arange(9700, 16000, 2.35)
     with pytest.raises(DataError, match=r"a_x1d.fits: the table of s has no column DQ"):
         read_observed(x1d(tmp_path / "a_x1d.fits", {"s": (wave, wave)}, drop="DQ"))
-    with pytest.raises(DataError, match=r"b_x1d.fits: the flux of s is in m, expected Jy"):
+    with pytest.raises(DataError, match=r"b_x1d.fits: the table of s: the flux is in m, expected Jy"):
         read_observed(x1d(tmp_path / "b_x1d.fits", {"s": (wave, wave)}, unit="m"))
-    with pytest.raises(DataError, match=r"c_x1d.fits: no EXTRACT1D table"):
+    with pytest.raises(DataError, match=r"c_x1d.fits: no EXTRACT1D or COMBINE1D table"):
         read_observed(x1d(tmp_path / "c_x1d.fits", {}))
 
 
@@ -221,9 +222,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 
 
 def test_folders_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is no folder and no file; give one with"):
+    with pytest.raises(DataError, match=r"is not a folder and not a file; give one with"):
         find_observed(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no spec1d\*.fits \(PypeIt\), no"):
+    with pytest.raises(DataError, match=r"holds no observed spectra"):
         find_observed(tmp_path)
 
 

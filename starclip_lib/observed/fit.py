@@ -23,10 +23,11 @@ from starclip_lib.data.labels import N_LABELS
 from starclip_lib.data.line_spread import SHARPEST, LineSpread, broadening
 from starclip_lib.errors import DataError
 from starclip_lib.models.emulation import EmulatedSpectra
+from starclip_lib.models.least_squares import LAGS, autocovariance
 from starclip_lib.observed.giants import Giants
 
 _SPACING = 300.0  # Angstrom between knots of the continuum
-_GAP = 200.0  # Angstrom; beyond a wider stretch without pixels the continuum begins anew
+_GAP = 200.0  # Angstrom; a wider stretch without pixels separates two continua
 _BEND = 0.3  # of the median flux: how far the continuum leaves a straight line from knot to knot, where nothing says
 _FEWEST = 300  # pixels
 _FLOOR = 0.004  # of the flux: error of the synthesis in the continuum, unlisted lines
@@ -40,6 +41,8 @@ _WIDTH_ERROR = 0.15  # relative, of the line-spread function
 _STUDENT = 4.0  # degrees of freedom: how far outliers pull
 _KEPT = 0.747  # of the variance of Gaussian noise, after weights of that kind
 _WINDOW = 121  # pixels over which noise is alike
+_APART = 50  # pixels of a gap beyond which noise is independent
+_OUTLYING, _SHALLOW = 0.25, 0.75  # least weight, and share of the shallowest pixels, that tell the noise's correlation
 _STEPS = 12
 _LONGEST = 2.0  # of a step, root mean square over the labels in standard deviations of the prior
 _HELIUM = (10810.0, 10850.0)  # He I 10833: not photospheric
@@ -49,38 +52,20 @@ _HELIUM = (10810.0, 10850.0)  # He I 10833: not photospheric
 class Fit:
     """What fits an observed spectrum best.
 
-    Parameters
-    ----------
-    labels : ndarray, shape (20,)
-        K and dex, inside the emulator's domain.
-    covariance : ndarray, shape (20, 20)
-        Of noise and synthesis, prior included.
-    systematic : ndarray, shape (20, 20)
-        Of the synthesis alone: what further exposures do not make smaller.
-    prior : tuple of ndarray
-        Mean (20,) and precision (20, 20) that went in.
-    held : ndarray of bool, shape (20,)
-        Which labels would have left the domain.
-    velocity, velocity_error : float
-        km/s.
-    fwhm, fwhm_error : float
-        Of the line-spread function in the middle of the spectrum, Angstrom.
-    wavelength, flux, model, sigma : ndarray, shape (m,)
-        Observed vacuum Angstrom; flux and model relative to the fitted continuum; standard deviation of both errors.
-    weight : ndarray, shape (m,)
-        Between 0 (an outlier) and 1.
-    noise : float
-        Median standard deviation of the noise.
-    misfit : float
-        What neither labels nor noise explain, over the depth of the lines, both root mean squares.
-    correlation : float
-        Of observed and fitted lines.
+    Labels (20,) in K and dex, inside the emulator's domain; `held` marks those that would have left it. `covariance` is
+    that of noise and synthesis, prior included; `systematic` that of the synthesis alone, which further exposures do
+    not make smaller; `prior` the mean, precision and covariance that went in. Velocities in km/s, `fwhm` of the
+    line-spread function in the middle of the spectrum in Angstrom. `wavelength` (m,) in vacuum Angstrom as observed,
+    `flux` and `model` relative to the fitted continuum, `sigma` of both errors, `weight` between 0 (an outlier) and 1.
+    `noise` is the median standard deviation; `correlated` the factor by which correlation between neighbouring pixels
+    increases the variance of the noise; `misfit` what neither labels nor noise explain, over the depth of the lines;
+    `correlation` that of observed and fitted lines.
     """
 
     labels: np.ndarray
     covariance: np.ndarray
     systematic: np.ndarray
-    prior: tuple[np.ndarray, np.ndarray]
+    prior: tuple[np.ndarray, np.ndarray, np.ndarray]
     held: np.ndarray
     velocity: float
     velocity_error: float
@@ -92,6 +77,7 @@ class Fit:
     sigma: np.ndarray
     weight: np.ndarray
     noise: float
+    correlated: float
     misfit: float
     correlation: float
 
@@ -147,34 +133,11 @@ def fit_giant(
     prior: tuple[np.ndarray, np.ndarray] | None = None,
     strengths: np.ndarray | None = None,
 ) -> Fit:
-    """Fit one spectrum.
+    """Fit the good pixels (m,) of one spectrum: observed vacuum Angstrom, flux per Angstrom or pixel.
 
-    Parameters
-    ----------
-    wavelength : ndarray, shape (m,)
-        Of good pixels, observed vacuum Angstrom, increasing.
-    flux : ndarray, shape (m,)
-        In any unit per Angstrom or pixel, positive.
-    sigma : ndarray, shape (m,)
-        Its claimed standard deviation.
-    spread : LineSpread
-    velocity : float
-        First guess, km/s.
-    known : Giants
-        The population, as prior.
-    prior : tuple of ndarray, optional
-        More that is known about this star: precisions (20,) and values (20,); 0 where nothing is.
-    strengths : ndarray, shape (8192,), optional
-        What the depth of the emulator's lines is multiplied by, on the sharp NIRSpec grid; 1 if not given.
-
-    Returns
-    -------
-    Fit
-
-    Raises
-    ------
-    DataError
-        If too few pixels are left, or nothing can be fitted to them.
+    `velocity` [km/s] is a first guess, `known` the prior; `prior` holds precisions (20,) and values (20,) of what else
+    is known about this star; `strengths` (8192,) multiplies the depth of lines on the sharp NIRSpec grid.
+    Raises DataError if too few pixels are left, or nothing can be fitted to them.
     """
     rest = wavelength / (1 + velocity / SPEED_OF_LIGHT)
     low, high = NIRSPEC_SHARP.wavelength[[0, -1]]
@@ -183,22 +146,23 @@ def fit_giant(
         raise DataError(f"only {use.sum()} good pixels between {low:.0f} and {high:.0f} Angstrom, {_FEWEST} are needed")
     wavelength, level = wavelength[use], np.median(flux[use])
     flux, sigma = flux[use] / level, sigma[use] / level
-    mean, precision = _prior(known, prior)
+    mean, precision, prior_covariance = _prior(known, prior)
     segments = np.split(np.arange(len(wavelength)), np.flatnonzero(np.diff(wavelength) > _GAP) + 1)
-    trust = _trust(rest[use])
+    rest = rest[use]
     splines, smooth = _splines(wavelength, segments)
+    place = _places(wavelength)
     alike = np.maximum(np.median(spread(wavelength) / np.gradient(wavelength)), 1.0)
     sampled, first = _Sampled(wavelength, spread, strengths), velocity
     labels, width, weight, continuum = sampled.held(mean), 0.0, np.ones(len(flux)), np.ones(len(flux))
-    noise2, held = sigma**2, np.zeros(N_LABELS, bool)
+    noise2, held, correlated = sigma**2, np.zeros(N_LABELS, bool), 1.0
     n = N_LABELS + splines.shape[1]
     narrowest = SHARPEST / float(spread(wavelength).min()) - 1  # the emulator knows no sharper lines
     for step in range(_STEPS):
         sampled.widen(width)
         model, by_labels, by_velocity, by_width = sampled.at(labels, velocity)
-        synthesis2 = _FLOOR**2 + (trust * np.maximum(1 - model, 0)) ** 2
+        synthesis2 = synthesis_variance(rest, model)
         lit = splines * model[:, None]
-        inverse = weight / (noise2 + alike * synthesis2) / continuum**2
+        inverse = weight / (correlated * noise2 + alike * synthesis2) / continuum**2
         curve = np.linalg.solve((lit * inverse[:, None]).T @ lit + smooth, lit.T @ (inverse * flux))
         continuum = splines @ curve
         if not (continuum > 0).all():
@@ -208,7 +172,10 @@ def fit_giant(
             around = np.concatenate([_spread_around(residual[part]) for part in segments]) ** 2
             noise2 = np.maximum((sigma / continuum) ** 2, around - synthesis2)
             weight = (_STUDENT + 1) / (_STUDENT + residual**2 / (noise2 + synthesis2))
-        inverse = weight / (noise2 + alike * synthesis2)
+            use = (weight > _OUTLYING) & (synthesis2 <= np.quantile(synthesis2, _SHALLOW))
+            response = by_labels * np.sqrt(inverse * continuum**2)
+            correlated = _correlated(place, residual / np.sqrt(noise2), use, response, precision)
+        inverse = weight / (correlated * noise2 + alike * synthesis2)
         design = np.column_stack([by_labels.T, lit / continuum[:, None], by_velocity, by_width])
         matrix = (design * inverse[:, None]).T @ design
         nuisances = np.zeros(n + 2)
@@ -241,7 +208,7 @@ def fit_giant(
         labels,
         covariance[:N_LABELS, :N_LABELS],
         _inverse(by_synthesis)[:N_LABELS, :N_LABELS],
-        (mean, precision),
+        (mean, precision, prior_covariance),
         held,
         velocity,
         float(error[n]),
@@ -253,25 +220,27 @@ def fit_giant(
         np.sqrt(noise2 + synthesis2),
         weight * _STUDENT / (_STUDENT + 1),
         float(np.sqrt(np.median(noise2))),
+        correlated,
         float(np.sqrt(max(unexplained, 0) / np.average(depth**2, weights=trusted))),
         _correlation(flux / continuum, model, trusted),
     )
 
 
-def _trust(rest: np.ndarray) -> np.ndarray:
-    """The error of the synthesis at wavelengths (m,), relative to the depth of lines."""
-    inside = np.any([(rest > low) & (rest < high) for low, high in _CALIBRATED], axis=0)
-    return np.where(inside, _DEPTH_CALIBRATED, _DEPTH)
+def synthesis_variance(rest: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """Variance (m,) of the synthesis' error at rest wavelengths, alike within a resolution element."""
+    calibrated = np.any([(rest > low) & (rest < high) for low, high in _CALIBRATED], axis=0)
+    trust = np.where(calibrated, _DEPTH_CALIBRATED, _DEPTH)
+    return np.asarray(_FLOOR**2 + (trust * np.maximum(1 - model, 0)) ** 2)
 
 
-def _prior(known: Giants, more: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and precision of the population, and of what else is known about a star."""
-    precision = np.linalg.inv(known.covariance)
+def _prior(known: Giants, more: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, precision and covariance of the prior, together with what else is known about a star."""
     if more is None:
-        return known.mean, precision
+        return known.mean, known.precision, known.covariance
     weights, values = more
-    both = precision + np.diag(weights)
-    return np.linalg.solve(both, precision @ known.mean + weights * values), both
+    both = known.precision + np.diag(weights)
+    mean = np.linalg.solve(both, known.precision @ known.mean + weights * values)
+    return mean, both, np.linalg.inv(np.linalg.inv(known.covariance) + np.diag(weights))
 
 
 def _splines(wavelength: np.ndarray, segments: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -298,6 +267,34 @@ def _correlation(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> float:
 def _spread_around(residual: np.ndarray) -> np.ndarray:
     """Standard deviation of the residuals around each pixel, from the median of their size."""
     return median_filter(np.abs(residual), min(_WINDOW, len(residual)), mode="nearest") / MAD_PER_SIGMA
+
+
+def _places(wavelength: np.ndarray) -> np.ndarray:
+    """Numbers (m,) of pixels that count those between them which are left out, in gaps as many as matter."""
+    step = np.diff(wavelength)
+    usual = median_filter(step, min(_WINDOW, len(step)), mode="nearest")
+    return np.concatenate([[0], np.cumsum(np.clip(np.round(step / usual), 1, _APART))]).astype(int)
+
+
+def _correlated(
+    place: np.ndarray, residual: np.ndarray, use: np.ndarray, response: np.ndarray, precision: np.ndarray
+) -> float:
+    """Factor by which correlation between pixels, at a place (m,) each, increases the variance that labels see.
+
+    `response` (20, m) is that of the spectrum to labels, over the standard deviation of pixels, and `precision`
+    (20, 20) the prior's: directions of labels count by what the spectrum tells about them.
+    """
+    rows = np.linalg.solve(np.linalg.cholesky(response @ response.T + precision), response)
+    flat = np.zeros((len(rows) + 2, place[-1] + 1))
+    flat[:, place] = *rows, np.where(use, residual, 0), use
+    values, used = (torch.from_numpy(flat[i][None]) for i in (-2, -1))
+    covariance, known = autocovariance(values, used)
+    if not known:
+        return 1.0
+    rows, lags = flat[:-2], range(1, LAGS + 1)
+    alike = np.array([(rows[:, lag:] * rows[:, :-lag]).sum() for lag in lags]) / (rows**2).sum()
+    correlation = (covariance[0, 1:] / covariance[0, 0]).numpy()
+    return max(1.0, float(1 + 2 * correlation @ alike))
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from starclip_lib.settings.evaluation import ObservedParams
 UPLOAD_BYTES = 64 * 2**20
 _SECONDS = 60.0
 _MEMORY = 2 * 2**30  # bytes of address space
-_WORDS = ("name", "second_source", "damage", "line_spread", "target")
+_WORDS = ("name", "second_source", "damage", "line_spread", "target", "medium", "exposures", "note")
 _ARRAYS = ("wavelength", "flux", "ivar", "flagged", "bad")
 
 
@@ -31,21 +31,6 @@ def read_isolated(
     name: str, content: bytes, settings: ObservedParams, seconds: float = _SECONDS, memory: int = _MEMORY
 ) -> list[ObservedSpectrum]:
     """The spectra of an uploaded file.
-
-    Parameters
-    ----------
-    name : str
-        Of the file, as the sender calls it.
-    content : bytes
-    settings : ObservedParams
-    seconds : float
-        After which it is given up.
-    memory : int
-        Bytes of address space that reading may take (not on Windows).
-
-    Returns
-    -------
-    list of ObservedSpectrum
 
     Raises
     ------

@@ -17,10 +17,18 @@ from starclip_lib.data.line_spread import DEFAULT, line_spread
 from starclip_lib.data.tables import label_table
 from starclip_lib.errors import DataError
 from starclip_lib.observed.fit import Fit, fit_giant
-from starclip_lib.observed.giants import Giants, giant_templates, giants, scale_covariance
+from starclip_lib.observed.giants import (
+    FROM_PRIOR,
+    WIDE,
+    Giants,
+    giant_templates,
+    giants,
+    prior_fraction,
+    scale_covariance,
+)
 from starclip_lib.observed.preparation import without_edges
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
-from starclip_lib.observed.velocity import measured_velocity, second_lines
+from starclip_lib.observed.velocity import doubtful_medium, measured_velocity, second_lines
 from starclip_lib.settings.evaluation import ObservedParams
 
 N_TWINS = 5
@@ -41,23 +49,11 @@ Prior = tuple[np.ndarray, np.ndarray]
 class Measured:
     """One observed spectrum, or several of one star.
 
-    Parameters
-    ----------
-    name, target : str
-    verdict : str
-        'good', or why there is no measurement.
-    labels : ndarray, shape (20,), optional
-        K and dex.
-    covariance : ndarray, shape (20, 20), optional
-        Of noise, synthesis and the scales of the labels.
-    domain : str
-        'inside', or what is to be said against it.
-    strange : tuple of str
-        What in it speaks for more than one star.
-    fits : tuple of Fit
-        One for each spectrum.
-    scatter : float
-        Of several spectra: root mean square of Teff, log g and [Fe/H] about their mean, over what noise claims.
+    `verdict` is 'good', or why there is no measurement; labels (20,) in K and dex, with the covariance (20, 20) of
+    noise, synthesis and the scales of the labels; `domain` is 'inside', or the reasons against it; `strange` lists
+    signs of more than one star; `fits` has one entry for each spectrum. `scatter` of several spectra: root mean square
+    of Teff, log g and [Fe/H] about their mean, over the claimed noise. `prior_fraction` (20,): posterior over prior
+    standard deviation, see `giants.prior_fraction`.
     """
 
     name: str
@@ -69,11 +65,18 @@ class Measured:
     strange: tuple[str, ...] = ()
     fits: tuple[Fit, ...] = ()
     scatter: float = float("nan")
+    prior_fraction: np.ndarray | None = None
 
     @property
     def sigma(self) -> np.ndarray:
         """(20,) standard deviations of the labels."""
         return np.sqrt(np.diag(self.covariance)) if self.covariance is not None else np.full(N_LABELS, np.nan)
+
+    @property
+    def from_prior(self) -> str:
+        """The labels whose value is mostly the prior's, separated by commas."""
+        fraction = np.zeros(N_LABELS) if self.prior_fraction is None else self.prior_fraction
+        return ", ".join(name for name, part in zip(PLAIN, fraction, strict=True) if part > FROM_PRIOR)
 
 
 def measure(
@@ -82,6 +85,7 @@ def measure(
     priors: Mapping[str, Prior] | None = None,
     settings: ObservedParams = OBSERVED,
     say: Callable[[str], None] | None = None,
+    population: str = WIDE,
 ) -> list[Measured]:
     """Measure spectra, one by one.
 
@@ -95,6 +99,9 @@ def measure(
     settings : ObservedParams
     say : callable, optional
         Is given a line of text about each spectrum.
+    population : str
+        The prior: 'wide' is flat in [Fe/H] and hardly knows log g, for giants of any galaxy; 'milky-way' has the giant
+        branch and the abundances of the Milky Way's giants.
 
     Returns
     -------
@@ -104,11 +111,11 @@ def measure(
     Raises
     ------
     DataError
-        If the line-spread function is none, or two spectra that differ end in the very same labels.
+        If the line-spread function or the population is unknown, or two different spectra end in the very same labels.
     """
     if spread:
         line_spread(spread)  # a slip is an error of the command, not of each spectrum
-    known, found = giants(), []
+    known, found = giants(population), []
     templates = giant_templates(_TEMPLATES)
     for number, spectrum in enumerate(spectra, start=1):
         prior = (priors or {}).get(spectrum.name, (priors or {}).get(spectrum.target))
@@ -131,6 +138,7 @@ def _measured(
     name, target = spectrum.name, spectrum.target or spectrum.name
     if faults := spectrum.faults(settings):
         return Measured(name, target, "; ".join(faults))
+    spectrum = spectrum.within(settings)
     good = ~without_edges(spectrum, _SHORTEST)
     if not good.any():
         return Measured(name, target, "its good pixels lie in stretches too short to be used")
@@ -161,24 +169,14 @@ def _measured(
         return Measured(name, target, said, fits=(fit,))
     covariance = fit.covariance + scale_covariance()
     domain = domain_of(fit.labels, np.sqrt(np.diag(covariance)), fit.held, known)
-    strange = _strange(fit, wide)
+    strange = (*_strange(fit, wide), *doubtful_medium(spectrum, fit.velocity))
     domain = with_remarks(strange, domain)
-    return Measured(name, target, "good", fit.labels, covariance, domain, strange, (fit,))
+    fraction = prior_fraction(fit.covariance, fit.prior[2])
+    return Measured(name, target, "good", fit.labels, covariance, domain, strange, (fit,), prior_fraction=fraction)
 
 
 def with_remarks(strange: Sequence[str], domain: str) -> str:
-    """What is to be said of a domain, after remarks.
-
-    Parameters
-    ----------
-    strange : sequence of str
-    domain : str
-        As `domain_of` gives it.
-
-    Returns
-    -------
-    str
-    """
+    """A verdict of `domain_of` behind remarks."""
     return "; ".join([*strange, *(() if strange and domain == "inside" else (domain,))])
 
 
@@ -200,19 +198,9 @@ def _strange(fit: Fit, wide: float) -> tuple[str, ...]:
 
 
 def domain_of(labels: np.ndarray, sigma: np.ndarray, held: np.ndarray, known: Giants) -> str:
-    """Whether labels lie where the emulator and the prior may be believed.
+    """'inside' where labels (20,) lie where emulator and prior may be believed, or the reasons against it.
 
-    Parameters
-    ----------
-    labels, sigma : ndarray, shape (20,)
-    held : ndarray of bool, shape (20,)
-        Labels that would have left the emulator's domain.
-    known : Giants
-
-    Returns
-    -------
-    str
-        'inside', or the reasons against it.
+    `held` marks labels that would have left the emulator's domain.
     """
     emulator, said = default_emulator(), []
     low, high = emulator.teff_limits(labels[LOGG])
@@ -279,7 +267,7 @@ def measured_table(found: Sequence[Measured]) -> QTable:
         return [float(np.mean([getattr(fit, name) for fit in one.fits])) if one.fits else np.nan for one in found]
 
     errors = of_fits("velocity_error")
-    return label_table(
+    table = label_table(
         np.array([nothing if one.labels is None else one.labels for one in found]).reshape(-1, N_LABELS),
         np.array([one.sigma for one in found]).reshape(-1, N_LABELS),
         name=[one.name for one in found],
@@ -292,7 +280,12 @@ def measured_table(found: Sequence[Measured]) -> QTable:
         fwhm=np.array(of_fits("fwhm")) * units.Angstrom,
         noise=of_fits("noise"),
         misfit=of_fits("misfit"),
+        from_prior=[one.from_prior for one in found],
     )
+    fractions = np.array([nothing if one.prior_fraction is None else one.prior_fraction for one in found])
+    for i, name in enumerate(LABELS):
+        table[f"prior_fraction_{name}"] = fractions.reshape(-1, N_LABELS)[:, i].round(3)
+    return table
 
 
 def _check_distinct(found: Sequence[Measured]) -> None:

@@ -27,7 +27,6 @@ class PreparedSpectrum:
 
     Parameters
     ----------
-    name : str
     flux : ndarray, shape (8192,)
         float32, rest frame, relative to its pseudo-continuum, 1 where `mask` is true.
     mask : ndarray of bool, shape (8192,)
@@ -60,30 +59,12 @@ class PreparedSpectrum:
         """Spectra of this star, relative to the pseudo-continuum, as relative to the true one.
 
         For models that never saw a pseudo-continuum: the best template's, which is known, is put back in.
-
-        Parameters
-        ----------
-        flux : ndarray, shape (n, 8192)
-
-        Returns
-        -------
-        ndarray, shape (n, 8192)
         """
         continuum = np.where(self.mask, 1.0, self.template / self.seen_template)
         return np.where(flux == NIRSPEC.no_data, flux, flux * continuum).astype(np.float32)
 
     def faults(self, settings: ObservedParams) -> list[str]:
-        """Why it is no usable spectrum of a star after all.
-
-        Parameters
-        ----------
-        settings : ObservedParams
-
-        Returns
-        -------
-        list of str
-            Empty if it is good.
-        """
+        """Why it is no usable spectrum of a star after all."""
         if self.correlation < settings.min_correlation:
             return [f"no stellar lines: correlation {self.correlation:.2f}, below {settings.min_correlation:g}"]
         return []
@@ -102,16 +83,10 @@ def prepare_observed(
 
     Parameters
     ----------
-    spectrum : ObservedSpectrum
     templates : ndarray, shape (n, 8192)
         Ab initio spectra; a few dozen that cover the domain are enough.
-    continuum : PseudoContinuum
     settings : ObservedParams, optional
         The defaults if not given.
-
-    Returns
-    -------
-    PreparedSpectrum
 
     Raises
     ------
@@ -119,6 +94,7 @@ def prepare_observed(
         If too few pixels are good.
     """
     settings = settings or ObservedParams()
+    spectrum = spectrum.within(settings)
     if spectrum.n_good < settings.min_pixels:
         raise DataError(f"{spectrum.name}: only {spectrum.n_good} good pixels, {settings.min_pixels} are needed")
     good = np.flatnonzero(~spectrum.bad)
@@ -147,18 +123,7 @@ def prepare_observed(
 
 
 def without_edges(spectrum: ObservedSpectrum, shortest: int = _MIN_ALONE) -> np.ndarray:
-    """Which pixels of a spectrum are not to be used: also the ends of each detector, where extractions bend.
-
-    Parameters
-    ----------
-    spectrum : ObservedSpectrum
-    shortest : int
-        A detector that shows fewer good pixels is left out as a whole, if there is another.
-
-    Returns
-    -------
-    ndarray of bool, shape (m,)
-    """
+    """Which pixels of a spectrum are not to be used: also the ends of each detector, where extractions bend."""
     bad, good = spectrum.bad.copy(), np.flatnonzero(~spectrum.bad)
     detectors = _detectors(spectrum.wavelength[good])
     for part in detectors:
@@ -186,17 +151,6 @@ def match_resolution(flux: np.ndarray, mask: np.ndarray, fwhm: float) -> np.ndar
     """Broaden a spectrum on the NIRSpec grid to the resolution of the ab initio spectra.
 
     The templates have R = 2,700, a width that grows with wavelength; where the spectrum is broader already it stays.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (8192,)
-    mask : ndarray of bool, shape (8192,)
-    fwhm : float
-        Of its line-spread function, Angstrom, the same everywhere (a grating's is).
-
-    Returns
-    -------
-    ndarray, shape (8192,)
     """
     grid = NIRSPEC.wavelength
     wanted = np.sqrt(np.maximum((grid / NIRSPEC.resolution) ** 2 - fwhm**2, 0)) * SIGMA_PER_FWHM / (grid[1] - grid[0])

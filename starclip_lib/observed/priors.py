@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from starclip_lib.data.csv_files import read_csv
 from starclip_lib.data.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.errors import DataError
 from starclip_lib.files import safe_name
 
 COLUMNS = {"teff": (TEFF, 2500.0, 8000.0), "logg": (LOGG, -1.0, 5.5), "fe_h": (FE, -4.0, 1.0)}
-_ROWS = 1_000_000
 
 
 def read_priors(path: Path, names: Collection[str]) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
@@ -21,7 +21,6 @@ def read_priors(path: Path, names: Collection[str]) -> tuple[dict[str, tuple[np.
 
     Parameters
     ----------
-    path : Path
     names : collection of str
         Names and targets of the spectra that are there.
 
@@ -37,10 +36,7 @@ def read_priors(path: Path, names: Collection[str]) -> tuple[dict[str, tuple[np.
     DataError
         If the file is no such table.
     """
-    try:
-        table = pd.read_csv(path, nrows=_ROWS, dtype={"star": str}, compression=None)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    table = read_csv(path, text=("star",))
     wanted = {"star", *(f"{name}{end}" for name in COLUMNS for end in ("", "_error"))}
     if unknown := sorted(set(map(str, table.columns)) - wanted):
         raise DataError(f"{path}: unknown column {unknown[0]!r}; known are {', '.join(sorted(wanted))} (K and dex)")

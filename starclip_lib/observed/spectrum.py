@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import median_filter
@@ -23,7 +23,6 @@ class ObservedSpectrum:
 
     Parameters
     ----------
-    name : str
     wavelength : ndarray, shape (m,)
         Vacuum Angstrom, increasing.
     flux : ndarray, shape (m,)
@@ -42,6 +41,15 @@ class ObservedSpectrum:
         Its line-spread function as `data.line_spread.line_spread` takes it; empty if the file does not tell.
     file, target : str
         Where it came from, and what it was pointed at there.
+    medium : str
+        'vacuum' or 'air': what the file or the user states that the wavelengths were given in; empty if nothing is
+        stated, and they were taken for those in vacuum.
+    position : tuple of float, optional
+        Right ascension and declination of the star, degrees.
+    exposures : str
+        What it was extracted from, see `observed.identity`; empty if the file does not tell.
+    note : str
+        What the reader did or left out that a user should know.
     """
 
     name: str
@@ -55,10 +63,14 @@ class ObservedSpectrum:
     line_spread: str = ""
     file: str = ""
     target: str = ""
+    medium: str = ""
+    position: tuple[float, float] | None = None
+    exposures: str = ""
+    note: str = ""
 
     def __repr__(self) -> str:
         if self.damage:
-            return f"{self.name}: cannot be read"
+            return f"{self.name}: {'not used' if len(self.flux) else 'cannot be read'}"
         used = self.wavelength[~self.bad]
         stretch = f" from {used[0]:,.0f} to {used[-1]:,.0f} Å" if len(used) else ""
         return f"{self.name}: {self.n_good:,} good pixels{stretch}, S/N {self.snr:.0f} as claimed"
@@ -83,20 +95,18 @@ class ObservedSpectrum:
         level = median_filter(self.flux[good], 51)
         return float(np.median(np.abs(np.diff(self.flux[good])) / np.abs(level[1:])))
 
+    def within(self, settings: ObservedParams) -> ObservedSpectrum:
+        """The same spectrum, of which also the settings' range alone is used."""
+        low, high = settings.wavelength_range
+        return replace(self, bad=self.bad | (self.wavelength < low) | (self.wavelength > high))
+
     def faults(self, settings: ObservedParams) -> list[str]:
-        """Why the spectrum should not be used, with what was measured.
-
-        Parameters
-        ----------
-        settings : ObservedParams
-
-        Returns
-        -------
-        list of str
-            Empty if it is good.
-        """
+        """Why the spectrum should not be used, with what was measured."""
         if self.damage:
             return [self.damage]
+        return self.within(settings)._faults(settings)
+
+    def _faults(self, settings: ObservedParams) -> list[str]:
         found = []
         if self.n_good < settings.min_pixels:
             found.append(f"only {self.n_good} good pixels in the range used, {settings.min_pixels} are needed")
@@ -122,25 +132,6 @@ def as_observed(
     line_spread: str = "",
 ) -> ObservedSpectrum:
     """An observed spectrum from what a file says: sorted, with everything flagged that cannot be a star's light.
-
-    Parameters
-    ----------
-    name : str
-    wavelength, flux, ivar : ndarray, shape (m,)
-        In vacuum Angstrom, any unit per Angstrom or pixel, and its inverse variance.
-    flagged : ndarray of bool, shape (m,)
-        True where the file calls a pixel bad.
-    settings : ObservedParams
-        Which wavelengths are used.
-    second_source : float
-    where : str
-        What messages begin with.
-    line_spread : str
-        As `data.line_spread.line_spread` takes it.
-
-    Returns
-    -------
-    ObservedSpectrum
 
     Raises
     ------

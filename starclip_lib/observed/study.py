@@ -42,8 +42,6 @@ def corruption_study(data: PairedSpectra, params: Params, root: Path) -> pd.Data
 
     Parameters
     ----------
-    data : PairedSpectra
-    params : Params
     root : Path
         Of the project, to which `observed.folder` is relative.
 

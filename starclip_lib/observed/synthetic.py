@@ -29,7 +29,6 @@ def write_synthetic(path: Path, data: PairedSpectra, seed: int) -> Path:
     ----------
     path : Path
         File to write.
-    data : PairedSpectra
     seed : int
         Of noise and bad pixels.
 

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC, SPEED_OF_LIGHT
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.evaluation import ObservedParams
 
 _STEP = 5.0  # km/s between the velocities tried
@@ -13,6 +14,8 @@ _LINE_WINDOW = 41  # pixels (96 Angstrom): wider than lines and band heads, narr
 _CLIP = 3.0  # sigma
 _FARTHEST = 600.0  # km/s between two stars of one slit
 _ROUNDS = 2
+_AIR = 81.9  # km/s by which lines seem to move when wavelengths in air are taken for those in vacuum (81.7 to 82.2)
+_MARGIN = 20.0  # km/s by which the reading in air must lie nearer to rest to be worth a question
 
 
 def measured_velocity(
@@ -56,29 +59,7 @@ def measured_velocity(
 def second_lines(
     wavelength: np.ndarray, residual: np.ndarray, depth: np.ndarray, weight: np.ndarray, apart: float
 ) -> tuple[float, float, float]:
-    """A second star in what the fit of one has left: the same lines once more, at another velocity.
-
-    Parameters
-    ----------
-    wavelength : ndarray, shape (m,)
-    residual : ndarray, shape (m,)
-        Model minus observed.
-    depth : ndarray, shape (m,)
-        Of the model's lines.
-    weight : ndarray, shape (m,)
-        Inverse variance.
-    apart : float
-        km/s; nearer to the star's own lines none are looked for.
-
-    Returns
-    -------
-    velocity : float
-        km/s from the star.
-    ratio : float
-        Depth of the second lines over that of the first.
-    significance : float
-        In standard deviations.
-    """
+    """A second star in what the fit of one has left: the same lines once more, at another velocity."""
     place = np.log(wavelength)
     velocities = np.arange(-_FARTHEST, _FARTHEST + 1, 2 * _STEP)
     velocities = velocities[np.abs(velocities) > apart]
@@ -88,6 +69,22 @@ def second_lines(
     ratio = lines @ (weight * residual) / power
     best = int(np.argmax(ratio))
     return float(velocities[best]), float(ratio[best]), float(ratio[best] * np.sqrt(power[best]))
+
+
+def doubtful_medium(spectrum: ObservedSpectrum, velocity: float) -> tuple[str, ...]:
+    """A remark if nothing is stated about air or vacuum and the lines lie nearer to rest when read as those in air.
+
+    Air and vacuum differ by one factor to 0.3 km/s between 10,000 and 18,000 Angstrom, so the lines tell the velocity
+    of both readings and not which one is right.
+    """
+    in_air = velocity + _AIR
+    if spectrum.medium or abs(in_air) + _MARGIN > abs(velocity):
+        return ()
+    return (
+        "outside: whether its wavelengths are in air is not stated; its velocity is "
+        f"{velocity:+.0f} km/s if they are in vacuum and {in_air:+.0f} km/s if in air: "
+        "give --air or --vacuum (in Python air=True or air=False)",
+    )
 
 
 def _correlations(observed: np.ndarray, lines: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Readers of observed spectra: one module for each kind of file."""

@@ -1,0 +1,66 @@
+"""Whether the instrument, mode and grating of a file are those that are read, and what a header states about air."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starclip_lib.data.line_spread import DEFAULT, G140M
+from starclip_lib.errors import DataError
+
+_READ = "what can be read is NIRSpec's G140H and G140M, 9,000 to 18,000 Angstrom"
+
+
+def text(header: Mapping[str, Any], *keys: str) -> str:
+    """The first of some cards that is not empty, as text without blanks around it."""
+    for key in keys:
+        value = header.get(key)
+        if value is not None and (said := str(value).strip()) and said.upper() not in ("N/A", "NONE", "UNKNOWN"):
+            return said
+    return ""
+
+
+def check_instrument(header: Mapping[str, Any], path: Path) -> None:
+    """Raise DataError, naming what took it, unless a file is NIRSpec's or does not tell."""
+    telescope, instrument = text(header, "TELESCOP").upper(), text(header, "INSTRUME").upper()
+    if instrument in ("", "NIRSPEC") and telescope in ("", "JWST"):
+        return
+    mode = ", ".join(
+        dict.fromkeys(filter(None, (text(header, "EXP_TYPE"), text(header, "GRATING", "DISPNAME", "PUPIL"))))
+    )
+    of = " ".join(filter(None, (telescope, instrument)))
+    raise DataError(
+        f"{path}: taken with {of:.60}{f' ({mode:.60})' if mode else ''}; {_READ}; other spectra of 9,700 to 18,000 "
+        "Angstrom are read from a table (CSV, ECSV) with `--lsf`"
+    )
+
+
+def grating_spread(name: object, path: Path) -> str:
+    """The line-spread function of a grating; DataError for one that cannot be read."""
+    grating = str(name or "").strip().upper()
+    if grating and not grating.startswith("G140"):
+        raise DataError(f"{path}: taken with {grating:.20}; {_READ}")
+    return G140M if grating.startswith("G140M") else DEFAULT
+
+
+def stated_medium(header: Mapping[str, Any]) -> str:
+    """'air' or 'vacuum' if a header states it (CTYPE, VACUUM, AIRORVAC, WAVETYPE, ...), else empty."""
+    for key in ("AIRORVAC", "WAVETYPE", "WAVEMED", "MEDIUM", "WAVE_MEDIUM", "AIR_VAC", "AIRVAC"):
+        said = text(header, key).lower()
+        if said.startswith(("air", "vac")):
+            return said[:3].replace("vac", "vacuum")
+    for key, yes, no in (("VACUUM", "vacuum", "air"), ("VAC", "vacuum", "air"), ("AIR", "air", "vacuum")):
+        said = str(header.get(key, "")).strip().lower()
+        if said in ("t", "true", "1", "yes"):
+            return yes
+        if said in ("f", "false", "0", "no"):
+            return no
+    for key in header:
+        if str(key).upper().startswith(("CTYPE", "TCTYP")):
+            said = str(header[key]).strip().upper()
+            if said.startswith("AWAV"):
+                return "air"
+            if said.startswith(("WAVE-", "VWAV")) or said == "WAVE":
+                return "vacuum"
+    return ""

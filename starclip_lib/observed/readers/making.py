@@ -1,0 +1,176 @@
+"""Observed spectra from numbers with units, and what stands for a spectrum that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from astropy import units as u
+
+from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.files import damage_refused, safe_name
+from starclip_lib.observed.readers.kinds import Options
+from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
+
+Part = TypeVar("Part")
+_PER_WAVELENGTH = (u.W / u.m**2 / u.um, u.W / u.m**2 / u.um / u.sr)
+_PER_PIXEL = (u.dimensionless_unscaled, u.electron, u.count, u.DN, u.adu, u.photon)
+_FAR = 1e6  # Angstrom; and 100 at the other end: what lies outside is not light that is measured here
+
+
+def vacuum(wavelength: np.ndarray) -> np.ndarray:
+    """Wavelengths in vacuum of wavelengths in standard air, both in Angstrom (Ciddor 1996, Applied Optics 35, 1566)."""
+    in_vacuum = wavelength
+    for _ in range(3):  # the index of refraction is a function of the wavelength in vacuum
+        wavenumber2 = (1e4 / in_vacuum) ** 2
+        in_vacuum = wavelength * (1 + 0.05792105 / (238.0185 - wavenumber2) + 0.00167917 / (57.362 - wavenumber2))
+    return in_vacuum
+
+
+def in_vacuum(angstrom: np.ndarray, stated: str, options: Options) -> tuple[np.ndarray, str]:
+    """Wavelengths in vacuum, and the medium that is stated: by the user, else by the file ('air', 'vacuum' or '')."""
+    medium = stated if options.air is None else "air" if options.air else "vacuum"
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return (vacuum(angstrom) if medium == "air" else angstrom), medium
+
+
+def stem(path: Path) -> str:
+    """The name of a file without its endings."""
+    name = path.name
+    for ending in (
+        ".gz",
+        ".fits",
+        ".fit",
+        ".fts",
+        ".csv",
+        ".ecsv",
+        ".vot",
+        ".votable",
+        ".xml",
+        ".txt",
+        ".dat",
+        ".tsv",
+        ".asc",
+    ):
+        name = name[: -len(ending)] if name.lower().endswith(ending) and len(name) > len(ending) else name
+    return name
+
+
+def damaged(name: str, reason: str, file: str = "") -> ObservedSpectrum:
+    """A spectrum without pixels that tells why it could not be read."""
+    nothing, none = np.empty(0), np.empty(0, bool)
+    name = safe_name(name)
+    return ObservedSpectrum(name, nothing, nothing, nothing, none, none, damage=reason, file=file, target=name)
+
+
+def each(
+    path: Path, parts: Iterable[tuple[str, Part]], read: Callable[[str, Part], ObservedSpectrum]
+) -> list[ObservedSpectrum]:
+    """The spectra of a file that holds several: one that is damaged tells why and does not cost the others.
+
+    DataError if none of them can be read.
+    """
+    spectra, errors = [], []
+    for name, part in parts:
+        try:
+            with damage_refused(path, f"cannot be read: its spectrum {name}"):
+                spectra.append(read(name, part))
+        except StarclipError as error:
+            errors.append(error)
+            spectra.append(damaged(name, str(error), str(path)))
+    if errors and len(errors) == len(spectra):
+        if len(errors) == 1:
+            raise errors[0]
+        raise DataError(f"{path}: none of its {len(errors)} spectra can be read; the first: {errors[0]}")
+    return spectra
+
+
+def from_quantities(
+    name: str,
+    wavelength: Any,
+    flux: Any,
+    error: Any,
+    mask: Any = None,
+    *,
+    options: Options,
+    stated: str = "",
+    where: str = "",
+    line_spread: str = "",
+) -> ObservedSpectrum:
+    """An observed spectrum from wavelength (or frequency), flux and standard deviation, each with a unit.
+
+    DataError names what has no unit, or one that cannot be used, or another length than the rest.
+    """
+    wavelength, flux, error = (
+        quantity(value, f"the {what} of {name}")
+        for value, what in ((wavelength, "wavelength"), (flux, "flux"), (error, "error"))
+    )
+    mask = _mask(mask, name, flux.shape)
+    if wavelength.ndim != 1 or not wavelength.shape == flux.shape == error.shape == mask.shape:
+        shapes = ", ".join(str(part.shape) for part in (wavelength, flux, error, mask))
+        raise DataError(f"wavelength, flux, error and mask of {name} have shapes {shapes}; give four of one length")
+    if not wavelength.size:
+        raise DataError(f"the spectrum of {name} is empty: it has no pixels")
+    if (error.value < 0).any():
+        count = int((error.value < 0).sum())
+        raise DataError(
+            f"{count} errors of {name} are negative; give standard deviations, NaN or 0 where there is none"
+        )
+    try:
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            angstrom = wavelength.to_value(u.AA, u.spectral())
+    except u.UnitConversionError:
+        raise DataError(
+            f"the wavelength of {name} is in {wavelength.unit}, which is not a unit of wavelength or frequency"
+        ) from None
+    angstrom = np.where((angstrom > 0) & (angstrom < 1e12), angstrom, np.nan)
+    flux, error = _per_wavelength(name, flux, error, u.spectral_density(wavelength))
+    positive = flux[(flux > 0) & np.isfinite(flux)]
+    level = np.median(positive) if len(positive) else 1.0  # of W/m2/um little is left in numbers
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        ivar = np.where(error > 0, 1 / (error / level) ** 2, 0.0)
+        relative = flux / level
+    angstrom, medium = in_vacuum(angstrom, stated, options)
+    where = where or one_line(name)
+    made = as_observed(safe_name(name), angstrom, relative, ivar, mask, options.settings, 0.0, where, line_spread)
+    made.medium = medium
+    return made
+
+
+def _mask(mask: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        mask = np.zeros(shape, bool) if mask is None else np.asarray(mask)
+    except ValueError:
+        raise DataError(f"the mask of {name} has rows of several lengths") from None
+    if mask.dtype.kind not in "bui":
+        raise DataError(f"the mask of {name} holds {mask.dtype}; expected true where a pixel must not be used")
+    return mask.astype(bool)
+
+
+def _per_wavelength(name: str, flux: u.Quantity, error: u.Quantity, equal: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Flux and error in one unit per wavelength or pixel."""
+    for unit in (*_PER_WAVELENGTH, *_PER_PIXEL):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            try:
+                return flux.to_value(unit, equal), error.to_value(unit, equal)
+            except u.UnitConversionError:
+                continue
+    raise DataError(f"flux and error of {name} are in {flux.unit} and {error.unit}; expected flux densities, or counts")
+
+
+def quantity(value: Any, what: str) -> u.Quantity:
+    """Numbers with a unit; numbers without one are refused."""
+    unit = getattr(value, "unit", None)
+    if unit is None:
+        raise DataError(
+            f"{what} has no unit; give it, such as wavelength * u.micron (u.dimensionless_unscaled: relative)"
+        )
+    if not isinstance(unit, u.UnitBase) or isinstance(unit, u.UnrecognizedUnit):
+        raise DataError(f"{what} is in {unit}, which is not a linear unit (magnitudes are none); convert it first")
+    given = np.ma.asarray(getattr(value, "value", value))
+    if given.dtype.kind not in "buif":
+        raise DataError(f"{what} holds {given.dtype}, expected numbers")
+    values: np.ndarray = np.ma.filled(given.astype(float), np.nan)
+    return u.Quantity(values, unit)

@@ -1,0 +1,101 @@
+"""One star has one answer: observe, Python, a store and the browser give the same labels with the same errors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from nirspec_files import spec1d_bytes
+
+import starclip_lib as starclip
+from starclip_lib.data.labels import LABELS
+from starclip_lib.pipeline.observing import observe
+from starclip_lib.run import Run
+from starclip_lib.settings.params import changed_params
+from starclip_lib.stores.embedding import Setup, describe_model, embed_task
+from starclip_lib.stores.searching import search
+from starclip_lib.stores.sources import find_inputs
+from starclip_lib.stores.store import Store
+from starclip_lib.widgets.similarity_browser import SimilarityBrowser
+
+IRTF = Path(os.environ.get("STARCLIP_IRTF", ROOT.parent / "shared" / "irtf"))
+SIGMA = [f"sigma_{name}" for name in LABELS]
+
+
+def stored(run: Run, paths: list[Path], folder: Path, instruments: tuple[str, ...] = ("nirspec",)) -> Store:
+    """A store, filled by this process."""
+    model = run.path("starclip.ckpt")
+    setup = Setup(str(folder), str(model), describe_model(model), run.params.model_dump_json())
+    Store.create(folder, setup.about)
+    for task in find_inputs(paths, instruments)[0]:
+        embed_task(task, setup)
+    return Store(folder)
+
+
+def answers(run: Run, path: Path, folder: Path) -> list[np.ndarray]:
+    """Labels and errors (40,) of the one star in a file, from each door."""
+    spectra = starclip.read_spectra(path)
+    (observed,) = observe([path], folder / "observed", lambda line: None)
+    (measured,) = starclip.measure(spectra)
+    table = run.labels(spectra)
+    row = stored(run, [path], folder / "store").rows(np.array([0]))
+    (folder / "sky").mkdir()
+    shutil.copy(path, folder / "sky")
+    looking = Run(changed_params(run.params, {"observed": {"folder": str(folder / "sky")}}), run.root)
+    browser = SimilarityBrowser(looking)
+    browser.choose(browser.gallery.observed[0].name)
+    shown = browser.gallery.measured[browser.query.name]
+    assert f"Teff {observed.labels[0]:.0f} ± {observed.sigma[0]:.0f}" in browser._caption.value
+    np.testing.assert_array_equal(browser.query.labels, shown.labels)
+    return [
+        *(np.concatenate([one.labels, one.sigma]) for one in (observed, measured, shown)),
+        np.array([table[name].value[0] for name in (*LABELS, *SIGMA)]),
+        row[[*LABELS, *SIGMA]].to_numpy(float)[0],
+    ]
+
+
+def test_a_synthetic_star_has_one_answer(finished: Run, tmp_path: Path, rng: np.random.Generator) -> None:
+    spec1d_bytes(tmp_path / "spec1d_star.fits", finished.data.nirspec.flux[3], rng)
+    first, *others = answers(finished, tmp_path / "spec1d_star.fits", tmp_path)
+    assert np.isfinite(first).all()
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(not IRTF.is_dir(), reason="no spectra of the IRTF library: set STARCLIP_IRTF to their folder")
+def test_hd_58367_has_one_answer(finished: Run, tmp_path: Path) -> None:
+    first, *others = answers(finished, IRTF / "G6IIb_HD58367.fits", tmp_path)
+    assert first[len(LABELS)] > 30  # Kelvin: with the error of the synthesis
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=1e-3, atol=1e-3)
+
+
+def test_a_search_in_a_store_ranks_as_the_run_does(refined: Run, tmp_path: Path) -> None:
+    store = stored(refined, [refined.folder / "data.h5"], tmp_path / "store", ("apogee",))
+    queries = refined.embeddings("starclip/nirspec").take("test").of_view(0)
+    found = search(store, queries.z, 1, posterior=queries.evidence)
+    names = store.rows(found.place[:, 0])["star_id"].to_numpy()
+    expected = refined.space.nearest(queries.z, 1, queries.evidence)[0][:, 0]
+    assert (names == expected).mean() >= 0.95  # eleven bits may decide between equals
+    by_cosine = store.rows(search(store, queries.z, 1).place[:, 0])["star_id"].to_numpy()
+    assert (names == queries.star_id).mean() >= (by_cosine == queries.star_id).mean()
+
+
+def test_a_match_that_is_excluded_is_called_so(refined: Run, tmp_path: Path, rng: np.random.Generator) -> None:
+    """A star from outside the survey: its posterior excludes every star of the data set."""
+    (tmp_path / "sky").mkdir()
+    flux = 1 - 1.6 * (1 - refined.data.nirspec.flux[3])
+    spec1d_bytes(tmp_path / "sky" / "spec1d_star.fits", flux.astype(np.float32), rng)
+    run = Run(changed_params(refined.params, {"observed": {"folder": str(tmp_path / "sky")}}), refined.root)
+    browser = SimilarityBrowser(run)
+    if not browser.gallery.observed:
+        pytest.fail("the star cannot be measured")
+    browser.choose(browser.gallery.observed[0].name)
+    assert browser.table["ln B"].iloc[0] < 0
+    assert "No match:" in browser._caption.value
+    browser.choose(str(run.data.star_id[0]), "NIRSpec")
+    assert ("No match:" in browser._caption.value) == (browser.table["ln B"].iloc[0] < 0)
