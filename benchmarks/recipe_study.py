@@ -32,17 +32,17 @@ from starclip_lib.transforms.views import mock_telescope
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "default (quick.yaml)": ("quick", {}),
-    "one step": ("quick", {"pretrain": {"encoder": {"steps": 1}}}),
-    "from the mean, six steps": ("quick", {"pretrain": {"encoder": {"guess": "mean", "steps": 6}}}),
-    "networks alone (networks.yaml)": ("networks", {}),
-    "networks, not calibrated": ("networks", {"starclip": {"calibrate": False}}),
+    "fit (fit.yaml)": ("fit", {}),
+    "fit, one step": ("fit", {"pretrain": {"encoder": {"steps": 1}}}),
+    "fit from the mean, six steps": ("fit", {"pretrain": {"encoder": {"guess": "mean", "steps": 6}}}),
+    "default: networks (quick.yaml)": ("quick", {}),
+    "networks, not calibrated": ("quick", {"starclip": {"calibrate": False}}),
     "networks, fluxes as they are, as the paper": (
-        "networks",
+        "quick",
         {"pretrain": {"encoder": {"input_scaling": "none"}}},
     ),
-    "networks, five frozen copies, as the paper": ("networks", {"corruption": {"fresh": False}}),
-    "networks, contrastive loss alone, as the paper": ("networks", {"starclip": {"label_weight": 0.0}}),
+    "networks, five frozen copies, as the paper": ("quick", {"corruption": {"fresh": False}}),
+    "networks, contrastive loss alone, as the paper": ("quick", {"starclip": {"label_weight": 0.0}}),
 }
 COLUMNS = {
     "n2a": "R@1 NIRSpec → APOGEE",

@@ -1,6 +1,6 @@
 """What the network is still good for: labels and searches when the emulator is not the truth.
 
-    python benchmarks/robustness.py [params/quick.yaml] [--stars 500] [--older emulator.npz] [--out FILE]
+    python benchmarks/robustness.py [params/fit.yaml] [--stars 500] [--older emulator.npz] [--out FILE]
 
 Test stars of a finished run are observed by the mock telescope through a synthesis that is wrong, the same way for all
 stars: random line strengths (a Gaussian field over wavelength of one line's width multiplies the depth of the
@@ -97,7 +97,7 @@ def encoders_for(run: Run, spectra: np.ndarray) -> dict[str, NewtonEncoder]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("params", nargs="?", default="quick")
+    parser.add_argument("params", nargs="?", default="fit")
     parser.add_argument("--stars", type=int, default=500)
     parser.add_argument("--older", type=Path, help="another emulator.npz, whose spectra are observed")
     parser.add_argument(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +21,10 @@ from starclip_lib.metrics.space import Space
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, read_embeddings
 from starclip_lib.observed.analysis import analyse, model_input, prepare_all, table_of
+from starclip_lib.observed.measuring import measure, measured_table
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.params import Params, load_params, merged, params_from_mapping
 from starclip_lib.stages import SETTINGS, STAGES, Books
-from starclip_lib.training.devices import agreed, pick_device, rank, session, wait_for_all
 
 if TYPE_CHECKING:  # drawing is for those who draw
     import plotly.graph_objects as go
@@ -72,7 +70,7 @@ def _opened(folder: Path, overrides: dict[str, Any] | None) -> Run:
     """The run that has left a folder."""
     place, file = folder.resolve(), folder / SETTINGS
     if place.parent.name != "runs" or not file.is_file():
-        raise DataError(f"{folder} is no folder of a run: it has no {SETTINGS}; give one such as runs/quick")
+        raise DataError(f"{folder} is not the folder of a run: it has no {SETTINGS}; give one such as runs/quick")
     settings = {**read_json(file, dict[str, Any]), "name": place.name}  # it may have been renamed or copied
     return Run(params_from_mapping(merged(settings, overrides or {}), str(file)), place.parent.parent, None, overrides)
 
@@ -120,25 +118,11 @@ class Run(Books):
         return f"Run {self.params.name} in {self.root}: {', '.join(there) or 'nothing'} up to date"
 
     def train(self, say: Callable[[str], None] = print) -> None:
-        """Make every stage's file that is not up to date, from the data set to the embeddings, without the notebooks.
-
-        Under `torchrun` the processes share every batch; the first of them decides what is needed and writes.
-
-        Parameters
-        ----------
-        say : callable
-            Is given a line of text about each file.
-        """
-        alone = locked(self.folder) if os.environ.get("RANK", "0") == "0" else nullcontext()
-        with alone, session(pick_device(self.params.device)):
-            for file, stage in STAGES.items():
-                current = agreed(self.is_current(file))
-                if rank() == 0:
-                    say(f"{file}: up to date" if current else f"{file} ...")
-                    self.build(file)
-                elif stage.shared and not current:
-                    self._make(file)
-                wait_for_all()
+        """Make every file that is not up to date, from the data set to the embeddings, without the notebooks."""
+        with locked(self.folder):
+            for file in STAGES:
+                say(f"{file}: up to date" if self.is_current(file) else f"{file} ...")
+                self.build(file)
 
     def model(self, name: str) -> Model:
         """A trained model of the run, on the CPU.
@@ -155,18 +139,8 @@ class Run(Books):
         return Model.load(self.need(f"{name}.ckpt"))
 
     def embeddings(self, name: str) -> Embeddings:
-        """Embeddings of the stars.
-
-        Parameters
-        ----------
-        name : str
-            'starclip/nirspec' or '.../apogee', 'mockstarclip/mock' or '.../extended'.
-
-        Returns
-        -------
-        Embeddings
-        """
-        return read_embeddings(self.need("embeddings.h5"), name)
+        """Of stars: 'starclip/' and 'nirspec' or 'apogee', 'mockstarclip/' and 'mock' or 'extended', 'fit/' and any."""
+        return read_embeddings(self.need("fit.h5" if name.startswith("fit/") else "embeddings.h5"), name)
 
     @cached_property
     def space(self) -> Space:
@@ -187,7 +161,9 @@ class Run(Books):
         Returns
         -------
         QTable
-            Identifier, cosine, part of the data set, and the catalogue's labels with units.
+            Identifier, cosine, part of the data set, and the catalogue's labels with units.  Where the encoders give
+            posteriors, rows are sorted by `ln_B`, the log Bayes factor of "same star" against "different stars", and
+            `match` is "no match" where that is negative; else they are sorted by cosine.
 
         Raises
         ------
@@ -197,10 +173,18 @@ class Run(Books):
         if not isinstance(k, int | np.integer) or k < 1:
             raise DataError(f"k must be at least 1, not {k!r:.40}")
         z, evidence = self._point(spectrum)
-        found, cosine = self.space.nearest(z, k, evidence)
+        columns: dict[str, Any] = {}
+        if evidence is None or self.space.index.evidence is None:
+            found, cosine = self.space.nearest(z, k)
+        else:
+            found, cosine, factor = self.space.by_evidence(z, k, evidence)
+            columns = {
+                "ln_B": factor[0].round(2),
+                "match": np.where(factor[0] < 0, "no match", "possible"),
+            }
         rows = [self.data.row(star) for star in found[0]]
-        parts = [SPLITS[split] for split in self.data.split[rows]]
-        return label_table(self.data.labels[rows], star_id=found[0], cosine=cosine[0].round(4), part=parts)
+        columns |= {"cosine": cosine[0].round(4), "part": [SPLITS[split] for split in self.data.split[rows]]}
+        return label_table(self.data.labels[rows], star_id=found[0], **columns)
 
     def _point(self, spectrum: Star | ObservedSpectrum | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """A spectrum's vector (1, dim) and its evidence (1, 230) if the encoder has some."""
@@ -215,7 +199,7 @@ class Run(Books):
         else:
             flux = on_nirspec_grid(spectrum)
         if len(flux) != 1:
-            raise DataError(f"neighbours are looked for of one spectrum at a time, not of {len(flux)}")
+            raise DataError(f"`neighbours` takes one spectrum at a time; got {len(flux)}")
         return self.space.point(flux)
 
     def _own(self, star: Star) -> str:
@@ -224,19 +208,19 @@ class Run(Books):
         raise DataError(f"star {star.star_id} is one of another data set; take it from this run's: run.data.star")
 
     def labels(self, spectra: Star | ObservedSpectrum | Sequence[ObservedSpectrum] | np.ndarray) -> QTable:
-        """Labels that StarCLIP reads off NIRSpec spectra, with units and uncertainties.
+        """Labels of NIRSpec spectra, with units and uncertainties.
 
         Parameters
         ----------
         spectra : Star, ObservedSpectrum, sequence of ObservedSpectrum or ndarray, shape (n, 8192)
-            Observed ones (a verdict in place of labels, where they cannot be used), a star of the data set (all its
-            mock observations), or flux on the grid over the (pseudo-)continuum that the models were trained with.
+            Observed spectra (they are measured as `starclip observe` does, without the run's models), a star of the
+            data set (all its mock observations), or simulated flux as the models were trained with.
 
         Returns
         -------
         QTable
-            `Teff`, `sigma_Teff`, ...; for observed spectra what `analyse` says of velocity and domain, for others the
-            encoder's own uncertainties or, if it knows none, the probe's, and a `remark` if there is one.
+            `Teff`, `sigma_Teff`, ...; for observed spectra the rows of `measured_table`, for others what the encoder
+            reads, or the linear probe if the encoder does not know its errors, with a `remark` if there is one.
         """
         if isinstance(spectra, Star):
             found = self.space.measure_star(self._own(spectra))
@@ -244,33 +228,28 @@ class Run(Books):
         if isinstance(spectra, np.ndarray):
             labels, sigma, remarks = self.space.measure(on_nirspec_grid(spectra))
             return label_table(labels, sigma, remark=remarks if any(remarks) else None)
+        return measured_table(measure(self._observed(spectra)))
+
+    def network_labels(self, spectra: ObservedSpectrum | Sequence[ObservedSpectrum]) -> QTable:
+        """What the run's networks, trained on simulations, read off observed spectra: to compare with `labels`."""
+        prepared = prepare_all(self._observed(spectra), self.data, self.params)
+        table = table_of(analyse(prepared.stars, self.space, self.params), prepared.set_aside)
+        table["labels_from"] = "networks trained on simulations"
+        return table
+
+    @staticmethod
+    def _observed(spectra: ObservedSpectrum | Sequence[ObservedSpectrum]) -> list[ObservedSpectrum]:
         given = list(spectra) if isinstance(spectra, Sequence) else [spectra]
         if not all(isinstance(one, ObservedSpectrum) for one in given):
             raise DataError("labels are read off a star of the data set, observed spectra, or one array of fluxes")
-        prepared = prepare_all(given, self.data, self.params)
-        return table_of(analyse(prepared.stars, self.space, self.params), prepared.set_aside)
+        return given
 
     def save_metrics(self, section: str, content: dict[str, Any]) -> None:
-        """Keep a section of metrics.json until the report is assembled.
-
-        Parameters
-        ----------
-        section : str
-        content : dict
-        """
+        """Keep a section of metrics.json until the report is assembled."""
         write_json(self.folder / "metrics" / f"{section}.json", content)
 
     def metrics(self, without: Collection[str] = ()) -> dict[str, Any]:
-        """All sections saved so far but those `without`; 'evaluation.benchmark' becomes a part of 'evaluation'.
-
-        Parameters
-        ----------
-        without : collection of str
-
-        Returns
-        -------
-        dict
-        """
+        """All sections saved so far but those `without`; 'evaluation.benchmark' becomes a part of 'evaluation'."""
         found: dict[str, Any] = {}
         for path in sorted((self.folder / "metrics").glob("*.json")):
             if path.stem in without:
@@ -298,7 +277,7 @@ class Run(Books):
         """
         path = self.report / "figures" / f"{name}.png"
         with atomic_path(path) as part:
-            figure.savefig(part, dpi=110)
+            figure.savefig(part)
         return path
 
     def save_page(self, name: str, figure: go.Figure) -> Path:

@@ -1,14 +1,12 @@
-"""The plan of a run, written once: each file, what it is made from, who makes it, and what decides its content.
+"""The stages of a run: each file, what it is made from, the function that makes it, and what decides its content.
 
-`Books` keeps the books of one run; notebooks, `starclip run`, `starclip train`, the browser and the tests all ask this
-plan.  The code that a file depends on is found by following imports from the function that makes it.
+A file is current if it was made with the present settings, inputs and package; any change of the package counts.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -17,16 +15,17 @@ from typing import Any
 from starclip_lib.data.json_files import read_json, write_json
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.errors import DataError
-from starclip_lib.files import digest, locked
+from starclip_lib.files import checksums_wanted, digest, file_digest, locked
 from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.settings.params import Params
 from starclip_lib.surveys.curation import data_file, write_data_set
-from starclip_lib.training import recipes
+from starclip_lib.training import recipes, refining
 from starclip_lib.training.loop import Watch
 
 DATA = "data.h5"
 SETTINGS = "settings.json"  # in a run's folder: the settings it was made with
 _PACKAGE = Path(__file__).parent
+_HASHED = 2 * 2**30  # bytes; more would take longer than a few seconds
 _PATIENCE = 30.0  # seconds: somebody who makes another file writes down that he has
 
 
@@ -45,25 +44,17 @@ class Stage:
     make : callable
         `make(path, data, settings, *inputs, watch=watch)` writes the file; `data` is the data set, or for the data set
         itself the project's root, and `inputs` are paths of models.
-    shared : bool
-        Under `torchrun`, all processes make it together; else the first one alone.
     """
 
     notebook: str
     sections: tuple[str, ...]
     inputs: tuple[str, ...]
     make: Callable[..., None]
-    shared: bool = True
-
-    def code_digest(self) -> str:
-        """SHA-256 of all code, and of all files it brings along, that `make` depends on."""
-        maker = self.make.func if isinstance(self.make, partial) else self.make
-        return code_digest(maker.__module__)
 
 
 _TRAINING = ("seed", "corruption", "precision")
 STAGES = {
-    DATA: Stage("01_data", ("seed", "data"), (), write_data_set, shared=False),
+    DATA: Stage("01_data", ("seed", "data"), (), write_data_set),
     "apogee.ckpt": Stage(
         "03_encoders", (*_TRAINING, "pretrain"), (DATA,), partial(recipes.train_encoder, instrument="apogee")
     ),
@@ -83,12 +74,23 @@ STAGES = {
         (DATA, "supervised.ckpt"),
         recipes.train_supervised_extended,
     ),
+    "fit.ckpt": Stage(
+        "08b_physics_instead_of_a_network",
+        (*_TRAINING, "starclip", "mockstarclip"),
+        (DATA, "nirspec.ckpt", "apogee.ckpt"),
+        refining.train_fit,
+    ),
+    "fit.h5": Stage(
+        "08b_physics_instead_of_a_network",
+        (*_TRAINING, "mockstarclip"),
+        (DATA, "fit.ckpt"),
+        refining.embed_fit,
+    ),
     "embeddings.h5": Stage(
         "06_retrieval",
         (*_TRAINING, "mockstarclip"),
         (DATA, "starclip.ckpt", "mockstarclip.ckpt"),
         recipes.embed_stars,
-        shared=False,
     ),
 }
 
@@ -98,7 +100,6 @@ class Books:
 
     Parameters
     ----------
-    params : Params
     root : Path
         Of the project.
     """
@@ -108,67 +109,32 @@ class Books:
         self.folder = root / "runs" / params.name
 
     def path(self, file: str) -> Path:
-        """Where a stage's file is, or would be.
-
-        Parameters
-        ----------
-        file : str
-
-        Returns
-        -------
-        Path
-        """
+        """Where a stage's file is, or would be."""
         return self.folder / file
 
     def identity(self, file: str) -> str:
-        """Digest of all that determines a stage's file: parameters, code, and the identities of its inputs.
-
-        Parameters
-        ----------
-        file : str
-
-        Returns
-        -------
-        str
-        """
+        """Digest of all that determines a stage's file: parameters, code, and the identities of its inputs."""
         stage = STAGES[file]
         content = self.params.model_dump(mode="json", include=set(stage.sections))
         inputs: list[str | int] = [self.identity(name) for name in stage.inputs]
         if file == DATA and self.params.data.file:
             state = data_file(self.params.data, self.root).stat()
             inputs = [state.st_size, state.st_mtime_ns]
-        return digest([file, content, inputs, stage.code_digest()])
+        return digest([file, content, inputs, package_digest()])
 
     def is_current(self, file: str) -> bool:
-        """True if the file is there and was made with the present parameters, code and inputs.
-
-        Parameters
-        ----------
-        file : str
-
-        Returns
-        -------
-        bool
-        """
-        record = self._records().get(file)
-        path = self.path(file)
-        return path.is_file() and record == {"identity": self.identity(file), "bytes": path.stat().st_size}
+        """True if the file is there as it was written, with the present parameters, code and inputs."""
+        record, path = self._records().get(file, {}), self.path(file)
+        if not path.is_file() or record.get("bytes") != path.stat().st_size:
+            return False
+        if record.get("identity") != self.identity(file):
+            return False
+        return not checksums_wanted() or record.get("sha256") == _content(path)
 
     def build(self, file: str, watch: Watch | None = None) -> Path:
         """Make a stage's file unless it is up to date.
 
         A training that was stopped goes on from its checkpoint if nothing it depends on has changed.
-
-        Parameters
-        ----------
-        file : str
-        watch : Watch, optional
-            Called after every epoch of a training.
-
-        Returns
-        -------
-        Path
-            That of the file.
 
         Raises
         ------
@@ -190,26 +156,19 @@ class Books:
             resume_file(path).unlink(missing_ok=True)
             self._record(file, begun)
         self._make(file, watch)
-        self._record(file, {"identity": self.identity(file), "bytes": path.stat().st_size})
+        state = {"bytes": path.stat().st_size, "sha256": _content(path)}
+        self._record(file, {"identity": self.identity(file), **state})
 
     def _make(self, file: str, watch: Watch | None = None) -> None:
         stage = STAGES[file]
         source = self.data if stage.inputs else self.root
         models = (self.path(name) for name in stage.inputs if name != DATA)
         stage.make(self.path(file), source, self.params, *models, watch=watch)
-        for kept in ("data", "space") if file == DATA else ("space",):  # read from files that were made anew
+        for kept in ("data", "space") if file == DATA else ("space",):  # read from the files that were replaced
             self.__dict__.pop(kept, None)
 
     def need(self, file: str) -> Path:
         """The path of a stage's file.
-
-        Parameters
-        ----------
-        file : str
-
-        Returns
-        -------
-        Path
 
         Raises
         ------
@@ -218,8 +177,13 @@ class Books:
         """
         if self.is_current(file):
             return self.path(file)
-        what = "was made with other parameters or code" if self.path(file).is_file() else "is missing"
         shown = self.path(file).relative_to(self.root)
+        if not self.path(file).is_file():
+            what = "is missing"
+        elif self._records().get(file, {}).get("identity") == self.identity(file):
+            what = "has changed since it was made (another size or checksum)"
+        else:
+            what = "was made with other parameters or code"
         raise DataError(f"{shown} {what}: run notebook {STAGES[file].notebook} first (or: starclip run PARAMS)")
 
     @cached_property
@@ -229,7 +193,7 @@ class Books:
 
     def _records(self) -> dict[str, dict[str, Any]]:
         path = self.folder / "stages.json"
-        damaged = f"delete the folder {self.folder} and run again"
+        damaged = "make the run again: starclip run PARAMS --fresh"
         return read_json(path, dict[str, dict[str, str | int]], damaged=damaged) if path.exists() else {}
 
     def _record(self, file: str, record: dict[str, Any]) -> None:
@@ -238,83 +202,13 @@ class Books:
             write_json(self.folder / "stages.json", {**self._records(), file: record})
 
 
+def _content(path: Path) -> str:
+    """Digest of a stage's file; empty for a very large data set, of which HDF5 verifies each block when it is read."""
+    return file_digest(path) if path.stat().st_size <= _HASHED else ""
+
+
 @cache
-def code_digest(module: str, package: Path = _PACKAGE) -> str:
-    """SHA-256 of the files that a module depends on: see `code_of`.
-
-    Parameters
-    ----------
-    module : str
-        Its full name.
-    package : Path
-        Folder of the package.
-
-    Returns
-    -------
-    str
-    """
-    digest = hashlib.sha256()
-    for path in code_of(module, package):
-        digest.update(str(path.relative_to(package)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def code_of(module: str, package: Path = _PACKAGE) -> list[Path]:
-    """The files that a module of the package depends on: its import closure.
-
-    Imports count wherever they stand, in functions too, and so do the `__init__` of the folders passed through.  A file
-    that lies beside a module and is named in it (a table, an emulator) belongs to it.  The package's own `__init__`,
-    its front door, does not: it computes nothing, and what it offers would be everything.
-    A module outside the package depends on nothing in it.
-
-    Parameters
-    ----------
-    module : str
-        Its full name.
-    package : Path
-        Folder of the package.
-
-    Returns
-    -------
-    list of Path
-        Sorted.
-    """
-    found: set[Path] = set()
-    waiting = [module]
-    while waiting:
-        top, *parts = waiting.pop().split(".")
-        path = _file_of(parts, package) if top == package.name else None
-        if path is None or path in found:
-            continue
-        found.add(path)
-        source = ast.parse(path.read_text(encoding="utf-8"))
-        waiting += _imports(source)
-        waiting += [".".join([top, *parts[:depth]]) for depth in range(1, len(parts))]
-        words = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
-        found |= {
-            beside
-            for beside in path.parent.iterdir()
-            if beside.is_file() and beside.name in words and beside.suffix != ".py"
-        }
-    return sorted(found)
-
-
-def _imports(source: ast.Module) -> Iterator[str]:
-    """Every name that is imported, with its module in front."""
-    for node in ast.walk(source):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _file_of(parts: list[str], package: Path) -> Path | None:
-    """The file of a module, or of the module that a name is imported from; None for the package itself."""
-    while parts:
-        place = package.joinpath(*parts)
-        for path in (place.with_suffix(".py"), place / "__init__.py"):
-            if path.is_file():
-                return path
-        parts = parts[:-1]
-    return None
+def package_digest() -> str:
+    """Digest of all files of the package: what any code may depend on."""
+    files = sorted(path for path in _PACKAGE.rglob("*.*") if path.is_file() and path.parent.name != "__pycache__")
+    return digest([[str(path.relative_to(_PACKAGE)), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files])

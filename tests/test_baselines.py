@@ -14,7 +14,7 @@ from starclip_lib.errors import DataError
 from starclip_lib.metrics import baselines
 from starclip_lib.metrics.baselines import Inputs, Views
 from starclip_lib.metrics.linear_alignment import CanonicalCorrelation, align_linearly
-from starclip_lib.metrics.retrieval import ranks_between
+from starclip_lib.metrics.retrieval import ranks_between, ranks_of
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.transforms.corruptions import mock
 from starclip_lib.transforms.views import MockTelescope
@@ -24,11 +24,11 @@ def test_missing_pixels_are_at_the_mean(rng: np.random.Generator) -> None:
     flux = rng.uniform(0.5, 1.5, (6, APOGEE.n_pix)).astype(np.float32)
     flux[:3, 5] = flux[:, 9] = APOGEE.no_data
     inputs = Inputs(flux, APOGEE)
-    assert inputs.mean[5] == pytest.approx(flux[3:, 5].mean(), rel=1e-6)
+    assert inputs.mean[5] == pytest.approx(flux[3:, 5].mean(), rel=1e-3)
     x = inputs(flux)
     assert (x[:3, 5] == 0).all()
     assert (x[:, 9] == 0).all()
-    np.testing.assert_allclose(x[:, 100], flux[:, 100] - flux[:, 100].mean(), atol=1e-6)
+    np.testing.assert_allclose(x[:, 100], flux[:, 100] - flux[:, 100].mean(), atol=1e-3)
 
 
 def linear_problem(rng: np.random.Generator) -> tuple[Views, Views, np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ def test_simple_methods_read_every_view_of_the_test_stars(survey: PairedSpectra)
     inputs = Inputs(two, NIRSPEC)
     known = Views(inputs(two), np.repeat(survey.labels[train], 2, axis=0))
     judged = inputs(telescope.views(survey.nirspec, test).reshape(-1, NIRSPEC.n_pix))
-    np.testing.assert_allclose(found["nearest spectra"], baselines.raw_neighbours(known)(judged), rtol=1e-5)
+    np.testing.assert_allclose(found["nearest spectra"], baselines.raw_neighbours(known)(judged), rtol=1e-3)
     true = np.repeat(survey.labels[test], 3, axis=0)
     for name, labels in found.items():
         error = ((labels - true) ** 2).mean(axis=0) / true.var(axis=0)
@@ -96,8 +96,8 @@ def test_canonical_correlations_are_those_of_scikit_learn(rng: np.random.Generat
     x, y = CCA(2).fit_transform(a, b)
     theirs = [np.corrcoef(x[:, i], y[:, i])[0, 1] for i in range(2)]
     np.testing.assert_allclose(ours.correlations, theirs, atol=0.05)  # a is reduced to three components here
-    u, v = ours.project(a, 0) / ours.correlations, ours.project(b, 1) / ours.correlations
-    np.testing.assert_allclose(u.T @ v / 1999, np.diag(ours.correlations), atol=1e-6)
+    u, v = (ours.directions(ours.components(x, i), i) / ours.correlations for i, x in enumerate((a, b)))
+    np.testing.assert_allclose(u.T @ v / 1999, np.diag(ours.correlations), atol=1e-3)
     with pytest.raises(DataError, match="100 pairs are too few for canonical correlations of 60"):
         CanonicalCorrelation(a[:100], b[:100])
 
@@ -109,9 +109,24 @@ def test_several_views_of_a_star_count_as_so_many_pairs(rng: np.random.Generator
     pairs = CanonicalCorrelation(a.copy(), np.repeat(b, 2, axis=0), n_components=3, n_directions=3)
     np.testing.assert_allclose(views.correlations, pairs.correlations, rtol=1e-9)
     for side, inputs in enumerate((a, b)):
-        np.testing.assert_allclose(
-            np.abs(views.project(inputs, side)), np.abs(pairs.project(inputs, side)), rtol=0.01, atol=1e-9
-        )
+        one, other = (np.abs(x.directions(x.components(inputs, side), side)) for x in (views, pairs))
+        np.testing.assert_allclose(one, other, rtol=0.01, atol=1e-6)
+
+
+def test_a_penalty_is_that_of_ridge_in_both_blocks(rng: np.random.Generator) -> None:
+    """Canonical correlations of (S_aa + p I)^-1/2 S_ab (S_bb + p' I)^-1/2, from the covariances themselves."""
+    a = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4))
+    b = a[:, :3] @ rng.normal(size=(3, 3)) + rng.normal(size=(500, 3))
+    ours = CanonicalCorrelation(a.copy(), b.copy(), n_components=3, n_directions=3)
+    ours.regularise(2, 2, penalty=0.3)
+    parts = [x - x.mean(0) for x in (a, b)]
+    scores = [x @ np.linalg.svd(x, full_matrices=False)[2][:2].T for x in parts]
+    roots = []
+    for x in scores:
+        variance = x.T @ x / 499
+        roots.append(np.diag(1 / np.sqrt(np.diag(variance) + 0.3 * variance[0, 0])))
+    expected = np.linalg.svd(roots[0] @ (scores[0].T @ scores[1] / 499) @ roots[1])[1]
+    np.testing.assert_allclose(ours.correlations, expected, rtol=1e-3)
 
 
 def test_linear_alignment_finds_more_partners_than_chance(survey: PairedSpectra) -> None:
@@ -119,6 +134,46 @@ def test_linear_alignment_finds_more_partners_than_chance(survey: PairedSpectra)
     n = len(survey.rows("test"))
     assert (len(found["nirspec"]), len(found["apogee"])) == (2 * n, n)
     assert (ranks_between(found["nirspec"], found["apogee"]) == 1).mean() > 5 / n
+
+
+def test_apogee_at_the_resolution_of_nirspec_is_what_nirspec_sees(survey: PairedSpectra) -> None:
+    """Both from the emulator at the same labels, without noise: they agree but for the shape of the line spread."""
+    labels = survey.labels[:5].astype(float)
+    sharp, wanted = (default_emulator()(labels, instrument) for instrument in (APOGEE, NIRSPEC))
+    sharp[:, ~APOGEE.covered] = APOGEE.no_data
+    sharp[1, 4000:4400] = APOGEE.no_data
+    pixels, blurred, good = baselines.apogee_as_nirspec(sharp)
+    assert good[0].all()
+    wave = NIRSPEC.wavelength[pixels]
+    lost = (wave > APOGEE.wavelength[4040]) & (wave < APOGEE.wavelength[4360])
+    assert not good[1, lost].any()
+    assert np.abs(blurred - wanted[:, pixels])[good].max() < 0.02
+    assert np.abs(blurred - wanted[:, pixels])[good].std() < 0.3 * np.std(wanted[:, pixels] - wanted[:, pixels].mean())
+
+
+def test_the_overlap_finds_partners_and_ties_those_without_common_pixels(survey: PairedSpectra) -> None:
+    clean = baselines.overlap_scores(survey, MockTelescope())
+    n = len(survey.rows("test"))
+    assert clean["nirspec_to_apogee"]["success@1"] > 0.5
+    assert (clean["nirspec_to_apogee"]["candidates"], clean["apogee_to_nirspec"]["queries"]) == (n, n)
+
+    class Blind:
+        """Sees nothing where APOGEE looks."""
+
+        n_views = 1
+
+        def views(self, spectra, rows: np.ndarray) -> np.ndarray:
+            return np.where(NIRSPEC.wavelength > 15_000, 1, spectra.flux[rows])[:, None].astype(np.float32)
+
+    blind = baselines.overlap_scores(survey, Blind())
+    for scores in blind.values():
+        assert scores["mrr"] == pytest.approx(2 / (n + 1))  # every rank is the expected one
+
+
+def test_ranks_of_misfits_are_expected_ones() -> None:
+    misfit = np.array([[3.0, 1.0, 2.0, 5.0], [2.0, 2.0, 2.0, 1.0], [np.inf] * 4])
+    found = ranks_of(misfit, np.array(["a", "a", "b"]), np.array(["a", "b", "a", "c"]))
+    assert found.tolist() == [2, 1 + 4 / 3, 5 / 2]
 
 
 def test_views_at_once_are_the_views_one_by_one(survey: PairedSpectra) -> None:

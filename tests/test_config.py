@@ -63,8 +63,8 @@ def test_a_bad_file_gets_one_line_that_names_file_and_key(tmp_path: Path, text: 
 def test_steps_of_the_emulator_and_a_pseudo_continuum_exclude_each_other() -> None:
     changes = {"corruption": {"continuum_spacing": 150.0}}
     with pytest.raises(ConfigError, match=r"kind: newton refines with the emulator's true continuum, .* set that to 0"):
-        load_params(ROOT / "params" / "quick.yaml", changes)
-    assert load_params(ROOT / "params" / "networks.yaml", changes).corruption.continuum_spacing == 150
+        load_params(ROOT / "params" / "fit.yaml", changes)
+    assert load_params(ROOT / "params" / "quick.yaml", changes).corruption.continuum_spacing == 150
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -91,4 +91,4 @@ def test_every_setting_is_documented_where_its_name_does_not_say_all() -> None:
                 seen.append(inner)
             elif not field.description:
                 undocumented.append(f"{section.__name__}.{name}")
-    assert set(undocumented) <= {"TrainParams.batch_size", "TrainParams.weight_decay"}
+    assert set(undocumented) <= {"TrainParams.batch_size"}

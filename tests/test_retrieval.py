@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.neighbors import NearestNeighbors
 
+from starclip_lib.errors import DataError
 from starclip_lib.metrics import similarity
 from starclip_lib.metrics.retrieval import (
     SimilarityIndex,
     chance_scores,
+    information_bound,
+    methods_table,
     mrr,
     ranks_between,
     retrieval_scores,
     success_rate,
+    wilson_interval,
 )
-from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.embeddings import Embeddings, as_embeddings
 
 
 def expected_rank(query: np.ndarray, star: int, z: np.ndarray, stars: np.ndarray) -> float:
@@ -138,3 +144,54 @@ def test_bad_vectors_are_refused() -> None:
         SimilarityIndex(np.eye(3), np.arange(2))
     with pytest.raises(ValueError, match="between 1 and 3 hits"):
         chance_scores(1, 3, 4)
+
+
+def test_wilson_intervals_are_those_of_scipy() -> None:
+    for hits, n in ((0, 20), (19, 20), (20, 20), (940, 1000)):
+        expected = binomtest(hits, n).proportion_ci(method="wilson")
+        assert wilson_interval(hits / n, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    low, high = wilson_interval(1.0, 40)
+    assert 0.9 < low < high == 1
+
+
+def kinds(rng: np.random.Generator, noise: float, n: int = 30) -> dict[str, Embeddings]:
+    """Views of n stars on both sides of either pair, the second of each side moved by noise."""
+    z, star = rng.standard_normal((n, 6)), np.array([f"s{i:02}" for i in range(n)])
+    split = np.zeros(n, np.uint8)
+    near = z + noise * rng.standard_normal((n, 6))
+    return {kind: as_embeddings(x[:, None], star, split) for kind, x in (("nirspec", z), ("apogee", near))}
+
+
+def test_methods_are_compared_in_both_directions_with_intervals(rng: np.random.Generator) -> None:
+    good, bad = kinds(rng, 0.01), kinds(rng, 3.0)
+    both = {**good, "mock": bad["nirspec"], "extended": bad["apogee"]}
+    table = methods_table({"network": good, "fit": both})
+    assert list(table) == ["network", "fit"]
+    assert list(table["network"]) == ["nirspec_to_apogee", "apogee_to_nirspec"]
+    assert list(table["fit"]) == [*table["network"], "mock_to_extended", "extended_to_mock"]
+    for name, sides in (("network", good), ("fit", both)):
+        found = table[name]["nirspec_to_apogee"]
+        expected = retrieval_scores(ranks_between(sides["nirspec"], sides["apogee"]), 30)
+        assert {key: found[key] for key in expected} == expected
+        assert found["interval"]["mrr"] == list(wilson_interval(found["mrr"], 30))
+    assert table["network"]["nirspec_to_apogee"]["success@1"] == 1
+    assert table["fit"]["mock_to_extended"]["success@1"] < 0.9
+    with pytest.raises(DataError, match="method 'x' has only one of nirspec and apogee"):
+        methods_table({"x": {"nirspec": good["nirspec"]}})
+    with pytest.raises(DataError, match="method 'x': nirspec and apogee hold different stars"):
+        methods_table({"x": {"nirspec": good["nirspec"], "apogee": kinds(rng, 0.1, 20)["apogee"]}})
+
+
+def test_the_information_bound_is_log_n_minus_the_loss(rng: np.random.Generator) -> None:
+    sides = kinds(rng, 0.5)
+    unit = [x.z / np.linalg.norm(x.z, axis=1, keepdims=True) for x in sides.values()]
+    pairs = [replace(x, z=z) for x, z in zip(sides.values(), unit, strict=True)]
+    logits = 7.0 * unit[0] @ unit[1].T
+    there, back = (np.diag(x) - np.log(np.exp(x).sum(axis=1)) for x in (logits, logits.T))
+    found = information_bound(*pairs, 7.0)
+    assert found["nats"] == pytest.approx(np.log(30) + (there.mean() + back.mean()) / 2)
+    assert found["largest"] == pytest.approx(np.log(30))
+    same = replace(pairs[0], z=np.tile(unit[0][:1], (30, 1)))
+    assert information_bound(same, same, 7.0)["nats"] == pytest.approx(0, abs=1e-9)
+    with pytest.raises(DataError, match="the same stars in the same order"):
+        information_bound(pairs[0], kinds(rng, 0.1, 20)["apogee"], 7.0)

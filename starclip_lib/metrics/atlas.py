@@ -24,35 +24,13 @@ _UMAP_DIMENSIONS = 50
 
 
 def thin(points: Embeddings, n: int, seed: int) -> np.ndarray:
-    """Sorted positions of at most n points, drawn at random, for a map that stays readable.
-
-    Parameters
-    ----------
-    points : Embeddings
-    n, seed : int
-
-    Returns
-    -------
-    ndarray of int
-    """
+    """Sorted positions of at most n points, drawn at random, for a map that stays readable."""
     order = np.random.default_rng(seed).permutation(len(points))
     return np.sort(order[:n])
 
 
 def principal_components(z: np.ndarray, n_components: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Project embeddings (m, dim) on their first principal components.
-
-    Parameters
-    ----------
-    z : ndarray, shape (m, dim)
-    n_components : int
-
-    Returns
-    -------
-    coordinates : ndarray, shape (m, n_components)
-    explained : ndarray, shape (dim,)
-        Fraction of the variance that each of all `dim` components explains.
-    """
+    """Project embeddings (m, dim) on their first principal components."""
     if len(z) <= n_components:
         raise DataError(f"a map needs more than {n_components} points, {len(z)} given")
     pca = PCA(svd_solver="full").fit(z)
@@ -65,20 +43,6 @@ def fit_map(
     """A map 'PCA' or 'UMAP' of several sets of unit vectors (n, dim), and what places further ones on it.
 
     Axes are found from at most 4,000 of the vectors; UMAP gets at most 50 dimensions.
-
-    Parameters
-    ----------
-    parts : sequence of ndarray, shape (n, dim)
-    kind : {'PCA', 'UMAP'}
-    settings : AtlasParams
-    seed : int
-
-    Returns
-    -------
-    places : list of ndarray, shape (n, 2)
-        One for each part.
-    transform : callable
-        A function from (m, dim) to (m, 2).
     """
     few = [np.linspace(0, len(part) - 1, min(len(part), _SAMPLE // len(parts))).astype(int) for part in parts]
     sample = np.concatenate([part[rows] for part, rows in zip(parts, few, strict=True)])
@@ -96,19 +60,7 @@ def fit_map(
 
 
 def umap_map(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -> np.ndarray:
-    """UMAP of embeddings (m, dim) by cosine distance: coordinates (m, 2).
-
-    Parameters
-    ----------
-    z : ndarray, shape (m, dim)
-    n_neighbours : int
-    min_distance : float
-    seed : int
-
-    Returns
-    -------
-    ndarray, shape (m, 2)
-    """
+    """UMAP of embeddings (m, dim) by cosine distance: coordinates (m, 2)."""
     return fit_umap(z, n_neighbours, min_distance, seed, placing=False).embedding_
 
 
@@ -120,19 +72,12 @@ def fit_umap(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int, p
     Parameters
     ----------
     z : ndarray, shape (m, dim)
-    n_neighbours : int
-    min_distance : float
-    seed : int
     placing : bool
         Whether new vectors will be placed; without, neighbours are found exactly and nothing has to be compiled for it.
-
-    Returns
-    -------
-    UMAP
     """
     if len(z) <= n_neighbours:
         raise DataError(f"UMAP with {n_neighbours} neighbours needs more points than that, {len(z)} given")
-    import umap  # takes seconds, so only whoever asks for a map waits for it
+    import umap  # takes seconds, so it is imported only where a map is made
 
     known = {}
     if not placing and len(z) >= _UMAP_SEARCHES:

@@ -15,12 +15,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from starclip_lib.data.fitting import fit_spectrum
-from starclip_lib.data.instruments import APOGEE, NIRSPEC, Instrument
+from starclip_lib.data.instruments import APOGEE, MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, Instrument
 from starclip_lib.data.labels import by_name
 from starclip_lib.data.selection import in_parts, mock_stars
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.metrics.probing import Scores
+from starclip_lib.metrics.retrieval import ranks_of, retrieval_scores
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.settings.params import Params
 from starclip_lib.threads import side_by_side
@@ -29,8 +30,11 @@ from starclip_lib.transforms.views import MockTelescope, extended_telescope, moc
 _PENALTIES = np.logspace(-2, 4, 7)
 _STARS = 2048  # whose views are held together
 _SEARCHED = 5000  # stars whose spectra are searched as they are
+_COMMON = 100  # pixels that two spectra must share to be compared
+_ERROR_FLOOR = 0.005  # of the continuum: what theory or another survey is usually trusted to
+_QUERIES = 256  # spectra compared with all others at once
 
-Method = Callable[[np.ndarray], np.ndarray]
+Method = Callable[[np.ndarray], np.ndarray]  # labels (m, 20) of inputs (m, n_pix)
 
 
 class Inputs:
@@ -40,7 +44,6 @@ class Inputs:
     ----------
     flux : ndarray, shape (m, n_pix)
         Training spectra.
-    instrument : Instrument
     """
 
     def __init__(self, flux: np.ndarray, instrument: Instrument):
@@ -48,33 +51,11 @@ class Inputs:
         self.mean = mean_of_data(flux, self.no_data)
 
     def __call__(self, flux: np.ndarray) -> np.ndarray:
-        """Deviations (m, n_pix) from the mean training spectrum, 0 in missing pixels.
-
-        Parameters
-        ----------
-        flux : ndarray, shape (m, n_pix)
-
-        Returns
-        -------
-        ndarray, shape (m, n_pix)
-            float32.
-        """
+        """Deviations (m, n_pix) from the mean training spectrum, float32, 0 in missing pixels."""
         return np.where(flux == self.no_data, 0, flux - self.mean).astype(np.float32)
 
     def of_views(self, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope) -> np.ndarray:
-        """The same of a telescope's views, star by star; holds nothing but the result.
-
-        Parameters
-        ----------
-        spectra : SpectrumSet
-        rows : ndarray of int, shape (m,)
-        telescope : MockTelescope
-
-        Returns
-        -------
-        ndarray, shape (m * n_views, n_pix)
-            float32.
-        """
+        """The same of a telescope's views (m * n_views, n_pix), star by star; holds nothing but the result."""
         out = np.empty((len(rows), telescope.n_views, len(self.mean)), np.float32)
         for place, view, batch in telescope.blocks(spectra, rows):
             out[place, view] = self(batch.numpy())
@@ -96,17 +77,7 @@ class Views:
 
 
 def ridge(train: Views, val: Views) -> Method:
-    """Ridge regression on all pixels; the penalty that is best for the validation stars.
-
-    Parameters
-    ----------
-    train, val : Views
-
-    Returns
-    -------
-    callable
-        Labels (m, 20) of inputs (m, n_pix).
-    """
+    """Ridge regression on all pixels; the penalty that is best for the validation stars."""
     scale = StandardScaler().fit(train.labels)
     target = scale.transform(train.labels)
     x = train.x.astype(np.float64)  # the smallest penalties need the digits
@@ -121,19 +92,7 @@ def ridge(train: Views, val: Views) -> Method:
 
 
 def pca_ridge(train: Views, n_components: int = 200, seed: int = 0) -> Method:
-    """Ridge regression on principal components.
-
-    Parameters
-    ----------
-    train : Views
-    n_components : int
-    seed : int
-
-    Returns
-    -------
-    callable
-        Labels (m, 20) of inputs (m, n_pix).
-    """
+    """Ridge regression on principal components."""
     n_components = min(n_components, len(train.x) // 2)
     scale = StandardScaler().fit(train.labels)
     pca = PCA(n_components, svd_solver="randomized", random_state=seed)
@@ -142,18 +101,7 @@ def pca_ridge(train: Views, n_components: int = 200, seed: int = 0) -> Method:
 
 
 def raw_neighbours(train: Views, n_neighbours: int = 16) -> Method:
-    """The mean of the nearest training spectra, weighted by inverse distance.
-
-    Parameters
-    ----------
-    train : Views
-    n_neighbours : int
-
-    Returns
-    -------
-    callable
-        Labels (m, 20) of inputs (m, n_pix).
-    """
+    """The mean of the nearest training spectra, weighted by inverse distance."""
     fit = KNeighborsRegressor(min(n_neighbours, len(train.x)), weights="distance", algorithm="brute")
     return fit.fit(train.x, train.labels).predict
 
@@ -162,12 +110,6 @@ def simple_methods(data: PairedSpectra, telescope: MockTelescope, seed: int) -> 
     """Labels that simple methods read off the test stars' views, by name of the method.
 
     They learn from two views each of at most 4,000 training stars, and choose by those of at most 500 validation stars.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-    telescope : MockTelescope
-    seed : int
 
     Returns
     -------
@@ -193,22 +135,9 @@ def simple_methods(data: PairedSpectra, telescope: MockTelescope, seed: int) -> 
 def least_squares_labels(
     flux: np.ndarray, snr: np.ndarray, instrument: Instrument, continuum_degree: int = 8
 ) -> np.ndarray:
-    """Labels (m, 20) by fitting the emulator to each spectrum, about a second apiece.
+    """Labels (m, 20) by fitting the emulator to each spectrum of given SNR (m,), about a second apiece.
 
     The emulator made these spectra, so no model error is assumed.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (m, n_pix)
-        Observed.
-    snr : ndarray, shape (m,)
-        Per pixel.
-    instrument : Instrument
-    continuum_degree : int
-
-    Returns
-    -------
-    ndarray, shape (m, 20)
     """
     ivar = np.where(flux == instrument.no_data, 0, snr[:, None] ** 2)
 
@@ -226,24 +155,7 @@ def as_metrics(
     by_snr: tuple[np.ndarray, np.ndarray],
     retrieval: dict[str, Any],
 ) -> dict[str, Any]:
-    """The section 'baselines' of metrics.json.
-
-    Parameters
-    ----------
-    scores : dict of str to Scores
-        Of each method.
-    limits : dict of str to ndarray, shape (20,)
-        'limit' of mock spectra and 'limit_extended'.
-    least_squares : dict of str to float
-    by_snr : tuple of ndarray
-        SNR (n_bins,) and errors over the limit (n_bins, 20).
-    retrieval : dict
-        Scores of 'cca' and 'ideal'.
-
-    Returns
-    -------
-    dict
-    """
+    """The section 'baselines' of metrics.json."""
     over = {name: by_name(np.array(list(score["rmse"].values())) / limits["limit"]) for name, score in scores.items()}
     snr, ratios = by_snr
     return {
@@ -257,17 +169,7 @@ def as_metrics(
 
 
 def cropped_apogee(flux: np.ndarray) -> np.ndarray:
-    """APOGEE spectra cropped to the 8,192 pixels from the first chip on, to have NIRSpec's length.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (n, 8575)
-
-    Returns
-    -------
-    ndarray, shape (n, 8192)
-        A view.  Footnote 11 of the paper.
-    """
+    """APOGEE spectra (n, 8575) cropped to 8,192 pixels from the first chip on (the paper's footnote 11)."""
     start = APOGEE.chips[0][0]
     return flux[:, start : start + NIRSPEC.n_pix]
 
@@ -278,16 +180,6 @@ def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
     APOGEE is cropped to the 8,192 pixels from the first chip on, to have NIRSpec's length (footnote 11 of the paper).
     Of more than 5,000 test stars (the paper has 4,751), 5,000 are taken: their views, 8,192 numbers each, are all held
     in memory.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-    params : Params
-
-    Returns
-    -------
-    dict of str to Embeddings
-        'nirspec', 'mock', 'extended' and 'apogee'.
     """
     test, extended = data.rows("test", _SEARCHED), mock_stars(data, params)["test"]
     wanted = {
@@ -301,3 +193,87 @@ def raw_spectra(data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
     cropped = cropped_apogee(data.apogee.flux[test])
     out["apogee"] = as_embeddings(cropped[:, None], data.star_id[test], data.split[test])
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Overlap:
+    """Spectra on common pixels: flux and good (n, p), variance (n,) of the noise, star_id (n,)."""
+
+    flux: np.ndarray
+    good: np.ndarray
+    variance: np.ndarray
+    star_id: np.ndarray
+
+
+def apogee_as_nirspec(flux: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """APOGEE spectra (n, 8575) at NIRSpec's resolution, on NIRSpec's pixels that lie on APOGEE's chips.
+
+    Returns these pixels (p,), the flux (n, p), and which pixels are good (n, p).
+    """
+    edges, wavelength = APOGEE.wavelength[[0, -1]], NIRSPEC.wavelength
+    pixels = np.flatnonzero((wavelength > edges[0]) & (wavelength < edges[1]))
+    wave = wavelength[pixels, None]
+    sigma = wave * np.sqrt(NIRSPEC.resolution**-2 - APOGEE.resolution**-2) * SIGMA_PER_FWHM
+    kernel = np.exp(-0.5 * ((APOGEE.wavelength - wave) / sigma) ** 2) * np.gradient(APOGEE.wavelength)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    kept = kernel @ APOGEE.covered > 0.99
+    pixels, kernel = pixels[kept], kernel[kept]
+    seen = flux != APOGEE.no_data
+    weight = seen @ kernel.T
+    return pixels, (np.where(seen, flux, 0) @ kernel.T) / np.maximum(weight, 1e-6), weight > 0.9
+
+
+def overlap_scores(data: PairedSpectra, telescope: MockTelescope) -> dict[str, dict[str, float | int]]:
+    """Retrieval between the instruments by chi-squared over the pixels that both have; nothing is trained.
+
+    APOGEE is blurred to NIRSpec's resolution, and one scale is fitted to each pair.  Spectra with fewer than a hundred
+    pixels in common tie for the last place.  Of more than 5,000 test stars 5,000 are taken.
+
+    Parameters
+    ----------
+    telescope : MockTelescope
+        Through which NIRSpec sees the test stars.
+
+    Returns
+    -------
+    dict of str to dict
+        'nirspec_to_apogee' and 'apogee_to_nirspec'.
+    """
+    test = data.rows("test", _SEARCHED)
+    pixels, blurred, good = apogee_as_nirspec(data.apogee.flux[test])
+    parts = [telescope.views(data.nirspec, part)[:, :, pixels] for part in in_parts(test, _STARS)]
+    flux = np.concatenate(parts).reshape(-1, len(pixels)).astype(np.float64)
+    seen, star = flux != NIRSPEC.no_data, data.star_id[test]
+    sides = {
+        "nirspec": _Overlap(flux, seen, _white_noise(flux, seen), np.repeat(star, telescope.n_views)),
+        "apogee": _Overlap(blurred, good, np.zeros(len(test)), star),
+    }
+    out = {}
+    for a, b in (("nirspec", "apogee"), ("apogee", "nirspec")):
+        queries, candidates = sides[a], sides[b]
+        blocks = in_parts(np.arange(len(queries.flux)), _QUERIES)
+        ranks = [
+            ranks_of(_reduced_chi2(queries, rows, candidates), queries.star_id[rows], candidates.star_id)
+            for rows in blocks
+        ]
+        out[f"{a}_to_{b}"] = retrieval_scores(np.concatenate(ranks), len(candidates.flux))
+    return out
+
+
+def _white_noise(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Variance (n,) of the noise of spectra, from second differences; 0 where there are none."""
+    whole = good[:, 2:] & good[:, 1:-1] & good[:, :-2]
+    size = np.where(whole, np.abs(flux[:, 2:] - 2 * flux[:, 1:-1] + flux[:, :-2]), np.nan)
+    size[~whole.any(axis=1)] = 0
+    return (np.nanmedian(size, axis=1) / MAD_PER_SIGMA) ** 2 / 6
+
+
+def _reduced_chi2(queries: _Overlap, rows: np.ndarray, candidates: _Overlap) -> np.ndarray:
+    """Chi-squared per pixel of some queries with all candidates, each of these scaled to the query."""
+    own, other = (side.good.astype(np.float64) for side in (queries, candidates))
+    own, flux = own[rows], queries.flux[rows]
+    count, variance = own @ other.T, queries.variance[rows, None] + candidates.variance + _ERROR_FLOOR**2
+    both = (own * flux) @ (other * candidates.flux).T
+    scaled = both**2 / np.maximum(own @ (other * candidates.flux**2).T, 1e-9)
+    misfit = ((own * flux**2) @ other.T - scaled) / np.maximum(count, 1) / variance
+    return np.where(count < _COMMON, np.inf, misfit)

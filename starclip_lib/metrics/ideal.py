@@ -1,4 +1,8 @@
-"""The best possible matcher: what no embedding can beat in retrieval."""
+"""A matcher that knows the noise of every spectrum: Bayes factors of best possible label estimates, all Gaussian.
+
+It is ideal where labels are a Gaussian population and errors are Gaussian.  For a population that is a mixture, as
+ours, it is a good reference and not an upper bound: a matcher that knows the mixture can do better.
+"""
 
 from __future__ import annotations
 
@@ -10,44 +14,59 @@ from starclip_lib.metrics.retrieval import retrieval_scores
 from starclip_lib.metrics.seen import SeenInformation
 from starclip_lib.threads import side_by_side
 
+_LEAST_SHARE = 0.01  # of a direction's variance in the catalogue that is taken for the stars' own
+
 
 def catalogue_covariance(errors: np.ndarray = ASPCAP_ERROR) -> np.ndarray:
-    """Covariance of the catalogue's label errors: all [X/H] share the error of [Fe/H].
-
-    Parameters
-    ----------
-    errors : ndarray, shape (20,)
-        Standard deviations.
-
-    Returns
-    -------
-    ndarray, shape (20, 20)
-        In K and dex.
-    """
-    covariance = np.diag(errors**2)
-    for i in range(2, N_LABELS):
-        for j in range(2, N_LABELS):
-            if i != j:
-                covariance[i, j] = errors[FE] ** 2
+    """Covariance (..., 20, 20) of catalogue errors (..., 20), standard deviations: all [X/H] share that of [Fe/H]."""
+    covariance = np.zeros((*errors.shape, N_LABELS))
+    covariance[..., 2:, 2:] = errors[..., FE, None, None] ** 2
+    own = np.arange(N_LABELS)
+    covariance[..., own, own] = np.maximum(errors**2, covariance[..., own, own])
     return covariance
 
 
-class IdealMatcher:
-    """Matches label estimates of two instruments as well as can be: what no embedding can beat.
+def without_errors(catalogue: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Covariance (20, 20) of true labels: the catalogue's less that of its errors, kept positive definite."""
+    root = np.linalg.cholesky(catalogue)
+    relative = np.linalg.solve(root, np.linalg.solve(root, errors).T)
+    values, vectors = np.linalg.eigh((relative + relative.T) / 2)
+    turned = root @ vectors
+    return (turned * np.maximum(1 - values, _LEAST_SHARE)) @ turned.T
 
-    Each spectrum gives an unbiased estimate of its star's labels with the smallest covariance that is possible.  Two
-    spectra are compared by the Bayes factor of "one star" against "two stars of the population".
+
+def draw_true_labels(
+    catalogue: np.ndarray, errors: np.ndarray, population: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """True labels (n, 20) that stars may have, given their catalogue labels and the covariances of these.
+
+    `errors` is (n, 20, 20); `population` holds the mean (20,) and covariance (20, 20) of true labels.
+    """
+    mean, covariance = population
+    values, vectors = np.linalg.eigh(errors)
+    unit = rng.standard_normal((2, len(catalogue), N_LABELS))
+    error = (vectors @ (np.sqrt(np.maximum(values, 0)) * unit[0])[..., None])[..., 0]
+    star = mean + unit[1] @ np.linalg.cholesky(covariance).T
+    # a draw from the prior, moved by what it misses of the catalogue, is a draw from the posterior (Matheron's rule)
+    missed = np.linalg.solve(covariance + errors, (catalogue - star - error)[..., None])[..., 0]
+    return star + missed @ covariance
+
+
+class IdealMatcher:
+    """Compares label estimates of two instruments by the Bayes factor of "same star" against "different stars".
+
+    Each spectrum gives an unbiased Gaussian estimate of the labels at which it was made, with the smallest covariance
+    that is possible.  Population and errors are taken as Gaussian.
 
     Parameters
     ----------
     a, b : tuple of ndarray
-        Labels (n, 20) in K and dex of the stars behind each spectrum of an instrument, and their information
-        (n, 20, 20) as `limits.information` gives it.
+        Labels (n, 20) in K and dex at which the spectra of either instrument were made, and their information
+        (n, 20, 20) as `limits.information` gives it.  Those of b are the stars' true labels.
     extra : ndarray, shape (20, 20)
-        Covariance in K and dex of what else differs between two spectra of one star (catalogue errors).
+        Covariance in K and dex by which the labels of a differ from the true ones (catalogue errors).
     population : tuple of ndarray
-        Mean (20,) and covariance (20, 20) of the labels, in K and dex, taken as Gaussian.
-    rng : np.random.Generator
+        Mean (20,) and covariance (20, 20) of the true labels, in K and dex.
     """
 
     def __init__(
@@ -59,51 +78,27 @@ class IdealMatcher:
         rng: np.random.Generator,
     ):
         scale = np.outer(PUBLISHED_SPREAD, PUBLISHED_SPREAD)
-        self.mean, self.prior, self.extra = population[0] / PUBLISHED_SPREAD, population[1] / scale, extra / scale
+        self.mean, self.prior = population[0] / PUBLISHED_SPREAD, population[1] / scale
         # a hundred times the population's covariance stands for "unknown" where a spectrum holds no information
         weak = np.linalg.inv(100 * self.prior)
-        self._sides = []
-        for labels, info in (a, b):
+        self.sides = []
+        for (labels, info), other in ((a, extra / scale), (b, 0.0)):
             covariance = np.linalg.inv(info + weak)
             noise = np.linalg.cholesky(covariance) @ rng.standard_normal((len(labels), N_LABELS, 1))
-            self._sides.append((labels / PUBLISHED_SPREAD + noise[..., 0], covariance))
-
-        self._alone = [_log_normal(x, self.mean, self.prior + self.extra + c) for x, c in self._sides]
+            self.sides.append((labels / PUBLISHED_SPREAD + noise[..., 0], covariance + other))
+        self._alone = [_log_normal(x, self.mean, self.prior + c) for x, c in self.sides]
 
     def log_factor(self, query: int, backwards: bool = False) -> np.ndarray:
-        """Log Bayes factor (n,) of each spectrum of b with spectrum `query` of a (or of each of a with one of b).
-
-        Parameters
-        ----------
-        query : int
-        backwards : bool
-
-        Returns
-        -------
-        ndarray, shape (n,)
-        """
-        (x, c_x), (y, c_y) = self._sides[::-1] if backwards else self._sides
+        """Log Bayes factor (n,) of each spectrum of b with spectrum `query` of a (or of each of a with one of b)."""
+        (x, c_x), (y, c_y) = self.sides[::-1] if backwards else self.sides
         gain = np.linalg.solve(self.prior + c_x[query], self.prior).T  # of a Kalman filter
         posterior = self.mean + gain @ (x[query] - self.mean), self.prior - gain @ self.prior
-        return _log_normal(y, posterior[0], posterior[1] + self.extra + c_y) - self._alone[0 if backwards else 1]
+        return _log_normal(y, posterior[0], posterior[1] + c_y) - self._alone[0 if backwards else 1]
 
     def ranks(
         self, star_a: np.ndarray, star_b: np.ndarray, queries: np.ndarray | None = None, backwards: bool = False
     ) -> np.ndarray:
-        """Rank of the first hit of some queries (all if None) among all spectra of the other instrument.
-
-        Parameters
-        ----------
-        star_a, star_b : ndarray of str
-            Identifiers of the spectra.
-        queries : ndarray of int, shape (m,), optional
-            Numbers of spectra of a (of b if `backwards`).
-        backwards : bool
-
-        Returns
-        -------
-        ndarray, shape (m,)
-        """
+        """Rank of the first hit of some queries (all if None) among all spectra of the other instrument."""
         asked, candidates = (star_b, star_a) if backwards else (star_a, star_b)
         queries = np.arange(len(asked)) if queries is None else queries
 
@@ -117,20 +112,7 @@ class IdealMatcher:
 def ideal_scores(
     matcher: IdealMatcher, star_a: np.ndarray, star_b: np.ndarray, n_asked: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Retrieval scores from a to b and from b to a, of the spectra of the first `n_asked` stars of b among all.
-
-    Parameters
-    ----------
-    matcher : IdealMatcher
-    star_a, star_b : ndarray of str
-        Identifiers of the spectra.
-    n_asked : int
-        Only some are asked for since pairs are compared one by one.
-
-    Returns
-    -------
-    a_to_b, b_to_a : dict of str to float
-    """
+    """Retrieval scores from a to b and from b to a, of the spectra of the first `n_asked` stars of b among all."""
     asked = star_b[np.sort(np.unique(star_b, return_index=True)[1])[:n_asked]]
     found = []
     for queries, candidates, backwards in ((star_a, star_b, False), (star_b, star_a, True)):
@@ -154,35 +136,34 @@ def ideal_retrieval(
     n_asked: int,
     seed: int,
 ) -> dict[str, dict[str, float | int]]:
-    """Retrieval scores of the ideal matcher, in all four directions.
+    """Retrieval scores of the Gaussian ideal matcher, in all four directions.
 
-    Between the instruments the catalogue's errors stand in the way; between mock and extended mock, computed at the
-    very same labels, nothing does.
+    NIRSpec spectra are computed at the catalogue's labels and APOGEE saw the true ones, which the data set does not
+    keep: APOGEE's estimates are made at true labels drawn for each star, given its catalogue labels and their errors.
+    Mock and extended mock are computed at the very same labels.
 
     Parameters
     ----------
-    data : PairedSpectra
     mock, extended, apogee : SeenInformation
         What the spectra of test stars tell; `mock` and `apogee` of the same stars, `extended` of some of them.
     n_asked : int
         Of how many stars the spectra search.
-    seed : int
-
-    Returns
-    -------
-    dict of str to dict
     """
-    known = data.labels[data.rows("train")].astype(np.float64)
-    population, rng = (known.mean(axis=0), np.cov(known.T)), np.random.default_rng([seed, 12])
+    train, rng = data.rows("train"), np.random.default_rng([seed, 12])
+    known, errors = (x.astype(np.float64) for x in (data.labels, data.label_errors))
+    mean, covariance = known[train].mean(axis=0), np.cov(known[train].T)
+    extra = catalogue_covariance(errors[train]).mean(axis=0)
+    true = mean, without_errors(covariance, extra)
     n_views, star = mock.snr.shape[1], data.star_id[mock.rows]
     flat = mock.information.reshape(-1, N_LABELS, N_LABELS)
-    sides = (np.repeat(mock.labels, n_views, axis=0), flat), (apogee.labels, apogee.information[:, 0])
-    matcher = IdealMatcher(*sides, catalogue_covariance(), population, rng)
+    seen = draw_true_labels(apogee.labels, catalogue_covariance(errors[apogee.rows]), true, rng)
+    sides = (np.repeat(mock.labels, n_views, axis=0), flat), (seen, apogee.information[:, 0])
+    matcher = IdealMatcher(*sides, extra, true, rng)
     across = ideal_scores(matcher, np.repeat(star, n_views), star, n_asked)
     same = np.searchsorted(mock.rows, extended.rows)
     firsts = mock.information[same, 0], extended.information[:, 0]
     sides = (extended.labels, firsts[0]), (extended.labels, firsts[1])
-    matcher = IdealMatcher(*sides, np.zeros((N_LABELS, N_LABELS)), population, rng)
+    matcher = IdealMatcher(*sides, np.zeros((N_LABELS, N_LABELS)), (mean, covariance), rng)
     star = data.star_id[extended.rows]
     within = ideal_scores(matcher, star, star, n_asked)
     names = ("nirspec_to_apogee", "apogee_to_nirspec", "mock_to_extended", "extended_to_mock")

@@ -1,4 +1,7 @@
-"""How well any method could do: Fisher information and Cramer-Rao bounds of the labels.
+"""How well methods could do: Fisher information, Cramer-Rao bounds of the labels, and van Trees bounds.
+
+Without a prior, `bounds` is the Cramer-Rao bound of unbiased methods.  With the population as prior it is the posterior
+standard deviation of a linear Gaussian model, which bounds the mean squared error over that population (van Trees).
 
 Information matrices are (20, 20), marginalised over continuum, velocity and, on request, line width, and in units of
 the labels' published spreads; `bounds` brings them back to K and dex.
@@ -11,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from starclip_lib.data.emulator import Emulator
-from starclip_lib.data.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument
+from starclip_lib.data.instruments import NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument
 from starclip_lib.data.labels import LABELS, N_LABELS, PUBLISHED_SPREAD
 from starclip_lib.errors import DataError
+
+_FILTER_EDGE = 9700.0  # Angstrom
 
 
 def information(
@@ -29,75 +34,28 @@ def information(
     """Fisher information on the labels that one spectrum holds, (20, 20), nuisances marginalised.
 
     The information of independent spectra of a star adds up.
-
-    Parameters
-    ----------
-    emulator : Emulator
-    labels : ndarray, shape (20,)
-        Of the star, in K and dex.
-    instrument : Instrument
-    snr : float
-        Per pixel, noise 1/snr everywhere.
-    missing : ndarray of bool, shape (n_pix,), optional
-        Pixels without data, besides those off the chips.
-    continuum_degree : int
-        A polynomial continuum of this degree and a radial velocity are fitted along.
-    line_width : bool
-        So is the width of the line-spread function.
-
-    Returns
-    -------
-    ndarray, shape (20, 20)
-
-    References
-    ----------
-    Fisher information of Gaussian noise, as in Ting et al. (2017) and Sandford et al. (2020).
     """
     missing = np.zeros(instrument.n_pix, bool) if missing is None else missing
     responses = flux_responses(emulator, labels, instrument, continuum_degree, line_width)
     return marginalised(responses, instrument, snr, missing)
 
 
+def blocked(instrument: Instrument) -> np.ndarray:
+    """Pixels (n_pix,) of the grid that receive no light: for NIRSpec those below the edge of the filter F100LP."""
+    return (instrument.wavelength < _FILTER_EDGE) & (instrument is NIRSPEC)
+
+
 def flux_responses(
     emulator: Emulator, labels: np.ndarray, instrument: Instrument, degree: int = 8, line_width: bool = False
 ) -> np.ndarray:
-    """Derivatives of a star's flux with respect to its labels, in published spreads, then to the nuisances.
-
-    Parameters
-    ----------
-    emulator : Emulator
-    labels : ndarray, shape (20,)
-    instrument : Instrument
-    degree : int
-        Of the polynomial continuum.
-    line_width : bool
-        Whether the width of the line-spread function is one of the nuisances.
-
-    Returns
-    -------
-    ndarray, shape (20 + nuisances, n_pix)
-    """
+    """Derivatives of a star's flux with respect to its labels, in published spreads, then to the nuisances."""
     flux = emulator(labels[None], instrument)[0].astype(np.float64)
     gradient = emulator.gradient(labels, instrument) * PUBLISHED_SPREAD[:, None]
     return np.concatenate([gradient, _nuisances(flux, instrument, degree, line_width)])
 
 
 def marginalised(responses: np.ndarray, instrument: Instrument, snr: float, missing: np.ndarray) -> np.ndarray:
-    """Information on the labels from the pixels that are there, less what the nuisances could explain.
-
-    Parameters
-    ----------
-    responses : ndarray, shape (20 + nuisances, n_pix)
-        As `flux_responses` gives them.
-    instrument : Instrument
-    snr : float
-        Per pixel.
-    missing : ndarray of bool, shape (n_pix,)
-
-    Returns
-    -------
-    ndarray, shape (20, 20)
-    """
+    """Information on the labels from the pixels that are there, less what the nuisances could explain."""
     rows = responses[:, instrument.covered & ~missing]
     fisher = snr**2 * rows @ rows.T
     inner, cross, outer = fisher[:N_LABELS, :N_LABELS], fisher[:N_LABELS, N_LABELS:], fisher[N_LABELS:, N_LABELS:]
@@ -107,7 +65,7 @@ def marginalised(responses: np.ndarray, instrument: Instrument, snr: float, miss
 
 
 def _nuisances(flux: np.ndarray, instrument: Instrument, degree: int, line_width: bool) -> np.ndarray:
-    """Derivatives of the flux with respect to what nobody asked for."""
+    """Derivatives of the flux with respect to the nuisance parameters."""
     x = np.linspace(-1, 1, instrument.n_pix)
     slope = np.gradient(flux, instrument.wavelength)
     rows = [
@@ -123,23 +81,9 @@ def _nuisances(flux: np.ndarray, instrument: Instrument, degree: int, line_width
 
 
 def bounds(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:
-    """Smallest standard deviation of each label that an unbiased estimator can have.
+    """Cramer-Rao bound of each label; with a prior, the posterior sigma of a linear Gaussian model (van Trees).
 
     A label that leaves no trace in the spectrum has an infinite bound (without a prior).
-
-    Parameters
-    ----------
-    info : ndarray, shape (20, 20)
-        As `information` gives it.
-    instrument : Instrument
-    prior : ndarray, shape (20, 20), optional
-        Covariance of the population in K and dex; with it, the posterior standard deviation of a star drawn from a
-        Gaussian population, which a method that knows the population can reach.
-
-    Returns
-    -------
-    ndarray, shape (20,)
-        In K and dex.
 
     Raises
     ------
@@ -165,58 +109,19 @@ def bounds(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = 
 def cramer_rao(
     emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float, **options: Any
 ) -> np.ndarray:
-    """The Cramer-Rao bound of each label for one spectrum.
-
-    Parameters
-    ----------
-    emulator : Emulator
-    labels : ndarray, shape (20,)
-    instrument : Instrument
-    snr : float
-    **options
-        As for `information`.
-
-    Returns
-    -------
-    ndarray, shape (20,)
-        In K and dex.
-    """
+    """The Cramer-Rao bound of each label for one spectrum."""
     return bounds(information(emulator, labels, instrument, snr, **options), instrument)
 
 
 def median_bound(emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float) -> dict[str, float]:
-    """Median Cramer-Rao bound of each label over some stars, as `metrics.json` holds it.
-
-    Parameters
-    ----------
-    emulator : Emulator
-    labels : ndarray, shape (n, 20)
-    instrument : Instrument
-    snr : float
-
-    Returns
-    -------
-    dict of str to float
-    """
-    found = np.median([cramer_rao(emulator, star, instrument, snr) for star in labels], axis=0)
+    """Median Cramer-Rao bound of each label over some stars, without the pixels that are `blocked`."""
+    dark = blocked(instrument)
+    found = np.median([cramer_rao(emulator, star, instrument, snr, missing=dark) for star in labels], axis=0)
     return {name: float(bound) for name, bound in zip(LABELS, found, strict=True)}
 
 
 def information_density(emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float) -> np.ndarray:
-    """Where in the spectrum each label shows: information per Angstrom, everything else being known.
-
-    Parameters
-    ----------
-    emulator : Emulator
-    labels : ndarray, shape (20,)
-    instrument : Instrument
-    snr : float
-
-    Returns
-    -------
-    ndarray, shape (20, n_pix)
-        In units of one over the label's published spread squared, per Angstrom; 0 off the chips.
-    """
+    """Where in the spectrum each label shows: information per Angstrom, everything else being known."""
     gradient = emulator.gradient(labels, instrument) * PUBLISHED_SPREAD[:, None]
     return np.where(instrument.covered, (snr * gradient) ** 2, 0) / np.gradient(instrument.wavelength)
 
@@ -224,42 +129,16 @@ def information_density(emulator: Emulator, labels: np.ndarray, instrument: Inst
 def gap_cost(
     emulator: Emulator, labels: np.ndarray, instrument: Instrument, starts: np.ndarray, width: float
 ) -> np.ndarray:
-    """By how much a gap widens the bound of each label: ratios, medians over stars.
-
-    Parameters
-    ----------
-    emulator : Emulator
-    labels : ndarray, shape (n, 20)
-    instrument : Instrument
-    starts : ndarray, shape (m,)
-        Where the gap begins, Angstrom.
-    width : float
-        Of the gap, Angstrom.
-
-    Returns
-    -------
-    ndarray, shape (m, 20)
-    """
-    ratios = np.empty((len(labels), len(starts), N_LABELS))
+    """By how much a gap widens the bound of each label, without the `blocked` pixels: ratios, medians over stars."""
+    ratios, dark = np.empty((len(labels), len(starts), N_LABELS)), blocked(instrument)
     for row, star in enumerate(labels):
-        whole = cramer_rao(emulator, star, instrument, 100.0)
+        whole = cramer_rao(emulator, star, instrument, 100.0, missing=dark)
         for column, start in enumerate(starts):
-            missing = (instrument.wavelength >= start) & (instrument.wavelength < start + width)
-            ratios[row, column] = cramer_rao(emulator, star, instrument, 100.0, missing=missing) / whole
+            gap = (instrument.wavelength >= start) & (instrument.wavelength < start + width)
+            ratios[row, column] = cramer_rao(emulator, star, instrument, 100.0, missing=dark | gap) / whole
     return np.median(ratios, axis=0)
 
 
 def rms_bound(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:
-    """Root mean square bound (20,) over spectra or stars: what an RMSE must be compared with.
-
-    Parameters
-    ----------
-    info : ndarray, shape (n, 20, 20)
-    instrument : Instrument
-    prior : ndarray, shape (20, 20), optional
-
-    Returns
-    -------
-    ndarray, shape (20,)
-    """
+    """Root mean square bound (20,) over spectra or stars: what an RMSE must be compared with."""
     return np.sqrt(np.mean([bounds(one, instrument, prior) ** 2 for one in info], axis=0))

@@ -49,19 +49,7 @@ class Predictions:
 
 
 def average_views(labels: np.ndarray, star_id: np.ndarray) -> Predictions:
-    """Mean and spread over the views of each star.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (m, 20)
-        One row a view.
-    star_id : ndarray of str, shape (m,)
-
-    Returns
-    -------
-    Predictions
-        Stars come out sorted by identifier.
-    """
+    """Mean and spread over the views of each star."""
     stars, row, count = np.unique(star_id, return_inverse=True, return_counts=True)
     mean = _sum_by(row, labels, len(stars)) / count[:, None]
     squares = _sum_by(row, (labels - mean[row]) ** 2, len(stars))
@@ -79,17 +67,6 @@ def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) 
 
     Where the embeddings carry evidence, views are combined by their information in place of a plain mean, and the
     regression is one from the posterior means, which the sphere has not bent.
-
-    Parameters
-    ----------
-    train : Embeddings
-    train_labels : ndarray, shape (len(train), 20)
-        In K and dex, one row a view.
-    test : Embeddings
-
-    Returns
-    -------
-    Predictions
 
     Raises
     ------
@@ -109,19 +86,7 @@ def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) 
 
 
 def read_views(train: Embeddings, train_labels: np.ndarray, test: Embeddings) -> np.ndarray:
-    """Labels of single views by linear regression: from the posterior means if there is evidence, else the embedding.
-
-    Parameters
-    ----------
-    train : Embeddings
-    train_labels : ndarray, shape (len(train), 20)
-        In K and dex, one row a view.
-    test : Embeddings
-
-    Returns
-    -------
-    ndarray, shape (len(test), 20)
-    """
+    """Labels (m, 20) of single views by linear regression, from posterior means if there are any, else embeddings."""
     return LinearRegression().fit(_readable(train), train_labels).predict(_readable(test))
 
 
@@ -131,33 +96,12 @@ def _readable(embeddings: Embeddings) -> np.ndarray:
 
 
 def fit_probe(known: Embeddings, labels: np.ndarray) -> LinearRegression:
-    """The linear probe itself, for whoever wants to read labels off single spectra.
-
-    Parameters
-    ----------
-    known : Embeddings
-    labels : ndarray, shape (len(known), 20)
-        In K and dex, one row a view.
-
-    Returns
-    -------
-    LinearRegression
-    """
+    """The linear probe itself, to read labels from single spectra."""
     return LinearRegression().fit(known.z.astype(np.float64), labels)
 
 
 def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:
-    """r2, bias and RMSE of each label (equations 4.2 to 4.4), Teff in K and the rest in dex.
-
-    Parameters
-    ----------
-    true, predicted : ndarray, shape (n, 20)
-        In K and dex, n >= 2.
-
-    Returns
-    -------
-    Scores
-    """
+    """r2, bias and RMSE of each label (equations 4.2 to 4.4), Teff in K and the rest in dex."""
     if true.shape != predicted.shape or len(true) < 2:
         raise ValueError(f"need labels of at least two stars on both sides, got {true.shape} and {predicted.shape}")
     return {
@@ -169,17 +113,7 @@ def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:
 
 
 def score_table(scores: dict[str, Scores], bounds: dict[str, dict[str, float]] | None = None) -> pd.DataFrame:
-    """One row a label: r2, bias and RMSE of each model, as the paper's Tables 4 to 6, and bounds where given.
-
-    Parameters
-    ----------
-    scores : dict of str to Scores
-    bounds : dict of str to dict, optional
-
-    Returns
-    -------
-    DataFrame
-    """
+    """One row a label: r2, bias and RMSE of each model, as the paper's Tables 4 to 6, and bounds where given."""
     columns: dict[tuple[str, str], dict[str, float]] = {}
     for model, score in scores.items():
         columns |= {(model, "r²"): score["r2"], (model, "Δ"): score["bias"], (model, "RMSE"): score["rmse"]}

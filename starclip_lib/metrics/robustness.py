@@ -1,20 +1,20 @@
-"""What happens where the synthesis is wrong: a table that benchmarks/robustness.py has measured."""
+"""Measured once by benchmarks: fits where the synthesis is wrong, and what contrastive training adds to a fit."""
 
 from __future__ import annotations
 
+import json
 from importlib.resources import as_file, files
+from typing import Any
 
 import pandas as pd
 
 
 def measured_robustness() -> pd.DataFrame:
-    """Errors and first hits of four methods on spectra from syntheses that are wrong.
-
-    Returns
-    -------
-    DataFrame
-        Columns `wrong` and `method`; `Teff` [K], `logg`, `Fe` [dex]: RMSE of single views; `ratio`: median over the
-        labels of RMSE over that of the steps where nothing is wrong; `first`: share of right stars found first.
-    """
+    """Errors and first hits of four methods on spectra from syntheses that are wrong."""
     with as_file(files(__package__) / "robustness.csv") as path:
         return pd.read_csv(path)
+
+
+def measured_contrastive_fit() -> dict[str, Any]:
+    """Retrieval of the emulator fit after contrastive training, as `benchmarks/contrastive_fit.py` measured it."""
+    return json.loads((files(__package__) / "contrastive_fit.json").read_text(encoding="utf-8"))

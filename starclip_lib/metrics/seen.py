@@ -44,57 +44,20 @@ class SeenInformation:
     snr: np.ndarray
 
     def first(self, n_stars: int, n_views: int | None = None) -> SeenInformation:
-        """Of the first stars only, and of their first views.
-
-        Parameters
-        ----------
-        n_stars : int
-        n_views : int, optional
-            All if not given.
-
-        Returns
-        -------
-        SeenInformation
-        """
+        """Of the first stars only, and of their first views."""
         few = slice(n_stars)
         return SeenInformation(
             self.rows[few], self.labels[few], self.information[few, :n_views], self.snr[few, :n_views]
         )
 
     def limit(self, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:
-        """Root mean square bound (20,) of all views of a star together, whose information adds up.
-
-        Parameters
-        ----------
-        instrument : Instrument
-        prior : ndarray, shape (20, 20), optional
-            Covariance of the population; None: nothing is known before.
-
-        Returns
-        -------
-        ndarray, shape (20,)
-        """
+        """Root mean square bound (20,) of all views of a star together: van Trees with a prior, else Cramer-Rao."""
         return rms_bound(self.information.sum(axis=1), instrument, prior)
 
     def by_snr(
         self, error: np.ndarray, instrument: Instrument, prior: np.ndarray, n_bins: int = 4
     ) -> tuple[np.ndarray, np.ndarray]:
-        """RMSE over the limit, one view at a time, in equally filled bins of SNR.
-
-        Parameters
-        ----------
-        error : ndarray, shape (n, n_views, 20)
-            Of a method, in K and dex.
-        instrument : Instrument
-        prior : ndarray, shape (20, 20)
-        n_bins : int
-
-        Returns
-        -------
-        snr : ndarray, shape (n_bins,)
-            The mean of each bin.
-        ratios : ndarray, shape (n_bins, 20)
-        """
+        """RMSE over the van Trees bound, one view at a time, in equally filled bins of SNR."""
         snr, errors = self.snr.ravel(), error.reshape(-1, N_LABELS)
         every = self.information.reshape(-1, N_LABELS, N_LABELS)
         edges = np.quantile(snr, np.linspace(0, 1, n_bins + 1))
@@ -107,17 +70,6 @@ class SeenInformation:
 
 def seen_by(telescope: MockTelescope, data: PairedSpectra, rows: np.ndarray, emulator: Emulator) -> SeenInformation:
     """What the views of a mock telescope tell; the lines of another star, where they are put in, tell nothing.
-
-    Parameters
-    ----------
-    telescope : MockTelescope
-    data : PairedSpectra
-    rows : ndarray of int, shape (n,)
-    emulator : Emulator
-
-    Returns
-    -------
-    SeenInformation
 
     Raises
     ------
@@ -136,21 +88,7 @@ def seen_by(telescope: MockTelescope, data: PairedSpectra, rows: np.ndarray, emu
 
 
 def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emulator: Emulator) -> SeenInformation:
-    """What the APOGEE spectra tell, with the noise that the data set keeps.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-        Read with its inverse variances.
-    rows : ndarray of int, shape (n,)
-    otherwise : float
-        The SNR per pixel to take if it has none.
-    emulator : Emulator
-
-    Returns
-    -------
-    SeenInformation
-    """
+    """What the APOGEE spectra tell, with the noise that the data set keeps."""
 
     def look(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return data.apogee.flux[part][:, None], snr_from_ivar(data.apogee, part, otherwise)[:, None]
@@ -176,21 +114,7 @@ def _seen(
 def view_information(
     emulator: Emulator, labels: np.ndarray, flux: np.ndarray, snr: np.ndarray, instrument: Instrument
 ) -> np.ndarray:
-    """Information of observed views of some stars, each with its own noise and gaps.
-
-    Parameters
-    ----------
-    emulator : Emulator
-    labels : ndarray, shape (n, 20)
-    flux : ndarray, shape (n, n_views, n_pix)
-        Only the missing pixels matter.
-    snr : ndarray, shape (n, n_views)
-    instrument : Instrument
-
-    Returns
-    -------
-    ndarray, shape (n, n_views, 20, 20)
-    """
+    """Information of observed views of some stars, each with its own noise and gaps."""
     missing = flux == instrument.no_data
 
     def of_star(row: int) -> list[np.ndarray]:
@@ -202,19 +126,7 @@ def view_information(
 
 
 def snr_from_ivar(spectra: SpectrumSet, rows: np.ndarray, otherwise: float) -> np.ndarray:
-    """Signal-to-noise ratio per pixel of spectra near 1, the median over the pixels that hold data.
-
-    Parameters
-    ----------
-    spectra : SpectrumSet
-    rows : ndarray of int, shape (n,)
-    otherwise : float
-        What to take for all if the data set keeps no inverse variances.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-    """
+    """Signal-to-noise ratio per pixel of spectra near 1, the median over the pixels that hold data."""
     if spectra.ivar is None:
         return np.full(len(rows), otherwise)
     ivar = np.where(spectra.ivar[rows] > 0, spectra.ivar[rows], np.nan)

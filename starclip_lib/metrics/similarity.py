@@ -29,7 +29,7 @@ class SimilarityIndex:
     dtype : type
         Of the unit vectors that are kept; float32 halves the memory, and knows cosines to 1e-7.
     evidence : ndarray, shape (m, 230), optional
-        What each candidate says about its labels; with it, the nearest can be ranked anew by exact Bayes factors.
+        Posteriors of the candidates' labels; with them, the nearest can be ranked by exact Bayes factors.
     """
 
     def __init__(
@@ -59,33 +59,14 @@ class SimilarityIndex:
         evidence: np.ndarray | None = None,
         rerank: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k most similar candidates of each query, best first.
-
-        Parameters
-        ----------
-        queries : ndarray, shape (n, dim)
-        k : int
-        among : ndarray of int, shape (p,), optional
-            Positions of the candidates that count; None for all.
-        evidence : ndarray, shape (n, 230), optional
-            Of the queries.
-        rerank : int
-            So many of the nearest are ranked anew by the Bayes factor of "one star" against "two"; 0: none.
-
-        Returns
-        -------
-        positions : ndarray of int, shape (n, k)
-            Among the candidates.
-        cosines : ndarray, shape (n, k)
-            Cosine similarities; equal ones in their order.
-        """
+        """The k most similar candidates of each query, best first."""
         n = len(self) if among is None else len(among)
         if not 1 <= k <= n:
             raise ValueError(f"k must be between 1 and the {n} candidates, not {k}")
         if rerank:
             place, cosine = self.search(queries, min(n, max(k, rerank)), among)
             count = min(n, rerank)
-            order = np.argsort(-self._factors(evidence, place[:, :count]), axis=1, kind="stable")
+            order = np.argsort(-self.log_bayes_factors(evidence, place[:, :count]), axis=1, kind="stable")
             order = np.concatenate([order, np.tile(np.arange(count, place.shape[1]), (len(order), 1))], axis=1)[:, :k]
             return np.take_along_axis(place, order, axis=1), np.take_along_axis(cosine, order, axis=1)
         place = np.empty((len(queries), k), np.int64)
@@ -98,14 +79,21 @@ class SimilarityIndex:
             cosine[rows] = np.take_along_axis(similarity, place[rows], axis=1)
         return place if among is None else among[place], cosine
 
-    def _factors(self, evidence: np.ndarray | None, place: np.ndarray) -> np.ndarray:
-        """Log Bayes factors (n, k) of queries with candidates."""
+    def log_bayes_factors(self, evidence: np.ndarray | None, place: np.ndarray) -> np.ndarray:
+        """Log Bayes factors (n, k) of queries with the candidates at positions (n, k)."""
         if evidence is None or self.evidence is None:
             raise ValueError("ranking by Bayes factors needs the evidence of the queries and of the candidates")
-        step = max(1, _BLOCK_VALUES // (place.shape[1] * 2000))
-        blocks = [slice(start, start + step) for start in range(0, len(place), step)]
-        known = self.evidence
-        return np.concatenate(side_by_side(lambda b: log_bayes_factor(evidence[b], known[place[b]]), blocks))
+        known, (n, k) = self.evidence, place.shape
+        width = min(k, _BLOCK_VALUES // 2000)
+        step = max(1, _BLOCK_VALUES // (width * 2000))
+        out = np.empty((n, k))
+
+        def fill(block: tuple[slice, slice]) -> None:
+            out[block] = log_bayes_factor(evidence[block[0]], known[place[block]])
+
+        blocks = [(slice(i, i + step), slice(j, j + width)) for i in range(0, n, step) for j in range(0, k, width)]
+        side_by_side(fill, blocks)
+        return out
 
     def first_hit_ranks(
         self,
@@ -127,7 +115,7 @@ class SimilarityIndex:
         by_star : bool
             Rank stars by their best view instead of views.
         evidence : ndarray, shape (n, 230), optional
-            Of the queries; the nearest 50 candidates are then ranked anew by Bayes factors.
+            Of the queries; the nearest 50 candidates are then ranked by Bayes factors.
 
         Returns
         -------
@@ -162,23 +150,15 @@ class SimilarityIndex:
         """Put the nearest candidates (in place) into the order of their Bayes factors, ahead of all others."""
         count = min(RERANKED, similarity.shape[1])
         nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-        place = rankdata(-self._factors(evidence, nearest).round(9), method="dense", axis=1)  # equal ones stay equal
+        place = rankdata(
+            -self.log_bayes_factors(evidence, nearest).round(9), method="dense", axis=1
+        )  # equal ones stay equal
         excluded = np.isneginf(np.take_along_axis(similarity, nearest, axis=1))
         np.put_along_axis(similarity, nearest, np.where(excluded, -np.inf, 2 + count - place), axis=1)
 
 
 def unit_vectors(z: np.ndarray, dtype: type | np.dtype = np.float64) -> np.ndarray:
     """Bring vectors to unit length.
-
-    Parameters
-    ----------
-    z : ndarray, shape (n, dim)
-    dtype : type
-        To compute in.
-
-    Returns
-    -------
-    ndarray, shape (n, dim)
 
     Raises
     ------

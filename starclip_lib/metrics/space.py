@@ -25,7 +25,6 @@ class Space:
 
     Parameters
     ----------
-    data : PairedSpectra
     encoder : Encoder
         Of NIRSpec spectra.
     nirspec, apogee : Embeddings
@@ -38,32 +37,11 @@ class Space:
     apogee: Embeddings
 
     def embed(self, flux: np.ndarray) -> np.ndarray:
-        """Unit vectors (n, dim) of NIRSpec spectra.
-
-        Parameters
-        ----------
-        flux : ndarray, shape (n, 8192)
-            Relative to the continuum, 1 where there is no data.
-
-        Returns
-        -------
-        ndarray, shape (n, dim)
-        """
+        """Unit vectors (n, dim) of NIRSpec spectra."""
         return encode(self.encoder, flux)
 
     def point(self, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Unit vectors (n, dim) of NIRSpec spectra and, if the encoder knows its errors, evidence (n, 230).
-
-        Parameters
-        ----------
-        flux : ndarray, shape (n, 8192)
-            Relative to the continuum, 1 where there is no data.
-
-        Returns
-        -------
-        z : ndarray, shape (n, dim)
-        evidence : ndarray, shape (n, 230), or None
-        """
+        """Unit vectors (n, dim) of NIRSpec spectra and, if the encoder knows its errors, evidence (n, 230)."""
         return encode_with_evidence(self.encoder, flux)
 
     @cached_property
@@ -77,17 +55,7 @@ class Space:
         return fit_probe(self.known, self.data.labels_of(self.known.star_id))
 
     def read(self, z: np.ndarray) -> np.ndarray:
-        """Labels that the linear probe reads off vectors.
-
-        Parameters
-        ----------
-        z : ndarray, shape (n, dim)
-
-        Returns
-        -------
-        ndarray, shape (n, 20)
-            In K and dex.
-        """
+        """Labels that the linear probe reads off vectors."""
         return self.probe.predict(z.astype(np.float64))
 
     @cached_property
@@ -102,18 +70,6 @@ class Space:
 
         An encoder that knows its errors says them for each spectrum; of others, the linear probe reads the labels, and
         its error on single views of test stars is the uncertainty of all.
-
-        Parameters
-        ----------
-        flux : ndarray, shape (n, 8192)
-            Relative to the continuum, 1 where there is no data.
-
-        Returns
-        -------
-        labels, sigma : ndarray, shape (n, 20)
-            In K and dex.
-        remarks : list of str
-            '' where there is nothing to say.
         """
         if not isinstance(self.encoder, NewtonEncoder):
             labels = self.read(self.embed(flux))
@@ -125,16 +81,7 @@ class Space:
         return found.labels.numpy() * scale + self.encoder.label_mean.numpy(), sigma, found.remarks
 
     def measure_star(self, star_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of a star from all its mock observations, with uncertainties as in `measure`.
-
-        Parameters
-        ----------
-        star_id : str
-
-        Returns
-        -------
-        labels, sigma : ndarray, shape (1, 20)
-        """
+        """Labels of a star from all its mock observations, with uncertainties as in `measure`."""
         z, evidence = self.views(star_id)
         if evidence is None:
             return self.read(z).mean(axis=0, keepdims=True), self.probe_error[None]
@@ -142,17 +89,7 @@ class Space:
         return self.encoder.physical(*combined_views(evidence, np.zeros(len(z)))[1:])
 
     def views(self, star_id: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Unit vectors (n_views, dim) of a star's mock observations and, if there is some, their evidence.
-
-        Parameters
-        ----------
-        star_id : str
-
-        Returns
-        -------
-        z : ndarray, shape (n_views, dim)
-        evidence : ndarray, shape (n_views, 230), or None
-        """
+        """Unit vectors (n_views, dim) of a star's mock observations and, if there is some, their evidence."""
         own, evidence = self.nirspec.star_id == star_id, self.nirspec.evidence
         return self.nirspec.z[own], None if evidence is None else evidence[own]
 
@@ -162,22 +99,20 @@ class Space:
         return SimilarityIndex(self.apogee.z, self.apogee.star_id, evidence=self.apogee.evidence)
 
     def nearest(self, z: np.ndarray, k: int, evidence: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The APOGEE stars nearest to vectors, best first.
-
-        Parameters
-        ----------
-        z : ndarray, shape (n, dim)
-        k : int
-        evidence : ndarray, shape (n, 230), optional
-            Of the same spectra; with it, the nearest are ranked by exact Bayes factors.
-
-        Returns
-        -------
-        star_id : ndarray of str, shape (n, k)
-            Identifiers.
-        cosine : ndarray, shape (n, k)
-        """
+        """The APOGEE stars nearest to vectors, best first."""
         known = evidence is not None and self.index.evidence is not None
         rerank = RERANKED if known else 0
         place, cosine = self.index.search(z, min(k, len(self.index)), evidence=evidence, rerank=rerank)
         return self.apogee.star_id[place], cosine
+
+    def by_evidence(self, z: np.ndarray, k: int, evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The k APOGEE stars most probably the same as each spectrum, with cosines and log Bayes factors, all (n, k).
+
+        Among the nearest by cosine, at least fifty of them, those with the largest Bayes factors; best first.
+        """
+        n = len(self.index)
+        place, cosine = self.index.search(z, min(n, max(k, RERANKED)))
+        factor = self.index.log_bayes_factors(evidence, place)
+        order = np.argsort(-factor, axis=1, kind="stable")[:, :k]
+        place, cosine, factor = (np.take_along_axis(x, order, axis=1) for x in (place, cosine, factor))
+        return self.apogee.star_id[place], cosine, factor

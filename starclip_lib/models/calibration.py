@@ -18,16 +18,7 @@ from starclip_lib.settings.training import CALIBRATION_STARS
 
 
 def check_enough(n_stars: int) -> None:
-    """Raise DataError if there are too few validation stars to calibrate with.
-
-    Parameters
-    ----------
-    n_stars : int
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError if there are too few validation stars to calibrate with."""
     if n_stars < CALIBRATION_STARS:
         raise DataError(
             f"starclip.calibrate needs {CALIBRATION_STARS} validation stars, and there are {n_stars}; take a larger "
@@ -49,11 +40,6 @@ def calibrated(a: np.ndarray, b: np.ndarray, lift: float) -> tuple[Coordinates, 
     lift : float
         Of the encoders; the coordinates' root mean square length is that of Z-scored labels, so that the embedding is
         as flat as without calibration.
-
-    Returns
-    -------
-    coordinates_a, coordinates_b : Coordinates
-    scale : float
 
     Raises
     ------

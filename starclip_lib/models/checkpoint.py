@@ -27,7 +27,7 @@ _FORMAT = "starclip model 1"
 
 @dataclass(repr=False)
 class Model:
-    """One or two trained encoders and what is needed to use them.
+    """Trained encoders, one to four, and what is needed to use them.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Model:
         """
         content = load_tensors(path)
         if content.get("format") != _FORMAT:
-            raise DataError(f"{path} is no StarCLIP model (or one of another version); train it anew")
+            raise DataError(f"{path} is not a StarCLIP model of this version; train it again")
         if content.get("labels") != list(LABELS):
             names = content.get("labels")
             given = ", ".join(map(str, names)) if isinstance(names, list) else "(none)"
@@ -97,7 +97,7 @@ class Model:
         try:
             file = ModelFile.model_validate(content)
         except ValidationError as error:
-            raise DataError(f"{path} is damaged: {problem_of(error)}; delete it and train anew") from None
+            raise DataError(f"{path} is damaged: {problem_of(error)}; delete it and train again") from None
         return cls(
             encoders={role: _from_state(state, path).to(device).eval() for role, state in file.encoders.items()},
             scaler=LabelScaler.from_state({"mean": list(file.scaler.mean), "std": list(file.scaler.std)}),
@@ -153,8 +153,8 @@ class ModelFile(_Part):
     """Name and version of this format."""
     labels: list[str]
     """The twenty labels, in their order."""
-    encoders: Annotated[dict[str, _EncoderState], Field(min_length=1, max_length=2)]
-    """One or two, by role (such as `nirspec` and `apogee`): `instrument`, `settings` and `weights` of each, and the
+    encoders: Annotated[dict[str, _EncoderState], Field(min_length=1, max_length=4)]
+    """One to four, by role (such as `nirspec` and `apogee`): `instrument`, `settings` and `weights` of each, and the
     version of the `emulator` that refines its guesses, if one does."""
     scaler: _ScalerState
     """`mean` and `std` of the labels over the training stars, 20 numbers each, in K and dex."""
@@ -179,13 +179,13 @@ def _from_state(state: _EncoderState, path: str | Path) -> Encoder:
     try:
         settings = EncoderParams.model_validate(state.settings)
     except ValidationError as error:
-        raise DataError(f"{path}: settings of an encoder: {problem_of(error)}; train it anew") from None
+        raise DataError(f"{path}: settings of an encoder: {problem_of(error)}; train it again") from None
     instrument = INSTRUMENTS[state.instrument]
     present = default_emulator().version if settings.kind == "newton" else ""
     if state.emulator != present:
         raise DataError(
             f"{path} refines its guesses with the emulator '{state.emulator[:40]}', this version has "
-            f"'{present or 'none for such a network'}'; train it anew"
+            f"'{present or 'none for such a network'}'; train it again"
         )
 
     def make() -> Encoder:
@@ -209,10 +209,8 @@ class History:
 
     Parameters
     ----------
-    train_loss, val_loss : list of float
     val_retrieval : list of float
         Of alignments, the share of validation stars whose partner is the nearest of all.
-    learning_rate, seconds : list of float
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -233,14 +231,5 @@ class History:
 
 
 def resume_file(path: Path) -> Path:
-    """Where a training that makes `path` keeps its checkpoint until it is done.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    Path
-    """
+    """Where a training that makes `path` keeps its checkpoint until it is done."""
     return path.with_suffix(".resume")

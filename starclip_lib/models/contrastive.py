@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.settings.training import AlignParams
@@ -36,7 +34,7 @@ def info_nce(z_a: Tensor, z_b: Tensor, logit_scale: Tensor | float, star: Tensor
         raise ValueError(
             f"the two sides of a pair must have the same shape, not {tuple(z_a.shape)} and {tuple(z_b.shape)}"
         )
-    with torch.autocast(z_a.device.type, enabled=False):  # bfloat16 knows nothing between 0.996 and 1
+    with torch.autocast(z_a.device.type, enabled=False):  # bfloat16 cannot represent values between 0.996 and 1
         logits = logit_scale * (z_a @ z_b.T)
     target = torch.arange(len(z_a), device=z_a.device)
     if star is not None:
@@ -46,35 +44,9 @@ def info_nce(z_a: Tensor, z_b: Tensor, logit_scale: Tensor | float, star: Tensor
 
 
 def partner_first(z_a: Tensor, z_b: Tensor) -> float:
-    """Share of the unit vectors z_a whose own row of z_b is the nearest of all.
-
-    Parameters
-    ----------
-    z_a, z_b : Tensor, shape (n, dim)
-
-    Returns
-    -------
-    float
-    """
+    """Share of the unit vectors z_a whose own row of z_b is the nearest of all."""
     nearest = (z_a @ z_b.T).argmax(dim=1)
     return float((nearest == torch.arange(len(z_a), device=z_a.device)).float().mean())
-
-
-def gathered(x: Tensor) -> Tensor:
-    """The rows of all processes that train together, first to last in the order of the processes.
-
-    Others' embeddings are negatives too, and the gradient flows back to the process that each row came from.
-
-    Parameters
-    ----------
-    x : Tensor, shape (n, ...)
-
-    Returns
-    -------
-    Tensor, shape (n of all processes, ...)
-    """
-    alone = not dist.is_initialized() or dist.get_world_size() == 1
-    return x if alone else torch.cat(list(all_gather(x.contiguous())))
 
 
 class StarCLIP(nn.Module):
@@ -82,11 +54,6 @@ class StarCLIP(nn.Module):
 
     StarCLIP: NIRSpec (a) and APOGEE (b), both trained.  MockStarCLIP: mock (a, frozen) and extended mock (b, `head`
     trained) NIRSpec, both starting from StarCLIP's NIRSpec encoder.
-
-    Parameters
-    ----------
-    encoder_a, encoder_b : Encoder
-    settings : AlignParams
     """
 
     def __init__(self, encoder_a: Encoder, encoder_b: Encoder, settings: AlignParams):
@@ -100,28 +67,9 @@ class StarCLIP(nn.Module):
         return self.log_scale.exp().clamp_max(self.settings.max_scale)
 
     def forward(self, flux_a: Tensor, flux_b: Tensor, star: Tensor, labels: Tensor) -> Tensor:
-        """Loss of a batch of pairs.
-
-        In a training of several processes the pairs of all of them are each other's negatives.
-
-        Parameters
-        ----------
-        flux_a, flux_b : Tensor, shape (n, n_pix)
-            Of each encoder's instrument.
-        star : Tensor of int, shape (n,)
-            Identifiers.
-        labels : Tensor, shape (n, 20)
-            Z-scored, used if `label_weight` is not 0.
-
-        Returns
-        -------
-        Tensor
-            Scalar.
-        """
+        """Loss of a batch of pairs."""
         labels_a, labels_b = self.encoder_a(flux_a), self.encoder_b(flux_b)
         z_a, z_b = self.encoder_a.to_sphere(labels_a.float()), self.encoder_b.to_sphere(labels_b.float())
-        if self.training:
-            z_a, z_b, star = gathered(z_a), gathered(z_b), gathered(star)
         same_star = star if self.settings.same_star == "masked" else None
         loss = info_nce(z_a, z_b, self.logit_scale, same_star)
         if self.settings.label_weight > 0:

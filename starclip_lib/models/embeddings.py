@@ -42,31 +42,12 @@ class Embeddings:
         return len(self.z)
 
     def take(self, *splits: str) -> Embeddings:
-        """The embeddings of the stars of the given splits.
-
-        Parameters
-        ----------
-        *splits : str
-            'train', 'val' or 'test'.
-
-        Returns
-        -------
-        Embeddings
-        """
+        """The embeddings of the stars of the given splits."""
         keep = np.isin(self.split, [SPLITS.index(split) for split in splits])
         return self._where(keep)
 
     def of_view(self, view: int) -> Embeddings:
-        """The embeddings of one view of each star.
-
-        Parameters
-        ----------
-        view : int
-
-        Returns
-        -------
-        Embeddings
-        """
+        """The embeddings of one view of each star."""
         return self._where(self.view == view)
 
     def _where(self, keep: np.ndarray) -> Embeddings:
@@ -75,16 +56,7 @@ class Embeddings:
 
 
 def join(*parts: Embeddings) -> Embeddings:
-    """Embeddings one after another, such as those of both instruments.
-
-    Parameters
-    ----------
-    *parts : Embeddings
-
-    Returns
-    -------
-    Embeddings
-    """
+    """Embeddings one after another, such as those of both instruments."""
     columns = [np.concatenate([getattr(part, key) for part in parts]) for key in ("z", "star_id", "view", "split")]
     evidence = [part.evidence for part in parts if part.evidence is not None]
     found = Embeddings(*columns)
@@ -114,13 +86,7 @@ def as_embeddings(
 
 
 def write_embeddings(path: str | Path, groups: dict[str, Embeddings]) -> None:
-    """Write groups such as 'starclip/nirspec' to one HDF5 file, atomically.
-
-    Parameters
-    ----------
-    path : str or Path
-    groups : dict of str to Embeddings
-    """
+    """Write groups such as 'starclip/nirspec' to one HDF5 file, atomically."""
     with written_hdf5(path) as file:
         for name, embeddings in groups.items():
             group = file.create_group(name)

@@ -18,11 +18,6 @@ class EmulatedSpectra(nn.Module):
     """`Emulator` for one instrument, with the formula of docs/emulator.md.
 
     Nothing of it is kept in model files: it comes from the emulator that is at hand.
-
-    Parameters
-    ----------
-    emulator : Emulator
-    instrument : Instrument
     """
 
     center: Tensor
@@ -60,21 +55,7 @@ class EmulatedSpectra(nn.Module):
         return torch.addmm(self.mean, self.coefficients(labels), self.basis).clamp_min(0)
 
     def linearised(self, labels: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients of `basis`, and how they change with the labels.
-
-        Parameters
-        ----------
-        labels : Tensor, shape (n, 20)
-            In K and dex.
-        directions : Tensor, shape (m, 20)
-            Changes of the labels, in K and dex.
-
-        Returns
-        -------
-        coefficients : Tensor, shape (n, k)
-        derivatives : Tensor, shape (n, m, k)
-            Along each direction.
-        """
+        """Coefficients of `basis`, and how they change with the labels."""
         x = (labels - self.center) / self.scale
         slope: Tensor = directions / self.scale
         for weight, bias in ((self.w1, self.b1), (self.w2, self.b2)):

@@ -17,10 +17,6 @@ class InputScaling(nn.Module):
 
     Flux near 1 is a badly conditioned input: what tells stars apart are the small differences from the mean spectrum.
     A pixel counts as without data if it holds exactly the instrument's `no_data` value.
-
-    Parameters
-    ----------
-    instrument : Instrument
     """
 
     def __init__(self, instrument: Instrument):
@@ -54,11 +50,6 @@ class Encoder(nn.Module):
 
     `forward` returns (n, 20) Z-scored labels; `embed` a unit vector (n, dim), the labels lifted by a constant.
 
-    Parameters
-    ----------
-    instrument : Instrument
-    settings : EncoderParams
-
     Attributes
     ----------
     features : nn.Module
@@ -82,12 +73,7 @@ class Encoder(nn.Module):
         return N_LABELS + 2 * (self.coordinates is not None) + (self.settings.lift > 0)
 
     def fit_scaling(self, flux: Tensor) -> None:
-        """Fit the input scaling, if there is one, to training spectra.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-        """
+        """Fit the input scaling, if there is one, to training spectra."""
         if isinstance(self.scaling, InputScaling):
             self.scaling.fit(flux)
 
@@ -96,12 +82,7 @@ class Encoder(nn.Module):
         self.features.requires_grad_(False)
 
     def check_shape(self, flux: Tensor) -> None:
-        """Raise ValueError unless spectra have as many pixels as the instrument.
-
-        Parameters
-        ----------
-        flux : Tensor
-        """
+        """Raise ValueError unless spectra have as many pixels as the instrument."""
         if flux.shape[1:] != (self.instrument.n_pix,):
             raise ValueError(
                 f"{self.instrument.title} spectra must have shape (n, {self.instrument.n_pix}), not {tuple(flux.shape)}"
@@ -113,16 +94,7 @@ class Encoder(nn.Module):
         return self.head(self.features(self.scaling(flux)))
 
     def embed(self, flux: Tensor) -> Tensor:
-        """Embeddings of unit length.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-
-        Returns
-        -------
-        Tensor, shape (n, dim)
-        """
+        """Embeddings of unit length."""
         return self.to_sphere(self(flux))
 
     def to_sphere(self, labels: Tensor) -> Tensor:
@@ -130,14 +102,6 @@ class Encoder(nn.Module):
 
         The paper normalises the labels themselves, which forgets their length.  With one more, constant coordinate
         the cosine falls with the distance between label vectors, and their length survives as latitude.
-
-        Parameters
-        ----------
-        labels : Tensor, shape (n, 20)
-
-        Returns
-        -------
-        Tensor, shape (n, dim)
         """
         with torch.autocast(labels.device.type, enabled=False):  # mixed precision ends here: it would blur neighbours
             if self.coordinates is not None:
@@ -177,13 +141,7 @@ class _Convolutions(nn.Module):
 
 
 class StarNet(Encoder):
-    """The paper's CNN (section 4.1.1, Table 1): 8,801,736 parameters for APOGEE and 8,408,520 for NIRSpec.
-
-    Parameters
-    ----------
-    instrument : Instrument
-    settings : EncoderParams
-    """
+    """The paper's CNN (section 4.1.1, Table 1): 8,801,736 parameters for APOGEE and 8,408,520 for NIRSpec."""
 
     def __init__(self, instrument: Instrument, settings: EncoderParams):
         super().__init__(instrument, settings)
@@ -204,13 +162,7 @@ class _ResidualBlock(nn.Module):
 
 
 class ResidualMLP(Encoder):
-    """One linear layer over the whole spectrum, then residual blocks: six times faster than StarNet on a CPU.
-
-    Parameters
-    ----------
-    instrument : Instrument
-    settings : EncoderParams
-    """
+    """One linear layer over the whole spectrum, then residual blocks: six times faster than StarNet on a CPU."""
 
     def __init__(self, instrument: Instrument, settings: EncoderParams):
         super().__init__(instrument, settings)

@@ -26,18 +26,7 @@ _BLOCK = 512  # spectra encoded at once
 
 @torch.no_grad()
 def encode(encoder: Encoder, flux: np.ndarray, output: str = "embedding") -> np.ndarray:
-    """Embeddings or predicted labels of spectra as they are; otherwise as `run_encoder`.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    flux : ndarray, shape (n, n_pix)
-    output : {'embedding', 'labels', 'both'}
-
-    Returns
-    -------
-    ndarray, shape (n, dim)
-    """
+    """Embeddings or predicted labels of spectra as they are; otherwise as `run_encoder`."""
     function, device = _output(encoder, output)
     encoder.eval()
     parts = [function(block.to(device)).cpu().numpy() for block in torch.from_numpy(flux).split(_BLOCK)]
@@ -115,87 +104,37 @@ def predict_labels(
 
 
 def separated(rows: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.ndarray | None]:
-    """Embeddings and evidence from the output 'both' of an encoder.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (..., dim) or (..., dim + 230)
-    encoder : Encoder
-
-    Returns
-    -------
-    z : ndarray, shape (..., dim)
-    evidence : ndarray, shape (..., 230), or None
-        If the encoder knows how well it knows the labels.
-    """
+    """Embeddings and evidence from the output 'both' of an encoder."""
     if not isinstance(encoder, NewtonEncoder):
         return rows, None
     return np.ascontiguousarray(rows[..., : encoder.dim]), np.ascontiguousarray(rows[..., encoder.dim :])
 
 
 def encode_with_evidence(encoder: Encoder, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Embeddings of spectra as they are and, if the encoder knows how well it knows the labels, evidence.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    flux : ndarray, shape (n, n_pix)
-
-    Returns
-    -------
-    z : ndarray, shape (n, dim)
-    evidence : ndarray, shape (n, 230), or None
-    """
+    """Embeddings of spectra as they are and, if the encoder knows how well it knows the labels, evidence."""
     return separated(encode(encoder, flux, "both"), encoder)
 
 
 def embed_views(
     encoder: Encoder, data: PairedSpectra, rows: np.ndarray, telescope: MockTelescope | None = None
 ) -> Embeddings:
-    """Embeddings of the views of some stars, with the evidence if the encoder knows how well it knows their labels.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    data : PairedSpectra
-    rows : ndarray of int, shape (m,)
-    telescope : MockTelescope, optional
-        What they are seen through, None for the spectra as they are.
-
-    Returns
-    -------
-    Embeddings
-    """
+    """Embeddings of the views of some stars, with the evidence if the encoder knows how well it knows their labels."""
     spectra: SpectrumSet = getattr(data, encoder.instrument.name)
     z, evidence = separated(run_encoder(encoder, spectra, rows, telescope, output="both"), encoder)
     return as_embeddings(z, data.star_id[rows], data.split[rows], evidence)
 
 
-def embed_all(
-    path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path, device: torch.device
-) -> None:
-    """Embed every star with both models and write the groups 'starclip/...' and 'mockstarclip/...' to one file.
+def embed_all(path: Path, data: PairedSpectra, params: Params, models: dict[str, Path], device: torch.device) -> None:
+    """Embed stars with the encoders of some models; each encoder gets the group MODEL/ROLE of one file.
 
-    StarCLIP: all stars, five mock views and the APOGEE spectrum; MockStarCLIP: its stars, five views of either kind.
-
-    Parameters
-    ----------
-    path : Path
-    data : PairedSpectra
-    params : Params
-    starclip, mockstarclip : Path
-        Files of the models.
-    device : torch.device
+    Roles `nirspec` (five mock views) and `apogee` see all stars; `mock` and `extended` see MockStarCLIP's.
     """
-    groups, every = {}, np.arange(data.n_stars)
-    chosen = np.concatenate(list(mock_stars(data, params).values()))
+    every, chosen = np.arange(data.n_stars), np.concatenate(list(mock_stars(data, params).values()))
     mock, extended = mock_telescope(params), extended_telescope(data, params)
-    plan = [
-        (starclip, "starclip", "nirspec", every, mock),
-        (starclip, "starclip", "apogee", every, None),
-        (mockstarclip, "mockstarclip", "mock", chosen, mock),
-        (mockstarclip, "mockstarclip", "extended", chosen, extended),
-    ]
-    for file, model, role, rows, telescope in plan:
-        groups[f"{model}/{role}"] = embed_views(Model.load(file, device).encoders[role], data, rows, telescope)
+    seen = {"nirspec": (every, mock), "apogee": (every, None), "mock": (chosen, mock), "extended": (chosen, extended)}
+    groups = {
+        f"{name}/{role}": embed_views(encoder, data, *seen[role])
+        for name, file in models.items()
+        for role, encoder in Model.load(file, device).encoders.items()
+    }
     write_embeddings(path, groups)

@@ -1,4 +1,4 @@
-"""What spectra say about their stars' labels, and the Bayes factor of "one star" against "two" that follows.
+"""Gaussian posteriors of stellar labels, and the Bayes factor for "same star" against "different stars".
 
 The noise differs from view to view, which one set of coordinates for all cannot know.  For a Gaussian posterior of the
 labels from each spectrum, and a Gaussian population, the Bayes factor is exact (as `metrics.ideal.IdealMatcher`'s).
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from starclip_lib.data.labels import N_LABELS
 
 WIDTH = N_LABELS + N_LABELS * (N_LABELS + 1) // 2
 _ROW, _COLUMN = np.tril_indices(N_LABELS)
+_CONVERGED = 1e-10  # relative gain of the likelihood: standard deviations are then good to about 1e-4
 DIAGONAL = N_LABELS + np.flatnonzero(_ROW == _COLUMN)  # where the factor's diagonal stands
 
 
@@ -52,46 +54,14 @@ class Estimate:
 
 
 def information_of(labels: Tensor, covariance: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """What a spectrum adds to the prior: its information matrix, and that times its own estimate.
-
-    Parameters
-    ----------
-    labels : Tensor, shape (n, 20)
-        Posterior mean, the prior's being 0.
-    covariance : Tensor, shape (n, 20, 20)
-        Of the posterior.
-    prior : Tensor, shape (20, 20)
-        Precision of the population.
-
-    Returns
-    -------
-    information : Tensor, shape (n, 20, 20)
-    shift : Tensor, shape (n, 20)
-    """
+    """What a spectrum adds to the prior: its information matrix, and that times its own estimate."""
     precision = torch.linalg.inv(covariance)
     precision = (precision + precision.mT) / 2
     return precision - prior, (precision @ labels.double()[..., None])[..., 0]
 
 
 def unshrunk(labels: Tensor, covariance: Tensor, population: Tensor, weight: float) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates that do not lean towards the population, with the covariance of their errors.
-
-    Parameters
-    ----------
-    labels : Tensor, shape (n, 20)
-        Posterior mean.
-    covariance : Tensor, shape (n, 20, 20)
-        Of the posterior.
-    population : Tensor, shape (20, 20)
-        Cholesky factor of the population's covariance; a hundred times the latter stands for "unknown".
-    weight : float
-        The population's precision was multiplied by it when the posterior was made.
-
-    Returns
-    -------
-    labels : ndarray, shape (n, 20)
-    covariance : ndarray, shape (n, 20, 20)
-    """
+    """Estimates that do not lean towards the population, with the covariance of their errors."""
     prior = torch.cholesky_inverse(population.double())
     information, shift = information_of(labels, covariance, weight * prior)
     wide = torch.linalg.inv(information + prior / 100)
@@ -99,26 +69,7 @@ def unshrunk(labels: Tensor, covariance: Tensor, population: Tensor, weight: flo
 
 
 def evidence(labels: Tensor, covariance: Tensor, population: Tensor, weight: float, extra: Tensor) -> Tensor:
-    """Posteriors as they are kept.
-
-    Parameters
-    ----------
-    labels : Tensor, shape (n, 20)
-        Posterior mean, Z-scored.
-    covariance : Tensor, shape (n, 20, 20)
-        Of the posterior.
-    population : Tensor, shape (20, 20)
-        Cholesky factor of the population's covariance.
-    weight : float
-        The population's precision was multiplied by it when the posterior was made.
-    extra : Tensor, shape (20, 20)
-        Covariance of what else differs between this spectrum's star and its partner (catalogue errors).
-
-    Returns
-    -------
-    Tensor, shape (n, 230)
-        float32.
-    """
+    """Posteriors as they are kept."""
     root = population.double()
     one = torch.eye(N_LABELS, dtype=torch.float64, device=root.device)
     posterior = torch.linalg.solve_triangular(root, covariance, upper=False)
@@ -149,22 +100,7 @@ def _unpacked(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def combined_views(kept: np.ndarray, star_id: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What all spectra of a star say together: their information adds up.
-
-    Parameters
-    ----------
-    kept : ndarray, shape (m, 230)
-        Evidence of spectra.
-    star_id : ndarray of str, shape (m,)
-
-    Returns
-    -------
-    stars : ndarray of str, shape (n,)
-        Sorted.
-    mean : ndarray, shape (n, 20)
-        Of the posterior, in the coordinates of the evidence.
-    covariance : ndarray, shape (n, 20, 20)
-    """
+    """What all spectra of a star say together: their information adds up."""
     stars, row = np.unique(star_id, return_inverse=True)
     precision, shift, _ = _unpacked(kept)
     total = np.tile(np.eye(N_LABELS), (len(stars), 1, 1))
@@ -176,19 +112,7 @@ def combined_views(kept: np.ndarray, star_id: np.ndarray) -> tuple[np.ndarray, n
 
 
 def log_bayes_factor(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Log Bayes factors of "one star" against "two stars of the population", of each spectrum with some others.
-
-    Parameters
-    ----------
-    a : ndarray, shape (n, 230)
-        Evidence of spectra.
-    b : ndarray, shape (n, k, 230)
-        Of those that each is compared with.
-
-    Returns
-    -------
-    ndarray, shape (n, k)
-    """
+    """Log Bayes factors of "one star" against "two stars of the population", of each spectrum with some others."""
     n, k = b.shape[:2]
     precision_a, shift_a, alone_a = _unpacked(a)
     precision_b, shift_b, alone_b = _unpacked(b.reshape(n * k, -1))
@@ -200,27 +124,46 @@ def log_bayes_factor(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (joint - alone_b).reshape(n, k) - alone_a[:, None]
 
 
-def fitted_extra(a: np.ndarray, b: np.ndarray, covariance: np.ndarray, rounds: int = 40) -> np.ndarray:
-    """Covariance of what differs between partners besides their posteriors' errors, by expectation maximisation.
+def fitted_extra(a: np.ndarray, b: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Covariance of what differs between partners besides the errors of their estimates, by maximum likelihood.
+
+    The likelihood is maximised over a triangular factor (L-BFGS), relative to the mean covariance of the errors; where
+    errors are larger than what is sought, expectation maximisation would take thousands of rounds.
 
     Parameters
     ----------
     a, b : ndarray, shape (n, 20)
         Unshrunk estimates of the labels of n pairs.
     covariance : ndarray, shape (n, 20, 20)
-        Of the difference that their errors make.
-    rounds : int
+        Of the errors of their differences.
 
     Returns
     -------
     ndarray, shape (20, 20)
-        Positive definite; small where the pairs show nothing more than errors.
+        Positive semi-definite; zero in directions in which the pairs show nothing beyond errors.
     """
-    difference = a - b
-    found = 1e-3 * np.eye(a.shape[1])
-    for _ in range(rounds):
-        gain = found @ np.linalg.inv(found + covariance)
-        guess = (gain @ difference[..., None])[..., 0]
-        found = (guess[:, :, None] * guess[:, None] + found - gain @ found).mean(axis=0)
-        found = (found + found.T) / 2
-    return found
+    n, k = a.shape
+    root = np.linalg.cholesky(covariance.mean(axis=0))
+    difference = np.linalg.solve(root, (a - b).T).T
+    errors = np.linalg.solve(root, np.linalg.solve(root, covariance).transpose(0, 2, 1))
+    lower = np.tril_indices(k)
+
+    def factor_of(entries: np.ndarray) -> np.ndarray:
+        factor = np.zeros((k, k))
+        factor[lower] = entries
+        return factor
+
+    def loss(entries: np.ndarray) -> tuple[float, np.ndarray]:
+        """Minus the mean log-likelihood, and its gradient."""
+        factor = factor_of(entries)
+        total = errors + factor @ factor.T
+        inverse = np.linalg.inv(total)
+        pull = (inverse @ difference[..., None])[..., 0]
+        value = ((pull * difference).sum() + np.linalg.slogdet(total)[1].sum()) / (2 * n)
+        slope = (inverse.sum(axis=0) - pull.T @ pull) / n
+        return value, (slope @ factor)[lower]
+
+    options = {"ftol": _CONVERGED, "gtol": 1e-7, "maxiter": 5000, "maxfun": 10_000, "maxcor": 30}
+    found = minimize(loss, 0.3 * np.eye(k)[lower], jac=True, method="L-BFGS-B", options=options)
+    factor = root @ factor_of(found.x)
+    return factor @ factor.T

@@ -10,18 +10,7 @@ from starclip_lib.settings.training import EncoderParams
 
 
 def make_encoder(instrument: Instrument, settings: EncoderParams, seed: int) -> Encoder:
-    """A fresh encoder whose random weights depend on `seed` alone.
-
-    Parameters
-    ----------
-    instrument : Instrument
-    settings : EncoderParams
-    seed : int
-
-    Returns
-    -------
-    Encoder
-    """
+    """A fresh encoder whose random weights depend on `seed` alone."""
     kinds = {"starnet": StarNet, "residual_mlp": ResidualMLP}
     if settings.kind == "newton":
         guess = None if settings.guess == "mean" else make_encoder(instrument, settings.network, seed)

@@ -2,7 +2,7 @@
 
 A network guesses labels; the emulator knows how the spectrum changes with them.  A step fits, by weighted least
 squares, what a spectrum differs from the emulated one: changes of the labels, with the population as prior, and
-nuisances that nobody asked for (continuum, velocity, width of the line-spread function), which are marginalised.  What
+nuisances (continuum, velocity, width of the line-spread function), which are marginalised.  What
 remains after the last step is the posterior of the labels, mean and covariance, for Gaussian noise.
 
 A pixel's variance is that of the noise, which every spectrum tells by itself, plus one of the model: how far the
@@ -62,8 +62,6 @@ class NewtonEncoder(Encoder):
 
     Parameters
     ----------
-    instrument : Instrument
-    settings : EncoderParams
     guess : Encoder, optional
         Where it starts; None: at the population's mean.
 
@@ -110,29 +108,13 @@ class NewtonEncoder(Encoder):
         return self._floor().detach().cpu().numpy()
 
     def physical(self, mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and their standard deviations, from posteriors in the coordinates of the evidence.
-
-        Parameters
-        ----------
-        mean : ndarray, shape (n, 20)
-        covariance : ndarray, shape (n, 20, 20)
-
-        Returns
-        -------
-        labels, sigma : ndarray, shape (n, 20)
-            In K and dex.
-        """
+        """Labels and their standard deviations, from posteriors in the coordinates of the evidence."""
         root = (self.label_std[:, None] * self.population).double().cpu().numpy()
         spread = np.einsum("ij,njk,ik->ni", root, covariance, root)
         return self.label_mean.double().cpu().numpy() + mean @ root.T, np.sqrt(spread)
 
     def fit_scaling(self, flux: Tensor) -> None:
-        """Fit the guess's input scaling to training spectra.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-        """
+        """Fit the guess's input scaling to training spectra (n, n_pix)."""
         if self.guess is not None:
             self.guess.fit_scaling(flux)
 
@@ -162,8 +144,8 @@ class NewtonEncoder(Encoder):
         if values[0] < 1e-8:
             names = [name for name, share in zip(LABELS, np.abs(vectors[:, 0]), strict=True) if share > 0.1]
             raise DataError(
-                f"the labels {', '.join(names)} of the {len(z)} training stars hang together rigidly, so that no step "
-                "can tell them apart; take a larger data set"
+                f"the labels {', '.join(names)} of the {len(z)} training stars are linearly dependent, "
+                "so they cannot be fitted separately; take a larger data set"
             )
         self.label_mean = torch.from_numpy(scaler.mean).float()
         self.label_std = torch.from_numpy(scaler.std).float()
@@ -174,18 +156,13 @@ class NewtonEncoder(Encoder):
         mean, everywhere = torch.zeros(1, N_LABELS), self.covered[None].float()
         with torch.no_grad():
             flux = self._model(mean)
-            matrix = self._equations(mean, flux, _REFERENCE_SNR**2 * everywhere, flux)[0]
+            flat = torch.ones_like(flux)
+            matrix = self._equations(mean, flux, flat, _REFERENCE_SNR**2 * everywhere, flux)[0]
             information = marginalised(matrix)[0] + torch.cholesky_inverse(self.population.double())
             self.directions = torch.linalg.inv(torch.linalg.cholesky(information)).float()
 
     def fit_floor(self, flux: Tensor) -> None:
-        """Find by how much the emulator misses spectra, pixel by pixel, beyond their noise.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-            Of training stars.
-        """
+        """Find by how much the emulator misses training spectra (n, n_pix), pixel by pixel, beyond their noise."""
         self.trust.data.zero_()
         for _ in range(2):  # the first fit is pulled by the pixels that the second one knows better than to trust
             pieces = flux.to(self.trust.device).split(_PIECE)
@@ -195,29 +172,17 @@ class NewtonEncoder(Encoder):
 
     def _excess(self, flux: Tensor) -> Tensor:
         """Sums (2, n_pix) over spectra: variance that neither labels, nuisances nor noise explain, and the weights."""
-        labels, good = self._estimate(flux).labels, self._good(flux)
-        *_, explained = self._step(flux, good, labels, reject=True)
-        misfit = flux - self._model(labels)
-        noise, sound = noise_of(misfit, good, self._floor() ** 2)
-        weight = (good * sound / noise[:, None] ** 2).double()
-        variance = (misfit - explained).double() ** 2 - noise[:, None]
-        return torch.stack([(variance * weight).sum(0), weight.sum(0)]).cpu()
+        found, nuisances = self._refine(flux)
+        residual, weight, variance = self._compare(flux, self._good(flux), self._model(found.labels), nuisances, True)
+        weight = ((weight > 0) / variance**2).double()
+        return torch.stack([((residual.double() ** 2 - variance) * weight).sum(0), weight.sum(0)]).cpu()
 
     def forward(self, flux: Tensor) -> Tensor:
         """Z-scored labels (n, 20) of spectra (n, n_pix)."""
         return self.estimate(flux).labels
 
     def estimate(self, flux: Tensor) -> Estimate:
-        """Labels with their covariance.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-
-        Returns
-        -------
-        Estimate
-        """
+        """Labels of spectra (n, n_pix) with their covariance."""
         self.check_shape(flux)
         with torch.autocast(flux.device.type, enabled=False):
             size = _PIECE if flux.device.type == "cpu" else max(1, len(flux))
@@ -226,50 +191,62 @@ class NewtonEncoder(Encoder):
         return Estimate(*(torch.cat([getattr(p, name) for p in parts]) for name in Estimate.__dataclass_fields__))
 
     def embed_with_evidence(self, flux: Tensor) -> Tensor:
-        """Embeddings and, after them, what spectra say about the labels, for `evidence.log_bayes_factor`.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-
-        Returns
-        -------
-        Tensor, shape (n, dim + 230)
-            float32.
-        """
+        """Embeddings of spectra (n, n_pix) and, after them, posteriors as `evidence` packs them (n, dim + 230)."""
         found = self.estimate(flux)
         said = evidence(found.labels, found.covariance, self.population, self.prior_scale, self.extra)
         return torch.cat([self.to_sphere(found.labels), said], 1)
 
     def _estimate(self, flux: Tensor) -> Estimate:
+        return self._refine(flux)[0]
+
+    def _refine(self, flux: Tensor) -> tuple[Estimate, Tensor]:
+        """Labels with their covariance, and the nuisances (n, m) that were fitted along."""
         good = self._good(flux)
         start = self.guess(flux) if self.guess is not None else flux.new_zeros(len(flux), N_LABELS)
         labels, at_edge = self._inside(start)
         enough = good.sum(1) >= _FEWEST
         covariance = ((self.population @ self.population.T).double() / self.prior_scale).expand(len(flux), -1, -1)
+        nuisances = flux.new_zeros(len(flux), self.equations.n_nuisances)
+        refined = torch.zeros_like(enough)
         for step in range(self.settings.steps):
             # only the last step is learned from: where it starts hardly matters for where it ends
             with torch.set_grad_enabled(torch.is_grad_enabled() and step == self.settings.steps - 1):
-                new, spread, solved, _ = self._step(flux, good, labels, reject=step > 0)
+                new, spread, solved, fitted = self._step(flux, good, labels, nuisances, reject=step > 0)
             refined = enough & solved
             labels, edge = self._inside(torch.where(refined[:, None], new, labels))
             at_edge = torch.where(refined, edge, at_edge)
             covariance = torch.where(refined[:, None, None], spread, covariance)
-        if not self.settings.steps:
-            refined = torch.zeros_like(enough)
-        return Estimate(labels, covariance, refined, at_edge)
+            nuisances = torch.where(refined[:, None], fitted, nuisances)
+        return Estimate(labels, covariance, refined, at_edge), nuisances
 
-    def _step(self, flux: Tensor, good: Tensor, labels: Tensor, reject: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Labels one step on, their covariance, which of them could be found, and what the nuisances explain.
+    def _compare(
+        self,
+        flux: Tensor,
+        good: Tensor,
+        model: Tensor,
+        nuisances: Tensor,
+        reject: bool,
+        response: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Flux over the fitted continuum minus model, its weights, and its variance by noise, each (n, n_pix).
 
         `reject` leaves out single pixels that stand off from their neighbours (dead ones, cosmic rays); at the first
-        guess lines do so, too.
+        guess lines do so, too.  With the `response` to labels the weights allow for noise that is correlated.
         """
-        model = self._model(labels)
+        continuum = self.equations.continuum(nuisances)
+        residual = flux / continuum - self.equations.shifted(model, nuisances)
         with torch.no_grad():
-            noise, sound = noise_of(flux - model, good, self._floor() ** 2)
-        weight = (good * sound if reject else good) / (noise[:, None] + self._floor() ** 2)
-        matrix, cross, rows = self._equations(labels, model, weight, flux - model)
+            noise, sound = noise_of(residual * continuum, good, self._floor() ** 2, response)
+        variance = noise[:, None] / continuum**2
+        return residual, (good * sound if reject else good) / (variance + self._floor() ** 2), variance
+
+    def _step(
+        self, flux: Tensor, good: Tensor, labels: Tensor, nuisances: Tensor, reject: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Labels one step on, their covariance, which of them could be found, and the nuisances one step on."""
+        model = self._model(labels)
+        residual, weight, _ = self._compare(flux, good, model, nuisances, reject, self.equations.response)
+        matrix, cross = self._equations(labels, model, self.equations.continuum(nuisances), weight, residual)
         # the prior, in the same directions
         turn = self.directions.double()
         precision = torch.cholesky_inverse(self.population.double()) * self.prior_weight.double().exp()
@@ -284,11 +261,12 @@ class NewtonEncoder(Encoder):
         inverse = torch.cholesky_inverse(factor) / (size[:, :, None] * size[:, None])
         solution = (inverse @ cross[..., None])[..., 0]
         change = (solution[:, :N_LABELS] @ turn).float()
-        explained = (solution.detach()[:, None, N_LABELS:].float() @ rows.detach())[:, 0]
         length = torch.linalg.solve_triangular(self.population, change.detach().T, upper=False).pow(2).mean(0).sqrt()
-        change = change * (_LONGEST / length.clamp_min(1e-6)).clamp_max(1)[:, None]
+        part = (_LONGEST / length.clamp_min(1e-6)).clamp_max(1)[:, None]
         covariance = turn.T @ inverse[:, :N_LABELS, :N_LABELS] @ turn
-        return labels + change, covariance, solved & change.isfinite().all(1), explained
+        solved = solved & solution.isfinite().all(1)
+        fitted = nuisances + (part * solution[:, N_LABELS:].float()).detach()
+        return labels + change * part, covariance, solved, fitted
 
     def _floor(self) -> Tensor:
         return self.floor * self.trust.exp()
@@ -297,9 +275,10 @@ class NewtonEncoder(Encoder):
         return ((flux != self.instrument.no_data) & self.covered).float()
 
     def _equations(
-        self, labels: Tensor, model: Tensor, weight: Tensor, residual: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        return self.equations(self._physical(labels), self.directions * self.label_std, model, weight, residual)
+        self, labels: Tensor, model: Tensor, continuum: Tensor, weight: Tensor, residual: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        directions = self.directions * self.label_std
+        return self.equations(self._physical(labels), directions, model, continuum, weight, residual)
 
     def _physical(self, labels: Tensor) -> Tensor:
         return labels * self.label_std + self.label_mean

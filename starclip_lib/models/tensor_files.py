@@ -19,20 +19,7 @@ _SMALLEST = {"scaling.std": 0.0, "label_std": 0.0, "floor": 0.0, "coordinates.re
 
 
 def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], misfit: str, path: str | Path) -> None:
-    """Raise DataError unless tensors have the names, shapes and types of others, and are finite.
-
-    Parameters
-    ----------
-    given, wanted : mapping of str to Tensor
-    misfit : str
-        What is said about other names or shapes.
-    path : str or Path
-        The file they come from.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError unless tensors have the names, shapes and types of others, and are finite."""
     if given.keys() != wanted.keys():
         raise DataError(misfit)
     for key, tensor in given.items():
@@ -40,12 +27,12 @@ def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], mis
         if not plain or tensor.shape != wanted[key].shape:
             raise DataError(misfit)
         if tensor.dtype != wanted[key].dtype:
-            raise DataError(f"{path} is damaged: {key} is of type {tensor.dtype}; delete it and train anew")
+            raise DataError(f"{path} is damaged: {key} is of type {tensor.dtype}; delete it and train again")
         if not torch.isfinite(tensor).all():
-            raise DataError(f"{path} is damaged: {key} holds NaN or infinity; delete it and train anew")
+            raise DataError(f"{path} is damaged: {key} holds NaN or infinity; delete it and train again")
         smallest = next((least for name, least in _SMALLEST.items() if key.endswith(name)), None)
         if smallest is not None and not (tensor > smallest).all():
-            raise DataError(f"{path} is damaged: {key} is not positive; delete it and train anew")
+            raise DataError(f"{path} is damaged: {key} is not positive; delete it and train again")
 
 
 def check_like(given: Any, wanted: Any, misfit: str) -> None:
@@ -53,13 +40,8 @@ def check_like(given: Any, wanted: Any, misfit: str) -> None:
 
     Parameters
     ----------
-    given, wanted : dict, list, tuple, number, text or None
     misfit : str
         What is said otherwise.
-
-    Raises
-    ------
-    DataError
     """
     pairs: list[tuple[Any, Any]] = []
     if isinstance(wanted, dict) and isinstance(given, dict) and given.keys() == wanted.keys():
@@ -77,13 +59,7 @@ def check_like(given: Any, wanted: Any, misfit: str) -> None:
 
 
 def save_tensors(path: str | Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain Python values atomically (a NumPy scalar would make the file unreadable).
-
-    Parameters
-    ----------
-    path : str or Path
-    content : dict
-    """
+    """Write tensors and plain Python values atomically (a NumPy scalar would make the file unreadable)."""
     with atomic_path(path) as part:
         torch.save(content, part)
 
@@ -91,20 +67,9 @@ def save_tensors(path: str | Path, content: dict[str, Any]) -> None:
 def load_tensors(path: str | Path) -> dict[str, Any]:
     """Read a file of tensors and plain values to the CPU; nothing in it is executed.
 
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    DataError
-        If it is missing, truncated or holds anything else.
+    Raises DataError if it is missing, truncated or holds anything else, SystemFault if it cannot be read.
     """
-    cure = "delete it and train anew"
+    cure = "delete it and train again"
     regular_file(path)
     with damage_refused(path, "is damaged or no checkpoint of this project", cure), Path(path).open("rb") as file:
         _check_archive(file, path)
@@ -115,32 +80,24 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
 
 
 def _check_archive(file: BinaryIO, path: str | Path) -> None:
-    """Raise DataError unless a checkpoint is whole: PyTorch writes CRC-32 of each record, but does not verify them."""
-    damaged = f"{path} is damaged or no checkpoint of this project"
-    if not zipfile.is_zipfile(file):
-        raise DataError(f"{damaged} (truncated, or of another kind); delete it and train anew")
-    with zipfile.ZipFile(file) as archive:
+    """Raise ValueError unless a checkpoint is whole: PyTorch writes CRC-32 of each record, but does not verify them."""
+    try:
+        archive = zipfile.ZipFile(file)
+    except zipfile.BadZipFile:
+        raise ValueError("truncated, or of another kind") from None
+    with archive:
         records = archive.infolist()
         stored = sum(record.file_size for record in records)
         if any(record.compress_type != zipfile.ZIP_STORED for record in records) or stored > Path(path).stat().st_size:
-            raise DataError(f"{damaged} (its records are packed); delete it and train anew")
+            raise ValueError("its records are packed")
         check_memory(stored, str(path))
         if checksums_wanted() and (name := archive.testzip()):
-            raise DataError(f"{damaged} (checksum of {name}); delete it and train anew")
+            raise ValueError(f"checksum of {name}")
     file.seek(0)
 
 
 def problem_of(error: ValidationError) -> str:
-    """The first thing that pydantic found, in a few words.
-
-    Parameters
-    ----------
-    error : ValidationError
-
-    Returns
-    -------
-    str
-    """
+    """The first thing that pydantic found, in a few words."""
     problem = error.errors(include_input=False)[0]
     message = problem["msg"][0].lower() + problem["msg"][1:]
     key = ".".join(str(part) for part in problem["loc"])

@@ -50,12 +50,6 @@ Place = Annotated[str, AfterValidator(_place)]
 
 
 def check_order(low: tuple[str, float], high: tuple[str, float]) -> None:
-    """Raise ValueError, naming both settings, if the lower one exceeds the higher one.
-
-    Parameters
-    ----------
-    low, high : tuple of str and float
-        Name and value.
-    """
+    """Raise ValueError, naming both settings, if the lower one exceeds the higher one."""
     if low[1] > high[1]:
         raise ValueError(f"{low[0]} ({low[1]:g}) must not exceed {high[0]} ({high[1]:g})")

@@ -28,16 +28,16 @@ class AtlasParams(Section):
 
 
 class LimitParams(Section):
-    """Cramer-Rao bounds (notebooks 08, 11 and 12)."""
+    """Bounds of the labels' errors and the Gaussian ideal matcher (notebooks 08, 11 and 12)."""
 
     nirspec_snr: Positive = 100.0
     """Signal-to-noise ratio per pixel for the NIRSpec bound."""
     apogee_snr: Positive = 300.0
     """Signal-to-noise ratio per pixel for the APOGEE bound."""
     n_stars: Count = 50
-    """Test stars over which the median bound is taken."""
+    """Test stars over which median bounds are taken (notebooks 08 and 11)."""
     n_matched: Annotated[int, Field(ge=2, le=100_000)] = 100
-    """Test stars that the ideal matcher is asked for (notebook 12)."""
+    """Test stars that the Gaussian ideal matcher is asked for (notebook 12)."""
 
 
 class ObservedParams(Section):
@@ -99,8 +99,8 @@ class EvaluationParams(Section):
     """Epochs in which a network learns the domain that it is transferred from."""
     transfer_width: Width = 128
     """Width of that network."""
-    transfer_steps: Count = 150
-    """Optimiser steps of each fine-tuning."""
+    transfer_steps: Annotated[int, Field(ge=20, le=1_000_000)] = 150
+    """Optimiser steps of each fine-tuning, with each of three learning rates."""
     transfer_stars: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (10, 50, 250)
     """Labelled stars of the new domain."""
     transfer_repeats: Few = 3
@@ -109,5 +109,8 @@ class EvaluationParams(Section):
     """Training stars of the scaling study."""
     scaling_widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)] = (32, 256)
     """Widths of its networks."""
-    scaling_steps: Count = 400
-    """Optimiser steps of each of its trainings."""
+    scaling_steps: Annotated[int, Field(ge=20, le=1_000_000)] = 1000
+    """Optimiser steps of the first training of each of its networks; doubled, up to five times, until that gains less
+    than 2 %."""
+    scaling_inputs: Annotated[int, Field(ge=2, le=8192)] = 128
+    """Principal components of the spectra that its networks read."""

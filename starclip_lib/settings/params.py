@@ -130,17 +130,8 @@ def parse_yaml(text: str, complaint: str) -> Any:
 
     Parameters
     ----------
-    text : str
     complaint : str
         What messages begin with.
-
-    Returns
-    -------
-    object
-
-    Raises
-    ------
-    ConfigError
     """
     depth = deepest = aliases = 0
     try:
@@ -163,18 +154,7 @@ def parse_yaml(text: str, complaint: str) -> Any:
 
 
 def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
-    """Check a nested mapping and make it `Params`.
-
-    Parameters
-    ----------
-    raw : dict
-    where : str
-        Named in errors.
-
-    Returns
-    -------
-    Params
-    """
+    """Check a nested mapping and make it `Params`."""
     try:
         return Params.model_validate_json(json.dumps(raw))
     except ValidationError as error:
@@ -188,16 +168,6 @@ def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
 def changed_params(params: Params, changes: dict[str, Any]) -> Params:
     """The same settings with changes put in and checked.
 
-    Parameters
-    ----------
-    params : Params
-    changes : dict
-        (Nested) dict of the shape of a parameter file.
-
-    Returns
-    -------
-    Params
-
     Raises
     ------
     ConfigError
@@ -208,14 +178,6 @@ def changed_params(params: Params, changes: dict[str, Any]) -> Params:
 
 def parse_assignment(text: str) -> dict[str, Any]:
     """'starclip.train.epochs=2' as a nested dict; the value is read as YAML.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    dict
 
     Raises
     ------
@@ -234,16 +196,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` put in, mapping by mapping; neither is changed.
-
-    Parameters
-    ----------
-    base, changes : dict
-
-    Returns
-    -------
-    dict
-    """
+    """`base` with `changes` put in, mapping by mapping; neither is changed."""
     if not isinstance(changes, dict):
         raise ConfigError(f"changes of settings are a mapping of the shape of a parameter file, not {_shown(changes)}")
     out = dict(base)
@@ -254,16 +207,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Several `--set` texts as one nested dict; later ones win.
-
-    Parameters
-    ----------
-    assignments : list of str
-
-    Returns
-    -------
-    dict
-    """
+    """Several `--set` texts as one nested dict; later ones win."""
     out: dict[str, Any] = {}
     for text in assignments:
         out = merged(out, parse_assignment(text))

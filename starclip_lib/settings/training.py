@@ -54,14 +54,17 @@ class CorruptionParams(Section):
 
 
 class TrainParams(Section):
-    """One training: optimiser AdamW, mean loss over a batch, best epoch on the validation stars kept."""
+    """One training: mean loss over a batch, best epoch on the validation stars kept."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 20
     """Passes over the training stars (over all their copies, where those are fixed)."""
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 128
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """Base learning rate; the highest one for 'one_cycle'."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """'adamw': decoupled weight decay; 'adam': L2 regularisation, added to the gradient (the paper's alignments)."""
     weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.01
+    """Of the weights; a learned temperature has none."""
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
     """'step' and 'cosine' change the rate after every epoch, 'one_cycle' (warm-up, cosine to zero) after every step."""
     step_size: Count = 5
@@ -106,6 +109,11 @@ class EncoderParams(Section):
         if self.kind != "newton":
             return self
         return self.changed(kind="residual_mlp" if self.guess == "mean" else self.guess)
+
+    @property
+    def fit(self) -> EncoderParams:
+        """The settings of the emulator fit that stands beside networks; the networks give its first guess."""
+        return self if self.kind == "newton" else self.changed(kind="newton", guess=self.kind)
 
 
 class PretrainParams(Section):

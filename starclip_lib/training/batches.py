@@ -26,7 +26,6 @@ class Source(Protocol):
 
     Attributes
     ----------
-    device : torch.device
     copies : int
         0 where every call brings something new, else the number of fixed copies of each star.
     """
@@ -37,19 +36,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def draw(self, star: Tensor, view: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Spectra and Z-scored labels, on the device.
-
-        Parameters
-        ----------
-        star, view : Tensor of int, shape (b,)
-            Which stars, from 0, and which of their copies.
-        generator : torch.Generator
-
-        Returns
-        -------
-        flux : Tensor, shape (b, n_pix)
-        labels : Tensor, shape (b, 20)
-        """
+        """Spectra and Z-scored labels, on the device."""
         ...
 
 
@@ -61,12 +48,10 @@ class SpectrumSource:
 
     Parameters
     ----------
-    spectra : SpectrumSet
     rows : ndarray of int, shape (m,)
         The stars of `spectra` to take.
     labels : ndarray, shape (m, 20)
         Of these stars, Z-scored.
-    device : torch.device
     telescope : MockTelescope, optional
         What they are seen through; None for clean spectra.
     fresh : bool
@@ -114,16 +99,14 @@ class SpectrumSource:
 
 
 class NewStars:
-    """Stars that nobody has seen: labels around those of known stars, ab initio spectra, fresh corruptions, every time.
+    """New stars at every step: labels around those of known stars, ab initio spectra, fresh corruptions, every time.
 
     Parameters
     ----------
     labels : ndarray, shape (n, 20)
         In K and dex, of the training stars; the length of an epoch is still n stars.
-    instrument : Instrument
     scaler : LabelScaler
         Turns labels into what the encoder is to predict.
-    device : torch.device
     smoothing : float
         Between 0, the known labels themselves, and 1, a Gaussian of their mean and covariance.  In between, the
         deviations from the mean shrink by sqrt(1 - smoothing^2) and a Gaussian of smoothing^2 times the covariance is
@@ -175,11 +158,10 @@ class NewStars:
 
 
 class Shuffled:
-    """A source whose stars have been given each other's spectra: a control from which nobody can learn pairs.
+    """A source whose stars have been given each other's spectra: a control from which pairs cannot be learned.
 
     Parameters
     ----------
-    source : Source
     order : ndarray of int, shape (len(source),)
         Whose spectrum each star gets.
     """
@@ -218,36 +200,14 @@ def _place(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def on_device(labels: np.ndarray, device: torch.device) -> Tensor:
-    """Labels as a float32 tensor on the device.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n, 20)
-    device : torch.device
-
-    Returns
-    -------
-    Tensor, shape (n, 20)
-    """
+    """Labels as a float32 tensor on the device."""
     return torch.from_numpy(np.ascontiguousarray(labels, np.float32)).to(device)
 
 
 def batches(
     n_stars: int, copies: int, batch_size: int, device: torch.device, order: np.random.Generator | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Star and view numbers of all items, batch by batch.
-
-    Parameters
-    ----------
-    n_stars, copies, batch_size : int
-    device : torch.device
-    order : numpy.random.Generator, optional
-        Shuffles the items if it is given.
-
-    Yields
-    ------
-    star, view : Tensor of int, shape (b,)
-    """
+    """Star and view numbers of all items, batch by batch."""
     views = max(1, copies)
     items = np.arange(n_stars * views) if order is None else order.permutation(n_stars * views)
     for batch in torch.from_numpy(items).to(device).split(batch_size):

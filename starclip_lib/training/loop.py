@@ -25,7 +25,6 @@ from starclip_lib.models.encoders import Encoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import TrainParams
 from starclip_lib.training.batches import Source, batches
-from starclip_lib.training.devices import agreed, average, mean_number, processes, rank, share, wrapped
 from starclip_lib.training.state import TrainingState, weights_of
 
 Watch = Callable[[History, int], None]  # called after every epoch with what happened and the number of epochs planned
@@ -71,13 +70,8 @@ class Trainer:
         ----------
         encoder : Encoder
             Is changed in place and ends with the weights of its best epoch on the validation stars.
-        train, val : Source
-
-        Returns
-        -------
-        History
         """
-        net = wrapped(encoder.to(self.device))
+        net = encoder.to(self.device)
 
         def loss_on(source: Source) -> _Loss:
             def loss(star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
@@ -96,16 +90,11 @@ class Trainer:
 
         Parameters
         ----------
-        model : StarCLIP
         train, val : tuple of two Source
             Both sides, row i of one belonging to row i of the other; the labels are those of the first, and are used
             only if the model's `label_weight` is not 0.
-
-        Returns
-        -------
-        History
         """
-        net = wrapped(model.to(self.device))
+        net = model.to(self.device)
 
         def loss_on(pair: Pair) -> _Loss:
             def loss(star: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
@@ -137,7 +126,7 @@ class Trainer:
         settings, (n_stars, copies) = self.settings, items[0]
         steps = -(-n_stars * max(1, copies) // settings.batch_size)
         state = TrainingState.begin(model, settings, steps)
-        if self.resume is not None and agreed(self.resume.exists()):
+        if self.resume is not None and self.resume.exists():
             state.load(self.resume, settings, self.seed)
         history = state.history
         with _bar(self.title, steps * settings.epochs, steps * history.epochs) as bar:
@@ -145,10 +134,9 @@ class Trainer:
                 began = time.perf_counter()
                 history.learning_rate.append(state.optimizer.param_groups[0]["lr"])
                 total = self._epoch(state, losses[0], items[0], bar)
-                history.train_loss.append(float(average(total)) / steps)
+                history.train_loss.append(float(total) / steps)
                 judged = _evaluate(model, losses[1], items[1], settings.batch_size, self.device)
-                # GPUs differ in the last digits, and all must agree
-                history.val_loss.append(mean_number(judged, self.device))
+                history.val_loss.append(judged)
                 if retrieval is not None:
                     history.val_retrieval.append(retrieval())
                 history.seconds.append(time.perf_counter() - began)
@@ -159,7 +147,7 @@ class Trainer:
                 if history.best_epoch == history.epochs:
                     state.best = weights_of(model)
                 bar.set_postfix_str(f"train {history.train_loss[-1]:.4f}, val {history.val_loss[-1]:.4f}")
-                if self.resume is not None and rank() == 0:
+                if self.resume is not None:
                     state.save(self.resume, settings, self.seed)
                 if self.watch is not None:
                     self.watch(history, settings.epochs)
@@ -170,14 +158,11 @@ class Trainer:
     def _epoch(self, state: TrainingState, loss_of: _Loss, items: tuple[int, int], bar: tqdm) -> Tensor:
         """One pass over the training stars; returns the sum of the batches' losses."""
         settings, epoch = self.settings, state.history.epochs
-        generator = seeded(self.device, self.seed, epoch, *([rank()] if processes() > 1 else []))
+        generator = seeded(self.device, self.seed, epoch)
         total = torch.zeros((), device=self.device)
         state.model.train()
         order = np.random.default_rng([self.seed, epoch])
         for count, (star, view) in enumerate(batches(*items, settings.batch_size, self.device, order), start=1):
-            star, view = share(star), share(view)
-            if not len(star):  # the rest of an epoch may be too small to be shared
-                continue
             state.optimizer.zero_grad(set_to_none=True)
             loss = loss_of(star, view, generator)
             loss.backward()
@@ -232,5 +217,5 @@ def _stalled(val_loss: list[float], settings: TrainParams) -> bool:
 def _bar(title: str, total: int, done: int) -> tqdm:
     """A progress bar for terminals and notebooks."""
     ipython = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    shown = (hasattr(ipython, "kernel") or sys.stderr.isatty()) and rank() == 0
+    shown = hasattr(ipython, "kernel") or sys.stderr.isatty()
     return tqdm(desc=title, total=total, initial=done, unit="step", leave=False, disable=not shown, mininterval=0.5)

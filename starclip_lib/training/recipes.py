@@ -19,20 +19,20 @@ from starclip_lib.data.selection import mock_stars, split_by_star
 from starclip_lib.data.spectra import SPLITS, PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.errors import DataError
-from starclip_lib.models.calibration import calibrated, check_enough
+from starclip_lib.models.calibration import check_enough
 from starclip_lib.models.checkpoint import Model, resume_file
 from starclip_lib.models.contrastive import StarCLIP
 from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.encoding import embed_all, run_encoder
+from starclip_lib.models.encoding import embed_all
 from starclip_lib.models.factory import make_encoder
 from starclip_lib.models.newton import NewtonEncoder
 from starclip_lib.seeds import seeded
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, TrainParams
 from starclip_lib.training.batches import NewStars, Source, SpectrumSource
-from starclip_lib.training.devices import local_device, pick_device, pick_precision, rank
+from starclip_lib.training.devices import pick_device, pick_precision
 from starclip_lib.training.loop import Trainer, Watch
-from starclip_lib.training.refining import learn_pairs, refined, some_views
+from starclip_lib.training.refining import calibrate, learn_pairs, refined, some_views
 from starclip_lib.transforms.corruptions import Compose, normalisation
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope, pretraining_telescope
 
@@ -58,7 +58,7 @@ class _Recipe:
 
     @property
     def device(self) -> torch.device:
-        return local_device(pick_device(self.params.device))
+        return pick_device(self.params.device)
 
     def trainer(self, settings: TrainParams) -> Trainer:
         precision = pick_precision(self.params.precision, self.device)
@@ -94,9 +94,8 @@ class _Recipe:
 
     def save(self, model: Model) -> None:
         """Save a trained model, once, and drop the checkpoint of its training."""
-        if rank() == 0:
-            model.save(self.path)
-            resume_file(self.path).unlink(missing_ok=True)
+        model.save(self.path)
+        resume_file(self.path).unlink(missing_ok=True)
 
 
 def _fresh_encoder(spectra: SpectrumSet, rows: np.ndarray, settings: EncoderParams, recipe: _Recipe) -> Encoder:
@@ -115,9 +114,6 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
     ----------
     path : Path
         File to write.
-    data : PairedSpectra
-    params : Params
-    instrument : {'apogee', 'nirspec'}
     watch : Watch, optional
         Called after every epoch.
     """
@@ -153,17 +149,7 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
 
 
 def train_supervised(path: Path, data: PairedSpectra, params: Params, watch: Watch | None = None) -> None:
-    """The supervised baseline: the CNN trained from scratch on mock NIRSpec (section 5.2.3).
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    data : PairedSpectra
-    params : Params
-    watch : Watch, optional
-        Called after every epoch.
-    """
+    """The supervised baseline: the CNN trained from scratch on mock NIRSpec (section 5.2.3)."""
     settings, rows = params.supervised, [data.rows("train"), data.rows("val")]
     scaler = LabelScaler.fit(data.labels[rows[0]])
     recipe = _Recipe(path, params, _SUPERVISED, "supervised CNN", watch)
@@ -176,19 +162,7 @@ def train_supervised(path: Path, data: PairedSpectra, params: Params, watch: Wat
 def train_supervised_extended(
     path: Path, data: PairedSpectra, params: Params, start: Path, watch: Watch | None = None
 ) -> None:
-    """The supervised baseline on extended mock: that CNN, its fully connected layers tuned on the few stars.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    data : PairedSpectra
-    params : Params
-    start : Path
-        Model of `train_supervised`.
-    watch : Watch, optional
-        Called after every epoch.
-    """
+    """The supervised baseline on extended mock: that CNN, its fully connected layers tuned on the few stars."""
     model, stars = Model.load(start), mock_stars(data, params)
     encoder, rows = model.encoders["nirspec"], [stars["train"], stars["val"]]
     encoder.freeze_features()
@@ -208,8 +182,6 @@ def train_starclip(
     ----------
     path : Path
         File to write.
-    data : PairedSpectra
-    params : Params
     nirspec, apogee : Path
         Models of `train_encoder`.
     watch : Watch, optional
@@ -236,20 +208,9 @@ def train_starclip(
     history = recipe.trainer(params.starclip.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
     if params.starclip.calibrate:
-        scale = _calibrate(model, data, params)
-    learn_pairs(model, data, rows[1], once)
+        scale = calibrate((model.encoder_a, model.encoder_b), data, params)
+    learn_pairs((model.encoder_a, model.encoder_b), data, rows[1], once)
     recipe.save(Model({"nirspec": model.encoder_a, "apogee": model.encoder_b}, scaler, history, scale))
-
-
-def _calibrate(model: StarCLIP, data: PairedSpectra, params: Params) -> float:
-    """Give both encoders the coordinates that suit their errors on validation stars; returns the cosines' new scale."""
-    rows, telescope = data.rows("val"), mock_telescope(params)
-    nirspec = run_encoder(model.encoder_a, data.nirspec, rows, telescope, output="labels")
-    apogee = np.repeat(run_encoder(model.encoder_b, data.apogee, rows, output="labels"), telescope.n_views, axis=1)
-    *coordinates, scale = calibrated(nirspec, apogee, params.pretrain.encoder.lift)
-    for encoder, own in zip((model.encoder_a, model.encoder_b), coordinates, strict=True):
-        encoder.coordinates = own.to(next(encoder.parameters()).device)
-    return scale
 
 
 def train_mockstarclip(
@@ -261,8 +222,6 @@ def train_mockstarclip(
     ----------
     path : Path
         File to write.
-    data : PairedSpectra
-    params : Params
     starclip : Path
         Model of `train_starclip`.
     watch : Watch, optional
@@ -282,24 +241,14 @@ def train_mockstarclip(
     model = StarCLIP(frozen, tuned, settings.align)
     history = recipe.trainer(settings.align.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
-    learn_pairs(model, data, np.concatenate(rows), (mock_telescope(params), extended_telescope(data, params)))
+    seen = mock_telescope(params), extended_telescope(data, params)
+    learn_pairs((model.encoder_a, model.encoder_b), data, np.concatenate(rows), seen)
     recipe.save(Model({"mock": model.encoder_a, "extended": model.encoder_b}, start.scaler, history, scale))
 
 
 def embed_stars(
     path: Path, data: PairedSpectra, params: Params, starclip: Path, mockstarclip: Path, watch: Watch | None = None
 ) -> None:
-    """Embed every star with both models, on the device of the trainings.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    data : PairedSpectra
-    params : Params
-    starclip, mockstarclip : Path
-        The two models.
-    watch : Watch, optional
-        Not called: there is nothing to watch.
-    """
-    embed_all(path, data, params, starclip, mockstarclip, pick_device(params.device))
+    """Embed every star with both models, on the device of the trainings."""
+    models = {"starclip": starclip, "mockstarclip": mockstarclip}
+    embed_all(path, data, params, models, pick_device(params.device))

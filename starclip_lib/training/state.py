@@ -22,12 +22,8 @@ class TrainingState:
 
     Parameters
     ----------
-    model : nn.Module
-    optimizer : torch.optim.Optimizer
-    schedule : LRScheduler
     every_step : bool
         Whether the schedule moves every step, else every epoch.
-    history : History
     best : dict of str to Tensor
         Weights of the best epoch so far.
     """
@@ -62,13 +58,13 @@ class TrainingState:
     def load(self, path: Path, settings: TrainParams, seed: int) -> None:
         """Go on from a checkpoint; DataError if it is damaged, or of other settings or another seed."""
         state = load_tensors(path)
-        damaged = f"{path} is damaged or of another training; delete it to train anew"
+        damaged = f"{path} is damaged or of another training; delete it to train again"
         try:
             _CheckpointFile.model_validate(state)
         except ValidationError as error:
             raise DataError(f"{damaged} ({problem_of(error)})") from None
         if (state["settings"], state["seed"]) != (settings.model_dump(mode="json"), seed):
-            raise DataError(f"{path} was made with other settings or another seed; delete it to train anew")
+            raise DataError(f"{path} was made with other settings or another seed; delete it to train again")
         self._check(state, path, damaged)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -131,13 +127,14 @@ class _CheckpointFile(BaseModel):
         return epochs if isinstance(epochs, int) else 0
 
 
-def _optimizer(model: nn.Module, settings: TrainParams) -> torch.optim.AdamW:
+def _optimizer(model: nn.Module, settings: TrainParams) -> torch.optim.Optimizer:
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     scale = [p for name, p in trained.items() if name == "log_scale"]  # a temperature has no business shrinking
     groups: list[dict[str, Any]] = [{"params": [p for name, p in trained.items() if name != "log_scale"]}]
     if scale:
         groups.append({"params": scale, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
+    return kind(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 def _schedule(

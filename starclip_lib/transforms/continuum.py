@@ -83,18 +83,7 @@ class PseudoContinuum(nn.Module):
         return torch.where(torch.arange(flux.shape[1], device=flux.device) < second * _BIN, first, then)
 
     def normalise(self, flux: Tensor) -> Tensor:
-        """Spectra over their pseudo-continuum.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, 8192)
-            Exactly 1 where there are no data.
-
-        Returns
-        -------
-        Tensor, shape (n, 8192)
-            1 in pixels without data, or out of the pseudo-continuum's reach.
-        """
+        """Spectra over their pseudo-continuum."""
         continuum = self.fit(flux)
         missing = (flux == NIRSPEC.no_data) | (continuum < 0.02)
         return (flux / continuum).masked_fill(missing, NIRSPEC.no_data)
@@ -123,12 +112,7 @@ def _spline_parts(spacing: float) -> dict[str, Tensor]:
 
 
 def line_free_pixels() -> np.ndarray:
-    """Where the mean ab initio spectrum is among the highest of its neighbourhood.
-
-    Returns
-    -------
-    ndarray of bool, shape (8192,)
-    """
+    """Where the mean ab initio spectrum is among the highest of its neighbourhood."""
     mean = default_emulator().mean_spectrum(NIRSPEC)
     relative = mean / percentile_filter(mean, 95, _WINDOW)
     return relative >= percentile_filter(relative, 100 * (1 - _LINE_FREE), 2 * _WINDOW)

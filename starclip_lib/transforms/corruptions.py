@@ -33,20 +33,7 @@ class Corruption(nn.Module):
     """
 
     def forward(self, flux: Tensor, generator: torch.Generator) -> Tensor:
-        """Corrupt a batch of spectra.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-            float32, relative to the continuum.
-        generator : torch.Generator
-            On the same device.
-
-        Returns
-        -------
-        Tensor, shape (n, n_pix)
-            A new one, on the same device.
-        """
+        """Corrupt a batch of spectra."""
         if flux.ndim != 2:
             raise ValueError(f"flux must have shape (n, n_pix), not {tuple(flux.shape)}")
         out = flux.clone()
@@ -55,24 +42,12 @@ class Corruption(nn.Module):
         return out
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
-        """Corrupt a small batch in place.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-        generator : torch.Generator
-            On the same device.
-        """
+        """Corrupt a small batch in place."""
         raise NotImplementedError
 
 
 class Compose(Corruption):
-    """One corruption after another.
-
-    Parameters
-    ----------
-    steps : sequence of Corruption
-    """
+    """One corruption after another."""
 
     def __init__(self, steps: Sequence[Corruption]):
         super().__init__()
@@ -110,12 +85,7 @@ class PaschenSubstitution(Corruption):
 
 
 class DeadPixels(Corruption):
-    """(ii) Set a fraction of the pixels, uniformly at random, to 1.
-
-    Parameters
-    ----------
-    fraction : float
-    """
+    """(ii) Set a fraction of the pixels, uniformly at random, to 1."""
 
     def __init__(self, fraction: float = 1e-3):
         super().__init__()
@@ -191,7 +161,6 @@ class DetectorGaps(Corruption):
         Distribution of where that is.
     wavelength : ndarray, shape (n_pix,)
         Angstrom, increasing.
-    no_data : float
     """
 
     wavelength: Tensor
@@ -226,49 +195,19 @@ class Normalisation(Corruption):
 
 
 def normalisation(settings: CorruptionParams) -> list[Corruption]:
-    """The step that ends every chain, in a list.
-
-    Parameters
-    ----------
-    settings : CorruptionParams
-
-    Returns
-    -------
-    list of Corruption
-        Empty if the continuum is kept.
-    """
+    """The step that ends every chain, in a list."""
     return [Normalisation(settings.continuum_spacing)] if settings.continuum_spacing else []
 
 
 def mock(settings: CorruptionParams) -> Compose:
-    """The paper's mock NIRSpec: noise (iv) and gaps (v).
-
-    Parameters
-    ----------
-    settings : CorruptionParams
-
-    Returns
-    -------
-    Compose
-    """
+    """The paper's mock NIRSpec: noise (iv) and gaps (v)."""
     noise = GaussianNoise(settings.snr_min, settings.snr_max)
     gaps = DetectorGaps(GapModel.measured(settings.gaps), NIRSPEC.wavelength, NIRSPEC.no_data)
     return Compose([noise, gaps, *normalisation(settings)])
 
 
 def extended_mock(settings: CorruptionParams, reference: Tensor) -> Compose:
-    """The paper's extended mock NIRSpec: all five, in order.
-
-    Parameters
-    ----------
-    settings : CorruptionParams
-    reference : Tensor, shape (8192,)
-        Flux of the star whose Paschen lines every spectrum gets.
-
-    Returns
-    -------
-    Compose
-    """
+    """The paper's extended mock NIRSpec: all five, in order."""
     return Compose(
         [
             PaschenSubstitution(reference, NIRSPEC.wavelength, settings.paschen_radius),
@@ -280,29 +219,10 @@ def extended_mock(settings: CorruptionParams, reference: Tensor) -> Compose:
 
 
 def reference_flux(data: PairedSpectra) -> torch.Tensor:
-    """The star whose Paschen lines every extended-mock spectrum gets: the first training star.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-
-    Returns
-    -------
-    Tensor, shape (8192,)
-    """
+    """The star whose Paschen lines every extended-mock spectrum gets: the first training star."""
     return torch.from_numpy(data.nirspec.flux[data.rows("train")[0]])
 
 
 def extended_corruption(data: PairedSpectra, params: Params) -> Corruption:
-    """The extended mock of a run.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-    params : Params
-
-    Returns
-    -------
-    Corruption
-    """
+    """The extended mock of a run."""
     return extended_mock(params.corruption, reference_flux(data))

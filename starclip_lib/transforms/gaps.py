@@ -57,15 +57,6 @@ class Gaps:
 def read_gaps(path: str | Path | None = None) -> Gaps:
     """Read a table of measured gaps.
 
-    Parameters
-    ----------
-    path : str or Path, optional
-        CSV with the columns of the one in the package, which is the default.
-
-    Returns
-    -------
-    Gaps
-
     Raises
     ------
     DataError
@@ -97,19 +88,6 @@ def draw_traces(gaps: Gaps, angstrom_per_pixel: float = 10.0, seed: int = 0) -> 
     """Draw an image of spectral traces as in the paper's Figure 4(b): dark traces, broken where light is lost.
 
     The image in the package, traces.png, is `draw_traces(read_gaps())`.
-
-    Parameters
-    ----------
-    gaps : Gaps
-    angstrom_per_pixel : float
-    seed : int
-        Of the background's noise.
-
-    Returns
-    -------
-    ndarray, shape (9 n + 9, width)
-        uint8: one trace for each entry of `gaps`, 4 pixels high every 9, on a noisy background whose columns span
-        `IMAGE_RANGE` evenly.
     """
     low, high = IMAGE_RANGE
     n_columns = round((high - low) / angstrom_per_pixel)
@@ -125,16 +103,6 @@ def draw_traces(gaps: Gaps, angstrom_per_pixel: float = 10.0, seed: int = 0) -> 
 
 def read_trace_image(path: str | Path | None = None) -> np.ndarray:
     """Read a grey-scale image.
-
-    Parameters
-    ----------
-    path : str or Path, optional
-        None reads the one in the package.
-
-    Returns
-    -------
-    ndarray, shape (height, width)
-        uint8.
 
     Raises
     ------
@@ -167,10 +135,6 @@ def detect_gaps(image: np.ndarray) -> Gaps:
     ----------
     image : ndarray, shape (height, width)
         uint8, its columns spanning `IMAGE_RANGE` evenly.
-
-    Returns
-    -------
-    Gaps
 
     Raises
     ------
@@ -212,19 +176,7 @@ def _by_row(boxes: np.ndarray) -> list[np.ndarray]:
 
 
 def longest_gap(missing: Tensor) -> tuple[Tensor, Tensor]:
-    """The longest stretch without data inside each spectrum: what reaches either end is no gap between detectors.
-
-    Parameters
-    ----------
-    missing : Tensor of bool, shape (n, m)
-
-    Returns
-    -------
-    place : Tensor, shape (n,)
-        Of the first pixel after it, 0 where there is none.
-    length : Tensor, shape (n,)
-        0 where there is none.
-    """
+    """The longest stretch without data inside each spectrum: what reaches either end is no gap between detectors."""
     place, m = torch.arange(missing.shape[1], device=missing.device), missing.shape[1]
     before = torch.where(missing, -1, place).cummax(1).values
     after = torch.where(missing, m, place).flip(1).cummin(1).values.flip(1)
@@ -255,11 +207,6 @@ class GapModel:
     and the filter lets nothing through below its blue edge.
 
     The kernel's width follows Scott's rule, the default of `scipy.stats.gaussian_kde`.
-
-    Parameters
-    ----------
-    gaps : Gaps
-    settings : GapParams
     """
 
     def __init__(self, gaps: Gaps, settings: GapParams):
@@ -271,16 +218,7 @@ class GapModel:
 
     @classmethod
     def measured(cls, settings: GapParams) -> GapModel:
-        """The model of the measurements that come with the package.
-
-        Parameters
-        ----------
-        settings : GapParams
-
-        Returns
-        -------
-        GapModel
-        """
+        """The model of the measurements that come with the package."""
         return cls(_packaged_gaps(), settings)
 
     def _draw(self, name: str, n: int, generator: torch.Generator) -> Tensor:
@@ -292,17 +230,7 @@ class GapModel:
         return (picked + kernel * torch.randn(n, generator=generator, device=device)).clamp_min(0)
 
     def sample(self, n: int, generator: torch.Generator) -> DrawnGaps:
-        """Draw the gaps of n spectra, on the generator's device.
-
-        Parameters
-        ----------
-        n : int
-        generator : torch.Generator
-
-        Returns
-        -------
-        DrawnGaps
-        """
+        """Draw the gaps of n spectra, on the generator's device."""
         settings, (blue_end, red_end) = self.settings, IMAGE_RANGE
         start = self._draw("start", n, generator)
         if settings.model == "detector":

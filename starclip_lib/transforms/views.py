@@ -21,7 +21,7 @@ _BLOCK = 512  # rows that share a generator
 
 @dataclass(frozen=True, eq=False)
 class MockTelescope:
-    """Observes stars: the same spectra, noise and gaps included, for whoever looks.
+    """Draws corrupted views of stars: the same spectra, noise and gaps included, for the same seed.
 
     A view is a function of (seed, view, row), whatever other rows are asked for and whatever device the models are on:
     GPUs have random streams of their own, and every model, baseline and limit must judge the same spectra.
@@ -107,13 +107,7 @@ class MockTelescope:
 
 
 class FirstView:
-    """The telescope's first views of all stars, each made when it is asked for.
-
-    Parameters
-    ----------
-    telescope : MockTelescope
-    spectra : SpectrumSet
-    """
+    """The telescope's first views of all stars, each made when it is asked for."""
 
     def __init__(self, telescope: MockTelescope, spectra: SpectrumSet):
         self._telescope, self._spectra, self.shape = replace(telescope, n_views=1), spectra, spectra.flux.shape
@@ -159,19 +153,7 @@ def extended_telescope(data: PairedSpectra, params: Params, n_views: int | None 
 
 
 def pretraining_telescope(params: Params, n_views: int | None = None) -> MockTelescope | None:
-    """What the NIRSpec encoder sees spectra through when it is pretrained, and judged.
-
-    Parameters
-    ----------
-    params : Params
-    n_views : int, optional
-        `corruption.n_views` unless it is given.
-
-    Returns
-    -------
-    MockTelescope or None
-        None if the spectra are clean.
-    """
+    """What the NIRSpec encoder sees spectra through when it is pretrained, and judged."""
     if params.pretrain.nirspec_input == "mock":
         return mock_telescope(params, n_views)
     steps = normalisation(params.corruption)
@@ -183,16 +165,6 @@ def measured_snr(clean: np.ndarray, corrupted: np.ndarray, no_data: float) -> np
 
     Differences of neighbouring pixels, so a smooth continuum error does not count; the median absolute one, so dead
     pixels and substituted lines do not either.  Exact to about 1 per cent.
-
-    Parameters
-    ----------
-    clean, corrupted : ndarray, shape (n, n_pix)
-    no_data : float
-        Value of corrupted pixels that hold no data.
-
-    Returns
-    -------
-    ndarray, shape (n,)
     """
     return 1 / pixel_noise(np.where(corrupted == no_data, np.nan, corrupted - clean))
 
@@ -201,14 +173,5 @@ def pixel_noise(difference: np.ndarray) -> np.ndarray:
     """Standard deviation of white noise in spectra.
 
     The median absolute difference of neighbouring pixels, scaled as it is for Gaussians.
-
-    Parameters
-    ----------
-    difference : ndarray, shape (n, n_pix)
-        NaN where there is no data.
-
-    Returns
-    -------
-    ndarray, shape (n,)
     """
     return np.nanmedian(np.abs(np.diff(difference, axis=1)), axis=1) / (np.sqrt(2) * MAD_PER_SIGMA)
