@@ -49,18 +49,7 @@ class FrozenWithHead(Encoder):
             self.head = nn.Sequential(nn.Linear(N_LABELS, width), nn.GELU(), nn.Linear(width, N_LABELS))
 
     def train(self, mode: bool = True) -> FrozenWithHead:
-        """Training mode for the head alone.
-
-        Parameters
-        ----------
-        mode : bool
-            Training mode, else that of evaluation.
-
-        Returns
-        -------
-        FrozenWithHead
-            Itself.
-        """
+        """Training mode for the head alone."""
         super().train(mode)
         self.features.eval()
         return self
@@ -70,15 +59,6 @@ def pairs_of(data: PairedSpectra, params: Params) -> tuple[Pair, Pair]:
     """Pairs of mock NIRSpec and APOGEE spectra on the CPU: training stars, freshly corrupted, and validation stars.
 
     Their labels are zeros: these trainings know nothing but pairs.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-    params : Params
-
-    Returns
-    -------
-    train, val : Pair
     """
     once, cpu = mock_telescope(params, n_views=1), torch.device("cpu")
 
@@ -94,18 +74,7 @@ def pairs_of(data: PairedSpectra, params: Params) -> tuple[Pair, Pair]:
 
 
 def embed_pairs(model: StarCLIP, data: PairedSpectra, params: Params) -> tuple[Embeddings, Embeddings]:
-    """Embeddings of the test stars by both encoders of a model: first mock views of NIRSpec, and APOGEE's spectra.
-
-    Parameters
-    ----------
-    model : StarCLIP
-    data : PairedSpectra
-    params : Params
-
-    Returns
-    -------
-    nirspec, apogee : Embeddings
-    """
+    """Embeddings of the test stars by both encoders of a model: first mock views of NIRSpec, and APOGEE's spectra."""
     test, once = data.rows("test"), mock_telescope(params, n_views=1)
     return embed_views(model.encoder_a, data, test, once), embed_views(model.encoder_b, data, test)
 
@@ -122,25 +91,6 @@ def train_variant(
     """Align a pair of pretrained encoders in one of four ways; the encoders given are left as they were.
 
     The contrastive loss alone is used (`label_weight` 0), so that nothing but pairs can teach.
-
-    Parameters
-    ----------
-    variant : {'full', 'head', 'scratch', 'shuffled'}
-        'full': all weights, from the pretrained ones; 'head': a small network behind the frozen encoders;
-        'scratch': all weights, from random ones; 'shuffled': as 'scratch', on pairs of spectra of different stars
-        (pretrained encoders know the same labels, so some of their agreement would survive the shuffling).
-    encoders : tuple of Encoder
-        The pretrained pair.
-    train, val : Pair
-        Spectra to learn from and to validate on.
-    settings : AlignParams
-    seed : int
-        Of everything random.
-
-    Returns
-    -------
-    model : StarCLIP
-    history : History
     """
     settings = settings.changed(label_weight=0.0)
     a, b = (copy.deepcopy(encoder).requires_grad_(True) for encoder in encoders)

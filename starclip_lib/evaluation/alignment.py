@@ -27,17 +27,6 @@ def leakage(a: Embeddings, b: Embeddings, *, n_resamples: int = 500, seed: int =
     """Share of embeddings whose instrument boosted trees can tell: 0.5 is perfect alignment, 1 is none.
 
     Each is judged by trees that have not seen its star (five folds).
-
-    Parameters
-    ----------
-    a, b : Embeddings
-        Of the same stars; their first views count.
-    n_resamples, seed : int
-        Of the bootstrap over stars.
-
-    Returns
-    -------
-    Interval
     """
     x, y = _paired(a, b)
     n = len(x)
@@ -52,18 +41,6 @@ def mutual_neighbours(a: Embeddings, b: Embeddings, *, k: int = 10, n_resamples:
     """Share of a star's k nearest stars that are the same for both instruments (Huh et al. 2024).
 
     Chance is k / (n - 1).
-
-    Parameters
-    ----------
-    a, b : Embeddings
-        Of the same stars; their first views count.
-    k : int
-    n_resamples, seed : int
-        Of the bootstrap over stars.
-
-    Returns
-    -------
-    Interval
     """
     sets = []
     for z in _paired(a, b):
@@ -77,19 +54,7 @@ def mutual_neighbours(a: Embeddings, b: Embeddings, *, k: int = 10, n_resamples:
 
 
 def centred_kernel_alignment(a: Embeddings, b: Embeddings, *, n_resamples: int = 500, seed: int = 0) -> Interval:
-    """Linear CKA (Kornblith et al. 2019): 1 if one embedding is the other but for a rotation and a scale.
-
-    Parameters
-    ----------
-    a, b : Embeddings
-        Of the same stars; their first views count.
-    n_resamples, seed : int
-        Of the bootstrap over stars.
-
-    Returns
-    -------
-    Interval
-    """
+    """Linear CKA (Kornblith et al. 2019): 1 if one embedding is the other but for a rotation and a scale."""
     x, y = _paired(a, b)
 
     def statistic(weights: np.ndarray) -> np.ndarray:

@@ -25,24 +25,7 @@ _SMOOTH = 9  # pixels over which the decoder's usual error is averaged, some wid
 def add_emission_line(
     flux: np.ndarray, instrument: Instrument, height: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Plant one unresolved emission line in each spectrum (n, n_pix), somewhere on a chip where there is data.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (n, n_pix)
-    instrument : Instrument
-    height : float
-        Of the line's peak, relative to the continuum.
-    rng : numpy.random.Generator
-        Draws the places.
-
-    Returns
-    -------
-    flux : ndarray, shape (n, n_pix)
-        The new spectra.
-    wavelength : ndarray, shape (n,)
-        Of the lines, Angstrom.
-    """
+    """Plant one unresolved emission line in each spectrum (n, n_pix), somewhere on a chip where there is data."""
     out = flux.copy()
     allowed = (flux != instrument.no_data) & instrument.covered
     pixel = np.array([rng.choice(np.flatnonzero(row)) for row in allowed])
@@ -61,7 +44,6 @@ class ResidualScore:
     ----------
     observed, predicted : ndarray, shape (n, n_pix)
         Of the normal spectra.
-    instrument : Instrument
 
     Attributes
     ----------
@@ -84,18 +66,7 @@ class ResidualScore:
         self.model_variance[known] = np.maximum(variance, 0)
 
     def __call__(self, observed: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores (n,) each, the larger the stranger, of observed spectra (n, n_pix) beside predicted ones.
-
-        Parameters
-        ----------
-        observed, predicted : ndarray, shape (n, n_pix)
-
-        Returns
-        -------
-        dict of str to ndarray, shape (n,)
-            'chi2', the mean squared residual over noise and the decoder's usual error: bulk changes show here; 'line',
-            the highest emission or absorption as wide as the instrument's resolution, in standard deviations.
-        """
+        """Scores (n,) each, the larger the stranger, of observed spectra (n, n_pix) beside predicted ones."""
         residual = _residual(observed, predicted, self.instrument) - self.offset
         z = residual / np.sqrt(pixel_noise(residual)[:, None] ** 2 + self.model_variance)
         seen = np.isfinite(z)
@@ -148,10 +119,6 @@ class PairDetector:
     def __call__(self, pairs: ObservedPairs) -> dict[str, np.ndarray]:
         """Scores (n,) by name: angle between the embeddings, and residuals from what each embedding predicts.
 
-        Parameters
-        ----------
-        pairs : ObservedPairs
-
         Returns
         -------
         dict of str to ndarray, shape (n,)
@@ -174,7 +141,6 @@ class Observatory:
 
     Parameters
     ----------
-    data : PairedSpectra
     encoder : Encoder
         Of NIRSpec spectra.
     apogee : Embeddings
@@ -194,80 +160,25 @@ class Observatory:
         )
 
     def pairs(self, flux: Rows, rows: np.ndarray, partners: np.ndarray | None = None) -> ObservedPairs:
-        """First mock views of some of the clean spectra (n_stars, n_pix), with the partners in other rows if given.
-
-        Parameters
-        ----------
-        flux : ndarray, RowsOnDisk or RowsReplaced, shape (n_stars, n_pix)
-            The clean spectra.
-        rows : ndarray of int, shape (m,)
-            Row numbers wanted.
-        partners : ndarray of int, shape (m,), optional
-            Rows of the APOGEE stars, if not the same.
-
-        Returns
-        -------
-        ObservedPairs
-        """
+        """First mock views of some of the clean spectra (n_stars, n_pix), with the partners in other rows if given."""
         return self.observed(self.look(flux, rows), rows if partners is None else partners)
 
     def look(self, flux: Rows, rows: np.ndarray) -> np.ndarray:
         """First mock views (len(rows), n_pix) of some of the clean spectra (n_stars, n_pix).
 
         The same rows get the same noise and gaps whatever their flux, so that an anomaly is the only difference.
-
-        Parameters
-        ----------
-        flux : ndarray, RowsOnDisk or RowsReplaced, shape (n_stars, n_pix)
-            The clean spectra.
-        rows : ndarray of int, shape (m,)
-            Row numbers wanted.
-
-        Returns
-        -------
-        ndarray, shape (m, n_pix)
         """
         return self.telescope.views(replace(self._nirspec, flux=flux), rows)[:, 0]
 
     def observed(self, flux: np.ndarray, partners: np.ndarray) -> ObservedPairs:
-        """Spectra (m, n_pix) that have been observed already, with the APOGEE stars in rows `partners` (m,).
-
-        Parameters
-        ----------
-        flux : ndarray, shape (m, n_pix)
-        partners : ndarray of int, shape (m,)
-
-        Returns
-        -------
-        ObservedPairs
-        """
+        """Spectra (m, n_pix) that have been observed already, with the APOGEE stars in rows `partners` (m,)."""
         return ObservedPairs(flux, encode(self.encoder, flux), self.apogee[partners])
 
 
 def stripped(
     data: PairedSpectra, rows: np.ndarray, element: str, missing: float, emulator: Emulator
 ) -> tuple[np.ndarray, RowsReplaced]:
-    """NIRSpec spectra of stars whose abundance of one element is lower by `missing` dex.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-    rows : ndarray of int, shape (m,)
-        Row numbers of the stars.
-    element : str
-        Name of the label.
-    missing : float
-        In dex.
-    emulator : Emulator
-        Makes the changed spectra.
-
-    Returns
-    -------
-    rows : ndarray of int
-        Those whose changed star lies inside the emulator's domain.
-    flux : RowsReplaced, shape (n_stars, n_pix)
-        All spectra with these changed.
-    """
+    """NIRSpec spectra of stars whose abundance of one element is lower by `missing` dex."""
     labels = data.labels[rows].astype(np.float64)
     labels[:, label_index(element)] -= missing
     possible = emulator.inside_domain(labels)
@@ -276,21 +187,7 @@ def stripped(
 
 
 def detection_rate(normal: np.ndarray, planted: np.ndarray, false_alarms: float = 0.01) -> float:
-    """Share of planted anomalies whose score exceeds the one that `false_alarms` of the normal spectra exceed.
-
-    Parameters
-    ----------
-    normal : ndarray, shape (n,)
-        Scores of spectra that the score was not fitted on.
-    planted : ndarray, shape (m,)
-        Scores of the anomalies.
-    false_alarms : float
-        Rate between 0 and 1.
-
-    Returns
-    -------
-    float
-    """
+    """Share of planted anomalies whose score exceeds the one that `false_alarms` of the normal spectra exceed."""
     if not 0 < false_alarms < 1:
         raise ValueError(f"the rate of false alarms must be between 0 and 1, not {false_alarms}")
     return float(np.mean(planted > np.quantile(normal, 1 - false_alarms, method="higher")))

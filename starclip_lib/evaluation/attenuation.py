@@ -16,16 +16,7 @@ from starclip_lib.seeds import seeded_weights
 
 
 def slope(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Least-squares slope of predicted against true labels, (k,) for labels (n, k).
-
-    Parameters
-    ----------
-    true, predicted : ndarray, shape (n, k)
-
-    Returns
-    -------
-    ndarray, shape (k,)
-    """
+    """Least-squares slope of predicted against true labels, (k,) for labels (n, k)."""
     x = true - true.mean(axis=0)
     return (x * predicted).sum(axis=0) / (x**2).sum(axis=0)
 
@@ -59,16 +50,7 @@ class LinearFit:
         self.weights = np.linalg.solve(signal, centred.T @ (y - self.y_mean) / len(x))
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Labels (m, k) of inputs (m, dim).
-
-        Parameters
-        ----------
-        x : ndarray, shape (m, dim)
-
-        Returns
-        -------
-        ndarray, shape (m, k)
-        """
+        """Labels (m, k) of inputs (m, dim)."""
         return self.y_mean + (x - self.x_mean) @ self.weights
 
 
@@ -134,16 +116,7 @@ class NetworkFit:
             schedule.step()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Labels (m, k) of inputs (m, dim), taken as they are: at this stage their noise only adds scatter.
-
-        Parameters
-        ----------
-        x : ndarray, shape (m, dim)
-
-        Returns
-        -------
-        ndarray, shape (m, k)
-        """
+        """Labels (m, k) of inputs (m, dim), taken as they are: at this stage their noise only adds scatter."""
         with torch.no_grad():
             out = self.net(torch.from_numpy(((x - self.x_mean) / self.x_std).astype(np.float32))).numpy()
         return self.y_mean + self.y_std * out
@@ -158,19 +131,6 @@ def slopes_against_noise(
     """Slopes of predicted against true labels (k,) of each of METHODS, where all inputs have the same noise.
 
     Compare with noise 0: inputs that do not determine a label leave its slope below 1 even then.
-
-    Parameters
-    ----------
-    train, test : tuple of ndarray
-        Noiseless inputs, such as coefficients of orthonormal components, (n, dim), and labels (n, k).
-    noise : float
-        Standard deviation of what is added to each.
-    seed : int
-        Of everything random.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (k,)
 
     Raises
     ------

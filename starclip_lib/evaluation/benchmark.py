@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,8 @@ from starclip_lib.evaluation.resampling import (
     r2_statistic,
 )
 from starclip_lib.metrics.probing import Predictions, average_views
-from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.settings.params import Params
 from starclip_lib.transforms.views import mock_telescope
@@ -55,38 +56,22 @@ class Probed:
         return self.predicted - self.true
 
     @property
+    def r2(self) -> np.ndarray:
+        """(20,) share of the labels' variance that is explained, over all views."""
+        return np.asarray(r2_score(self.true, self.predicted, multioutput="raw_values"))
+
+    @property
     def mean(self) -> Predictions:
         """The mean over the views of each star, stars sorted by identifier."""
         return average_views(self.predicted, self.star_id)
 
     def scores(self, **options: Any) -> list[Interval]:
-        """r2 of each label with its bootstrap interval over stars.
-
-        Parameters
-        ----------
-        **options
-            As for `resampling.bootstrap`.
-
-        Returns
-        -------
-        list of Interval
-        """
+        """r2 of each label with its bootstrap interval over stars."""
         star, n_stars = numbers_of(self.star_id)
         return intervals(r2_statistic(self.true, self.predicted, star), n_stars, **options)
 
     def gain_over(self, other: Probed, **options: Any) -> list[Interval]:
-        """r2 of each label minus that of another probe on the same views: a paired difference.
-
-        Parameters
-        ----------
-        other : Probed
-        **options
-            As for `resampling.bootstrap`.
-
-        Returns
-        -------
-        list of Interval
-        """
+        """r2 of each label minus that of another probe on the same views: a paired difference."""
         if not np.array_equal(self.star_id, other.star_id):
             raise ValueError("two probes can be compared on the same views only")
         star, n_stars = numbers_of(self.star_id)
@@ -95,21 +80,7 @@ class Probed:
 
 
 def probe_views(kind: Kind, embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> Probed:
-    """Fit a probe on the training and validation stars and read the test stars.
-
-    Parameters
-    ----------
-    kind : {'linear', 'knn', 'mlp'}
-    embeddings : Embeddings
-    data : PairedSpectra
-        Holds the labels.
-    seed : int
-        Of the probe.
-
-    Returns
-    -------
-    Probed
-    """
+    """Fit a probe on the training and validation stars and read the test stars."""
     known, judged = embeddings.take("train", "val"), embeddings.take("test")
     if not len(known) or not len(judged):
         raise DataError("the embeddings hold no training or no test stars")
@@ -121,60 +92,26 @@ def probe_views(kind: Kind, embeddings: Embeddings, data: PairedSpectra, *, seed
 
 
 def probe_with_all(embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> dict[Kind, Probed]:
-    """`probe_views` with each kind of probe.
-
-    Parameters
-    ----------
-    embeddings : Embeddings
-    data : PairedSpectra
-        Holds the labels.
-    seed : int
-        Of the probes.
-
-    Returns
-    -------
-    dict of str to Probed
-        By kind.
-    """
+    """`probe_views` with each kind of probe."""
     return {kind: probe_views(kind, embeddings, data, seed=seed) for kind in KINDS}
 
 
-def embed_unaligned(data: PairedSpectra, params: Params, models: Mapping[str, Model]) -> dict[str, Embeddings]:
-    """Embeddings of all stars by the pretrained encoders, before any alignment: the same views as the aligned ones'.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-    params : Params
-    models : mapping of str to Model
-        'nirspec' and 'apogee'.
-
-    Returns
-    -------
-    dict of str to Embeddings
-        By the same names.
-    """
+def embed_with(encoders: Mapping[str, Encoder], data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
+    """Embeddings of all stars by some encoders ('nirspec' and 'apogee'), of the same views as the run's own."""
     every = np.arange(data.n_stars)
     telescopes = {"nirspec": mock_telescope(params), "apogee": None}
-    return {name: embed_views(models[name].encoders[name], data, every, seen) for name, seen in telescopes.items()}
+    return {name: embed_views(encoder, data, every, telescopes[name]) for name, encoder in encoders.items()}
+
+
+def uncalibrated(encoder: Encoder) -> Encoder:
+    """A copy of an encoder whose coordinates are the labels themselves."""
+    encoder = copy.deepcopy(encoder)
+    encoder.coordinates = None
+    return encoder
 
 
 def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], **options: Any) -> pd.DataFrame:
-    """One row for each (spectra, probe): train and test r2, mean over all labels and some by name, with intervals.
-
-    Parameters
-    ----------
-    probed : mapping of tuple of str to Probed
-        By spectra and probe.
-    names : tuple of str
-        Labels with a column of their own.
-    **options
-        As for `resampling.bootstrap`.
-
-    Returns
-    -------
-    DataFrame
-    """
+    """One row for each (spectra, probe): train and test r2, mean over all labels and some by name, with intervals."""
     rows = {}
     for key, p in probed.items():
         star, n_stars = numbers_of(p.star_id)
@@ -194,15 +131,5 @@ def _mean_r2(probed: Probed, star: np.ndarray) -> WeightedStatistic:
 
 
 def by_label(found: list[Interval]) -> dict[str, dict[str, float]]:
-    """Twenty intervals as `metrics.json` holds them.
-
-    Parameters
-    ----------
-    found : list of Interval
-
-    Returns
-    -------
-    dict of str to dict
-        By label.
-    """
+    """Twenty intervals as `metrics.json` holds them."""
     return {name: interval.as_dict() for name, interval in zip(LABELS, found, strict=True)}

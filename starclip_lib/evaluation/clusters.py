@@ -14,18 +14,7 @@ NOISE = -1  # HDBSCAN's number for points in no cluster
 
 
 def inertia_curve(z: np.ndarray, k_max: int = 15, seed: int = 0) -> np.ndarray:
-    """Inertia of k-means on standardised embeddings (n, dim) for k = 1 ... k_max, (k_max,).
-
-    Parameters
-    ----------
-    z : ndarray, shape (n, dim)
-    k_max : int
-    seed : int
-
-    Returns
-    -------
-    ndarray, shape (k_max,)
-    """
+    """Inertia of k-means on standardised embeddings (n, dim) for k = 1 ... k_max, (k_max,)."""
     if len(z) < k_max:
         raise DataError(f"{len(z)} stars cannot form {k_max} clusters")
     x = StandardScaler().fit_transform(z)
@@ -33,108 +22,36 @@ def inertia_curve(z: np.ndarray, k_max: int = 15, seed: int = 0) -> np.ndarray:
 
 
 def elbow(inertia: np.ndarray) -> int:
-    """The number of clusters (from 1) where the curve is farthest below the straight line between its ends.
-
-    Parameters
-    ----------
-    inertia : ndarray, shape (k_max,)
-
-    Returns
-    -------
-    int
-
-    Notes
-    -----
-    That is the 'kneedle' of Satopaa et al. (2011) without smoothing.
-    """
+    """The number of clusters (from 1) where the curve is farthest below the straight line between its ends."""
     k = np.linspace(0, 1, len(inertia))
     y = (inertia - inertia[-1]) / (inertia[0] - inertia[-1])
     return int(np.argmax(1 - k - y)) + 1
 
 
 def k_means(z: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """Cluster numbers (n,) by k-means on standardised embeddings, the largest cluster first.
-
-    Parameters
-    ----------
-    z : ndarray, shape (n, dim)
-    k : int
-        Number of clusters.
-    seed : int
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-    """
+    """Cluster numbers (n,) by k-means on standardised embeddings, the largest cluster first."""
     x = StandardScaler().fit_transform(z)
     return _by_size(KMeans(k, n_init=10, random_state=seed).fit_predict(x))
 
 
 def density_clusters(z: np.ndarray, min_cluster_size: int = 20, min_samples: int = 5) -> np.ndarray:
-    """Cluster numbers (n,) by HDBSCAN on standardised embeddings, the largest first; NOISE for points in none.
-
-    Parameters
-    ----------
-    z : ndarray, shape (n, dim)
-    min_cluster_size, min_samples : int
-        Of HDBSCAN.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-    """
+    """Cluster numbers (n,) by HDBSCAN on standardised embeddings, the largest first; NOISE for points in none."""
     x = StandardScaler().fit_transform(z)
     return _by_size(HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, copy=True).fit_predict(x))
 
 
 def thirds(values: np.ndarray) -> np.ndarray:
-    """0, 1, 2 for the low, middle and high third of values (n,).
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-    """
+    """0, 1, 2 for the low, middle and high third of values (n,)."""
     return np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values, side="right")
 
 
 def agreement(cluster: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Adjusted mutual information between clusters (n,) and the thirds of each label of (n, k): (k,).
-
-    Parameters
-    ----------
-    cluster : ndarray of int, shape (n,)
-    labels : ndarray, shape (n, k)
-
-    Returns
-    -------
-    ndarray, shape (k,)
-        1 for equal partitions, 0 on average for independent ones.
-
-    References
-    ----------
-    Vinh et al. 2010.
-    """
+    """Adjusted mutual information between clusters (n,) and the thirds of each label of (n, k): (k,)."""
     return np.array([adjusted_mutual_info_score(thirds(column), cluster) for column in labels.T])
 
 
 def cluster_table(cluster: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
-    """One row a cluster: its number of stars and the mean of each label (n, k).
-
-    Parameters
-    ----------
-    cluster : ndarray of int, shape (n,)
-    labels : ndarray, shape (n, k)
-    names : tuple of str
-        Of the labels.
-
-    Returns
-    -------
-    DataFrame
-    """
+    """One row a cluster: its number of stars and the mean of each label (n, k)."""
     table = pd.DataFrame(labels, columns=list(names)).groupby(cluster).mean()
     table.insert(0, "stars", pd.Series(cluster).value_counts())
     table.index = ["noise" if number == NOISE else str(number) for number in table.index]

@@ -37,20 +37,7 @@ class SpectrumBasis:
 
     @classmethod
     def fit(cls, flux: np.ndarray, no_data: float, n_components: int = 50, seed: int = 0) -> SpectrumBasis:
-        """From training spectra (n, n_pix); missing pixels count as the mean of the others.
-
-        Parameters
-        ----------
-        flux : ndarray, shape (n, n_pix)
-        no_data : float
-            Value of pixels without data.
-        n_components : int
-        seed : int
-
-        Returns
-        -------
-        SpectrumBasis
-        """
+        """From training spectra (n, n_pix); missing pixels count as the mean of the others."""
         if len(flux) <= n_components:
             raise DataError(f"{len(flux)} spectra are too few for {n_components} principal components")
         covered = (flux == no_data).mean(axis=0) < 0.5
@@ -58,52 +45,19 @@ class SpectrumBasis:
         return cls(pca.fit(filled(flux[:, covered], no_data)), covered)
 
     def coefficients(self, flux: Rows, no_data: float) -> np.ndarray:
-        """Coefficients (n, n_components) of spectra (n, n_pix); missing pixels count as the basis's mean.
-
-        Parameters
-        ----------
-        flux : ndarray or RowsOnDisk, shape (n, n_pix)
-            Read 4,096 at a time.
-        no_data : float
-            Value of pixels without data.
-
-        Returns
-        -------
-        ndarray, shape (n, n_components)
-        """
+        """Coefficients (n, n_components) of spectra (n, n_pix); missing pixels count as the basis's mean."""
         values = (flux[part][:, self.covered] for part in in_parts(np.arange(len(flux))))
         return np.concatenate([self.pca.transform(np.where(part == no_data, self.pca.mean_, part)) for part in values])
 
     def spectra(self, coefficients: np.ndarray) -> np.ndarray:
-        """Spectra (n, n_pix) of coefficients (n, n_components), NaN where nothing is known.
-
-        Parameters
-        ----------
-        coefficients : ndarray, shape (n, n_components)
-
-        Returns
-        -------
-        ndarray, shape (n, n_pix)
-            float32.
-        """
+        """Spectra (n, n_pix) of coefficients (n, n_components), NaN where nothing is known."""
         out = np.full((len(coefficients), len(self.covered)), np.nan, np.float32)
         out[:, self.covered] = self.pca.inverse_transform(coefficients)
         return out
 
 
 def filled(flux: np.ndarray, no_data: float) -> np.ndarray:
-    """Spectra (n, n_pix) with the mean of the other spectra in pixels without data.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (n, n_pix)
-    no_data : float
-        Value of pixels without data.
-
-    Returns
-    -------
-    ndarray, shape (n, n_pix)
-    """
+    """Spectra (n, n_pix) with the mean of the other spectra in pixels without data."""
     return np.where(flux == no_data, mean_of_data(flux, no_data), flux)
 
 
@@ -113,19 +67,6 @@ def view_coefficients(
     """Coefficients (len(rows) * n_views, n_components) of corrupted views, in the order of `as_embeddings`.
 
     What a linear method sees of an observation; gaps count as the mean spectrum.
-
-    Parameters
-    ----------
-    basis : SpectrumBasis
-    spectra : SpectrumSet
-    rows : ndarray of int, shape (m,)
-        Row numbers wanted.
-    telescope : MockTelescope
-        What they are seen through.
-
-    Returns
-    -------
-    ndarray, shape (m * n_views, n_components)
     """
     out = np.empty((len(rows), telescope.n_views, basis.pca.n_components_))
     for place, view, batch in telescope.blocks(spectra, rows):
@@ -138,7 +79,6 @@ class Decoder:
 
     Parameters
     ----------
-    basis : SpectrumBasis
     kind : {'network', 'linear'}
         'network': one hidden layer; 'linear': ridge regression, its penalty by leave-one-out, the best linear
         predictor, which a network must beat to be worth having.
@@ -158,50 +98,18 @@ class Decoder:
         self.basis, self.regressor = basis, make_pipeline(StandardScaler(), regressors[kind])
 
     def fit(self, z: np.ndarray, coefficients: np.ndarray) -> Decoder:
-        """Learn from vectors (m, dim) and the basis's coefficients (m, n_components) of the same stars.
-
-        Parameters
-        ----------
-        z : ndarray, shape (m, dim)
-        coefficients : ndarray, shape (m, n_components)
-
-        Returns
-        -------
-        Decoder
-            Itself.
-        """
+        """Learn from vectors (m, dim) and the basis's coefficients (m, n_components) of the same stars."""
         self.scale = coefficients.std()  # one for all: components count as much as they matter in the spectrum
         self.regressor.fit(np.asarray(z, np.float64), coefficients / self.scale)
         return self
 
     def predict(self, z: np.ndarray) -> np.ndarray:
-        """Spectra (m, n_pix), NaN in pixels the basis does not cover.
-
-        Parameters
-        ----------
-        z : ndarray, shape (m, dim)
-
-        Returns
-        -------
-        ndarray, shape (m, n_pix)
-        """
+        """Spectra (m, n_pix), NaN in pixels the basis does not cover."""
         return self.basis.spectra(self.regressor.predict(np.asarray(z, np.float64)) * self.scale)
 
 
 def regions(instrument: Instrument, width: float = 1500.0) -> list[tuple[float, float]]:
-    """Wavelength regions (Angstrom) for scores: the chips, divided into parts of about `width`.
-
-    Parameters
-    ----------
-    instrument : Instrument
-    width : float
-        In Angstrom.
-
-    Returns
-    -------
-    list of tuple of float
-        Ends of each region.
-    """
+    """Wavelength regions (Angstrom) for scores: the chips, divided into parts of about `width`."""
     out = []
     for start, stop in instrument.chips:
         low, high = instrument.wavelength[start], instrument.wavelength[stop - 1]
@@ -213,23 +121,7 @@ def regions(instrument: Instrument, width: float = 1500.0) -> list[tuple[float, 
 def spectrum_scores(
     true: np.ndarray, predicted: np.ndarray, mean: np.ndarray, instrument: Instrument, parts: list[tuple[float, float]]
 ) -> dict[str, list[float]]:
-    """How well spectra are predicted in each wavelength region.
-
-    Parameters
-    ----------
-    true, predicted : ndarray, shape (n, n_pix)
-        NaN or the instrument's `no_data` where there is nothing.
-    mean : ndarray, shape (n_pix,)
-        Of training spectra.
-    instrument : Instrument
-    parts : list of tuple of float
-        Ends of each region, Angstrom.
-
-    Returns
-    -------
-    dict of str to list of float
-        'r2', the share of the scatter about the mean spectrum that is explained, and 'rms' of the residuals.
-    """
+    """How well spectra are predicted in each wavelength region."""
     use = np.isfinite(predicted) & np.isfinite(true) & (true != instrument.no_data) & np.isfinite(mean)
     residual = np.where(use, true - predicted, 0) ** 2
     scatter = np.where(use, true - np.where(np.isfinite(mean), mean, 0), 0) ** 2

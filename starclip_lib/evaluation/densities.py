@@ -33,14 +33,6 @@ class Densities:
 
         Uniform between 0 and 1 if the densities are calibrated; values beyond the outermost quantiles get half of what
         lies out there.
-
-        Parameters
-        ----------
-        true : ndarray, shape (n,)
-
-        Returns
-        -------
-        ndarray, shape (n,)
         """
         return np.array([_cdf(value, row) for value, row in zip(true, self.quantiles, strict=True)])
 
@@ -48,30 +40,12 @@ class Densities:
         """Continuous ranked probability score (n,) in the label's unit, smaller is better.
 
         Twice the mean pinball loss over the levels (Gneiting and Raftery 2007), which the integral over probability is.
-
-        Parameters
-        ----------
-        true : ndarray, shape (n,)
-
-        Returns
-        -------
-        ndarray, shape (n,)
         """
         error = true[:, None] - self.quantiles
         return 2 * np.mean(np.maximum(LEVELS * error, (LEVELS - 1) * error), axis=1)
 
     def coverage(self, true: np.ndarray, level: float) -> float:
-        """Share of the true values within the central interval of probability `level`.
-
-        Parameters
-        ----------
-        true : ndarray, shape (n,)
-        level : float
-
-        Returns
-        -------
-        float
-        """
+        """Share of the true values within the central interval of probability `level`."""
         low, high = (self._at(p) for p in ((1 - level) / 2, (1 + level) / 2))
         return float(np.mean((true >= low) & (true <= high)))
 
@@ -82,15 +56,6 @@ class Densities:
         """With probabilities replaced by how often they came true for calibration stars, whose PIT values are (m,).
 
         The quantile at p becomes the old one at the p-quantile of those PIT values.
-
-        Parameters
-        ----------
-        pit : ndarray, shape (m,)
-            Of the calibration stars.
-
-        Returns
-        -------
-        Densities
         """
         levels = np.quantile(pit, LEVELS)
         return Densities(np.array([np.interp(levels, LEVELS, row) for row in self.quantiles]))
@@ -105,41 +70,14 @@ def _cdf(value: float, quantiles: np.ndarray) -> float:
 
 
 def gaussian_densities(mean: np.ndarray, sigma: np.ndarray) -> Densities:
-    """Gaussians of equation 5.1: means and standard deviations (n,).
-
-    Parameters
-    ----------
-    mean, sigma : ndarray, shape (n,)
-
-    Returns
-    -------
-    Densities
-    """
+    """Gaussians of equation 5.1: means and standard deviations (n,)."""
     return Densities(mean[:, None] + sigma[:, None] * norm.ppf(LEVELS))
 
 
 def neighbour_densities(
     z: np.ndarray, known: np.ndarray, values: np.ndarray, k: int, centre: np.ndarray | None = None
 ) -> Densities:
-    """Densities from the values of the k nearest known stars.
-
-    Parameters
-    ----------
-    z : ndarray, shape (n, dim)
-        Unit vectors.
-    known : ndarray, shape (m, dim)
-        Those of the known stars.
-    values : ndarray, shape (m,)
-        Labels of the known, or their residuals from a model.
-    k : int
-        Number of neighbours.
-    centre : ndarray, shape (n,), optional
-        What to add, the model's labels, if `values` are residuals.
-
-    Returns
-    -------
-    Densities
-    """
+    """Densities from the values of the k nearest known stars."""
     return _from_samples(values[_nearest(z, known, k)], centre)
 
 
@@ -158,27 +96,6 @@ def adaptive_densities(
 
     For each star, k is the choice whose PIT values among the `region` nearest calibration stars are closest to uniform
     (Kolmogorov-Smirnov distance).
-
-    Parameters
-    ----------
-    z, known, values : ndarray
-        As for `neighbour_densities`.
-    calibration : tuple of ndarray
-        Embeddings (c, dim) and labels (c,) of stars that are neither known nor judged.
-    choices : tuple of int
-        Numbers of neighbours to choose from; those beyond the number of known stars are left out.
-    region : int
-        Number of calibration stars to choose by.
-    centre : ndarray, shape (n,), optional
-        As for `neighbour_densities`.
-    calibration_centre : ndarray, shape (c,), optional
-        As `centre`, for the calibration stars.
-
-    Returns
-    -------
-    densities : Densities
-    k : ndarray of int, shape (n,)
-        The chosen ones.
     """
     choices = tuple(k for k in choices if k <= len(known))
     if not choices:
@@ -207,16 +124,7 @@ class Sample:
     predicted: np.ndarray
 
     def every(self, step: int, start: int) -> Sample:
-        """Every `step`-th star from `start` on.
-
-        Parameters
-        ----------
-        step, start : int
-
-        Returns
-        -------
-        Sample
-        """
+        """Every `step`-th star from `start` on."""
         return Sample(*(array[start::step] for array in (self.z, self.true, self.predicted)))
 
 
@@ -264,19 +172,16 @@ def compare_methods(known: Sample, calibration: Sample, judged: Sample, sigma: n
     }
 
 
+def verdict(coverage: float, n: int, stated: float = 0.68) -> str:
+    """Whether intervals that cover the truth of n stars so often are as wide as stated, within two standard errors."""
+    error = 2 * np.sqrt(stated * (1 - stated) / n)
+    if coverage < stated - error:
+        return "too narrow"
+    return "too wide" if coverage > stated + error else "as wide as stated"
+
+
 def density_scores(densities: Densities, true: np.ndarray) -> dict[str, float]:
-    """CRPS, coverage of the central 68 % and 95 %, and the distance of the PIT from uniform (Kolmogorov-Smirnov).
-
-    Parameters
-    ----------
-    densities : Densities
-    true : ndarray, shape (n,)
-
-    Returns
-    -------
-    dict of str to float
-        'crps' (mean over the stars), 'coverage68', 'coverage95', 'pit_distance'.
-    """
+    """CRPS, coverage of the central 68 % and 95 %, and the distance of the PIT from uniform (Kolmogorov-Smirnov)."""
     return {
         "crps": float(densities.crps(true).mean()),
         "coverage68": densities.coverage(true, 0.68),

@@ -28,17 +28,6 @@ def lower_resolution(flux: np.ndarray, instrument: Instrument, resolution: float
     A Gaussian turns the instrument's line-spread function into the wider one, both taken as constant in wavelength with
     their widths at the middle of the range.
 
-    Parameters
-    ----------
-    flux : ndarray, shape (n, n_pix)
-    instrument : Instrument
-    resolution : float
-        The new one.
-
-    Returns
-    -------
-    ndarray, shape (n, n_pix)
-
     Raises
     ------
     ValueError
@@ -54,66 +43,25 @@ def lower_resolution(flux: np.ndarray, instrument: Instrument, resolution: float
 
 @dataclass(frozen=True)
 class Domain:
-    """A way to observe: a name, a corruption, and the resolution the spectra are smoothed to (None: as they are).
-
-    Parameters
-    ----------
-    name : str
-    corruption : Corruption
-    resolution : float, optional
-    """
+    """A way to observe: a name, a corruption, and the resolution the spectra are smoothed to (None: as they are)."""
 
     name: str
     corruption: Corruption
     resolution: float | None = None
 
     def observe(self, spectra: SpectrumSet, rows: np.ndarray, seed: int) -> np.ndarray:
-        """One observation of each of some stars, (len(rows), n_pix) float32.
-
-        Parameters
-        ----------
-        spectra : SpectrumSet
-        rows : ndarray of int, shape (m,)
-            Row numbers wanted.
-        seed : int
-            Of the corruption.
-
-        Returns
-        -------
-        ndarray, shape (m, n_pix)
-        """
+        """One observation of each of some stars, (len(rows), n_pix) float32."""
         flux = self.clean(spectra, rows)
         return self.corruption(torch.from_numpy(flux), seeded("cpu", seed)).numpy()
 
     def clean(self, spectra: SpectrumSet, rows: np.ndarray) -> np.ndarray:
-        """The spectra (len(rows), n_pix) before noise and gaps, at the domain's resolution.
-
-        Parameters
-        ----------
-        spectra : SpectrumSet
-        rows : ndarray of int, shape (m,)
-            Row numbers wanted.
-
-        Returns
-        -------
-        ndarray, shape (m, n_pix)
-        """
+        """The spectra (len(rows), n_pix) before noise and gaps, at the domain's resolution."""
         flux = spectra.flux[rows]
         return flux if self.resolution is None else lower_resolution(flux, spectra.instrument, self.resolution)
 
 
 def standard_domains(data: PairedSpectra, params: Params) -> dict[str, tuple[Domain, Domain]]:
-    """Pairs of domains to go from and to, by name: other corruptions, other gaps, more noise, lower resolution.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-    params : Params
-
-    Returns
-    -------
-    dict of str to tuple of Domain
-    """
+    """Pairs of domains to go from and to, by name: other corruptions, other gaps, more noise, lower resolution."""
     usual = params.corruption
     independent = usual.changed(gaps=usual.gaps.changed(model="independent"))
     bright, faint = (mock(usual.changed(snr_min=snr, snr_max=snr)) for snr in (300.0, 30.0))
@@ -135,25 +83,7 @@ def train_on(
     *,
     seed: int,
 ) -> Encoder:
-    """Train an encoder on stars seen in one domain, with fresh corruptions at every step.
-
-    Parameters
-    ----------
-    domain : Domain
-    spectra : SpectrumSet
-    rows : tuple of ndarray
-        Of the training and of the validation stars.
-    labels : ndarray, shape (n_stars, 20)
-        Z-scored.
-    encoder : EncoderParams
-    train : TrainParams
-    seed : int
-        Of everything random.
-
-    Returns
-    -------
-    Encoder
-    """
+    """Train an encoder on stars seen in one domain, with fresh corruptions at every step."""
     network = make_encoder(spectra.instrument, encoder.network, seed)
     clean = [replace(spectra, flux=domain.clean(spectra, part), mask=spectra.mask[part], ivar=None) for part in rows]
     network.fit_scaling(torch.from_numpy(clean[0].flux))

@@ -36,18 +36,6 @@ def top_percent_curve(
     """Top-k % accuracy (PAPERCLIP, equation 2) and the ends of its 95 % interval over stars, each (len(percents),).
 
     Stars are ranked by their best view, so that a star with many views has no better chance.
-
-    Parameters
-    ----------
-    queries, candidates : Embeddings
-    percents : tuple of float
-        Values of k.
-    n_resamples, seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    accuracy, low, high : ndarray, shape (len(percents),)
     """
     ranks = ranks_between(queries, candidates, by_star=True)
     star, n_stars = numbers_of(queries.star_id)
@@ -56,35 +44,16 @@ def top_percent_curve(
 
 
 def shuffled(embeddings: Embeddings, seed: int) -> Embeddings:
-    """The same points under the names of other stars, no star under its own: pairs that belong to nobody.
-
-    Parameters
-    ----------
-    embeddings : Embeddings
-    seed : int
-
-    Returns
-    -------
-    Embeddings
-    """
+    """The same points under the names of other stars, no star under its own: pairs of different stars."""
     stars, row = np.unique(embeddings.star_id, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(stars))
     other = np.empty_like(order)
-    other[order] = np.roll(order, 1)  # one cycle through all stars: nobody stays
+    other[order] = np.roll(order, 1)  # one cycle through all stars: none keeps its place
     return replace(embeddings, star_id=stars[other][row])
 
 
 def pair_cosines(a: Embeddings, b: Embeddings) -> np.ndarray:
-    """Cosine similarity of each view in a with the first view of the same star in b, (len(a),).
-
-    Parameters
-    ----------
-    a, b : Embeddings
-
-    Returns
-    -------
-    ndarray, shape (len(a),)
-    """
+    """Cosine similarity of each view in a with the first view of the same star in b, (len(a),)."""
     first = b.of_view(0)
     row = {star: i for i, star in enumerate(first.star_id)}
     index = SimilarityIndex(first.z, first.star_id)
@@ -93,20 +62,7 @@ def pair_cosines(a: Embeddings, b: Embeddings) -> np.ndarray:
 
 
 def judged(a: Embeddings, b: Embeddings, **options: Any) -> dict[str, Interval]:
-    """What three more judges say of two sides of a space, none of which asks for a star.
-
-    Parameters
-    ----------
-    a, b : Embeddings
-        Of the same stars.
-    **options
-        Of the bootstrap.
-
-    Returns
-    -------
-    dict of str to Interval
-        By judge.
-    """
+    """What three more judges say of two sides of a space, none of which asks for a star."""
     return {
         "instrument told by trees": leakage(a, b, **options),
         "mutual neighbours of ten": mutual_neighbours(a, b, **options),
@@ -115,15 +71,5 @@ def judged(a: Embeddings, b: Embeddings, **options: Any) -> dict[str, Interval]:
 
 
 def separation(matched: np.ndarray, strangers: np.ndarray) -> float:
-    """Probability that a matched pair is more similar than one of strangers (area under the ROC curve).
-
-    Parameters
-    ----------
-    matched, strangers : ndarray, shape (n,) and (m,)
-        Similarities.
-
-    Returns
-    -------
-    float
-    """
+    """Probability that a matched pair is more similar than one of strangers (area under the ROC curve)."""
     return float(mannwhitneyu(matched, strangers).statistic / (len(matched) * len(strangers)))

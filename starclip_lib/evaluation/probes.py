@@ -26,24 +26,6 @@ def fit_regressor(
 
     Embeddings and labels are standardised.
 
-    Parameters
-    ----------
-    kind : {'linear', 'knn', 'mlp'}
-        'linear': least squares; 'knn': mean of `neighbours`, weighted by inverse distance; 'mlp': one hidden layer of
-        `width` units, as in the benchmark's few-shot setting, stopped early on a tenth of the embeddings.
-    z : ndarray, shape (m, dim)
-        Embeddings.
-    labels : ndarray, shape (m, k)
-    neighbours : int
-        For 'knn'.
-    width, seed : int
-        For 'mlp'.
-
-    Returns
-    -------
-    sklearn.base.RegressorMixin
-        A scikit-learn regressor.
-
     Raises
     ------
     DataError

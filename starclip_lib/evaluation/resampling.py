@@ -1,4 +1,4 @@
-"""Intervals by bootstrap: stars are drawn anew, with all their views, never single views."""
+"""Intervals by bootstrap: stars are resampled with all their views, never single views."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ _BLOCK_VALUES = 20_000_000  # numbers of stars times resamples held at once, 160
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the ends of its bootstrap interval.
-
-    Parameters
-    ----------
-    value, low, high : float
-    """
+    """An estimate and the ends of its bootstrap interval."""
 
     value: float
     low: float
@@ -36,16 +31,7 @@ WeightedStatistic = Callable[[np.ndarray], np.ndarray]  # weights of the stars (
 
 
 def star_weights(n_stars: int, n_resamples: int, seed: int) -> np.ndarray:
-    """How often each star is drawn in each resample: (n_resamples, n_stars) counts, each row summing to n_stars.
-
-    Parameters
-    ----------
-    n_stars, n_resamples, seed : int
-
-    Returns
-    -------
-    ndarray of int, shape (n_resamples, n_stars)
-    """
+    """How often each star is drawn in each resample: (n_resamples, n_stars) counts, each row summing to n_stars."""
     if n_stars < 2 or n_resamples < 2:
         raise ValueError(f"need at least two stars and two resamples, got {n_stars} and {n_resamples}")
     return np.random.default_rng(seed).multinomial(n_stars, np.full(n_stars, 1 / n_stars), size=n_resamples)
@@ -57,22 +43,6 @@ def bootstrap(
     """Percentile interval of a statistic of stars (Efron and Tibshirani 1993, chapter 13).
 
     The same seed draws the same stars, so a statistic that is a difference of two models is a paired one.
-
-    Parameters
-    ----------
-    statistic : WeightedStatistic
-        Takes weights (b, n_stars) and returns values (b, ...); a star of weight 2 counts twice.
-    n_stars, n_resamples : int
-    level : float
-        Probability of the interval.
-    seed : int
-
-    Returns
-    -------
-    estimate : ndarray, shape (...)
-        With all weights 1.
-    low, high : ndarray, shape (...)
-        The two ends.
     """
     estimate = statistic(np.ones((1, n_stars)))[0]
     step = max(1, _BLOCK_VALUES // n_stars)
@@ -83,55 +53,19 @@ def bootstrap(
 
 
 def intervals(statistic: WeightedStatistic, n_stars: int, **options: Any) -> list[Interval]:
-    """`bootstrap` of a statistic with values (b, m), as m intervals.
-
-    Parameters
-    ----------
-    statistic : WeightedStatistic
-    n_stars : int
-    **options
-        As for `bootstrap`.
-
-    Returns
-    -------
-    list of Interval
-    """
+    """`bootstrap` of a statistic with values (b, m), as m intervals."""
     return [Interval(*map(float, ends)) for ends in zip(*bootstrap(statistic, n_stars, **options), strict=True)]
 
 
 def mean_statistic(values: np.ndarray, star: np.ndarray) -> WeightedStatistic:
-    """Mean over the views of the weighted stars.
-
-    Parameters
-    ----------
-    values : ndarray, shape (m,) or (m, k)
-        One row a view.
-    star : ndarray of int, shape (m,)
-        Number of the star each view belongs to, from 0.
-
-    Returns
-    -------
-    WeightedStatistic
-    """
+    """Mean over the views of the weighted stars."""
     columns = values.reshape(len(values), -1)
     total, count = _by_star(columns, star), _by_star(np.ones((len(star), 1)), star)
     return lambda weights: (weights @ total) / (weights @ count)
 
 
 def r2_statistic(true: np.ndarray, predicted: np.ndarray, star: np.ndarray) -> WeightedStatistic:
-    """Coefficient of determination of each label (equation 4.2), (b, k), where the views of weighted stars count.
-
-    Parameters
-    ----------
-    true, predicted : ndarray, shape (m, k)
-        One row a view.
-    star : ndarray of int, shape (m,)
-        Number of the star each view belongs to, from 0.
-
-    Returns
-    -------
-    WeightedStatistic
-    """
+    """Coefficient of determination of each label (equation 4.2), (b, k), where the views of weighted stars count."""
     centre = true.mean(axis=0)  # keeps the sums of squares from cancelling
     y = true - centre
     count = _by_star(np.ones((len(star), 1)), star)
@@ -145,31 +79,12 @@ def r2_statistic(true: np.ndarray, predicted: np.ndarray, star: np.ndarray) -> W
 
 
 def difference(a: WeightedStatistic, b: WeightedStatistic) -> WeightedStatistic:
-    """The statistic a - b on the same stars: a paired difference.
-
-    Parameters
-    ----------
-    a, b : WeightedStatistic
-
-    Returns
-    -------
-    WeightedStatistic
-    """
+    """The statistic a - b on the same stars: a paired difference."""
     return lambda weights: a(weights) - b(weights)
 
 
 def numbers_of(star_id: np.ndarray) -> tuple[np.ndarray, int]:
-    """Star numbers (m,) from 0, and how many stars there are, of the identifiers of views.
-
-    Parameters
-    ----------
-    star_id : ndarray of str, shape (m,)
-
-    Returns
-    -------
-    number : ndarray of int, shape (m,)
-    n_stars : int
-    """
+    """Star numbers (m,) from 0, and how many stars there are, of the identifiers of views."""
     stars, number = np.unique(star_id, return_inverse=True)
     return number, len(stars)
 

@@ -6,33 +6,14 @@ import numpy as np
 
 
 def outliers(residual: np.ndarray) -> np.ndarray:
-    """True where an absolute residual (n, k) exceeds the upper quartile of its label by 1.5 interquartile ranges.
-
-    Parameters
-    ----------
-    residual : ndarray, shape (n, k)
-
-    Returns
-    -------
-    ndarray of bool, shape (n, k)
-    """
+    """True where an absolute residual (n, k) exceeds the upper quartile of its label by 1.5 interquartile ranges."""
     size = np.abs(residual)
     low, high = np.quantile(size, [0.25, 0.75], axis=0)
     return size > high + 1.5 * (high - low)
 
 
 def shared_outliers(flags: np.ndarray) -> np.ndarray:
-    """How many stars are outliers in exactly 0, 1, ... k of the k labels: (k + 1,).
-
-    Parameters
-    ----------
-    flags : ndarray of bool, shape (n, k)
-        What `outliers` returns.
-
-    Returns
-    -------
-    ndarray of int, shape (k + 1,)
-    """
+    """How many stars are outliers in exactly 0, 1, ... k of the k labels: (k + 1,)."""
     return np.bincount(flags.sum(axis=1), minlength=flags.shape[1] + 1)
 
 
@@ -43,16 +24,6 @@ def mdl_bins(values: np.ndarray, k_min: int = 1, k_max: int = 50) -> int:
     Its first term is the entropy of the bins, which can only grow when bins are divided, so the fewest bins would
     always win.  What is missing there is the description of the values within their bins: the density is p_i / width,
     which adds n log(width).
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-    k_min, k_max : int
-        Numbers of bins to choose from, both included.
-
-    Returns
-    -------
-    int
     """
     values = np.asarray(values, float)
     span = np.ptp(values)
@@ -70,19 +41,7 @@ def mdl_bins(values: np.ndarray, k_min: int = 1, k_max: int = 50) -> int:
 def net_wins(error_a: np.ndarray, error_b: np.ndarray, values: np.ndarray, n_bins: int = 5) -> np.ndarray:
     """How many more stars model a is nearer to the truth than b, in each of `n_bins` equally filled bins of a label.
 
-    Ties count for nobody.
-
-    Parameters
-    ----------
-    error_a, error_b : ndarray, shape (n,)
-        Absolute residuals.
-    values : ndarray, shape (n,)
-        The true label.
-    n_bins : int
-
-    Returns
-    -------
-    ndarray of int, shape (n_bins,)
+    Ties count for neither model.
     """
     order = np.argsort(values, kind="stable")
     wins = np.sign(error_b - error_a)[order]
@@ -92,23 +51,7 @@ def net_wins(error_a: np.ndarray, error_b: np.ndarray, values: np.ndarray, n_bin
 def net_wins_by_size(
     error_a: np.ndarray, error_b: np.ndarray, values: np.ndarray, n_bins: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`net_wins` divided by how much the two models differ, in bins that `mdl_bins` chooses.
-
-    Parameters
-    ----------
-    error_a, error_b : ndarray, shape (n,)
-        Absolute residuals.
-    values : ndarray, shape (n,)
-        The true label.
-    n_bins : int
-        Of the label.
-
-    Returns
-    -------
-    counts : ndarray of int, shape (n_bins, k)
-    edges : ndarray, shape (k + 1,)
-        Of `abs(error_a - error_b)`.
-    """
+    """`net_wins` divided by how much the two models differ, in bins that `mdl_bins` chooses."""
     gap = np.abs(error_a - error_b)
     edges = np.histogram_bin_edges(gap, mdl_bins(gap))
     order = np.argsort(values, kind="stable")

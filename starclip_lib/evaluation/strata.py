@@ -28,7 +28,6 @@ class Stratum:
         Ends.
     views : int
         Number of views.
-    rmse : Interval
     """
 
     low: float
@@ -41,41 +40,13 @@ def gap_start(corrupted: np.ndarray, wavelength: np.ndarray, no_data: float, sho
     """Where the gap between the detectors begins, Angstrom (n,); NaN for spectra without one.
 
     A gap is the longest run of at least `shortest` pixels without data that reaches neither end of the spectrum.
-
-    Parameters
-    ----------
-    corrupted : ndarray, shape (n, n_pix)
-        Spectra.
-    wavelength : ndarray, shape (n_pix,)
-        In Angstrom.
-    no_data : float
-        Value of pixels without data.
-    shortest : int
-        In pixels.
-
-    Returns
-    -------
-    ndarray, shape (n,)
     """
     stop, length = (found.numpy() for found in longest_gap(torch.from_numpy(corrupted == no_data)))
     return np.where(length >= shortest, wavelength[stop - length], np.nan)
 
 
 def view_conditions(spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope) -> tuple[np.ndarray, np.ndarray]:
-    """Signal-to-noise ratio and start of the gap of every view of some stars, (len(rows), n_views) each.
-
-    Parameters
-    ----------
-    spectra : SpectrumSet
-    rows : ndarray of int, shape (m,)
-        Row numbers wanted.
-    telescope : MockTelescope
-        What they are seen through.
-
-    Returns
-    -------
-    snr, gap : ndarray, shape (m, n_views)
-    """
+    """Signal-to-noise ratio and start of the gap of every view of some stars, (len(rows), n_views) each."""
     no_data, wavelength = spectra.instrument.no_data, spectra.instrument.wavelength
     snr, gap = np.empty((2, len(rows), telescope.n_views))
     for place, view, batch in telescope.blocks(spectra, rows):
@@ -90,16 +61,6 @@ def neighbour_count(z: np.ndarray, known: np.ndarray) -> np.ndarray:
 
     The radius is the median distance of the known to their tenth neighbour, so a typical count is ten.  It takes the
     place of the benchmark's counts of companions on the sky.
-
-    Parameters
-    ----------
-    z : ndarray, shape (n, dim)
-        Unit vectors.
-    known : ndarray, shape (m, dim)
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
     """
     index = NearestNeighbors().fit(known)
     radius = float(np.median(index.kneighbors(n_neighbors=min(10, len(known) - 1))[0][:, -1]))
@@ -107,18 +68,7 @@ def neighbour_count(z: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def quantile_edges(values: np.ndarray, n_bins: int) -> np.ndarray:
-    """Edges of bins that hold about equally many of the finite values; fewer bins where many values are equal.
-
-    Parameters
-    ----------
-    values : ndarray, shape (m,)
-        NaN for those to leave out.
-    n_bins : int
-
-    Returns
-    -------
-    ndarray
-    """
+    """Edges of bins that hold about equally many of the finite values; fewer bins where many values are equal."""
     return np.unique(np.nanquantile(values, np.linspace(0, 1, n_bins + 1)))
 
 
@@ -131,23 +81,7 @@ def stratified(
     n_resamples: int = 500,
     seed: int = 0,
 ) -> list[Stratum]:
-    """RMSE of the views in each bin of a condition, with bootstrap intervals over stars.
-
-    Parameters
-    ----------
-    squared_error : ndarray, shape (m,)
-        Of one label, one value a view.
-    star_id : ndarray of str, shape (m,)
-    condition : ndarray, shape (m,)
-        NaN for views to leave out.
-    n_bins : int
-    n_resamples, seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    list of Stratum
-    """
+    """RMSE of the views in each bin of a condition, with bootstrap intervals over stars."""
     edges = quantile_edges(condition, n_bins)
     strata = []
     for low, high in pairwise(edges):
@@ -168,23 +102,7 @@ def _root_mean(squared: np.ndarray, star: np.ndarray) -> WeightedStatistic:
 def by_condition(
     error: np.ndarray, star_id: np.ndarray, conditions: Mapping[str, np.ndarray], names: Sequence[str], **options: Any
 ) -> dict[str, dict[str, list[Stratum]]]:
-    """`stratified` for several conditions (m,) and labels: condition to label to bins.
-
-    Parameters
-    ----------
-    error : ndarray, shape (m, 20)
-        One row a view.
-    star_id : ndarray of str, shape (m,)
-    conditions : mapping of str to ndarray, shape (m,)
-    names : sequence of str
-        The labels wanted.
-    **options
-        As for `stratified`.
-
-    Returns
-    -------
-    dict of str to dict of str to list of Stratum
-    """
+    """`stratified` for several conditions (m,) and labels: condition to label to bins."""
     return {
         title: {name: stratified(error[:, label_index(name)] ** 2, star_id, condition, **options) for name in names}
         for title, condition in conditions.items()
@@ -192,16 +110,7 @@ def by_condition(
 
 
 def as_dict(strata: Mapping[str, Mapping[str, list[Stratum]]]) -> dict[str, Any]:
-    """What `by_condition` found, as `metrics.json` holds it.
-
-    Parameters
-    ----------
-    strata : mapping of str to mapping of str to list of Stratum
-
-    Returns
-    -------
-    dict of str to Any
-    """
+    """What `by_condition` found, as `metrics.json` holds it."""
     return {
         condition: {
             name: [{"from": b.low, "to": b.high, "views": b.views, "rmse": b.rmse.as_dict()} for b in bins]

@@ -1,7 +1,8 @@
 """From one instrument or noise domain to another with a few labelled stars (as LAMOST to DESI with MLPs).
 
 Strategies: 'zero_shot' leaves the network as it is; 'adapter' adds a small residual network to its labels; 'lora' adds
-trainable matrices of low rank to its linear layers (Hu et al. 2021); 'full' trains every weight.
+trainable matrices of low rank to its linear layers (Hu et al. 2021); 'full' trains every weight.  Each has three
+learning rates to choose from, by its error on labelled stars of the new domain that it was not tuned on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from starclip_lib.seeds import seeded, seeded_weights
 
 Strategy = Literal["zero_shot", "adapter", "lora", "full"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
-_RATES = {"adapter": 1e-3, "lora": 1e-3, "full": 1e-4}
+RATES: dict[Strategy, tuple[float, ...]] = {
+    "adapter": (1e-3, 3e-3, 1e-2),
+    "lora": (1e-3, 3e-3, 1e-2),
+    "full": (1e-4, 3e-4, 1e-3),
+}
 
 
 class LowRankLinear(nn.Module):
@@ -33,7 +38,6 @@ class LowRankLinear(nn.Module):
     ----------
     layer : torch.nn.Linear
         The one to freeze.
-    rank : int
     """
 
     def __init__(self, layer: nn.Linear, rank: int):
@@ -71,21 +75,7 @@ class ResidualAdapter(nn.Module):
 
 
 def prepared(encoder: Encoder, strategy: Strategy, *, rank: int = 4, seed: int = 0) -> Encoder:
-    """A copy of a trained encoder in which only what the strategy trains has gradients.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    strategy : {'zero_shot', 'adapter', 'lora', 'full'}
-    rank : int
-        For 'lora'.
-    seed : int
-        Of the added weights.
-
-    Returns
-    -------
-    Encoder
-    """
+    """A copy of a trained encoder in which only what the strategy trains has gradients."""
     encoder = copy.deepcopy(encoder)
     encoder.requires_grad_(strategy == "full")
     with seeded_weights(seed):
@@ -110,40 +100,20 @@ def fine_tune(
     labels: np.ndarray,
     strategy: Strategy,
     *,
+    learning_rate: float,
     steps: int = 200,
     batch_size: int = 32,
     rank: int = 4,
     seed: int = 0,
 ) -> Encoder:
-    """Adapt a trained encoder to spectra of another domain; the encoder given is left as it was.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    flux : ndarray, shape (n, n_pix)
-        Of the few stars of the new domain.
-    labels : ndarray, shape (n, 20)
-        Z-scored as the encoder predicts them.
-    strategy : {'zero_shot', 'adapter', 'lora', 'full'}
-    steps, batch_size : int
-        Of the training.
-    rank : int
-        For 'lora'.
-    seed : int
-        Of everything random.
-
-    Returns
-    -------
-    Encoder
-    """
+    """Adapt a trained encoder to spectra of another domain; the encoder given is left as it was."""
     tuned = prepared(encoder, strategy, rank=rank, seed=seed)
     trained = [p for p in tuned.parameters() if p.requires_grad]
     if not trained or sum(p.numel() for p in trained) == 0:
         return tuned.eval()
     x, y = torch.from_numpy(flux), torch.from_numpy(np.asarray(labels, np.float32))
-    rate = _RATES[strategy]
-    optimizer = torch.optim.AdamW(trained, rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(trained, learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     generator = seeded("cpu", seed)
     tuned.train()
     for _ in range(steps):
@@ -157,17 +127,7 @@ def fine_tune(
 
 @torch.no_grad()
 def predict(encoder: Encoder, flux: np.ndarray) -> np.ndarray:
-    """Z-scored labels (n, 20) of spectra (n, n_pix).
-
-    Parameters
-    ----------
-    encoder : Encoder
-    flux : ndarray, shape (n, n_pix)
-
-    Returns
-    -------
-    ndarray, shape (n, 20)
-    """
+    """Z-scored labels (n, 20) of spectra (n, n_pix)."""
     return torch.cat([encoder(block) for block in torch.from_numpy(flux).split(512)]).numpy()
 
 
@@ -181,15 +141,16 @@ def transfer_curve(
     steps: int = 200,
     n_resamples: int = 500,
     seed: int = 0,
-) -> dict[Strategy, dict[int, Interval]]:
+) -> tuple[dict[Strategy, dict[int, Interval]], dict[Strategy, dict[int, float]]]:
     """Mean r2 of the labels on test stars against the number of labelled stars of the new domain, for each strategy.
 
-    Every repeat draws other labelled stars, the same for every strategy.  The 95 % intervals resample test stars and
-    draw one of the repeats each time, so they hold both kinds of chance.  Zero-shot is given at size 0.
+    Every repeat draws other labelled stars, the same for every strategy.  A fifth of the target's stars is never drawn:
+    there the first repeat tries the three learning rates of a strategy, and the best serves all repeats.  The 95 %
+    intervals resample test stars and draw one of the repeats each time, so they hold both kinds of chance.  Zero-shot
+    is given at size 0.
 
     Parameters
     ----------
-    encoder : Encoder
     target, test : tuple of ndarray
         Spectra (n, n_pix) and Z-scored labels (n, 20); the test stars must not be among the target's.
     sizes : tuple of int
@@ -205,11 +166,12 @@ def transfer_curve(
 
     Returns
     -------
-    dict of str to dict of int to Interval
-        By strategy and size.
+    curve, rates : dict of str to dict of int
+        By strategy and size: the interval, and the learning rate that was chosen.
     """
-    if max(sizes) > len(target[0]):
-        raise ValueError(f"{max(sizes)} labelled stars were asked for, but there are {len(target[0])}")
+    n_drawn = drawable(len(target[0]))
+    if max(sizes) > n_drawn:
+        raise ValueError(f"{max(sizes)} labelled stars were asked for, but there are {n_drawn}")
     weights = star_weights(len(test[0]), n_resamples, seed)
     drawn = np.random.default_rng([seed, 0]).integers(repeats, size=n_resamples)
 
@@ -221,14 +183,27 @@ def transfer_curve(
         ]
         return Interval(float(value), *map(float, np.quantile(values, [0.025, 0.975])))
 
+    def tuned(strategy: Strategy, size: int, repeat: int, rate: float) -> Encoder:
+        few = np.random.default_rng([seed, repeat]).permutation(n_drawn)[:size]
+        flux, labels = (part[few] for part in target)
+        return fine_tune(encoder, flux, labels, strategy, learning_rate=rate, steps=steps, seed=repeat)
+
+    def held_out_error(network: Encoder) -> float:
+        flux, labels = (part[n_drawn:] for part in target)
+        return float(((predict(network, flux) - labels) ** 2).mean())
+
     curve: dict[Strategy, dict[int, Interval]] = {"zero_shot": {0: interval([predict(encoder, test[0])])}}
+    rates: dict[Strategy, dict[int, float]] = {}
     for strategy in STRATEGIES[1:]:
-        curve[strategy] = {}
+        curve[strategy], rates[strategy] = {}, {}
         for size in sizes:
-            predictions = []
-            for repeat in range(repeats):
-                chosen = np.random.default_rng([seed, repeat]).permutation(len(target[0]))[:size]
-                tuned = fine_tune(encoder, target[0][chosen], target[1][chosen], strategy, steps=steps, seed=repeat)
-                predictions.append(predict(tuned, test[0]))
-            curve[strategy][size] = interval(predictions)
-    return curve
+            tried = {rate: tuned(strategy, size, 0, rate) for rate in RATES[strategy]}
+            rate = rates[strategy][size] = min(tried, key=lambda rate: held_out_error(tried[rate]))
+            networks = [tried[rate], *(tuned(strategy, size, repeat, rate) for repeat in range(1, repeats))]
+            curve[strategy][size] = interval([predict(network, test[0]) for network in networks])
+    return curve, rates
+
+
+def drawable(n_stars: int) -> int:
+    """How many of so many labelled stars may be drawn to tune on; the others choose learning rates."""
+    return n_stars - max(1, n_stars // 5)
