@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing; some PyTorch helps | figures only | 20 seconds | 2026-11-27 |
+# | nothing; some PyTorch helps | figures only | 20 seconds | 2026-11-30 |
 
 # %%
 # %matplotlib inline
@@ -34,6 +34,7 @@ import starclip_lib as starclip  # before torch, whose threads then sleep while 
 
 import torch
 import torch.nn.functional as F
+from IPython.display import Markdown
 
 from starclip_lib import figures
 from starclip_lib.models.contrastive import info_nce
@@ -55,7 +56,7 @@ generator = torch.Generator().manual_seed(run.params.seed)
 #
 # Sixty stars, five kinds of twelve. All there is to know about a star is one hidden angle, and stars of one kind have
 # similar angles. Two instruments measure two numbers of each star: the first sees the circle of angles as it is, the second
-# sees it turned and dented. Both add noise, new at every look. Nobody tells us the angle; we only know which two
+# sees it turned and dented. Both add noise, new at every look. We do not know the angle; we only know which two
 # measurements belong to the same star. Can we bring the instruments into one space?
 
 # %%
@@ -92,8 +93,9 @@ loss = -(log_p.diagonal().mean() + log_q.diagonal().mean()) / 2
 
 # %% tags=["nbval-check-output"]
 seats = torch.ones(n, 2) / 2**0.5
-print("all seats equal:", torch.isclose(info_nce(seats, seats, 1 / temperature), torch.tensor(float(n)).log()).item())
-print("same as the package:", torch.isclose(loss, info_nce(z_a, z_b, 1 / temperature)).item())
+collapsed, ours, packaged = info_nce(seats, seats, 1 / temperature), loss, info_nce(z_a, z_b, 1 / temperature)
+print(f"all seats equal: a loss of {collapsed:.3f}; log {n} = {torch.tensor(n).log():.3f}")
+print(f"our loss and the package's differ by {abs(ours - packaged).item():.3f}")
 
 # %% [markdown]
 # ## Thirty lines that align two instruments
@@ -126,13 +128,14 @@ figure
 # %% [markdown]
 # Dots are the first instrument's seats, squares the second's, a line joins the two of a star, the colour is its kind. At
 # first the encoders know nothing and most lines cross the circle. In the end partners sit face to face. And something
-# came for free: stars of one kind sit together, although *nobody said that there are kinds*. Similar stars have similar
-# measurements, and a smooth network cannot seat them far apart.
+# came for free: stars of one kind sit together, although *the loss does not know that there are kinds*. Similar stars have
+# similar measurements, and a smooth network cannot seat them far apart.
 
-# %% tags=["nbval-check-output"]
+# %%
 scores = toy_scores(*moments["after 600 steps"], survey.group)
-print("the nearest seat is of the right kind for every star:", scores["right group first"] == 1)
-print("the loss fell by more than half:", losses[-1] < losses[0] / 2)
+print(f"the nearest seat is that of the right star for {scores['right star first']:.0%}, of the right kind for "
+      f"{scores['right group first']:.0%}")  # fmt: skip
+print(f"the loss fell from {losses[0]:.2f} to {losses[-1]:.2f}")
 
 # %% [markdown]
 # ## What temperature does
@@ -150,14 +153,20 @@ figure = figures.groups_on_circles(results, survey.group)
 run.save_figure("toy_temperatures", figure)
 figure
 
-# %% tags=["nbval-check-output"]
+# %%
 width = [toy_scores(*seats, survey.group)["angle within a group"] for seats in results.values()]
-print("kinds are less than half as wide at τ = 3 as at τ = 0.1:", width[-1] < width[0] / 2)
+scale = run.params.starclip.logit_scale
+assert width[-1] < width[0], "a high temperature should crowd the stars of a kind"
+Markdown(
+    f"The stars of a kind are {width[0]:.1f}° apart at τ = {temperatures[0]:g} and {width[-1]:.1f}° at "
+    f"τ = {temperatures[-1]:g}: from left to right they crowd together. For finding the *same star* again one wants them "
+    f"spread. The stars of this run start at a `logit_scale` of {scale:g}, which is τ = {1 / scale:g}, in a space whose "
+    "cosines all lie close to 1 (notebook 04)."
+)
 
 # %% [markdown]
-# From left to right the stars of a kind crowd together. For finding the *same star* again one wants them spread, hence
-# $\tau$ below 0.1 in most work and in ours (a `logit_scale` of 50 is $\tau = 0.02$). For sorting stars into *kinds* the
-# crowd is welcome. What the paper calls "τ = 15.5" is a factor on the cosines, that is $1/\tau$, and so $\tau = 0.065$.
+# For sorting stars into *kinds* the crowd is welcome. What the paper calls "τ = 15.5" is a factor on the cosines, that is
+# $1/\tau$, and so $\tau = 0.065$.
 #
 # Move the slider yourself (it needs a running notebook). Each stop shows the
 # training above at that temperature.
@@ -184,16 +193,17 @@ for title, known in (("copies as negatives", None), ("copies masked", star)):
     push[title] = gradient[:3].norm(dim=1).mean().item()
 
 # %% tags=["nbval-check-output"]
-ratio = push["copies as negatives"] / push["copies masked"]
-print(f"the push on the copies is more than ten times as strong if they count as negatives: {ratio > 10}")
+for title, strength in push.items():
+    print(f"{title}: the mean push on the three copies is {strength:.3f}")
 
 # %% [markdown]
 # All that push is wrong: the three seats *should* coincide. The paper repeats each star five times and lets copies be each
 # other's negatives. In its batches of 16 out of 59,375 pairs that hardly ever happens; in a batch of 512 out of 12,500 there
-# are some forty such pairs. So we mask pairs of the same star (`same_star: masked`), the last argument of `info_nce`.
+# are about forty such pairs. So we mask pairs of the same star (`same_star: masked`), the last argument of `info_nce`. (With
+# corruptions drawn afresh in each epoch, our default, a star appears once per epoch and there is nothing to mask.)
 #
-# And the loss has a floor then: with $m$ copies that nobody can tell apart, even a perfect arrangement pays $\log m$ for
-# each question. A loss that stops falling need not mean that nothing is learned.
+# Copies as negatives also give the loss a floor: with $m$ copies that cannot be told apart, even a perfect arrangement has
+# a loss of $\log m$ for each question. A loss that stops falling need not mean that nothing is learned.
 #
 # ## Exercises
 #

@@ -25,16 +25,16 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing | `runs/NAME/data.h5` | 20 seconds | 2026-11-27 |
+# | nothing | `runs/NAME/data.h5` | 20 seconds | 2026-11-30 |
 
 # %%
 # %matplotlib inline
 import numpy as np
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 
 import starclip_lib as starclip
-from starclip_lib import APOGEE, FE, NIRSPEC, figures
+from starclip_lib import APOGEE, FE, NIRSPEC, PLAIN, figures
 from starclip_lib.data.fitting import fit_spectrum
 from starclip_lib.surveys.apogee import real_examples
 
@@ -53,16 +53,18 @@ params = run.params
 # %% [markdown]
 # ## Drawing the stars
 #
-# The paper's 19,001 stars came by private communication, so nobody else can download them. We draw a population of red
-# giants that has the same shape instead: a disc poor in alpha elements, a disc rich in them, and a halo. Gravity
+# The paper's 19,001 stars can be downloaded from its repository ([real data](../docs/real-data.md)), but this project does not
+# depend on a download. We draw a population of red giants that has the same shape instead: a disc poor in alpha elements, a disc rich in them, and a halo. Gravity
 # decides how far up the giant branch a star stands, and gravity and metallicity together decide its temperature. The
 # abundances follow trends with metallicity, with scatter from star to star.
 #
 # Three steps then make the data. **True labels** are drawn from the population. **Catalogue labels** are the truth plus
 # the errors that the APOGEE pipeline (ASPCAP) reports; they are all a user of the survey ever sees. The **APOGEE
 # spectrum** is computed at the true labels and then observed, with noise and other blemishes. The **NIRSpec spectrum**
-# is computed at the catalogue labels and is perfect. That is how the paper did it, and it has a consequence worth
-# keeping in mind: even an ideal method cannot match the two spectra better than the catalogue errors allow.
+# is computed at the catalogue labels and is perfect. That is how the paper did it. It has a consequence worth
+# keeping in mind: the two spectra of a star belong to slightly different labels, and no method can undo that.
+# It has another: every NIRSpec spectrum comes from one emulator. A method that fits that same emulator to the spectra
+# (notebook 08b) is right by construction, in a way that it cannot be for real stars.
 #
 # Real stars instead? If `data.file` names a data set made by `starclip fetch apogee` (the paper's stars, rebuilt from the
 # public archive) or by `starclip import-original`, the stars come from there and nothing below changes.
@@ -114,14 +116,20 @@ run.save_figure("abundances", figure)
 figure
 
 # %% [markdown]
-# The consequence for statistics: all abundances rise and fall together with metallicity. A model that knows nothing but
-# [Fe/H] already explains most of the variance of most labels, so a high r² for, say, vanadium does not mean that a
-# vanadium line was measured. Remember this when you read the tables of notebook 08.
+# The consequence for statistics: all abundances rise and fall together with metallicity.
 
 # %%
 figure = figures.label_correlations(data.labels)
 run.save_figure("correlations", figure)
 figure
+
+# %%
+share = np.delete(np.corrcoef(data.labels.T)[FE] ** 2, FE)
+Markdown(
+    f"A straight line in [Fe/H] alone explains more than half of the variance of {(share > 0.5).sum()} of the other "
+    f"{len(share)} labels, and {share[PLAIN.index('[V/H]')]:.0%} of that of vanadium. A high r² for vanadium therefore "
+    "does not show that a vanadium line was measured. Remember this when you read the tables of notebook 08."
+)
 
 # %% [markdown]
 # ## The two spectra of a star
@@ -162,8 +170,8 @@ figure
 #
 # The whole project stands on the emulator, so how well does it know real stars? Here the twenty labels and a polynomial
 # continuum are fitted to observed APOGEE spectra by least squares, with the exact gradients of the emulator. Look for lines
-# that only one of the two curves has: a line list is never complete, and each missing line is a small lie that a
-# network trained on emulated spectra will believe.
+# that only one of the two curves has: a line list is never complete, and a network trained on emulated spectra knows
+# nothing of the lines that are missing.
 #
 # Real spectra are not part of the project. `starclip fetch apogee` brings them from the public archive, and
 # `data.real_spectra` may name a folder of aspcapStar or apStar files that you have.

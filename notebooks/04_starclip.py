@@ -26,18 +26,21 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `apogee.ckpt`, `nirspec.ckpt` (notebooks 01 and 03) | `starclip.ckpt` | 60 seconds | 2026-11-27 |
+# | `data.h5`, `apogee.ckpt`, `nirspec.ckpt` (notebooks 01 and 03) | `starclip.ckpt` | 60 seconds | 2026-11-30 |
 
 # %%
 # %matplotlib inline
+import copy
 import math
 
 import starclip_lib as starclip  # before torch, whose threads then sleep while they wait
 
+import numpy as np
 import torch
-from IPython.display import display
+from IPython.display import Markdown, display
 
 from starclip_lib import FE, figures
+from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.contrastive import info_nce
 
 # %% tags=["parameters"]
@@ -76,6 +79,7 @@ print(f"perfect: {info_nce(perfect, perfect, scale):.6f}, by hand {math.log1p((n
 # is almost as close as the right one, and spreads the stars evenly over the sphere. A small scale cares about all stars
 # alike and lets similar ones form groups. The paper fixes 15.5, which it calls the temperature although it
 # multiplies. We start at 500, in a space that is flatter (see `lift` below), and let training move it.
+# [docs/recipe.md](../docs/recipe.md#the-temperature-on-spectra) has both of the paper's choices measured on these spectra.
 #
 # Three details differ from the paper, and all are settings. Copies of the *same star* in one batch are left out of the
 # sums instead of counting as wrong answers (`same_star`). The error of the labels stays in the loss (`label_weight`), so
@@ -88,17 +92,10 @@ print(f"perfect: {info_nce(perfect, perfect, scale):.6f}, by hand {math.log1p((n
 # coordinates in which a scaled cosine is the logarithm of a Bayes factor: "one star" against "two stars of the population"
 # ([docs/recipe.md](../docs/recipe.md)).
 #
-# ## A guess, then physics
-#
-# A network guesses labels from a spectrum. But for these spectra we know more: the emulator says what a spectrum with
-# guessed labels looks like, and how each pixel changes with each label. If the observed one differs a little from that, the
-# difference tells how the guess must change. That is one **Gauss-Newton step**: weighted least squares in twenty labels, with
-# continuum, velocity and line width fitted along and the population as prior. Two steps from the network's guess, and the
-# labels are as good as the noise allows, with a covariance for each spectrum. In the default run (`kind: newton`) both
-# encoders are refined so. [The tour](00_tour.ipynb) plays the game of pairs with networks alone.
-#
-# What is left to learn? How far to **trust** the synthesis, pixel by pixel. It is first read off the training stars'
-# residuals and then trained by the game of pairs, while the networks rest.
+# **Where do the NIRSpec spectra come from?** From an emulator of synthetic spectra, at the catalogue labels (notebook 01).
+# The networks see examples only and never the emulator. Notebook [08b](08b_physics_instead_of_a_network.ipynb) fits that
+# same emulator to every spectrum. Its numbers stand beside those of the networks as "the fit"; they are what is possible when
+# the physical model is exactly right, which it never is for real stars.
 #
 # ## Before and after
 #
@@ -134,15 +131,14 @@ figure = figures.loss_curves({"StarCLIP": model.history})
 run.save_figure("starclip_losses", figure)
 figure
 
-# %% [markdown]
-# How far does each encoder trust the emulator? For NIRSpec, whose mock spectra come from it, everywhere: what is left is the
-# noise of the residuals that it was read off. For APOGEE, single peaks are airglow lines of the night sky, the four humps bands of
-# carbon dioxide and methane in the air; no model of a star explains what they leave behind. Nobody told the encoder where they are.
-
 # %%
-figure = figures.trust(model.encoders)
-run.save_figure("trust", figure)
-figure
+history = model.history
+Markdown(
+    f"In {history.epochs} epochs the loss of the validation stars changed from {history.val_loss[0]:.2f} to "
+    f"{min(history.val_loss):.2f}, and the share of them whose partner is the nearest from "
+    f"{history.val_retrieval[0]:.0%} to {history.val_retrieval[history.best_epoch - 1]:.0%}. If all embeddings were equal, the "
+    f"loss of a batch of {run.params.starclip.train.batch_size} would be {math.log(run.params.starclip.train.batch_size):.2f}."
+)
 
 # %%
 z_nirspec = starclip.run_encoder(model.encoders["nirspec"], data.nirspec, stars, noisy)[:, 0]
@@ -157,18 +153,61 @@ figure
 # %% [markdown]
 # Each row is a guess: how it is shared out among the APOGEE stars, by the exponential of the scaled cosines. Before, the
 # network's labels lead to the right region and often to the wrong star. After, the diagonal stands out: each star is closest to
-# itself as seen by the other instrument. How often is the diagonal entry the largest in its row?
+# itself as seen by the other instrument.
+#
+# ## What alignment changes, and what calibration does
+#
+# How often is the diagonal entry the largest in its row, among all test stars? Two things happened between the pictures: the
+# encoders were aligned, and then, if `calibrate` is set, labels were weighted by how well both instruments know them. The
+# second needs no contrastive learning at all, so it is tried on the pretrained networks as well.
 
 # %%
-hits = {name: float((matrix.argmax(1) == range(len(stars))).mean()) for name, matrix in matrices.items()}
-print({name: f"{share:.0%}" for name, share in hits.items()})
+cases = {"pretrained": before, "pretrained, aligned": copy.deepcopy(model.encoders)}
+if run.params.starclip.calibrate:
+    val, views = data.rows("val"), starclip.mock_telescope(run.params)
+    guess = starclip.run_encoder(before["nirspec"], data.nirspec, val, views, output="labels")
+    other = starclip.run_encoder(before["apogee"], data.apogee, val, output="labels").repeat(views.n_views, axis=1)
+    *own, _ = calibrated(guess, other, run.params.pretrain.encoder.lift)
+    cases |= {"pretrained, calibrated": copy.deepcopy(before), "pretrained, aligned, calibrated": model.encoders}
+    for name, coordinates in {"pretrained, calibrated": own, "pretrained, aligned": (None, None)}.items():
+        cases[name]["nirspec"].coordinates, cases[name]["apogee"].coordinates = coordinates
 
-# %% tags=["nbval-check-output"]
-print("unit length:", bool(abs((z_nirspec**2).sum(1) - 1).max() < 1e-5))
-print("dimensions:", z_nirspec.shape[1])
+# %%
+first = {}
+for name, encoders in cases.items():
+    blue = starclip.run_encoder(encoders["nirspec"], data.nirspec, test, noisy)[:, 0]
+    cosines = blue @ starclip.run_encoder(encoders["apogee"], data.apogee, test)[:, 0].T
+    first[name] = [(cosines.argmax(axis) == np.arange(len(test))).mean() for axis in (1, 0)]
+    print(f"{name}: NIRSpec finds APOGEE {first[name][0]:.1%}, APOGEE finds NIRSpec {first[name][1]:.1%}")
+
+# %%
+after, bare = list(first)[-1], first["pretrained"][0]
+Markdown(
+    f"From NIRSpec to APOGEE the contrastive training takes the share found first from {bare:.1%} to "
+    f"{first['pretrained, aligned'][0]:.1%}."
+    + (
+        f" Calibrating the pretrained networks, without any contrastive training, takes it to "
+        f"{first['pretrained, calibrated'][0]:.1%}; both together give {first[after][0]:.1%}. For these simulated stars, whose "
+        "labels are known, predicted labels and their errors alone thus account for "
+        f"{(first['pretrained, calibrated'][0] - bare) / (first[after][0] - bare):.0%} of the whole gain."
+        if run.params.starclip.calibrate
+        else ""
+    )
+)
 
 # %% [markdown]
-# This is a small game of pairs with 48 players. Notebook 06 plays it with all test stars.
+# The loss says how much the two spectra of a star have in common, too: log N minus the loss is a lower bound of their mutual
+# information (equation 2.13 of the paper), and cannot exceed log N for N pairs. For these stars:
+
+# %%
+loss = float(info_nce(torch.from_numpy(z_nirspec), torch.from_numpy(z_apogee), model.logit_scale))
+print(f"mutual information: at least {math.log(len(stars)) - loss:.2f} nats, log N = {math.log(len(stars)):.2f}")
+
+# %% tags=["nbval-check-output"]
+print(f"length of the vectors: {np.sqrt((z_nirspec**2).sum(1)).mean():.3f}, dimensions: {z_nirspec.shape[1]}")
+
+# %% [markdown]
+# Notebook 06 has the full account: more views, both directions, and the other methods.
 #
 # ## Exercises
 #
@@ -204,5 +243,7 @@ starclip.check("04.2", answer)
 # 2. With a batch of two stars the loss is easy to bring to zero. What would the space look like then?
 # 3. Two different stars can have the same labels within the errors. The loss still pushes them apart. Is that
 #    desirable for finding a star? For reading its labels?
+# 4. Sweep the temperature: `overrides = {"starclip": {"logit_scale": 50.0, "learn_scale": false}}` (Python writes `False`), then
+#    5000. What happens to the share of stars found first, and to the picture above?
 #
 # **Next:** [05 · MockStarCLIP](05_mockstarclip.ipynb) teaches the NIRSpec encoder to live with bad reductions.

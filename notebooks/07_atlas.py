@@ -25,11 +25,13 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5` (notebooks 01 and 06) | figures, `atlas.html` to explore | 75 seconds | 2026-11-27 |
+# | `data.h5`, `embeddings.h5` (notebooks 01 and 06) | figures, `atlas.html` to explore | 75 seconds | 2026-11-30 |
 
 # %%
 # %matplotlib inline
 import numpy as np
+from scipy.spatial.distance import cdist
+from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import figures
@@ -64,8 +66,8 @@ run.save_metrics("pca", {model: fractions.tolist() for model, (_, fractions) in 
 {model: fractions[:5].round(3).tolist() for model, (_, fractions) in components.items()}
 
 # %% [markdown]
-# Colour the map by labels. Smooth gradients mean that the space is ordered by that label even though the contrastive
-# loss was not told which labels exist (in StarCLIP the pretraining was, of course).
+# Colour the map by labels. Smooth gradients mean that the space is ordered by that label. The contrastive loss knows no labels,
+# but this is no proof that it found them: the encoders were pretrained to predict exactly these.
 
 # %%
 shown = thin(points["starclip"], run.params.atlas.max_points, run.params.seed)
@@ -87,7 +89,8 @@ figure
 #
 # UMAP keeps neighbourhoods and gives up distances. Read it as a subway map: who is next to whom can be trusted, how far
 # apart two groups are, or how large a group is, cannot. It repeats on one machine with the same seed, but not across
-# machines. The first call compiles code and takes a while.
+# machines. The first call compiles code and takes a while. The points of the two instruments form islands of their own here;
+# the next section explains why.
 
 # %%
 settings = run.params.atlas
@@ -100,15 +103,48 @@ figure
 # %% [markdown]
 # ## Do the instruments mix?
 #
-# If alignment worked, one cannot tell from the map which instrument a point came from. Areas of a single colour would
-# be stars that one instrument places where the other has none.
+# Do not expect that one cannot tell which instrument a point came from. The loss compares a NIRSpec point with APOGEE points
+# only; if all of APOGEE moves by the same amount, each star's partner stays the nearest. Models of this kind therefore often
+# keep a *modality gap*, an offset between the two clouds. On the left below, NIRSpec and APOGEE in all coordinates, with the
+# two points of some stars joined. If the run calibrates its space (`starclip.calibrate`), the offset is there by construction:
+# beside the twenty shared coordinates each instrument has one of its own, which is 0 in the other. On the right, the shared
+# coordinates alone.
 
 # %%
-counts = [len(run.embeddings(f"starclip/{name}").take("test")) for name in pairs["starclip"]]
-modality = np.repeat(["NIRSpec", "APOGEE"], counts)
-figure = figures.modalities_map(umap_xy, modality[shown], "UMAP")
+nirspec = run.embeddings("starclip/nirspec").take("test").of_view(0).z[:1000]
+apogee = run.embeddings("starclip/apogee").take("test").z[:1000]
+spaces = {"all": np.vstack([nirspec, apogee]), "shared": np.vstack([nirspec[:, :20], apogee[:, :20]])}
+n = len(apogee)
+some = np.arange(0, n, max(1, n // 120))
+
+# %%
+panels = {}
+for name, both in spaces.items():
+    turned, _ = principal_components(both, 20)
+    offset = np.abs(turned[:n].mean(0) - turned[n:].mean(0)) / turned.std(0)
+    second = 1 + offset[1:].argmax() if offset.max() > 1 else 1  # in which the instruments differ, if there is one
+    xy, axes = turned[:, [0, second]], ("component 1", f"component {second + 1}")
+    panels[f"{name} coordinates"] = (xy[:n][some], xy[n:][some], axes)
+figure = figures.modalities_map(panels)
 run.save_figure("modalities", figure)
 figure
+
+# %% [markdown]
+# A number without a map: take the ten nearest neighbours of each point, its own star left out. How many belong to the other
+# instrument? In a space where the instruments mix it is half of them.
+
+# %%
+mixed, star = {}, np.tile(np.arange(n), 2)
+for name, both in spaces.items():
+    distance = cdist(both, both)
+    distance[star[:, None] == star] = np.inf
+    near = distance.argpartition(10, axis=1)[:, :10]
+    mixed[name] = ((near < n) != (np.arange(2 * n) < n)[:, None]).mean()
+Markdown(
+    f"{mixed['all']:.0%} of the neighbours are of the other instrument in all coordinates, {mixed['shared']:.0%} in the shared "
+    "ones. So the order of the stars is common to both instruments, and what separates them is an offset that a search across "
+    "instruments never sees. In a search for neighbours within *one* map it matters: take the shared coordinates there."
+)
 
 # %% [markdown]
 # ## Explore
@@ -117,14 +153,16 @@ figure
 # to zoom. It is also saved as a page of its own, `atlas.html`, which needs no Python.
 
 # %%
-captions = [f"{star} ({name})" for star, name in zip(points["starclip"].star_id[shown], modality[shown], strict=True)]
+counts = [len(run.embeddings(f"starclip/{name}").take("test")) for name in pairs["starclip"]]
+modality = np.repeat(["NIRSpec", "APOGEE"], counts)[shown]
+captions = [f"{star} ({name})" for star, name in zip(points["starclip"].star_id[shown], modality, strict=True)]
 explorer = figures.explorer(umap_xy, labels[shown], captions, "UMAP")
 page = run.save_page("atlas", explorer)
 Illustrated(explorer, figures.maps(umap_xy, labels[shown], "UMAP", ("Fe",)), page)
 
 # %% tags=["nbval-check-output"]
 fractions = components["starclip"][1]
-print("components:", len(fractions), "- fractions sum to", round(float(fractions.sum()), 6))
+print(f"{len(fractions)} components, whose fractions sum to {fractions.sum():.4f}")
 print("points drawn:", len(shown), "of", len(labels))
 
 # %% [markdown]

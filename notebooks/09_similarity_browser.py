@@ -26,10 +26,12 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | everything that notebooks 01 to 06 make | nothing; it is for looking | 20 seconds | 2026-11-27 |
+# | everything that notebooks 01 to 06 make | nothing; it is for looking | 20 seconds | 2026-11-30 |
 
 # %%
 # %matplotlib inline
+
+from IPython.display import Markdown
 
 import starclip_lib as starclip
 
@@ -50,12 +52,12 @@ run = starclip.open_run(params_file, overrides)
 #   The star marks the query, rings mark its neighbours. Scroll or drag to zoom; double-click to see all.
 # - **Query.** Or type an identifier, or move the three label sliders, which choose the star closest to these labels, or upload
 #   a NIRSpec spectrum (PypeIt `spec1d`, STScI `x1d`). Every control can be reached with the Tab key.
-# - **Neighbours.** Where the encoders know how well they know the labels, neighbours come in the order of `ln B`, the logarithm of the
-#   Bayes factor of "one star" against "two" (above 0 the spectra speak for one); otherwise by cosine. The table sorts by any column
-#   when you click its head, and saves as CSV. Δ is the neighbour's label minus the query's.
+# - **Neighbours.** Where the encoders give a posterior of the labels (fits of the emulator do), neighbours come in the order of
+#   `ln B`, the logarithm of the Bayes factor of "one star" against "two" (above 0 the spectra favour one); networks order by
+#   cosine. The table sorts by any column when you click its head, and saves as CSV. Δ is the neighbour's label minus the query's.
 # - **Spectra.** The query in black, its nearest neighbours in colour, differences below. Choose an instrument and a feature.
 # - **Space.** *StarCLIP* is the aligned one. *Encoders before alignment* are the same networks as notebook 03 left them. *Raw
-#   spectra* compares fluxes pixel by pixel. *MockStarCLIP* compares mock spectra with worse ones.
+#   spectra* compares fluxes pixel by pixel, whatever their wavelengths. *MockStarCLIP* compares mock spectra with worse ones.
 #
 # To begin with, only test stars are shown, which no model has seen; `all stars` adds those used in training.
 
@@ -65,19 +67,29 @@ browser
 
 # %% [markdown]
 # What a click does can be done from Python as well, and what the table shows is a DataFrame. Here is the first test star as
-# APOGEE saw it, in the aligned space. Its own NIRSpec spectrum should be at or near the top, marked *itself*.
+# APOGEE saw it, in the aligned space.
 
 # %%
 star = browser.gallery.data.star_id[browser.gallery.rows(test_only=True)[0]]
 browser.choose(star, "APOGEE")
 browser.table.iloc[:5, :8]
 
+# %%
+own = (browser.table["spectrum"] == "APOGEE").mean()
+Markdown(
+    f"{own:.0%} of the neighbours are APOGEE spectra, like the query. Where that is all of them, the two instruments' clouds are "
+    "offset, as in notebook 07, and a search in both finds those of the query's instrument first. To find the star as the other "
+    "instrument saw it, choose that one in the menu *search in*."
+)
+
 # %% [markdown]
 # ## What alignment changes
 #
 # The same query in every space, and the rank at which the star's own spectrum from the other side appears among all test
-# stars. Raw spectra of two instruments have nothing to say to each other. The encoders of notebook 03 both predict labels,
-# so they already find the right region of the map; alignment is to find the star.
+# stars. *Raw spectra* compares pixel 1 with pixel 1 and so on, which are different wavelengths in the two instruments: this is
+# the paper's baseline, and its rank is a matter of chance. (On the wavelengths that both observe, a comparison finds far more:
+# notebook 12.) The encoders of notebook 03 both predict labels, so they find the right region of the map before alignment;
+# alignment is to find the star.
 
 # %% tags=["nbval-check-output"]
 gallery, rows = browser.gallery, browser.gallery.rows(test_only=True)
@@ -92,7 +104,7 @@ for space in ("raw spectra", "encoders before alignment", "StarCLIP"):
     print(f"{space}: its own APOGEE spectrum is number {ahead + 1} of {len(rows)}")
 
 # %% [markdown]
-# One star proves nothing; notebook 06 counts over all of them. But one star is where understanding begins: go back to the
+# One star proves nothing; notebook 06 counts over all of them. But it helps to understand one: go back to the
 # browser, switch between these spaces, and look at where the rings are.
 #
 # ## Exercises

@@ -25,7 +25,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra, or none | `observed.csv`, `observed.ecsv`, a page for each star | 20 seconds (the study: 6 minutes more) | 2026-11-27 |
+# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra, or none | `observed.csv`, `observed.ecsv`, a page for each star | 20 seconds (the study: 6 minutes more) | 2026-11-30 |
 #
 # Use `params/m71.yaml` for real stars: its models are trained on a wider domain, and on spectra whose continuum was
 # treated as an observer has to. `starclip observe FOLDER --params params/m71.yaml` does all of it.
@@ -61,9 +61,9 @@ data, params, settings = run.data, run.params, run.params.observed
 # [PypeIt](https://pypeit.readthedocs.io) extracts its own from the `rate` files.
 #
 # **Without a folder** the notebook goes on with a *synthetic* spectrum, so that every step can be seen: a test star of the data
-# set, shifted by 62 km/s, sampled as NIRSpec would, with a wiggling response and noise, in a file like PypeIt's. It is no
-# observation, it is called SYNTHETIC wherever it is shown, and it comes from the very emulator that the models were trained
-# on. Real stars are harder; [docs/real-data.md](../docs/real-data.md) shows how hard.
+# set, shifted by 62 km/s, sampled as NIRSpec would, with a wiggling response and noise, in a file like PypeIt's. It is not
+# an observation and is called SYNTHETIC wherever it is shown. It comes from the very emulator that the models were trained
+# on and that is fitted below. Real stars are harder; [docs/real-data.md](../docs/real-data.md) shows how hard.
 
 # %% tags=["nbval-check-output"]
 real = bool(settings.folder)
@@ -120,14 +120,14 @@ for star in prepared.stars:
 # %% [markdown]
 # ## Labels
 #
-# The linear probe of notebook 08 reads labels from StarCLIP's embedding. How sure is it? The noise is drawn anew, which
+# The linear probe of notebook 08 reads labels from StarCLIP's embedding. How sure is it? New noise is drawn, which
 # gives one part of the uncertainty. The other is the larger of two: the probe's error on the views of test stars, and a
 # **jackknife**, in which eight stretches of the spectrum are left out in turn. A model that describes the star perfectly
-# says nearly the same without any of them. If it does not, the wavelengths disagree about the star, and the model is wrong
-# somewhere. What is wrong everywhere in the same way stays hidden even so.
+# gives nearly the same labels without any of them. If it does not, the wavelengths disagree about the star, and the model is
+# wrong somewhere. An error that is the same everywhere stays hidden.
 #
-# `domain` says whether the labels and the embedding lie where the models have learned; outside, a network extrapolates
-# without warning.
+# `domain` tells whether the fitted labels and the embedding lie where the models have learned; outside, a network extrapolates
+# without warning. A star from inside can be called outside, because its fitted labels scatter by their errors.
 
 # %%
 found = analysis.analyse(prepared.stars, run.space, params)
@@ -191,6 +191,32 @@ for one in measured:
         display(figure)
 
 # %% [markdown]
+# ## And the truth?
+#
+# For the synthetic star it is known. Here are the true labels, what the run's models read and what the fit finds, with the
+# errors that each of them claims. (For a real star there are only a catalogue's labels, with errors of their own.)
+
+# %%
+if not real and measured[0].labels is not None:
+    truth = pd.DataFrame({"truth": data.labels[data.rows("test")[0]]}, index=starclip.LABELS)
+    row = found.labels.iloc[0]
+    answers = {"models": [row[["", "sigma_"][k] + name] for k in (0, 1) for name in starclip.LABELS]}
+    answers["fit"] = [*measured[0].labels, *measured[0].sigma]
+    for name, values in answers.items():
+        truth[name], truth[f"± {name}"] = np.reshape(np.array(values, float), (2, 20))
+    display(truth.round(2))
+
+# %%
+if not real and measured[0].labels is not None:
+    for name in answers:
+        off = np.abs(truth[name] - truth["truth"]) / truth[f"± {name}"]
+        print(
+            f"{name}: {(off < 1).sum()} of 20 labels within the claimed error; {off.idxmax()} is the farthest, {off.max():.1f} errors off"
+        )
+
+# %% [markdown]
+# One star is an example, not a calibration: docs/results.md counts over many.
+#
 # ## What makes a model survive real data?
 #
 # A study (set `observed.study` to true; it trains a label network for each row). The paper's mock spectra keep the true
@@ -239,6 +265,7 @@ starclip.check("10.2", answer)
 #    one do you distrust, and why?
 # 2. What would happen to a spectrum that is shifted by 200 km/s too much before embedding? Try it.
 # 3. The correlation with the best template is well below 1 even for good spectra. Name three causes.
-# 4. Why is the uncertainty of an element without strong lines not much larger than that of iron?
+# 4. Compare the uncertainty of each label with its spread over the data set. For which labels is it not much smaller? What
+#    did the spectrum add to what the population alone would tell?
 #
-# **Next:** [11 · Limits](11_limits.ipynb) asks how well anybody could do.
+# **Next:** [11 · Limits](11_limits.ipynb) computes the smallest errors that are possible.

@@ -14,18 +14,19 @@
 # ---
 
 # %% [markdown]
-# # 12 · Baselines and the ideal matcher: how far from simple, how far from possible?
+# # 12 · Baselines: what each part of a method contributes
 #
-# **Purpose.** Put our numbers between what simple methods reach on the same spectra and what no method can beat.
+# **Purpose.** Put our numbers between what simple methods reach on the same spectra and what a matcher reaches that knows the
+# noise of every spectrum.
 #
-# **After this notebook you can** tell whether a network is worth its GPU, say what a population prior does to a limit, and
-# state how often the right star *could* be found first.
+# **After this notebook you can** tell whether a network is worth its GPU, say what a population prior does to a bound, and
+# say how much of a result comes from the network, from contrastive training, and from fitting physics.
 #
 # **Before this:** notebooks 06, 08 and 11.
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5`, `starclip.ckpt`, `supervised.ckpt` | tables and figures | 2 minutes, 3.2 GB of memory | 2026-11-27 |
+# | `data.h5`, `embeddings.h5`, all `.ckpt` | tables and figures | 3 minutes, 3.2 GB of memory | 2026-11-30 |
 
 # %%
 # %matplotlib inline
@@ -33,10 +34,15 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import LABELS, NIRSPEC, PLAIN, UNITS, figures
-from starclip_lib.metrics import baselines, ideal, linear_alignment, probing, retrieval, seen
+from starclip_lib.evaluation import resampling
+from starclip_lib.metrics import baselines, ideal, limits, linear_alignment, probing, retrieval, seen
+from starclip_lib.metrics.robustness import measured_contrastive_fit
+from starclip_lib.models.encoding import embed_views
+from starclip_lib.training.refining import calibrate
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -50,23 +56,24 @@ test = data.rows("test")
 inside = test[emulator.inside_domain(data.labels[test].astype(float))]
 
 # %% [markdown]
-# ## The limit for *these* spectra
+# ## The bound for *these* spectra
 #
 # Each test star has five views, each with its own noise and its own gaps. The information of independent views adds up, so the
-# limit of a star is that of the sum. One thing more: whoever knows the *population* (every trained network does) can guess an
-# unmeasurable label better than an unbiased method. The limit with the population's spread as prior allows for that, and no
-# method should beat it by more than chance.
+# bound of a star is that of the sum. The Cramér-Rao bound of notebook 11 holds for unbiased methods. A method that knows the
+# *population*, as every trained network does, can guess an unmeasurable label better than that. With the population's
+# covariance as prior, the posterior sigma of a linear Gaussian model bounds the mean squared error over the population: the
+# **van Trees bound**. It is computed for all test stars inside the emulator's domain, and errors are taken over the same stars.
 
 # %%
 mock = seen.seen_by(telescope, data, inside, emulator)
-sample, prior = mock.first(settings.n_stars), np.cov(data.labels[data.rows("train")].astype(float).T)
-limit = sample.limit(NIRSPEC, prior)
+prior = np.cov(data.labels[data.rows("train")].astype(float).T)
+bound = mock.limit(NIRSPEC, prior)
 
 # %% [markdown]
-# ## Honest baselines
+# ## Simple methods that read labels
 #
-# The same split, the same views, simple methods: ridge regression on all pixels, ridge on principal components, the mean of
-# the nearest spectra. And the paper's CNN, and our linear probe. All predict each view; the mean over a star's views counts,
+# The same split, the same views: ridge regression on all pixels, ridge on principal components, the mean of the nearest
+# spectra. Beside them the paper's CNN, and our linear probe. All predict each view; the mean over a star's views counts,
 # weighted by their information where a method knows it.
 
 # %%
@@ -81,55 +88,89 @@ predicted["StarCLIP probe"] = probing.read_views(seen_before, known, judged)
 star_id = np.repeat(data.star_id[test], telescope.n_views)
 means = {name: probing.average_views(labels, star_id) for name, labels in predicted.items()}
 means["StarCLIP probe"] = probing.linear_probe(seen_before, known, judged)  # views combined by their information
-scores = {name: probing.score_labels(data.labels_of(m.star_id), m.labels) for name, m in means.items()}
-table = pd.DataFrame({name: s["rmse"] for name, s in scores.items()} | {"limit": dict(zip(LABELS, limit))})
+scores = {}
+for name, found in means.items():
+    same = np.isin(found.star_id, data.star_id[inside])
+    scores[name] = probing.score_labels(data.labels_of(found.star_id[same]), found.labels[same])
+table = pd.DataFrame({name: s["rmse"] for name, s in scores.items()} | {"van Trees bound": dict(zip(LABELS, bound))})
 table.index = [f"{name} [{unit}]" for name, unit in zip(PLAIN, UNITS)]
 table.round(3)
 
 # %%
-ratios = {name: np.array([s["rmse"][label] for label in LABELS]) / limit for name, s in scores.items()}
+ratios = {name: np.array([s["rmse"][label] for label in LABELS]) / bound for name, s in scores.items()}
 figure = figures.errors_over_limit(ratios)
 run.save_figure("over_limit", figure)
 figure
 
+# %%
+closest = min(ratios, key=lambda name: np.median(ratios[name]))
+Markdown(
+    f"Closest to the bound is **{closest}**: the median label has {np.median(ratios[closest]):.2f} times its error. "
+    f"The CNN has {np.median(ratios['CNN']):.2f} times, ridge regression {np.median(ratios['ridge']):.2f} times."
+)
+
 # %% [markdown]
-# What would a user of The Payne do? Fit the emulator to each spectrum by least squares. It reaches the bound by construction,
-# at a second per spectrum; a network takes a thousandth of that, and the steps that refine its guess (notebook 04) are such
-# fits, many spectra at a time, with the population as prior. A few single views, since it takes its time:
+# What would a user of The Payne do? Fit the emulator to each spectrum by least squares, at about a second per spectrum; a
+# network takes a thousandth of that, and the steps that refine its guess (notebook 04) are such fits, many spectra at a time,
+# with the population as prior. A few single views, compared with the Cramér-Rao bound of these very views. The fit keeps labels
+# inside the emulator's domain, which helps where a spectrum says little about a label: it is not unbiased, so it may
+# lie below that bound. The interval is a bootstrap over these few stars.
 
 # %%
 few = mock.first(min(12, settings.n_stars), n_views=1)
 observed = telescope.views(data.nirspec, few.rows)[:, 0]
 fitted = baselines.least_squares_labels(observed, few.snr[:, 0], NIRSPEC)
-error = np.sqrt(((fitted - few.labels) ** 2).mean(axis=0))
-over_bound = float(np.median(error / few.limit(NIRSPEC)))
-print(f"least squares, RMSE over the bound without prior, median of the labels: {over_bound:.2f}")
+squares = (fitted - few.labels) ** 2
+variance = np.array([limits.bounds(one, NIRSPEC) ** 2 for one in few.information[:, 0]])
+ratio, low, high = resampling.bootstrap(
+    lambda weights: np.median(np.sqrt((weights @ squares) / (weights @ variance)), axis=1), len(few.rows)
+)
+over_bound = float(ratio)
+print(
+    f"least squares, {len(few.rows)} views: RMSE over the Cramér-Rao bound, median of the labels "
+    f"{ratio:.2f} (95 %: {low:.2f} to {high:.2f})"
+)
 
 # %% [markdown]
 # ## One view at a time
 #
-# Errors grow with the noise, but so does the limit. The ratio of the two says whether a method uses what is there. Bins of
+# Errors grow with the noise, but so does the bound. The ratio of the two says whether a method uses what is there. Bins of
 # the views' SNR, gaps included:
 
 # %%
-place = np.searchsorted(test, sample.rows)
-own = predicted["StarCLIP probe"].reshape(-1, telescope.n_views, 20)[place] - sample.labels[:, None]
-snr, by_snr = sample.by_snr(own, NIRSPEC, prior)
+place = np.searchsorted(test, mock.rows)
+own = predicted["StarCLIP probe"].reshape(-1, telescope.n_views, 20)[place] - mock.labels[:, None]
+snr, by_snr = mock.by_snr(own, NIRSPEC, prior)
 figure = figures.ratio_by_snr(snr, by_snr)
 run.save_figure("limit_by_snr", figure)
 figure
 
 # %% [markdown]
-# ## The ideal matcher
+# ## Finding stars with nothing trained
 #
-# And retrieval? Give each spectrum the best estimate of its labels that is possible, with the right uncertainty, and compare
-# two spectra by how much more likely they are one star than two. Nothing can do better, and even that is not perfect, because
-# the catalogue's labels, at which our NIRSpec spectra are computed, are not quite those of the star that APOGEE saw. Every
-# candidate counts, but only some stars are asked for, since this matcher compares pair by pair.
+# APOGEE lies wholly inside NIRSpec's range. An astronomer would first blur APOGEE to NIRSpec's resolution, put it on NIRSpec's
+# pixels and compare what both instruments see, by chi-squared with one fitted scale: the **overlap**. Views whose gap
+# hides nearly all of these pixels cannot be compared and take the last place.
 #
-# And MockStarCLIP? Its extended mock spectra are worse: other stars' Paschen lines, dead pixels, a bad continuum, and again
-# noise and gaps. The continuum is marginalised anyway, and what lies in the substituted lines tells nothing about the star.
-# Mock and extended mock of one star are computed at the very same labels, so no catalogue error stands between them.
+# Next is **a linear alignment**: canonical correlations between the two instruments, on views of their own of the training
+# stars, with a penalty and a number of components that validation stars choose.
+
+# %%
+overlap = baselines.overlap_scores(data, telescope)
+linear = retrieval.scores_both_ways("nirspec", "apogee", linear_alignment.align_linearly(data, telescope))
+
+# %% [markdown]
+# ## The Gaussian ideal matcher
+#
+# Give each spectrum the best estimate of its labels that is possible, with the right uncertainty, and compare two spectra by
+# how much more likely they are one star than two. NIRSpec spectra are computed at the catalogue's labels and APOGEE saw the
+# true star, so the catalogue's errors stand between them; true labels are drawn for each star as its catalogue labels and their
+# errors allow. Mock and extended mock of one star are computed at the very same labels.
+#
+# This matcher takes population and errors as Gaussian. The population is a mixture, so a method that knows the mixture could
+# do better: it is a reference, not an upper bound. Every candidate counts, but only some stars are asked for, since pairs are
+# compared one by one. In extended mock spectra, the substituted lines tell nothing about the star and the continuum is
+# marginalised anyway.
 
 # %%
 memory = run.params.memory * 1e9
@@ -137,48 +178,121 @@ measured = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True, memo
 apogee = seen.seen_by_apogee(replace(data, apogee=measured), inside, settings.apogee_snr, emulator)
 chosen = starclip.mock_stars(data, run.params)["test"]
 extended = seen.seen_by(worse, data, chosen[np.isin(chosen, inside)], emulator)
-limit_extended = extended.first(settings.n_stars).limit(NIRSPEC, prior)
+bound_extended = extended.limit(NIRSPEC, prior)
 
 # %%
 best = ideal.ideal_retrieval(data, mock, extended, apogee, settings.n_matched, run.params.seed)
 
 # %% [markdown]
-# Beside it our models, and the best *linear* alignment: canonical correlations between the two instruments.
+# ## What each part contributes
+#
+# A **network** predicts labels and is compared by cosine, before and after **contrastive** training; a **fit** adjusts the
+# emulator to each spectrum and is compared by Bayes factors, before and after. Where the run calibrates its space, the aligned
+# networks are calibrated too, so a row shows the pretrained networks with that calibration and no contrastive training. The fit
+# uses the emulator that generated the NIRSpec spectra, an advantage that no real instrument offers. Intervals are Wilson's,
+# with one trial per star.
 
 # %%
-ours = {name: run.embeddings(f"starclip/{name}").take("test") for name in ("nirspec", "apogee")}
-bad = {name: run.embeddings(f"mockstarclip/{name}").take("test").of_view(0) for name in ("mock", "extended")}
-linear = retrieval.scores_both_ways("nirspec", "apogee", linear_alignment.align_linearly(data, telescope))
+once = {"mock": starclip.mock_telescope(run.params, 1), "extended": starclip.extended_telescope(data, run.params, 1)}
+seen_through = {"nirspec": (test, telescope), "apogee": (test, None)}
+seen_through |= {kind: (chosen, view) for kind, view in once.items()}
+
 
 # %%
+def embedded(encoders):
+    """The test stars' spectra of each kind, by that kind's encoder."""
+    return {kind: embed_views(encoder, data, *seen_through[kind]) for kind, encoder in encoders.items()}
+
+
+# %%
+networks = {name: run.model(name).encoders[name] for name in ("nirspec", "apogee")}
+network = {"network": embedded(networks | dict.fromkeys(once, networks["nirspec"]))}
+if run.params.starclip.calibrate:
+    calibrate((networks["nirspec"], networks["apogee"]), data, run.params)
+    network["network, calibrated"] = embedded(networks | dict.fromkeys(once, networks["nirspec"]))
+trained = {name: run.embeddings(f"starclip/{name}").take("test") for name in ("nirspec", "apogee")}
+trained |= {name: run.embeddings(f"mockstarclip/{name}").take("test").of_view(0) for name in once}
+fitted_kinds = {kind: run.embeddings(f"fit/{kind}").take("test") for kind in seen_through}
+fit = {"fit": fitted_kinds | {kind: fitted_kinds[kind].of_view(0) for kind in once}}
+name = "fit + contrastive" if run.params.pretrain.encoder.kind == "newton" else "network + contrastive"
+methods = retrieval.methods_table({**network, name: trained, **fit})
+
+# %% [markdown]
+# The fourth row needs a run of its own, `params/fit.yaml`, where the contrastive loss trains how far the fit trusts each pixel.
+# It was measured once (`benchmarks/contrastive_fit.py`) and stands here beside the fit before that training, from the same run.
+
+# %%
+recorded = measured_contrastive_fit()
+made = "{file}, seed {seed}, {n_stars:,} stars".format(**recorded["made with"])
+if name == "network + contrastive":
+    methods[f"fit + contrastive ({made})"] = recorded["fit + contrastive"]
+run.save_metrics("methods", methods)
+base = "network, calibrated" if "network, calibrated" in methods else "network"
+gain = {d: recorded["fit + contrastive"][d]["success@1"] - recorded["fit"][d]["success@1"] for d in recorded["fit"]}
+Markdown(
+    f"Contrastive training changes R@1 of the fit by {gain['nirspec_to_apogee']:+.4f} (NIRSpec to APOGEE) and "
+    f"{gain['apogee_to_nirspec']:+.4f} (back), between mock and extended mock by {gain['mock_to_extended']:+.4f} and {gain['extended_to_mock']:+.4f} ({made}). "
+    f"In this run, '{name}' finds {methods[name]['nirspec_to_apogee']['success@1'] - methods[base]['nirspec_to_apogee']['success@1']:+.3f} and "
+    f"{methods[name]['apogee_to_nirspec']['success@1'] - methods[base]['apogee_to_nirspec']['success@1']:+.3f} more than '{base}'."
+)
+
+# %%
+asked = min(settings.n_matched, len(inside))
 rivals = {
-    "linear alignment (CCA)": linear,
-    "StarCLIP": retrieval.scores_both_ways("nirspec", "apogee", ours),
-    "MockStarCLIP": retrieval.scores_both_ways("mock", "extended", bad),
-    "ideal matcher": best,
+    "overlap": {d: retrieval.with_intervals(x, len(test)) for d, x in overlap.items()},
+    "a linear alignment": {d: retrieval.with_intervals(x, len(test)) for d, x in linear.items()},
+    **methods,
+    "Gaussian ideal matcher": {d: retrieval.with_intervals(x, asked) for d, x in best.items()},
 }
 retrieval.retrieval_table(rivals)
+
+# %%
+titles = {"nirspec_to_apogee": "NIRSpec finds APOGEE", "apogee_to_nirspec": "APOGEE finds NIRSpec"}
+figure = figures.ladder(rivals, titles)
+run.save_figure("ladder", figure)
+figure
+
+# %%
+ideal_first = {d: best[d]["success@1"] for d in titles}
+Markdown(
+    "Views that cannot be compared cost the overlap its last places: it stands at "
+    f"{overlap['nirspec_to_apogee']['success@1']:.3f} with nothing trained. The Gaussian ideal matcher reaches "
+    f"{ideal_first['nirspec_to_apogee']:.3f} from NIRSpec to APOGEE and {ideal_first['apogee_to_nirspec']:.3f} back, "
+    f"where any of {telescope.n_views} views counts."
+)
+
+# %% [markdown]
+# A contrastive loss bounds the mutual information of the two kinds of spectra from below: log N minus the loss, for N pairs.
+# A bound near log N says that there are too few stars to show more.
+
+# %%
+information = {}
+for name, kinds in (("starclip", ("nirspec", "apogee")), ("mockstarclip", ("mock", "extended"))):
+    scale = run.model(name).logit_scale
+    information[name] = retrieval.information_bound(*(trained[kind] for kind in kinds), scale)
+run.save_metrics("information", information)
+pd.DataFrame(information).T.round(3)
 
 # %%
 run.save_metrics(
     "baselines",
     baselines.as_metrics(
         scores,
-        {"limit": limit, "limit_extended": limit_extended},
-        {"n": len(few.rows), "rmse_over_bound": over_bound},
+        {"limit": bound, "limit_extended": bound_extended},
+        {"n": len(few.rows), "rmse_over_bound": over_bound, "low": float(low), "high": float(high)},
         (snr, by_snr),
-        {"cca": linear, "ideal": best},
+        {"overlap": overlap, "cca": linear, "ideal": best},
     ),
 )
 
 # %% tags=["nbval-check-output"]
 print("methods compared:", ", ".join(predicted))
-print("the ideal matcher is better than chance and than 1 in 2:", best["apogee_to_nirspec"]["success@1"] > 0.5)
+print("search methods:", ", ".join(["overlap", "a linear alignment", "Gaussian ideal matcher"]))
 
 # %% [markdown]
 # ## Exercises
 #
-# **1.** The spread of a label among the stars is 0.3 dex, and a spectrum says nothing about it. Which limit does a method have
+# **1.** The spread of a label among the stars is 0.3 dex, and a spectrum says nothing about it. Which bound does a method have
 # that knows the population?
 
 # %%
@@ -188,7 +302,7 @@ starclip.check("12.1", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# 0.3 dex: it answers with the mean of the population, and is wrong by the spread. (Less, if other labels hang together with
+# 0.3 dex: it answers with the mean of the population, and is wrong by the spread. (Less, if other labels are correlated with
 # this one; the prior knows that too.)
 #
 # </details>
@@ -210,7 +324,8 @@ starclip.check("12.2", answer)
 # ## Questions
 #
 # 1. For which labels does ridge regression come close to the network? What do these labels have in common?
-# 2. Least squares reaches the bound. Why train a network at all? (`docs/recipe.md` has measured it.)
-# 3. The ideal matcher misses some stars. What would have to be better: NIRSpec, APOGEE, or the catalogue?
+# 2. Why do views whose gap hides the overlap fail with chi-squared and not with an embedding?
+# 3. In which direction does the Gaussian ideal matcher miss stars? What would have to be better: NIRSpec, APOGEE, or the
+#    catalogue?
 #
 # **Next:** [13 · Benchmark](13_benchmark.ipynb) judges the embedding with the tests of related papers (`starclip evaluate`).

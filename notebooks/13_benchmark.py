@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, `embeddings.h5`, the pretrained encoders | tables and figures | 2 minutes | 2026-11-27 |
+# | a finished run: `data.h5`, `embeddings.h5`, the pretrained encoders, `starclip.ckpt` | tables and figures | 1 minute | 2026-11-30 |
 
 # %%
 # %matplotlib inline
@@ -34,6 +34,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import FE, LABELS, LOGG, TEFF, figures
@@ -52,31 +53,58 @@ options = {"n_resamples": run.params.evaluation.n_resamples, "seed": run.params.
 # ## Probes before and after alignment
 #
 # Alignment is meant to bring two instruments together. Does it also make the embedding a better description of the star?
-# We compare the same encoders before and after it, on the same views of the same test stars, with three probes: a
-# **linear** one, the mean of the **nearest neighbours**, and a small **network** (32 hidden units). A probe that is
-# stronger finds what a weaker one leaves lying about; the difference between them says how plainly the labels are written.
+# We compare encoders before and after it, on the same views of the same test stars, with three probes: a
+# **linear** one, the mean of the **nearest neighbours**, and a small **network** (32 hidden units). A stronger probe
+# recovers labels that a weaker one misses; the difference between the probes measures how directly the labels can be read.
+#
+# Two things happen to an encoder between *before* and *after*. The contrastive training changes its weights. Then the run
+# may **calibrate** its space (`starclip.calibrate`): a linear map, fitted to validation pairs, which weights the coordinates
+# by how well they tell stars apart. So there is a state in between, *aligned*: the trained weights, still with the
+# twenty labels as coordinates. What changes from *before* to *aligned* is the effect of the contrastive training.
 
 # %%
 after = {name: run.embeddings(f"starclip/{name}") for name in instruments}
-models = {name: run.model(name) for name in instruments}
-before = benchmark.embed_unaligned(data, run.params, models)
+trained = run.model("starclip").encoders
+before = benchmark.embed_with({name: run.model(name).encoders[name] for name in instruments}, data, run.params)
+aligned = benchmark.embed_with({name: benchmark.uncalibrated(trained[name]) for name in instruments}, data, run.params)
+states = {"before": before, "aligned": aligned, "after": after}
+
+# %%
+kind = run.params.pretrain.encoder.kind
+same = "the same network throughout" if kind != "newton" else "a network before, and a fit of the emulator afterwards"
+Markdown(
+    f"In this run the encoders are of kind `{kind}`: {same}. Calibration is {'on' if run.params.starclip.calibrate else 'off'}."
+)
 
 # %%
 probed = {
     (f"{name} {state}", kind): found
     for name in instruments
-    for state, group in (("before", before), ("after", after))
+    for state, group in states.items()
     for kind, found in benchmark.probe_with_all(group[name], data, seed=run.params.seed).items()
 }
 
 # %% [markdown]
 # **Intervals.** Had we drawn other test stars, we would have got other numbers. The bootstrap imitates that: draw as many
-# stars as there are, with replacement, and compute the score anew, a thousand times; the middle 95 % of the results are
+# stars as there are, with replacement, and compute the score again, a thousand times; the middle 95 % of the results are
 # the interval. What is drawn are *stars*, each with all its views. Five views of a star are not five stars, and an
-# interval that takes them for that is too narrow by up to √5.
+# interval that treats them as five is too narrow by up to √5.
 
 # %%
 benchmark.r2_table(probed, ("Teff", "logg", "Fe", "Mg"), **options)
+
+# %%
+r2 = {key: p.r2.mean() for key, p in probed.items()}
+overfit = max((p.train_r2.mean() - r2[key], key) for key, p in probed.items())
+Markdown(
+    "Mean r² of the twenty labels before, aligned and after: "
+    + "; ".join(
+        f"{name}, {kind}: " + ", ".join(f"{r2[f'{name} {state}', kind]:.3f}" for state in states)
+        for name in instruments
+        for kind in ("linear", "knn", "mlp")
+    )
+    + f". The largest excess of training over test r² is {overfit[0]:.3f} ({overfit[1][0]}, {overfit[1][1]})."
+)
 
 # %% [markdown]
 # Two intervals that overlap do not say that two models are equal. Both models were judged on the same stars, and a star
@@ -104,6 +132,13 @@ for name, kinds in gains.items():
         print(
             f"{name:8} {kind:7} better for {better:2} labels, worse for {worse:2}, undecided for {20 - better - worse:2}"
         )
+
+# %% [markdown]
+# A linear probe hardly notices the calibration, which is a linear map and two more coordinates: what it gains or loses comes from
+# the training. Neighbours do notice it:
+# in calibrated coordinates two stars are near if they are hard to tell apart, so the many weakly determined labels count as much as
+# the few strong ones, and sixteen neighbours then agree in none of them exactly. Where neighbours lose and the linear probe does
+# not, the label is still in the embedding; only the distance has changed its meaning.
 
 # %% [markdown]
 # ## Does the embedding fall into groups?
@@ -138,16 +173,20 @@ clusters.cluster_table(grouped["after, k = 3"], truth[:, [TEFF, LOGG, FE]], ("Te
 # %%
 clusters.cluster_table(grouped["after, elbow"], truth[:, [TEFF, LOGG, FE]], ("Teff", "log g", "[Fe/H]")).round(2)
 
+# %% [markdown]
+# Each row is one cluster: its size, and the mean and scatter of three labels in it. A cluster is about a label if the means differ
+# by more than the scatter within. The agreement with *every* label, and how many groups a density finds, in numbers:
+
 # %%
 agreement = {name: clusters.agreement(cluster, truth) for name, cluster in grouped.items()}
 for name, cluster in grouped.items():
     best, sizes = int(np.argmax(agreement[name])), np.bincount(cluster[cluster >= 0])
     print(f"{name}: {len(sizes)} clusters {sizes.tolist()}, {(cluster < 0).mean():.0%} of the stars in none;")
-    print(f"  AMI with {LABELS[best]} {agreement[name][best]:.2f}, with Teff {agreement[name][TEFF]:.2f}")
+    print(f"  highest AMI: {LABELS[best]} {agreement[name][best]:.2f}; [Fe/H] {agreement[name][FE]:.2f}")
 
 # %% [markdown]
 # Giants form one continuous sequence, so a partition into groups can only cut it into pieces, as it does in the papers that
-# tried it on galaxies. That an embedding has no clusters is no fault of it.
+# tried it on galaxies. One dominant group, or most stars in none, is what HDBSCAN finds in such a sequence.
 #
 # ## Where does it fail?
 #
@@ -177,6 +216,17 @@ figure = figures.strata_curves(stratified, overall)
 run.save_figure("strata", figure)
 figure
 
+# %%
+ends = {
+    condition: [bins["Teff"][place].rmse.value for place in (0, len(bins["Teff"]) // 2, -1)]
+    for condition, bins in stratified.items()
+}
+Markdown(
+    "RMSE of Teff in the lowest, the middle and the highest bin of each condition: "
+    + "; ".join(f"{condition}, {low:.0f}, {mid:.0f} and {high:.0f} K" for condition, (low, mid, high) in ends.items())
+    + f". All views together: {overall['Teff']:.0f} K."
+)
+
 # %% [markdown]
 # ## Who is wrong, and on which stars?
 #
@@ -200,7 +250,7 @@ shared = {state: residuals.shared_outliers(residuals.outliers(error)) for state,
 for state, count in shared.items():
     once, more = count[1] / count[1:].sum(), count[4:].sum() / count[1:].sum()
     print(
-        f"{state}: {count[1:].sum()} stars are outliers, {once:.0%} of them in one label only, {more:.0%} in four or more"
+        f"{state}: {count[1:].sum()} of {count.sum()} stars are outliers, {once:.0%} of them in one label only, {more:.0%} in four or more"
     )
 
 # %% [markdown]
@@ -216,6 +266,14 @@ figure = figures.win_map(wins, ("after", "before"), len(true))
 run.save_figure("net_wins", figure)
 figure
 
+# %%
+net = dict(zip(LABELS, wins.sum(axis=1) / len(true), strict=True))
+most, least = max(net, key=net.get), min(net, key=net.get)
+Markdown(
+    f"After alignment the probe is nearer to the truth in {(wins > 0).sum()} of the {wins.size} cells and farther in "
+    f"{(wins < 0).sum()}. Over all bins, net: {most} {net[most]:+.0%} of the stars, {least} {net[least]:+.0%}."
+)
+
 # %% [markdown]
 # A win by a hair is not one by a mile. The same for [Fe/H], divided by how much the two residuals differ:
 
@@ -225,6 +283,13 @@ counts, edges = residuals.net_wins_by_size(*fe, true[:, FE])
 figure = figures.wins_by_size(counts, edges, "[Fe/H]", "dex", ("after", "before"))
 run.save_figure("wins_by_size", figure)
 figure
+
+# %%
+rms = {state: float(np.sqrt((residual**2).mean())) for state, residual in zip(("after", "before"), fe, strict=True)}
+Markdown(
+    f"[Fe/H]: after alignment nearer for {int(counts.sum()):+d} of {len(true)} stars, net; root mean square residual "
+    f"{rms['before']:.4f} dex before and {rms['after']:.4f} dex after."
+)
 
 # %% [markdown]
 # ## Pairs and strangers
@@ -236,10 +301,12 @@ figure
 # %%
 test = {name: after[name].take("test") for name in instruments}
 early = {name: before[name].take("test") for name in instruments}
+between = {name: aligned[name].take("test") for name in instruments}
 searches = {
     "NIRSpec → APOGEE": (test["nirspec"], test["apogee"]),
     "APOGEE → NIRSpec": (test["apogee"], test["nirspec"]),
     "NIRSpec → APOGEE, before alignment": (early["nirspec"], early["apogee"]),
+    "NIRSpec → APOGEE, aligned, not calibrated": (between["nirspec"], between["apogee"]),
     "NIRSpec → APOGEE, shuffled": (test["nirspec"], pairs.shuffled(test["apogee"], run.params.seed)),
 }
 curves = {name: pairs.top_percent_curve(*pair, **options) for name, pair in searches.items()}
@@ -248,6 +315,26 @@ curves = {name: pairs.top_percent_curve(*pair, **options) for name, pair in sear
 figure = figures.top_percent(curves)
 run.save_figure("top_percent", figure)
 figure
+
+# %%
+shown = [pairs.PERCENTS.index(p) for p in (0.1, 1.0, 10.0)]
+table = {name: [f"{c[0][i]:.3f} [{c[1][i]:.3f}, {c[2][i]:.3f}]" for i in shown] for name, c in curves.items()}
+pd.DataFrame.from_dict(table, orient="index", columns=["best 0.1 %", "best 1 %", "best 10 %"])
+
+# %%
+n_stars = len(np.unique(test["apogee"].star_id))
+first = {name: c[0][shown[0]] for name, c in curves.items()}
+unaligned, trained_only = (
+    first[f"NIRSpec → APOGEE, {state}"] for state in ("before alignment", "aligned, not calibrated")
+)
+control = [c[shown[2]] for c in curves["NIRSpec → APOGEE, shuffled"]]
+Markdown(
+    f"The best 0.1 % of {n_stars:,} stars are {n_stars / 1000:g} star(s). From NIRSpec to APOGEE the right one is there in "
+    f"{unaligned:.1%} of the searches before alignment, {trained_only:.1%} after the contrastive training and "
+    f"{first['NIRSpec → APOGEE']:.1%} after calibration: the training brings {100 * (trained_only - unaligned):+.1f} points, the "
+    f"calibration {100 * (first['NIRSpec → APOGEE'] - trained_only):+.1f}. Shuffled pairs reach {control[0]:.3f} "
+    f"[{control[1]:.3f}, {control[2]:.3f}] at 10 %, where chance is 0.100."
+)
 
 # %%
 cosines = {
@@ -262,21 +349,21 @@ run.save_figure("cosines", figure)
 figure
 
 # %% [markdown]
-# A good embedding has little overlap between the two histograms. The probability that a matched pair is more similar than
-# one of strangers says it in one number.
+# A good embedding has little overlap between the two histograms. One number summarises it: the probability that a matched pair
+# is more similar than a pair of strangers.
 
 # %%
 for state, probability in separation.items():
     print(f"{state}: a matched pair is more similar than strangers with probability {probability:.4f}")
 
 # %% [markdown]
-# ## Three more judges
+# ## Three more measures
 #
-# Others judge alignment without asking for a star. **Leakage**: boosted trees are shown embeddings of both instruments and say
-# which one each is from. Right half of the time means that nothing of the instrument is left; before alignment it may be all
-# there is. **Mutual neighbours**: which share of a star's ten nearest stars is the same for both instruments? Chance is one in a
-# hundred here. **CKA**: 1 if one embedding is the other but for a rotation. The last two are those of the Platonic Universe
-# papers, and neither asks whether the two embeddings lie in the same place.
+# Alignment can also be measured without a search. **Leakage**: boosted trees are shown embeddings of both instruments and
+# predict which one each is from. An accuracy of one half means that no trace of the instrument is left.
+# **Mutual neighbours**: which share of a star's ten nearest stars is the same for both instruments? Chance is ten divided by the
+# number of other stars. **CKA**: 1 if one embedding is a rotation of the other. The last two are used in the Platonic Universe
+# papers; neither asks whether the two embeddings lie in the same place.
 
 # %%
 mocks = {name: run.embeddings(f"mockstarclip/{name}").take("test") for name in ("mock", "extended")}
@@ -287,25 +374,30 @@ sides = {
     "StarCLIP, first twenty coordinates": common,
     "MockStarCLIP": (mocks["mock"], mocks["extended"]),
 }
-aligned = {state: pairs.judged(*pair, **options) for state, pair in sides.items()}
-pd.DataFrame({state: {name: str(found) for name, found in row.items()} for state, row in aligned.items()}).T
+measured = {state: pairs.judged(*pair, **options) for state, pair in sides.items()}
+pd.DataFrame({state: {name: str(found) for name, found in row.items()} for state, row in measured.items()}).T
+
+# %%
+told = {state: row["instrument told by trees"].value for state, row in measured.items()}
+Markdown(
+    f"Trees tell the instrument in {told['StarCLIP']:.1%} of the cases in StarCLIP's whole space and in "
+    f"{told['StarCLIP, first twenty coordinates']:.1%} in its first twenty coordinates ({told['before alignment']:.1%} before "
+    f"alignment). Chance for mutual neighbours is {10 / (n_stars - 1):.3f}."
+)
 
 # %% [markdown]
-# Trees that tell the instrument for certain have found what the cosine does not mind: in a calibrated space each side has a
-# coordinate of its own, which is zero on the other. In the twenty that both share, what is left is the noise, whose size differs
-# between the instruments, as trees can see from how far estimates are pulled towards the mean. A judge is only as good as its
-# question.
+# Where trees do far better in the whole space than in its first twenty coordinates, they have found what the cosine ignores: in a
+# calibrated space each instrument has one coordinate of its own, which is zero for the other. That is also why a map of such a
+# space shows APOGEE as an island (notebook 07). In the twenty shared coordinates trees can still see the noise, whose size
+# differs between the instruments, by how far estimates are pulled towards the mean.
 
 # %%
 found = report.benchmark_metrics(
-    probed, gains, agreement, grouped, stratified, shared, wins, curves, separation, aligned, **options
+    probed, gains, agreement, grouped, stratified, shared, wins, curves, separation, measured, **options
 )
 run.save_metrics("evaluation.benchmark", found)
 
 # %% tags=["nbval-check-output"]
-low, high = curves["NIRSpec → APOGEE, shuffled"][1:]
-tenth = pairs.PERCENTS.index(10.0)
-print("shuffled pairs are at chance:", low[tenth] < 0.1 < high[tenth])
 print("probes:", ", ".join(all_probes), "· views judged:", sum(len(side) for side in test.values()))
 
 # %% [markdown]
@@ -341,8 +433,9 @@ starclip.check("13.2", answer)
 #
 # ## Questions
 #
-# 1. Which labels does alignment make worse, and which instrument knows more about them?
-# 2. Errors rise where the embedding is empty. Is it the emptiness or what the stars there are like? How would you tell?
+# 1. For which labels do neighbours lose and the linear probe gains? What would you use to read a label, and what to find a star?
+# 2. How do errors change with the number of training views close by? Noisy views are pulled towards the mean, where most stars
+#    are: how would you separate the effect of crowding from that of noise?
 # 3. The paper on galaxies gives intervals over objects only. What else varies when one trains a model again?
 #
 # **Next:** [14 · Decoders](14_decoders.ipynb) asks what an embedding knows of the spectrum itself.

@@ -26,12 +26,13 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, `embeddings.h5` | tables and figures | 2 minutes | 2026-11-27 |
+# | a finished run: `data.h5`, `embeddings.h5` | tables and figures | 1 minute | 2026-11-30 |
 
 # %%
 # %matplotlib inline
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import LABELS, NIRSPEC, figures, label_index
@@ -51,7 +52,7 @@ embeddings = run.embeddings("starclip/nirspec")
 # %% [markdown]
 # ## Three roles for stars
 #
-# An honest density needs three kinds of stars: those whose labels we *know* (training), those that *calibrate* (validation),
+# A density that can be checked needs three kinds of stars: those whose labels we *know* (training), those that *calibrate* (validation),
 # and those that are *judged* (test). Each star is the mean of its five views in the embedding.
 
 # %%
@@ -112,12 +113,24 @@ first = {name: scores[name]["Gaussian, eq. 5.1"]["crps"] for name in LABELS}
 table.insert(0, "CRPS, relative", [np.mean([scores[n][m]["crps"] / first[n] for n in LABELS]) for m in table.index])
 table.round(3)
 
+# %%
+sharpest = table["CRPS, relative"].idxmin()
+
+# %%
+verdicts = {m: densities.verdict(row["coverage68"], len(true)) for m, row in table.iterrows()}
+Markdown(
+    "Central 68 % intervals: "
+    + "; ".join(f"{m}, {table.loc[m, 'coverage68']:.3f}: {word}" for m, word in verdicts.items())
+    + f". The smallest CRPS, {table.loc[sharpest, 'CRPS, relative']:.2f} of the first row, has: {sharpest}."
+)
+
 # %% [markdown]
-# The Gaussian of equation 5.1 takes the scatter of a star's views, and the survey's own label errors, for the uncertainty. But
-# what a probe gets wrong about a star it gets wrong in *all* its views, and no scatter shows that: compare its coverage with
-# 68 %. Nothing but a test against the truth could have told us. Plain neighbours err on the other side: in twenty dimensions
-# even the nearest star is not near, so their labels scatter by more than we know about the star. Recalibration repairs what
-# is stated, not what is known; neighbours of the *residuals* of the linear probe are both honest and sharp.
+# The Gaussian of equation 5.1 adds the survey's own label errors to the scatter of a star's views. It can err on either side: what
+# a probe gets wrong about a star it gets wrong in *all* its views, which no scatter shows, so the interval can be too narrow; and
+# where the views scatter little, the label errors, which are not errors of the spectrum, make it too wide. Only a test
+# against the truth tells which. Plain neighbours scatter by more than we know about the star: in twenty dimensions even the
+# nearest star is not near, which costs CRPS. Recalibration repairs the stated probabilities, not the knowledge: compare the CRPS with
+# and without it. Neighbours of the *residuals* of the linear probe keep the probe's sharpness.
 #
 # ## Attenuation: why extreme stars look ordinary
 #
@@ -161,10 +174,26 @@ figure
 
 # %% [markdown]
 # The dotted line is the slope of the linear regression *without* noise: where it lies below 1, these few inputs do not determine
-# the label, which no correction can mend. The plain regressions fall away from it as the noise grows; errors in variables
-# bring the linear one back to the line. The latent inputs of the network do most of the same, and may go beyond the line: a
-# latent input absorbs any scatter of the labels, also that which the inputs could not have explained.
-#
+# the label, which no correction can repair. The plain regressions fall away from it as the noise grows. Errors in variables
+# move the linear slope back towards the line, and can overshoot it where most of an input's scatter is noise: a large variance is
+# then subtracted from one that is hardly larger. The latent inputs of the network do most of the same, and may go beyond the
+# line too: a latent input absorbs any scatter of the labels, also that which the inputs could not have explained.
+
+# %%
+lowest = settings.attenuation_snr[0]
+
+# %%
+Markdown(
+    f"At SNR {lowest:g}, slope of the plain regression, of the corrected one, and without noise: "
+    + "; ".join(
+        f"{n}, {slopes[n]['linear'][0]:.2f}, {slopes[n]['linear, corrected'][0]:.2f}, {ceiling[n]:.2f}" for n in slopes
+    )
+    + ". The correction overshoots by more than 0.1 for: "
+    + (", ".join(n for n in slopes if slopes[n]["linear, corrected"][0] > ceiling[n] + 0.1) or "none of them")
+    + "."
+)
+
+# %% [markdown]
 # The corrections cost something. An unbiased prediction scatters more: the slope was the price of a smaller mean error. For a
 # single star the biased value may be the better guess; for a *population*, a gradient or a distribution, the unbiased one is
 # needed.
@@ -177,7 +206,7 @@ run.save_metrics(
 
 # %% tags=["nbval-check-output"]
 print("methods:", "; ".join(found["Fe"]))
-print("at the lowest SNR the network's slope for Teff is below 1:", slopes["Teff"]["network"][0] < 1)
+print("slopes at SNR", ", ".join(f"{snr:g}" for snr in settings.attenuation_snr), "for", ", ".join(slopes))
 
 # %% [markdown]
 # ## Exercises
@@ -205,7 +234,7 @@ starclip.check("15.2", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# "narrow": the truth lies in the outermost quantiles more often than stated.
+# "narrow", or "too narrow": the truth lies in the outermost quantiles more often than stated.
 #
 # </details>
 #

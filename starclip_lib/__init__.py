@@ -10,13 +10,11 @@ The front door: what notebooks and scripts use, under one name each.  Nothing is
     run.labels(starclip.read_spectra("folder"))
 """
 
-import os
-
 import lazy_loader
 
-# Threads that wait for each other sleep.  By default they spin, which beside other busy programs makes small networks
-# several times slower (benchmarks/threads.py).  PyTorch reads this when it is loaded, later; kernels inherit it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from starclip_lib.machine import prepare_environment
+
+prepare_environment()  # what PyTorch, numba and Jupyter read when they are loaded, later
 
 __version__ = "0.2.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,10 +23,10 @@ from .models.embeddings import read_embeddings as read_embeddings
 from .models.encoding import predict_labels as predict_labels
 from .models.encoding import run_encoder as run_encoder
 from .observed.files import read_spectra as read_spectra
-from .observed.foreign import as_specutils as as_specutils
 from .observed.measuring import measure as measure
 from .observed.measuring import measured_table as measured_table
 from .observed.measuring import twins as twins
+from .observed.readers.memory import as_specutils as as_specutils
 from .run import Run as Run
 from .run import open_run as open_run
 from .seeds import seeded as seeded
@@ -35,6 +35,8 @@ from .settings.params import load_params as load_params
 from .settings.training import EncoderParams as EncoderParams
 from .settings.training import TrainParams as TrainParams
 from .surveys.simulate import simulate_survey as simulate_survey
+from .synthesis.lines import line_list as line_list
+from .synthesis.synthesise import synthesise as synthesise
 from .teaching.exercises import check as check
 from .transforms.views import MockTelescope as MockTelescope
 from .transforms.views import extended_telescope as extended_telescope

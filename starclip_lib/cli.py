@@ -20,21 +20,12 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command.
+    """Run the command with the arguments given, or those of the process, and return its exit status.
 
-    Parameters
-    ----------
-    argv : list of str, optional
-        Those of the process if not given.
-
-    Returns
-    -------
-    int
-        The exit status: 0 fine, 1 an error the user can mend, 130 stopped by the user, 141 nobody reads the output any
-        more (`| head`).
+    0: success, 1: an error that the user can correct, 130: interrupted, 141: the reader of the output has closed it.
     """
     for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:  # closed by whoever started us: what we open next must not take its number
+        if getattr(sys, name) is None:  # closed by the parent process: files opened next must not take its number
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_RDWR), number)
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -86,7 +77,7 @@ def _extra(module: str, command: str) -> str:
 
 
 def _forget_output() -> None:
-    """Nobody can read the output: without this, Python complains once more on its way out."""
+    """The reader of the output has gone: without this, Python would report it again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -102,13 +93,15 @@ def _say(line: str) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from starclip_lib.pipeline.report import headlines, read_metrics
-    from starclip_lib.pipeline.runner import effort, forget, run_pipeline  # torch, which `--help` need not wait for
+    from starclip_lib.pipeline.runner import effort, run_pipeline  # torch, which `--help` need not wait for
 
     run = _open(arguments, arguments.params)
     _say(f"starclip run {arguments.params}: notebooks into {os.path.relpath(run.report)}, then its index.html")
     _say(effort(run))
     if arguments.fresh:
-        forget(run)
+        from starclip_lib.pipeline.cleaning import forget
+
+        forget(run, _say)
     index = run_pipeline(run, _say)
     _say("\n".join(headlines(read_metrics(run.report))))
     _say(f"\nOpen {os.path.relpath(index)}")
@@ -145,12 +138,15 @@ def _observe(arguments: argparse.Namespace) -> None:
 
     output = arguments.output or Path("observed")
     _say(f"starclip observe: tables and pages into {output}")
-    observe(arguments.observed, output, _say, arguments.lsf, arguments.prior, arguments.combine)
+    options = (arguments.lsf, arguments.prior, arguments.combine, arguments.population, arguments.reading)
+    observe(arguments.observed, output, _say, *options)
 
 
 def _observe_with_networks(arguments: argparse.Namespace) -> None:
     given = {"--lsf": arguments.lsf, "--prior": arguments.prior, "--combine": arguments.combine}
-    if wrong := [name for name, value in {**given, "--output": arguments.output}.items() if value]:
+    given |= {"--output": arguments.output, "--air, --vacuum or a unit": arguments.reading}
+    given["--population"] = arguments.population != "wide"
+    if wrong := [name for name, value in given.items() if value]:
         raise StarclipError(f"{wrong[0]} is not for networks: leave it out, or leave out --params")
     if len(arguments.observed) != 1:
         raise StarclipError("with --params give one folder of spectra")
@@ -161,15 +157,17 @@ def _observe_with_networks(arguments: argparse.Namespace) -> None:
 def _benchmark_real(arguments: argparse.Namespace) -> None:
     if arguments.emulator is not None:
         os.environ["STARCLIP_EMULATOR"] = str(arguments.emulator)  # before anything has read the package's own
-    from starclip_lib.pipeline.observing import benchmark_real
+    from starclip_lib.pipeline.benchmark import benchmark_real
 
     output = arguments.output or Path("benchmark")
-    if arguments.params is not None and arguments.lsf:
-        raise StarclipError("--lsf is not for networks: leave it out, or leave out --params")
+    for name, value in (("--lsf", arguments.lsf), ("--population", arguments.population != "wide")):
+        if arguments.params is not None and value:
+            raise StarclipError(f"{name} is not for networks: leave it out, or leave out --params")
     arguments.set, run = [], None
     if arguments.params is not None:
         run = _open(arguments, arguments.params)
-    benchmark_real(arguments.folder, output, _say, arguments.labels, arguments.lsf, run)
+    options = (arguments.labels, arguments.lsf, run, arguments.population, arguments.reading)
+    benchmark_real(arguments.folder, output, _say, *options)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -264,8 +262,7 @@ def _handout(arguments: argparse.Namespace) -> None:
 
 
 def _mark(arguments: argparse.Namespace) -> None:
-    from starclip_lib.files import atomic_path
-    from starclip_lib.pipeline.classroom import mark_returned
+    from starclip_lib.pipeline.classroom import mark_returned, write_marks
 
     table = mark_returned(arguments.folder)
     _say(table.to_string(index=False))
@@ -274,8 +271,7 @@ def _mark(arguments: argparse.Namespace) -> None:
         f"\n{right} of {asked} exercises are right; 'by hand' is what is no plain value or arithmetic: nothing was run"
     )
     if arguments.output:
-        with atomic_path(arguments.output) as part:
-            table.to_csv(part, index=False)
+        write_marks(table, arguments.output)
 
 
 def _doctor(arguments: argparse.Namespace) -> None:

@@ -20,7 +20,6 @@ OVERRIDES = {
     "seed": 3,
     "data": {"n_stars": 160},
     "mockstarclip": {"n_stars": 48},
-    "pretrain": {"encoder": {"kind": "residual_mlp"}},
 }
 
 
@@ -65,8 +64,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Run:
 
 @pytest.fixture(scope="session")
 def refined(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run whose encoders refine their guesses, as in params/small.yaml; read it."""
-    changes = {key: value for key, value in OVERRIDES.items() if key != "pretrain"}
+    """A run whose model is the emulator fit, as in params/fit.yaml; read it."""
+    changes = {
+        **OVERRIDES,
+        "pretrain": {"encoder": {"kind": "newton"}},
+        "starclip": {"train": {"learning_rate": 0.01, "weight_decay": 0.01}},
+    }
     run = empty_project(tmp_path_factory.mktemp("refined"), load_params(ROOT / "params" / "small.yaml", changes))
     for file in STAGES:
         if "supervised" not in file:

@@ -64,7 +64,7 @@ def test_rows_do_not_depend_on_each_other(survey) -> None:
     flux[2] = with_gap(flux[2], 11000.0)
     continuum = PseudoContinuum(150)
     one_by_one = torch.cat([continuum.normalise(row[None]) for row in flux])
-    torch.testing.assert_close(continuum.normalise(flux), one_by_one, atol=2e-4, rtol=0)
+    torch.testing.assert_close(continuum.normalise(flux), one_by_one, atol=1e-3, rtol=0)
 
 
 def test_line_free_pixels_are_the_higher_ones_and_everywhere() -> None:
@@ -78,4 +78,4 @@ def test_the_corruptions_end_with_it_if_so_set(survey) -> None:
     plain = CorruptionParams()
     kept = mock(plain)(flux, torch.Generator().manual_seed(1))
     divided = mock(plain.changed(continuum_spacing=150.0))(flux, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(divided, PseudoContinuum(150).normalise(kept), atol=2e-4, rtol=0)
+    torch.testing.assert_close(divided, PseudoContinuum(150).normalise(kept), atol=1e-3, rtol=0)

@@ -18,7 +18,8 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.pipeline.arguments import parser
 from starclip_lib.run import Run
 from starclip_lib.settings.params import load_params, merge_assignments
-from starclip_lib.stores.store import About, Store, write_part
+from starclip_lib.stores.formats import MODEL, About, Input, Part, write_part
+from starclip_lib.stores.store import Store
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 GUIDES = [ROOT / "README.md", ROOT / "docs" / "data-formats.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
@@ -77,11 +78,14 @@ def test_own_instrument(quick: Run, survey: PairedSpectra, tmp_path: Path) -> No
 
 def store_of(run: Run, n: int) -> None:
     """The folder `survey`: a store of the run's first NIRSpec spectra, with their own labels."""
-    z, labels = run.space.embed(run.data.nirspec.flux[:n]), run.data.labels[:n].astype(float)
-    about = About(model="starclip.ckpt", model_sha256="0" * 64, emulator="none", package="none", dim=z.shape[1])
+    (z, posterior), labels = run.space.point(run.data.nirspec.flux[:n]), run.data.labels[:n].astype(float)
+    what = {"model": "starclip.ckpt", "model_sha256": "0" * 64, "emulator": "none", "package": "none"}
+    about = About(**what, dim=z.shape[1], posterior=posterior is not None)
     store = Store.create(run.root / "survey", about)
     rows = {"star_id": run.data.star_id[:n], "file": ["data.h5"] * n, "row": range(n), "instrument": ["nirspec"] * n}
-    write_part(store.folder, "0", rows | {"verdict": ["good"] * n}, z, labels, np.zeros((n, 20)), {})
+    rows |= {"verdict": ["good"] * n, "labels_from": [MODEL] * n}
+    part = Part(model_sha256="0" * 64, instrument="nirspec", rows=n, inputs=(Input("data.h5", 1, 1, 0, n),))
+    write_part(store.folder, about, part, rows, z, labels, np.zeros((n, 20)), posterior)
 
 
 @pytest.mark.parametrize("page", [page for page in GUIDES if code(page)], ids=lambda page: page.name)

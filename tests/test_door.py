@@ -96,7 +96,7 @@ def test_settings_can_be_changed_on_the_way(here: Run) -> None:
         (
             "runs/nowhere",
             DataError,
-            r"^runs/nowhere is no folder of a run: it has no settings\.json; give one such as runs/quick$",
+            r"^runs/nowhere is not the folder of a run: it has no settings\.json; give one such as runs/quick$",
         ),
         ("params", DataError, r"^no run 'params': \S+params has small, and \S+runs has no folder of that name$"),
     ],
@@ -207,7 +207,7 @@ def test_labels_of_a_star_are_the_mean_of_its_views(finished: Run) -> None:
         unit = u.K if name == "Teff" else u.dex
         assert table[name].unit == table[f"sigma_{name}"].unit == unit
         assert table[name][0].value == pytest.approx(expected[i], abs=0.01 * ASPCAP_ERROR[i])
-        assert table[f"sigma_{name}"][0].value == pytest.approx(error[i], rel=1e-4)
+        assert table[f"sigma_{name}"][0].value == pytest.approx(error[i], rel=1e-3)
 
 
 def test_labels_of_flux_have_a_row_for_each_spectrum(finished: Run) -> None:
@@ -215,11 +215,11 @@ def test_labels_of_flux_have_a_row_for_each_spectrum(finished: Run) -> None:
     table = finished.labels(flux)
     assert table.colnames == [*LABELS, *(f"sigma_{name}" for name in LABELS)]
     expected = finished.space.read(finished.space.embed(flux))
-    np.testing.assert_allclose(table["Teff"].to_value(u.K), expected[:, 0], rtol=1e-6)
-    np.testing.assert_allclose(table["Fe"].to_value(u.dex), expected[:, LABELS.index("Fe")], rtol=1e-5)
+    np.testing.assert_allclose(table["Teff"].to_value(u.K), expected[:, 0], rtol=1e-3)
+    np.testing.assert_allclose(table["Fe"].to_value(u.dex), expected[:, LABELS.index("Fe")], rtol=1e-3)
     one = finished.labels(flux[1])
     assert len(one) == 1
-    np.testing.assert_allclose(one["logg"].value, table["logg"][1:2].value, rtol=1e-5)
+    np.testing.assert_allclose(one["logg"].value, table["logg"][1:2].value, rtol=1e-3)
 
 
 def test_labels_of_observed_spectra_have_a_verdict(finished: Run, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -234,7 +234,8 @@ def test_labels_of_observed_spectra_have_a_verdict(finished: Run, tmp_path: Path
     assert table["velocity"].unit == u.km / u.s
     assert float(table["velocity"][0].value) == pytest.approx(30, abs=8)
     assert np.isfinite(float(table["Teff"][0].value))
-    assert table["Teff"].mask.tolist() == table["domain"].mask.tolist() == [False, True]  # nothing is said of the other
+    assert np.isnan(table["Teff"].value).tolist() == [False, True]
+    assert table["domain"][1] == ""
     assert finished.labels(good)["name"].tolist() == ["star_1"]
 
 
@@ -278,7 +279,7 @@ def test_a_star_of_another_run_is_refused(finished: Run) -> None:
 
 def test_things_say_what_they_hold(finished: Run, run: Run, tmp_path: Path, rng: np.random.Generator) -> None:
     files = "data.h5, apogee.ckpt, nirspec.ckpt, supervised.ckpt, starclip.ckpt, mockstarclip.ckpt, "
-    files += "supervised_extended.ckpt, embeddings.h5"
+    files += "supervised_extended.ckpt, fit.ckpt, fit.h5, embeddings.h5"
     assert repr(finished) == f"Run small in {finished.root}: {files} up to date"
     assert repr(run) == f"Run small in {run.root}: nothing up to date"
     data = finished.data

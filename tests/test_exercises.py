@@ -9,14 +9,15 @@ from conftest import ROOT
 
 from starclip_lib.errors import DataError
 from starclip_lib.pipeline.notebooks import every_notebook
-from starclip_lib.teaching.exercises import EXERCISES, check
+from starclip_lib.teaching.exercises import EXERCISES, check, is_right
 
 # Worked out by hand, not taken from the module.
 ANSWERS = {
-    "00.1": 10 / 1000, "00.2": "apogee", "00b.1": 4.094, "00b.2": 1.0986, "01.1": 8.33, "01.2": 24.4, "02.1": 0.02,
-    "02.2": 8, "03.1": 1.0, "03.2": 0, "04.1": 6.238, "04.2": 0.002, "05.1": " mock ", "05.2": 15, "06.1": 0.583,
-    "06.2": 0.001, "07.1": 0.1, "07.2": False, "08.1": 0.75, "08.2": 0.5, "09.1": "r@1", "09.2": "[fe/h]", "10.1": 1.3,
-    "10.2": 1, "11.1": 0.06, "11.2": 500, "12.1": 0.3, "12.2": False, "13.1": "undecided", "13.2": 5, "14.1": 0.96,
+    "00.1": 1728, "00.2": "apogee", "00b.1": 4.094, "00b.2": 1.0986, "01.1": 8.33, "01.2": 24.4, "02.1": 0.02,
+    "02.2": 8, "03.1": 1.0, "03.2": 0.99, "04.1": 6.238, "04.2": 0.002, "05.1": " mock ", "05.2": 15, "06.1": 0.583,
+    "06.2": 0.001, "07.1": 0.1, "07.2": False, "08.1": 0.75, "08.2": 0.5, "08b.1": 2.294,
+    "08b.2": 0.707, "09.1": "r@1", "09.2": "[fe/h]", "10.1": 1.3,
+    "10.2": 1, "11.1": 1.488, "11.2": 500, "12.1": 0.3, "12.2": False, "13.1": "undecided", "13.2": 5, "14.1": 0.96,
     "14.2": 5.7, "15.1": 0.8, "15.2": "narrow", "16.1": 4096, "16.2": 4,
 }  # fmt: skip
 
@@ -37,6 +38,13 @@ def test_particular_mistakes_get_their_own_hint(capsys: pytest.CaptureFixture) -
     assert "five candidates" in capsys.readouterr().out
     check("07.2", True)
     assert "not yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [("01.1", 8), ("09.1", "SuccessRate@1"), ("09.2", "Fe/H"), ("15.2", "too narrow")]
+)
+def test_other_spellings_and_rounded_answers_are_right(name: str, answer: float | str) -> None:
+    assert is_right(name, answer)
 
 
 def test_unknown_exercises_are_errors() -> None:

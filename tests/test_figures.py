@@ -14,6 +14,7 @@ from starclip_lib import figures
 from starclip_lib.data.fitting import fit_spectrum
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.labels import FE, LABELS, LOGG, PUBLISHED_SPREAD, TEFF, label_index
+from starclip_lib.figures.style import empty_axes
 from starclip_lib.metrics.probing import Predictions, score_labels
 from starclip_lib.models.checkpoint import History
 from starclip_lib.settings.training import GapParams
@@ -53,9 +54,9 @@ def every_figure(survey) -> dict[str, Figure]:
         "success": figures.success_curves({"a": np.array([1.0, 7.0])}, lambda k: min(1, k / 40), "title"),
         "maps": figures.maps(xy, labels, "PC"),
         "place": figures.place_on_map(xy, labels, xy[0], xy[1:4], "star"),
-        "modalities": figures.modalities_map(xy, np.repeat(["NIRSpec", "APOGEE"], len(xy) // 2), "PC"),
+        "modalities": figures.modalities_map({"a": (xy[:5], xy[5:10], ("PC 1", "PC 2"))}),
         "bounds": figures.errors_and_bounds(scores, bounds),
-        "cosines": figures.cosine_histograms({"a": rng.uniform(0.5, 1, 50)}),
+        "ratios": figures.distance_ratios({"a": rng.uniform(0.5, 2, 50)}),
         "iron": figures.over_iron(labels, {"one": predicted}),
         "real": figures.real_over_emulated([real], [fit_spectrum(real.flux, real.ivar, APOGEE)]),
         "study": figures.study(
@@ -75,11 +76,29 @@ def test_every_figure_draws_and_names_its_axes(drawn: dict[str, Figure], tmp_pat
     """But for label names at the ticks, the unit circle, and what shares an axis, both axes say what they are."""
     plain_x, plain_y = {"circles", "groups", "spread", "correlations", "bounds", "iron"}, {"circles", "groups"}
     for name, figure in drawn.items():
+        assert empty_axes(figure) == [], name
+        assert figure.get_figwidth() * figure.dpi > 1000, name
         figure.savefig(tmp_path / f"{name}.png", dpi=40)
-        assert (tmp_path / f"{name}.png").stat().st_size > 2000, name
         visible = [ax for ax in figure.axes if ax.axison]
         assert any(ax.get_xlabel() for ax in visible) == (name not in plain_x), name
         assert any(ax.get_ylabel() for ax in visible) == (name not in plain_y | {"study"}), name
+
+
+def test_empty_axes_and_curves_of_one_point_are_found() -> None:
+    figure = Figure()
+    curve, nothing, dot, image = figure.subplots(1, 4)
+    curve.plot([1, 2], [3, 4])
+    nothing.plot([1, 2], [np.nan, np.nan], label="gone")
+    nothing.axhline(0)
+    dot.plot([1], [2], "o")  # markers may stand alone
+    dot.plot([1, 2], [2, np.nan], label="short")
+    image.imshow(np.full((2, 2), np.nan))
+    assert empty_axes(figure) == [
+        "axis 2 (without a title) has no finite data",
+        "axis 2 (without a title) has a curve of 0 finite points: gone",
+        "axis 3 (without a title) has a curve of 1 finite points: short",
+        "axis 4 (without a title) has no finite data",
+    ]
 
 
 def test_nothing_stays_open_and_the_users_style_is_untouched(survey) -> None:
@@ -209,10 +228,10 @@ def test_maps_have_the_points_coloured_by_label(survey, rng: np.random.Generator
     ax = figures.place_on_map(xy, labels, xy[0], xy[1:4], "star").axes[0]
     np.testing.assert_allclose(line(ax, "star"), xy[:1])
     np.testing.assert_allclose(line(ax, "nearest APOGEE stars"), xy[1:4])
-    side = np.repeat(["NIRSpec", "APOGEE"], len(xy) // 2)
-    (ax,) = figures.modalities_map(xy, side, "PC").axes
-    for name in ("NIRSpec", "APOGEE"):
-        np.testing.assert_allclose(line(ax, name), xy[side == name])
+    (ax,) = figures.modalities_map({"a": (xy[:4], xy[4:8], ("x", "y"))}).axes
+    for drawn, places in zip(ax.collections, (xy[:4], xy[4:8]), strict=True):
+        np.testing.assert_allclose(drawn.get_offsets(), places)
+    np.testing.assert_allclose([joined.get_xydata() for joined in ax.lines], np.stack([xy[:4], xy[4:8]], axis=1))
 
 
 def test_matrices_are_drawn_on_one_scale() -> None:

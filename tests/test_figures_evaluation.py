@@ -86,8 +86,12 @@ def test_distributions_of_cosines_are_densities(rng: np.random.Generator) -> Non
     heights = [patch.get_height() for patch in ax.patches]
     for drawn, values in zip((heights[:60], heights[60:]), (shuffled, matched), strict=True):
         np.testing.assert_allclose(drawn, np.histogram(values, edges, density=True)[0])
-    ax = figures.cosine_histograms({"a": matched}).axes[0]
-    assert f"a (median {np.median(matched):.3f})" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_ratios_of_distances_are_counted() -> None:
+    ax = figures.distance_ratios({"a": np.array([0.5, 0.8, 0.9, 2.0])}).axes[0]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a: 75.0% below 1"]
+    assert max(ax.patches[0].get_xy()[:, 1]) == 1
 
 
 def test_regions_show_what_is_not_explained() -> None:
@@ -158,6 +162,17 @@ def test_bounds_are_drawn_beside_the_catalogues_error(rng: np.random.Generator) 
     (ax,) = figures.ratio_by_snr([50, 100, 200], ratios).axes
     np.testing.assert_allclose(line(ax, "median of the labels")[:, 1], np.median(ratios, axis=1))
     np.testing.assert_allclose([drawn.get_ydata() for drawn in ax.lines[:20]], ratios.T)
+
+
+def test_the_ladder_has_a_step_for_each_method_that_searches_in_a_direction() -> None:
+    scores = {"success@1": 0.8, "interval": {"success@1": [0.7, 0.9]}}
+    steps = {"overlap": {"a_to_b": scores}, "fit": {"a_to_b": scores, "b_to_a": {**scores, "success@1": 0.85}}}
+    one, other = figures.ladder(steps, {"a_to_b": "there", "b_to_a": "back"}).axes
+    assert [tick.get_text() for tick in one.get_yticklabels()] == ["overlap", "fit"]
+    assert [bar.get_width() for bar in one.patches] == [0.8, 0.8]
+    assert [bar.get_width() for bar in other.patches] == [0.85]
+    ends = np.concatenate([c.get_segments()[0] for c in other.collections])
+    np.testing.assert_allclose(ends[:, 0], [0.7, 0.9])
 
 
 def test_information_is_summed_in_bins_and_gaps_cost_per_cent() -> None:

@@ -71,7 +71,7 @@ def test_the_map_is_the_projection_on_the_first_two_axes(gallery: Gallery) -> No
     xy = (z - z.mean(axis=0)) @ axes.T
     np.testing.assert_allclose(np.abs(np.concatenate(list(places.values()))), np.abs(xy), atol=1e-3)
     side = gallery.space("StarCLIP")["APOGEE"]
-    np.testing.assert_allclose(gallery.place("StarCLIP", "PCA", 3 * side.index.z[5]), places["APOGEE"][5], atol=1e-5)
+    np.testing.assert_allclose(gallery.place("StarCLIP", "PCA", 3 * side.index.z[5]), places["APOGEE"][5], atol=1e-3)
 
 
 def test_a_star_with_given_labels(gallery: Gallery) -> None:
@@ -131,9 +131,9 @@ def test_vectors_of_a_space_are_unit_vectors_of_the_flux_beside_them(gallery: Ga
         for side in gallery.space(space).values():
             assert side.index.z.dtype == np.float32
             assert side.index.star_id.tolist() == gallery.data.star_id.tolist()
-            np.testing.assert_allclose(np.linalg.norm(side.index.z, axis=1), 1, rtol=1e-5)
+            np.testing.assert_allclose(np.linalg.norm(side.index.z, axis=1), 1, rtol=1e-3)
             if side.encoder is not None:
                 np.testing.assert_allclose(encode(side.encoder, side.flux[:9]), side.index.z[:9], atol=2e-5)
     raw = gallery.space("raw spectra")["APOGEE"]
     cropped = raw.flux[:, 246 : 246 + 8192]
-    np.testing.assert_allclose(raw.index.z, cropped / np.linalg.norm(cropped, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(raw.index.z, cropped / np.linalg.norm(cropped, axis=1, keepdims=True), atol=1e-3)

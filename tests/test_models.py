@@ -39,7 +39,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none.ckpt is missing"):
         Model.load(tmp_path / "none.ckpt")
     save_tensors(tmp_path / "other.ckpt", {"weights": torch.ones(2)})
-    with pytest.raises(DataError, match=r"other.ckpt is no StarCLIP model"):
+    with pytest.raises(DataError, match=r"other.ckpt is not a StarCLIP model"):
         Model.load(tmp_path / "other.ckpt")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -44,6 +45,10 @@ def code_lines(cell: nbformat.NotebookNode) -> int:
     return sum(bool(line.strip()) for line in cell.source.splitlines())
 
 
+def statements(cell: nbformat.NotebookNode) -> int:
+    return len(ast.parse(re.sub(r"^%", "#", cell.source, flags=re.M)).body)
+
+
 @each_notebook
 def test_pairs_agree(source: Path) -> None:
     written, committed = read(source)
@@ -62,7 +67,7 @@ def test_the_number_of_a_notebook_is_its_place() -> None:
 
 @each_notebook
 def test_few_modules_are_imported(source: Path) -> None:
-    """The front door serves: at most eight modules of the package, and five in the tour, for newcomers."""
+    """At most eight modules of the package, five in the tour, thirteen in the notebook of all methods."""
     modules = set()
     for cell in jupytext.read(source).cells:
         code = "" if cell.cell_type != "code" else re.sub(r"^%", "#", cell.source, flags=re.M)
@@ -72,7 +77,7 @@ def test_few_modules_are_imported(source: Path) -> None:
                 modules |= {name if is_module(name) else node.module for name in inner}
             elif isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names if alias.name.split(".")[0] == "starclip_lib"}
-    assert len(modules) <= (5 if source.stem == "00_tour" else 8), sorted(modules)
+    assert len(modules) <= {"00_tour": 5, "12_baselines": 13}.get(source.stem, 8), sorted(modules)
 
 
 @each_notebook
@@ -80,9 +85,11 @@ def test_form(source: Path) -> None:
     notebook, _ = read(source)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     lengths = [code_lines(cell) for cell in code]
-    assert median(lengths) <= 5
+    assert median(map(statements, code)) <= 5
     assert max(lengths) <= 30
-    assert not any(re.search(r"^\s*(def|class) ", cell.source, re.M) for cell in code)
+    defining = [code_lines(cell) for cell in code if re.search(r"^\s*(def|class) ", cell.source, re.M)]
+    assert len(defining) <= 1, "logic belongs in the package; a notebook may define the one function that it teaches"
+    assert max(defining, default=0) <= 12
     prose = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert len(prose.split()) >= 4 * sum(lengths)
     opening = notebook.cells[0].source
@@ -95,7 +102,7 @@ def test_form(source: Path) -> None:
 @each_notebook
 def test_committed_outputs(source: Path) -> None:
     path = source.with_suffix(".ipynb")
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 600_000
     _, notebook = read(source)
     assert notebook.metadata.kernelspec.name == "python3"
     assert notebook.metadata.kernelspec.language == "python"
@@ -104,7 +111,8 @@ def test_committed_outputs(source: Path) -> None:
         if output.output_type == "stream":
             assert output.name == "stdout"
         else:
-            assert set(output.data) in ({"image/png"}, {"text/plain"}, {"text/plain", "text/html"})
+            texts = ({"text/plain"}, {"text/plain", "text/html"}, {"text/plain", "text/markdown"})
+            assert set(output.data) in ({"image/png"}, *texts)
     assert any("image/png" in output.get("data", {}) for output in outputs), "a reader of the web page sees no picture"
     assert "/tmp/" not in path.read_text()
 
@@ -124,7 +132,7 @@ def test_the_page_of_parameters_is_up_to_date() -> None:
 
 
 def test_every_notebook_runs_and_prints_what_is_committed(tmp_path: Path) -> None:
-    """nbval on copies with params/small.yaml put in; it compares the outputs of the tagged cells."""
+    """nbval on copies with params/small.yaml put in compares the outputs of the tagged cells; no figure is empty."""
     shutil.copytree(ROOT / "params", tmp_path / "params")
     (tmp_path / "notebooks").mkdir()
     copies = []
@@ -147,5 +155,6 @@ def test_every_notebook_runs_and_prints_what_is_committed(tmp_path: Path) -> Non
         "-p",
         "no:cacheprovider",
     ]
-    done = subprocess.run([*command, *copies], cwd=tmp_path, capture_output=True, text=True, check=False)
+    strict = {**os.environ, "PYTHONWARNINGS": "error:figure"}  # an empty axis stops its notebook
+    done = subprocess.run([*command, *copies], cwd=tmp_path, env=strict, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

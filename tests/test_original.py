@@ -89,6 +89,39 @@ def test_rows_are_paired_and_repeats_dropped(files: dict[str, Path], tmp_path: P
     assert PairedSpectra.read(tmp_path / "original.h5").source == "original"
 
 
+def test_the_published_layout_is_read(files: dict[str, Path]) -> None:
+    """As the paper's notebooks write them: the grid as a row, stars as index, float64 spectra without repeats."""
+    expected = read(files)
+    flux = read_frame_pickle(files["spectra"]).drop(index=[UNPAIRED, 31]).to_numpy(np.float64)
+    published = pd.DataFrame(list(flux))
+    published.columns = 10.0 ** np.arange(4.179, 4.179 + APOGEE.n_pix * 6e-6, 6e-6)[: APOGEE.n_pix]
+    published.to_pickle(files["spectra"])
+    with pd.HDFStore(files["jwst"], "a") as store:
+        labels, spectra = store["labels"], store["spectra"]
+        labels["Teff"] *= 1000
+        labels.index = spectra.index = [f"star {row}" for row in range(N)]
+        for key, frame in (
+            ("wavelength", pd.DataFrame([NIRSPEC.wavelength] * 2)),
+            ("labels", labels),
+            ("spectra", spectra),
+        ):
+            store.put(key, frame)
+    table = read_frame_hdf(files["allstar"], "allstar")
+    table["APOGEE_ID"] = pd.Series([name.encode() for name in table["APOGEE_ID"]], dtype=object)
+    table.to_hdf(files["allstar"], key="allstar", mode="w")
+    found = read(files)
+    assert found.star_id.tolist() == expected.star_id.tolist()
+    np.testing.assert_allclose(found.labels, expected.labels, rtol=1e-6)
+    np.testing.assert_array_equal(found.apogee.flux, expected.apogee.flux)
+    np.testing.assert_array_equal(found.nirspec.flux, expected.nirspec.flux)
+
+
+def test_a_pointer_of_git_lfs_is_named(files: dict[str, Path]) -> None:
+    files["spectra"].write_text("version https://git-lfs.github.com/spec/v1\noid sha256:d63e\nsize 458637488\n")
+    with pytest.raises(DataError, match=r"apogee_spectra\.pkl\.gz is a Git LFS pointer, .* `git lfs pull`"):
+        read(files)
+
+
 def test_the_published_counts_are_checked(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     assert original.KNOWN_COUNTS == {19_799: 19_001}
     assert original.UNPAIRED_ROW == 11_215

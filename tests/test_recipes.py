@@ -53,7 +53,7 @@ def test_scalers_are_fitted_on_training_stars_only(survey, finished: Run) -> Non
         assert (finished.model(name).scaler.mean == expected.mean).all(), name
     scaling = finished.model("nirspec").encoders["nirspec"].scaling
     training = torch.from_numpy(survey.nirspec.flux[survey.rows("train")])
-    torch.testing.assert_close(scaling.mean, training.mean(0))
+    torch.testing.assert_close(scaling.mean, training.mean(0), rtol=1e-3, atol=1e-3)
 
 
 def test_the_published_leak_can_be_rebuilt(survey, params, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_embeddings_cover_all_stars_and_their_views(survey, params, finished: Ru
     )
     n_views = params.corruption.n_views
     assert (len(nirspec), len(apogee)) == (n_views * survey.n_stars, survey.n_stars)
-    np.testing.assert_allclose(np.linalg.norm(nirspec.z, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(nirspec.z, axis=1), 1, rtol=1e-3)
     assert set(apogee.take("test").star_id) == set(survey.star_id[survey.rows("test")])
     assert len(extended) == n_views * (30 + 6 + 40)
 

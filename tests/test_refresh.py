@@ -92,7 +92,7 @@ def test_pictures_become_small_and_stand_alone() -> None:
     assert list(out.data) == ["image/png"]
     assert out.metadata == {"image/png": {"alt": "a curve"}}
     assert out.execution_count == 2
-    assert size(out.data["image/png"]) == (640, 160)
+    assert size(out.data["image/png"]) == (1000, 250)
     assert len(out.data["image/png"]) < len(picture) / 10
     (out,) = only_output(new_output("display_data", {"image/png": png(300, 200)}))
     assert size(out.data["image/png"]) == (300, 200)  # small enough

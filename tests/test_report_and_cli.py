@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import ROOT
+from scipy.stats import binomtest
 
 import starclip_lib
 from starclip_lib import cli
@@ -37,6 +38,10 @@ def sections() -> dict:
             put(tree, key, 40 if key[-1] in ("queries", "candidates", "n") or key[0] == "data" else 0.5)
     tree["pca"] = {"starclip": [0.3, 0.1], "mockstarclip": [0.4, 0.2]}
     tree["data"]["source"] = "simulate"
+    for found in tree["methods"]["network"].values():
+        found["interval"] = {key: [0.4, 0.6] for key in found if key == "mrr" or "@" in key}
+    for bound in tree["information"].values():
+        bound["largest"] = 3.0
     return tree
 
 
@@ -50,7 +55,8 @@ def provenance(params) -> dict:
 
 def test_contract_is_the_one_of_the_design() -> None:
     keys = {".".join(key) for key in contract()}
-    assert len(keys) == 4 + 6 * (1 + 3 * 20) + (2 + 2 + 4 + 4 + 2 + 4) * 7 + (2 + 6) * 20 + 2
+    retrieval = 2 + 2 + 4 + 4 + 2 + 2 + 4 + 2  # directions of models, raw, chance, overlap, CCA, ideal, network
+    assert len(keys) == 4 + 6 * (1 + 3 * 20) + retrieval * 7 + (2 + 6) * 20 + 4 + 2
     for key in (
         "data.n_test",
         "encoders.supervised_mock.rmse.Teff",
@@ -79,6 +85,11 @@ def test_the_page_shows_the_numbers_and_its_links_are_relative(
     metrics = assemble_metrics(provenance, sections, {"01_data": 8.2, "10_observed_nirspec": 1.0})
     page = write_index(tmp_path, metrics).read_text()
     assert "85 %" in page
+    assert "of simulated NIRSpec spectra find their own star first" in page
+    for row in ("overlap: chi-squared over common pixels", "a linear alignment", "Gaussian ideal matcher", "network: "):
+        assert row in page
+    assert "0.400 to 0.600" in page
+    assert "0.50 of at most 3.00 nats" in page
     assert "0.847" in page
     assert 'href="01_data.html"' in page
     assert all(f"[{element}/H]" in page for element in LABELS[2:])
@@ -119,26 +130,35 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     subprocess.run(command, check=True, capture_output=True)
     page = out.read_text()
     row = next(line for line in page.splitlines() if line.startswith("| **this recipe** | NIRSpec → APOGEE"))
-    half = 12.706 * np.std([0.5, 0.6], ddof=1) / np.sqrt(2)  # Student's t with one degree of freedom
-    assert row.split(" | ")[2] == f"0.550 ± {half:.3f}"
+    low, high = binomtest(44, 80).proportion_ci(method="wilson")  # two runs with forty stars each
+    assert row.split(" | ")[2] == f"0.550 ({low:.3f} to {high:.3f})"
     assert "starclip run params/r7.yaml --set name=r8 --set seed=8" in page
     assert "| 200 | 1.40 ± 0.00 | 0.0 ± 0.0 of 20 | 15.0 ± 0.0 |" in page
     assert "| five views combined, all SNR | 1.00 ± 0.00 | 20.0 ± 0.0 of 20 | 20.0 ± 0.0 |" in page
     assert "(12): median RMSE / limit 0.90 ± 0.00" in page
-    assert "| **this recipe** | NIRSpec → APOGEE | 0.600 |" in page.split("## As many stars as in the paper")[1]
+    assert (
+        "| **this recipe** | NIRSpec → APOGEE | 0.600 (0.446 to 0.737) |"
+        in page.split("## As many stars as in the paper")[1]
+    )
     assert page.count("| Teff [K] | 0.5 ± 0.0 |") == 1
     assert "times as often as with the paper's recipe: 5 (NIRSpec → APOGEE), 1 (APOGEE → NIRSpec)" in page
     n = sections["data"]["n_stars"]
     assert f"starclip run params/paper.yaml --set name=leak --set data.n_stars={n} --set pretrain.leak=true\n" in page
     assert f"starclip run params/paper.yaml --set name=paper --set data.n_stars={n}\n" in page
     # r2 and RMSE of 0.5 mean a variance of 0.5, of which a limit of 0.5 leaves half
-    row = next(line for line in page.splitlines() if line.startswith("| Teff [K] | 0.983 |"))
-    assert row.split(" | ")[2:7] == ["0.500", "0.500", "0.500 ± 0.000", "0.500 ± 0.000", "0.5 ± 0.0"]
-    assert "| Teff [K] | 0.935 |" in page
+    row = next(line for line in page.splitlines() if line.startswith("| Teff [K] |"))
+    assert row.split(" | ")[1:6] == ["0.500", "0.500", "0.500 ± 0.000", "0.500 ± 0.000", "0.5 ± 0.0"]
+    assert "| Teff | 0.983 | 0.935 |" in page
+    assert "| NIRSpec → APOGEE | 0.14 | 0.24 | 0.17 |" in page.split("## Published numbers")[1]
+    assert "| published" not in page
+    assert "--set name=r7-101 --set seed=101" in page.split("## Seeds never looked at")[1]
+    subprocess.run([*command, "--unseen", str(reports[1])], check=True, capture_output=True)
+    unseen = out.read_text().split("## Seeds never looked at")[1].split("## Published")[0]
+    assert "| **this recipe** | NIRSpec → APOGEE | 0.600 (0.446 to 0.737) |" in unseen
     subprocess.run(command[:-6], check=True, capture_output=True)
     page = out.read_text()
     assert "paper's recipe, with its leak" not in page
-    assert "has not been run anew with this emulator" in page
+    assert "has not been run again with this emulator" in page
     assert "## As many stars" not in page
     assert "| **this recipe** | NIRSpec → APOGEE" in page
 
@@ -165,6 +185,31 @@ def test_headlines_and_comparison(sections: dict, provenance: dict) -> None:
         "+0.25",
     ]
     assert len(lines) == 1 + len(list(contract()))
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, 10**400, [1.0], {}], ids=repr)
+def test_what_is_no_number_is_named_and_not_compared(sections: dict, provenance: dict, value: object) -> None:
+    a = assemble_metrics(provenance, sections, {})
+    b = json.loads(json.dumps({**a, "run": "other"}))
+    b["limits"]["nirspec"]["Fe"] = value
+    lines = compare(a, b).splitlines()
+    assert not any(line.startswith("limits.nirspec.Fe ") for line in lines)
+    assert lines[-1] == "not compared, for other has no finite number there (1): limits.nirspec.Fe"
+    with pytest.raises(DataError, match="lacks a finite value for 1 keys"):
+        assemble_metrics(provenance, {**sections, "limits": b["limits"]}, {})
+
+
+@pytest.mark.parametrize(
+    ("observed", "key"),
+    [({}, "stars"), ([], "input should be a valid dictionary"), ({"stars": [{}], "set_aside": {}}, r"stars\.0\.name"),
+     ({"stars": [], "set_aside": ["a"]}, "set_aside")],
+    ids=["nothing", "a list", "a star without a name", "no reasons"],
+)  # fmt: skip
+def test_a_section_of_observed_stars_is_what_the_page_shows(sections, provenance, observed: object, key: str) -> None:
+    with pytest.raises(
+        DataError, match=rf"^metrics/observed\.json of the run does not hold what it should: {key}.*delete it"
+    ):
+        assemble_metrics(provenance, {**sections, "observed": observed}, {})
 
 
 def test_metrics_files_are_checked(tmp_path: Path) -> None:
@@ -234,30 +279,82 @@ def files_of(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.name != "run.lock"}
 
 
-def test_fresh_deletes_what_the_run_made_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two folders of its name go before the pipeline starts; without the option everything stays."""
-    there = [f"{name}/{file}" for name in ("small", "smaller", "other") for file in ("a", "deep/b")] + ["small.txt"]
-    for path in (run.root / folder / file for folder in ("runs", "reports", "archive") for file in there):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    before, seen = files_of(run.root), []
+MADE = (
+    *(
+        f"runs/NAME/{file}"
+        for file in ("settings.json", "stages.json", "data.h5", "starclip.ckpt", "metrics/data.json")
+    ),
+    "runs/NAME/.starclip.part.ckpt",
+    *(f"reports/NAME/{file}" for file in ("index.html", "metrics.json", "01_data.ipynb", "01_data.html")),
+    *(f"reports/NAME/{file}" for file in ("04_starclip.failed.ipynb", "observed_a.html", "figures/kiel.png")),
+)
+KEPT = ("runs/NAME/notes.txt", "runs/NAME/deep/data.h5", "reports/NAME/mine.ipynb", "reports/NAME/figures/mine.svg")
 
-    def pipeline(opened: Run, say: object) -> Path:
-        seen.append((opened.params.name, files_of(run.root)))
+
+@pytest.fixture
+def pipeline(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Files that are there when the pipeline starts, which then does nothing."""
+    seen: list[set[str]] = []
+
+    def start(opened: Run, say: object) -> Path:
+        seen.append(files_of(run.root))
         return opened.report / "index.html"
 
-    monkeypatch.setattr("starclip_lib.pipeline.runner.run_pipeline", pipeline)
+    monkeypatch.setattr("starclip_lib.pipeline.runner.run_pipeline", start)
     monkeypatch.setattr("starclip_lib.pipeline.report.read_metrics", lambda path: {})
     monkeypatch.setattr("starclip_lib.pipeline.report.headlines", lambda metrics: [])
     monkeypatch.chdir(run.root)
-    small = {f"{folder}/small/{file}" for folder in ("runs", "reports") for file in ("a", "deep/b")}
-    other = {file.replace("small", "other") for file in small}
+    return seen
+
+
+def fill(root: Path, names: tuple[str, ...], run_name: str) -> set[str]:
+    named = {name.replace("NAME", run_name) for name in names}
+    for name in named:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("precious")
+    return named
+
+
+def test_fresh_deletes_what_the_run_made_and_nothing_else(run: Run, pipeline: list[set[str]], capsys) -> None:
+    small, other = (fill(run.root, MADE, name) for name in ("small", "other"))
+    kept = fill(run.root, KEPT, "small") | fill(run.root, ("runs/small.txt", "archive/small/data.h5"), "")
     assert main(["run", "params/small.yaml"]) == 0
     assert main(["run", "params/small.yaml", "--fresh"]) == 0
+    assert (
+        "4 files that this run did not make are left as they are: reports/small/figures/mine.svg"
+        in capsys.readouterr().out
+    )
     assert main(["run", "params/small.yaml", "--set", "name=other", "--fresh"]) == 0
-    assert seen == [("small", before), ("small", before - small), ("other", before - small - other)]
-    assert small | other <= before
-    assert not files_of(run.root) & small
+    assert small | other | kept <= pipeline[0]
+    assert pipeline[1] == pipeline[0] - small
+    assert pipeline[2] == pipeline[1] - other
+
+
+@pytest.mark.parametrize(
+    "place", ["runs/lnk", "reports/lnk", "runs/lnk/metrics", "runs/lnk/data.h5", "reports/lnk/figures"]
+)
+def test_fresh_deletes_nothing_through_a_link(
+    run: Run, pipeline: list[set[str]], place: str, tmp_path_factory, capsys
+) -> None:
+    fill(run.root, MADE, "lnk")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name in ("settings.json", "data.h5", "index.html", "data.json", "kiel.png"):
+        (elsewhere / name).write_text("precious")
+    path = run.root / place
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.symlink_to(elsewhere / "data.h5" if place.endswith("h5") else elsewhere)
+    before = files_of(run.root)
+    assert main(["run", "params/small.yaml", "--set", "name=lnk", "--fresh"]) == 1
+    assert f"{place} is a link, and --fresh deletes nothing through one" in capsys.readouterr().err
+    assert files_of(run.root) == before
+    assert len(list(elsewhere.iterdir())) == 5
+    assert pipeline == []
+
+
+def test_fresh_leaves_a_folder_in_which_no_run_has_been(run: Run, pipeline: list[set[str]]) -> None:
+    mine = fill(run.root, ("runs/small/data.h5", "runs/small/starclip.ckpt"), "")
+    assert main(["run", "params/small.yaml", "--fresh"]) == 0
+    assert mine <= pipeline[0]
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys) -> None:

@@ -1,6 +1,6 @@
 """Figures: functions that take arrays and return a figure; none shows or saves.
 
-Nothing is imported before it is asked for: whoever draws spectra need not have what draws maps to click.
+Modules are imported on first use, so drawing spectra does not require what draws interactive maps.
 """
 
 import lazy_loader

@@ -11,7 +11,7 @@ from .benchmark import (
 )
 from .corruptions import before_and_after, corruption_steps, gap_densities, gap_draws, trace_image
 from .embeddings import (
-    cosine_histograms,
+    distance_ratios,
     explorer,
     maps,
     modalities_map,
@@ -29,12 +29,14 @@ from .evaluation import (
     scaling_laws,
     transfer_curves,
 )
+from .fitting import descent, responses
 from .limits import (
     bounds_against,
     errors_and_bounds,
     errors_over_limit,
     gap_costs,
     information_map,
+    ladder,
     ratio_by_snr,
 )
 from .measured import against_catalogue, fitted_spectrum, labels_in_domain
@@ -61,9 +63,10 @@ __all__ = [
     "circles",
     "corruption_steps",
     "cosine_distributions",
-    "cosine_histograms",
     "decoded_spectrum",
+    "descent",
     "detection_rates",
+    "distance_ratios",
     "errors_and_bounds",
     "errors_over_limit",
     "example_pairs",
@@ -79,6 +82,7 @@ __all__ = [
     "label_correlations",
     "label_intervals",
     "labels_in_domain",
+    "ladder",
     "loss_curves",
     "maps",
     "metallicity_histograms",
@@ -94,6 +98,7 @@ __all__ = [
     "region_scores",
     "residual_boxes",
     "residuals",
+    "responses",
     "robustness",
     "scaling_laws",
     "similarity_matrices",

@@ -18,19 +18,7 @@ from starclip_lib.figures.style import CYCLE, legend_below, new_axes, styled
 
 @styled
 def label_intervals(found: Mapping[str, Mapping[str, list[Interval]]], title: str) -> Figure:
-    """Intervals of twenty labels, one panel for each outer name, one colour for each inner one, and a line at zero.
-
-    Parameters
-    ----------
-    found : mapping of str to mapping of str to list of Interval
-        Panel to group to the intervals of the twenty labels.
-    title : str
-        Of the x axis.
-
-    Returns
-    -------
-    Figure
-    """
+    """Intervals of twenty labels, one panel for each outer name, one colour for each inner one, and a line at zero."""
     figure, axes = new_axes(1, len(found), (4.2 * len(found), 5.2), sharey=True)
     place = np.arange(len(LABELS))
     for ax, (name, groups) in zip(axes, found.items(), strict=True):
@@ -47,19 +35,7 @@ def label_intervals(found: Mapping[str, Mapping[str, list[Interval]]], title: st
 
 @styled
 def inertia_curves(curves: Mapping[str, np.ndarray], elbows: Mapping[str, int]) -> Figure:
-    """Inertia of k-means relative to one cluster, against the number of clusters, with the elbow of each curve.
-
-    Parameters
-    ----------
-    curves : mapping of str to ndarray, shape (k_max,)
-        Name to inertia with 1, 2, ... clusters.
-    elbows : mapping of str to int
-        Name to the number of clusters at the elbow.
-
-    Returns
-    -------
-    Figure
-    """
+    """Inertia of k-means relative to one cluster, against the number of clusters, with the elbow of each curve."""
     figure, (ax,) = new_axes(1, 1, (5.6, 3.6))
     for (name, inertia), colour in zip(curves.items(), CYCLE, strict=False):
         k = np.arange(1, len(inertia) + 1)
@@ -80,10 +56,6 @@ def strata_curves(strata: Mapping[str, Mapping[str, list[Stratum]]], overall: Ma
         Condition to label to its bins.
     overall : mapping of str to float
         Label to RMSE.
-
-    Returns
-    -------
-    Figure
     """
     columns = min(3, len(strata))
     rows = -(-len(strata) // columns)
@@ -114,10 +86,6 @@ def residual_boxes(errors: Mapping[str, np.ndarray], spread: np.ndarray) -> Figu
         Model to residuals.
     spread : ndarray, shape (20,)
         Of each label.
-
-    Returns
-    -------
-    Figure
     """
     figure, (ax,) = new_axes(1, 1, (10, 3.8))
     for number, ((name, error), colour) in enumerate(zip(errors.items(), CYCLE, strict=False)):
@@ -140,21 +108,7 @@ def residual_boxes(errors: Mapping[str, np.ndarray], spread: np.ndarray) -> Figu
 
 @styled
 def win_map(wins: np.ndarray, names: tuple[str, str], n_stars: int) -> Figure:
-    """Net wins of one model over another, by label and bin of its value, in per cent of a bin's stars.
-
-    Parameters
-    ----------
-    wins : ndarray of int, shape (20, bins)
-        Net wins of the first model.
-    names : tuple of (str, str)
-        The two models.
-    n_stars : int
-        In all bins together.
-
-    Returns
-    -------
-    Figure
-    """
+    """Net wins of one model over another, by label and bin of its value, in per cent of a bin's stars."""
     figure, (ax,) = new_axes(1, 1, (5.2, 5.4))
     share = 100 * wins / (n_stars / wins.shape[1])
     limit = np.abs(share).max() or 1
@@ -168,23 +122,7 @@ def win_map(wins: np.ndarray, names: tuple[str, str], n_stars: int) -> Figure:
 
 @styled
 def wins_by_size(counts: np.ndarray, edges: np.ndarray, label: str, unit: str, names: tuple[str, str]) -> Figure:
-    """Net wins against how much the two models differ, one line for each fifth.
-
-    Parameters
-    ----------
-    counts : ndarray of int, shape (bins of the label, bins of size)
-        Net wins of the first model.
-    edges : ndarray, shape (bins of size + 1,)
-        Of the difference of the two residuals.
-    label, unit : str
-        What the residuals are of, and their unit.
-    names : tuple of (str, str)
-        The two models.
-
-    Returns
-    -------
-    Figure
-    """
+    """Net wins against how much the two models differ, one line for each fifth."""
     figure, (ax,) = new_axes(1, 1, (6.4, 3.6))
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(counts)))
     for number, (row, colour) in enumerate(zip(counts, colours, strict=True)):
@@ -198,19 +136,7 @@ def wins_by_size(counts: np.ndarray, edges: np.ndarray, label: str, unit: str, n
 
 @styled
 def top_percent(curves: Mapping[str, Curve], percents: Sequence[float] = PERCENTS) -> Figure:
-    """Top-k % accuracy with intervals against k %, and chance: the figure 3 of PAPERCLIP.
-
-    Parameters
-    ----------
-    curves : mapping of str to Curve
-        Name to accuracy at each of `percents`, with the ends of its interval.
-    percents : sequence of float
-        The values of k.
-
-    Returns
-    -------
-    Figure
-    """
+    """Top-k % accuracy with intervals against k %, and chance: the figure 3 of PAPERCLIP."""
     figure, (ax,) = new_axes(1, 1, (5.6, 4))
     for (name, (value, low, high)), colour in zip(curves.items(), CYCLE, strict=False):
         ax.fill_between(percents, low, high, color=colour, alpha=0.25, lw=0)
@@ -225,17 +151,7 @@ def top_percent(curves: Mapping[str, Curve], percents: Sequence[float] = PERCENT
 
 @styled
 def cosine_distributions(groups: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Cosine similarities of matched and of shuffled pairs, one panel for each name.
-
-    Parameters
-    ----------
-    groups : mapping of str to tuple of (ndarray, ndarray)
-        Panel to similarities of matched pairs and of shuffled ones.
-
-    Returns
-    -------
-    Figure
-    """
+    """Cosine similarities of matched and of shuffled pairs, one panel for each name."""
     figure, axes = new_axes(1, len(groups), (4.2 * len(groups), 3.2), sharey=True)
     for ax, (name, (matched, shuffled)) in zip(axes, groups.items(), strict=True):
         low = min(matched.min(), np.quantile(shuffled, 0.001))

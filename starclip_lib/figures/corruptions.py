@@ -14,36 +14,30 @@ from starclip_lib.transforms.gaps import IMAGE_RANGE, Gaps
 
 
 @styled
-def corruption_steps(stages: Mapping[str, np.ndarray], zoom: float = PASCHEN_LINES[-1]) -> Figure:
+def corruption_steps(stages: Mapping[str, np.ndarray]) -> Figure:
     """One spectrum after each corruption, in order, and a close look at a Paschen line: the paper's Figure 6.
 
-    Parameters
-    ----------
-    stages : mapping of str to ndarray, shape (8192,)
-        Title to flux, the untouched spectrum first.
-    zoom : float
-        The line of the close look, Angstrom.
-
-    Returns
-    -------
-    Figure
+    `stages` has flux (8192,) by title, the untouched spectrum first.  The close look is at the line that lies farthest
+    from pixels without data in the last spectrum.
     """
     figure, axes = new_axes(
-        len(stages), 2, (11, 1.55 * len(stages) + 0.4), sharex="col", sharey="col", width_ratios=(4, 1)
+        len(stages), 2, (11, 1.7 * len(stages) + 0.6), sharex="col", sharey="col", width_ratios=(3, 1)
     )
-    wave, before = NIRSPEC.wavelength, next(iter(stages.values()))
+    wave, before, last = NIRSPEC.wavelength, next(iter(stages.values())), list(stages.values())[-1]
+    lost = wave[np.isnan(without_gaps(last, NIRSPEC.no_data))]
+    zoom = max(PASCHEN_LINES, key=lambda line: np.abs(lost - line).min(initial=np.inf))
     near = np.abs(wave - zoom) < 45
     for (wide, close), (title, flux) in zip(axes, stages.items(), strict=True):
-        wide.plot(wave, before, color="#bbbbbb", lw=0.5)
-        wide.plot(wave, flux, color=NIRSPEC_COLOUR, lw=0.5)
-        wide.set_title(title, loc="left", fontsize=10)
+        for ax, part, width in ((wide, slice(None), 0.5), (close, near, 1.0)):
+            ax.plot(wave[part], before[part], color="#bbbbbb", lw=width, label="untouched")
+            ax.plot(wave[part], without_gaps(flux, NIRSPEC.no_data)[part], color=NIRSPEC_COLOUR, lw=width, label="now")
         close.axvspan(zoom - 10, zoom + 10, color="#E69F00", alpha=0.15, lw=0)
-        close.plot(wave[near], before[near], color="#bbbbbb", lw=1)
-        close.plot(wave[near], flux[near], color=NIRSPEC_COLOUR, lw=1)
+        wide.set_title(title, loc="left", fontsize=10)
         wide.set_ylabel("flux")
     axes[0, 0].set_ylim(np.percentile(before, 0.2) - 0.05, 1.08)
     axes[0, 1].set_ylim(before[near].min() - 0.08, 1.08)
-    axes[0, 1].set_title("around Pa β", fontsize=10)
+    axes[0, 1].set_title(f"around Pa {dict(zip(PASCHEN_LINES, 'εδγβ', strict=True))[zoom]}", fontsize=10)
+    axes[0, 0].legend(loc="lower right", ncols=2, fontsize=8)
     axes[-1, 0].set(xlabel="vacuum wavelength [Å]", xlim=wave[[0, -1]])
     axes[-1, 1].set_xlabel("wavelength [Å]")
     return figure
@@ -58,10 +52,6 @@ def trace_image(image: np.ndarray, found: Gaps) -> Figure:
     image : ndarray, shape (height, width)
     found : Gaps
         Those detected in it.
-
-    Returns
-    -------
-    Figure
     """
     figure, (ax,) = new_axes(1, 1, (9, 6))
     low, high = IMAGE_RANGE
@@ -79,18 +69,7 @@ def trace_image(image: np.ndarray, found: Gaps) -> Figure:
 
 @styled
 def gap_draws(measured: Gaps, draws: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Gap start against red cut-off: measured (points) and drawn by each model.
-
-    Parameters
-    ----------
-    measured : Gaps
-    draws : mapping of str to tuple of (ndarray, ndarray), shape (n,) each
-        Name of the model to start and cutoff, Angstrom.
-
-    Returns
-    -------
-    Figure
-    """
+    """Gap start against red cut-off: measured (points) and drawn by each model."""
     figure, axes = new_axes(1, len(draws), (4.6 * len(draws), 3.8), sharex=True, sharey=True)
     for ax, (name, (start, cutoff)) in zip(axes, draws.items(), strict=True):
         ax.plot(start, cutoff, ".", ms=3, color=NIRSPEC_COLOUR, alpha=0.35, label="drawn")
@@ -99,24 +78,13 @@ def gap_draws(measured: Gaps, draws: Mapping[str, tuple[np.ndarray, np.ndarray]]
         )
         ax.set(title=f"gap model '{name}'", xlabel="gap start [Å]")
     axes[0].set_ylabel("start of the red cut-off [Å]")
-    axes[0].legend(loc="lower right")
+    axes[-1].legend(loc="center right")
     return figure
 
 
 @styled
 def gap_densities(measured: Gaps, densities: Mapping[str, Callable[[np.ndarray], np.ndarray]]) -> Figure:
-    """Histograms of the measured gaps with their kernel density estimates.
-
-    Parameters
-    ----------
-    measured : Gaps
-    densities : mapping of str to callable
-        Name of a column of `measured` to its density function of Angstrom.
-
-    Returns
-    -------
-    Figure
-    """
+    """Histograms of the measured gaps with their kernel density estimates."""
     titles = {"start": "gap start", "width": "gap width", "cutoff_width": "width of the red cut-off"}
     figure, axes = new_axes(1, len(densities), (3.6 * len(densities), 3))
     for ax, (name, density) in zip(axes, densities.items(), strict=True):
@@ -131,18 +99,7 @@ def gap_densities(measured: Gaps, densities: Mapping[str, Callable[[np.ndarray],
 
 @styled
 def before_and_after(clean: np.ndarray, corrupted: np.ndarray, window: tuple[float, float]) -> Figure:
-    """A NIRSpec spectrum before and after corruption, with the difference below; gaps are left blank.
-
-    Parameters
-    ----------
-    clean, corrupted : ndarray, shape (8192,)
-    window : tuple of (float, float)
-        Ends of what is drawn, Angstrom.
-
-    Returns
-    -------
-    Figure
-    """
+    """A NIRSpec spectrum before and after corruption, with the difference below; gaps are left blank."""
     figure, (top, bottom) = new_axes(2, 1, (10, 4.4), sharex=True, height_ratios=(2.3, 1))
     seen = without_gaps(corrupted, NIRSPEC.no_data)
     top.plot(NIRSPEC.wavelength, clean, color="#999999", lw=0.8, label="ab initio")

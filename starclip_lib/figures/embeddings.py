@@ -14,24 +14,12 @@ from scipy.special import softmax
 
 from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.labels import AXIS_TITLES, FE, LABELS, LOGG, PLAIN, TEFF, UNITS, label_index
-from starclip_lib.figures.style import APOGEE_COLOUR, NIRSPEC_COLOUR, new_axes, styled
+from starclip_lib.figures.style import APOGEE_COLOUR, NIRSPEC_COLOUR, new_axes, plain_ticks, styled
 
 
 @styled
 def similarity_matrices(matrices: Mapping[str, np.ndarray], scale: float | None = None) -> Figure:
-    """Cosine similarities of NIRSpec (rows) and APOGEE (columns) of the same stars, side by side.
-
-    Parameters
-    ----------
-    matrices : mapping of str to ndarray, shape (n, n)
-        By title.
-    scale : float, optional
-        Show the game of pairs instead: which share of each row's guess falls on whom, for this scale of the cosines.
-
-    Returns
-    -------
-    Figure
-    """
+    """Cosine similarities of NIRSpec (rows) and APOGEE (columns) of the same stars, side by side."""
     figure, axes = new_axes(1, len(matrices), (4.3 * len(matrices), 3.9))
     if scale is not None:
         matrices = {name: softmax(scale * matrix, axis=1) for name, matrix in matrices.items()}
@@ -48,22 +36,7 @@ def similarity_matrices(matrices: Mapping[str, np.ndarray], scale: float | None 
 def success_curves(
     ranks: Mapping[str, np.ndarray], chance: Callable[[int], float], title: str, k_max: int = 100
 ) -> Figure:
-    """SuccessRate@k against k for several models and for chance.
-
-    Parameters
-    ----------
-    ranks : mapping of str to ndarray, shape (n,)
-        Ranks of the first hit, by model.
-    chance : callable
-        From k to the success rate of chance.
-    title : str
-    k_max : int
-        The largest k drawn.
-
-    Returns
-    -------
-    Figure
-    """
+    """SuccessRate@k against k for several models and for chance."""
     figure, (ax,) = new_axes(1, 1, (5.6, 4))
     k = np.arange(1, k_max + 1)
     for name, values in ranks.items():
@@ -79,22 +52,7 @@ def success_curves(
 
 @styled
 def maps(xy: np.ndarray, labels: np.ndarray, axis: str, names: Sequence[str] = ("Teff", "logg", "Fe", "Mg")) -> Figure:
-    """A map of the embedding, once for each label it is coloured by: the paper's Figure 8.
-
-    Parameters
-    ----------
-    xy : ndarray, shape (m, 2)
-        The map.
-    labels : ndarray, shape (m, 20)
-    axis : str
-        What the axes are called, such as 'PC' or 'UMAP'.
-    names : sequence of str
-        The labels to colour by, one panel each.
-
-    Returns
-    -------
-    Figure
-    """
+    """A map of the embedding, once for each label it is coloured by: the paper's Figure 8."""
     figure, axes = new_axes(1, len(names), (3.5 * len(names), 3.2), sharex=True, sharey=True)
     for ax, name in zip(axes, names, strict=True):
         i = label_index(name)
@@ -107,51 +65,25 @@ def maps(xy: np.ndarray, labels: np.ndarray, axis: str, names: Sequence[str] = (
 
 
 @styled
-def modalities_map(xy: np.ndarray, modality: np.ndarray, axis: str) -> Figure:
-    """The same map, coloured by instrument: mixed well means aligned well.
+def modalities_map(maps: Mapping[str, tuple[np.ndarray, np.ndarray, tuple[str, str]]]) -> Figure:
+    """Both instruments on one map, a line from each star's NIRSpec point to its APOGEE point; one panel per projection.
 
-    Parameters
-    ----------
-    xy : ndarray, shape (m, 2)
-        The map.
-    modality : ndarray of str, shape (m,)
-        Title of each point's instrument.
-    axis : str
-        What the axes are called.
-
-    Returns
-    -------
-    Figure
+    `maps` has by title the places (n, 2) of the stars as NIRSpec and as APOGEE see them, and the names of the axes.
     """
-    figure, (ax,) = new_axes(1, 1, (5, 4))
-    for name, colour in ((NIRSPEC.title, NIRSPEC_COLOUR), (APOGEE.title, APOGEE_COLOUR)):
-        ax.plot(*xy[modality == name].T, ".", ms=3, alpha=0.5, color=colour, label=name, rasterized=True)
-    ax.set(xlabel=f"{axis} 1", ylabel=f"{axis} 2")
-    ax.legend(markerscale=3)
+    figure, axes = new_axes(1, len(maps), (5.2 * len(maps), 4.4))
+    for ax, (title, (nirspec, apogee, (xlabel, ylabel))) in zip(axes, maps.items(), strict=True):
+        for one, other in zip(nirspec, apogee, strict=True):
+            ax.plot(*np.stack([one, other]).T, color="#999999", lw=0.6, zorder=1)
+        ax.scatter(*nirspec.T, s=10, lw=0, color=NIRSPEC_COLOUR, label=NIRSPEC.title, zorder=2)
+        ax.scatter(*apogee.T, s=14, lw=0.8, facecolor="none", edgecolor=APOGEE_COLOUR, label=APOGEE.title, zorder=2)
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes[0].legend()
     return figure
 
 
 @styled
 def place_on_map(xy: np.ndarray, labels: np.ndarray, star: np.ndarray, neighbours: np.ndarray, title: str) -> Figure:
-    """A star and its neighbours on a map coloured by [Fe/H].
-
-    Parameters
-    ----------
-    xy : ndarray, shape (m, 2)
-        The points of the map.
-    labels : ndarray, shape (m, 20)
-        Of the points of the map.
-    star : ndarray, shape (2,)
-        Place of the star.
-    neighbours : ndarray, shape (k, 2)
-        Places of its neighbours.
-    title : str
-        What the legend calls the star.
-
-    Returns
-    -------
-    Figure
-    """
+    """A star and its neighbours on a map coloured by [Fe/H]."""
     figure, (ax,) = new_axes(1, 1, (5.6, 4))
     low, high = np.percentile(labels[:, FE], [1, 99])
     points = ax.scatter(*xy.T, c=labels[:, FE], s=4, lw=0, vmin=low, vmax=high, rasterized=True)
@@ -179,10 +111,6 @@ def explorer(
         What the axes are called.
     colour_by : str
         The label that colours the points at first.
-
-    Returns
-    -------
-    go.Figure
     """
     i = label_index(colour_by)
     text = [
@@ -221,28 +149,20 @@ def _plain(i: int) -> str:
 
 
 @styled
-def cosine_histograms(groups: Mapping[str, np.ndarray]) -> Figure:
-    """Distribution of cosine similarities in several groups.
+def distance_ratios(groups: Mapping[str, np.ndarray]) -> Figure:
+    """Each star's angle to its own place over that to the nearest other star: below 1 it is found first.
 
-    Parameters
-    ----------
-    groups : mapping of str to ndarray, shape (n,)
-        Similarities by name of the group.
-
-    Returns
-    -------
-    Figure
+    `groups` has the ratios (n,) by name; the legend gives the share below 1.
     """
-    figure, (ax,) = new_axes(1, 1, (6, 3))
-    edges = np.linspace(np.percentile(np.concatenate(list(groups.values())), 1), 1, 40)
-    for name, values in groups.items():
-        ax.hist(
-            np.clip(values, edges[0], 1),
-            edges,
-            histtype="step",
-            lw=1.6,
-            label=f"{name} (median {np.median(values):.3f})",
-        )
-    ax.set(xlabel="cosine similarity of mock and extended mock of the same star", ylabel="stars")
+    figure, (ax,) = new_axes(1, 1, (8, 3.6))
+    values = np.concatenate(list(groups.values()))
+    low, high = np.quantile(values, [0.002, 0.998])
+    edges = np.geomspace(low, high, 45)
+    for name, ratios in groups.items():
+        title = f"{name}: {(ratios < 1).mean():.1%} below 1"
+        ax.hist(np.clip(ratios, edges[0], edges[-1]), edges, histtype="step", lw=1.8, label=title)
+    ax.axvline(1, color="black", lw=1)
+    ax.set(xscale="log", xlabel="angle to its own place / angle to the nearest other star", ylabel="stars")
+    plain_ticks(ax, [tick for tick in (0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5) if edges[0] <= tick <= edges[-1]])
     ax.legend(loc="upper left")
     return figure

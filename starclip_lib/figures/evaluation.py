@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,19 +21,7 @@ Curve = tuple[np.ndarray, np.ndarray, np.ndarray]  # value and the ends of its i
 
 @styled
 def region_scores(scores: Mapping[str, Mapping[str, list[float]]], parts: Sequence[tuple[float, float]]) -> Figure:
-    """Share of unexplained scatter, 1 - r2, of predicted spectra in each wavelength region; lower is better.
-
-    Parameters
-    ----------
-    scores : mapping of str to mapping of str to list of float
-        Panel title to name of a predictor to r2 of each region.
-    parts : sequence of tuple of (float, float)
-        Ends of each region, Angstrom.
-
-    Returns
-    -------
-    Figure
-    """
+    """Share of unexplained scatter, 1 - r2, of predicted spectra in each wavelength region; lower is better."""
     figure, axes = new_axes(1, len(scores), (4.4 * len(scores), 3.4), sharey=True)
     x = [f"{(low + high) / 2e4:.2f}" for low, high in parts]
     for ax, (title, predictors) in zip(axes, scores.items(), strict=True):
@@ -48,28 +37,13 @@ def region_scores(scores: Mapping[str, Mapping[str, list[float]]], parts: Sequen
 def decoded_spectrum(
     observed: np.ndarray, truth: np.ndarray, predicted: Mapping[str, np.ndarray], instrument: Instrument, stretch: tuple
 ) -> Figure:
-    """An observed spectrum, the truth behind it, and what decoders predict, with residuals from the truth below.
-
-    Parameters
-    ----------
-    observed, truth : ndarray, shape (n_pix,)
-    predicted : mapping of str to ndarray, shape (n_pix,)
-        By decoder.
-    instrument : Instrument
-        Of all these spectra.
-    stretch : tuple of (float, float)
-        Ends of what is drawn, Angstrom.
-
-    Returns
-    -------
-    Figure
-    """
+    """An observed spectrum, the truth behind it, and what decoders predict, with residuals from the truth below."""
     figure, (top, bottom) = new_axes(2, 1, (10, 4.6), sharex=True, height_ratios=(2, 1))
     x = instrument.wavelength
-    top.plot(x, without_gaps(observed, instrument.no_data), color="#bbbbbb", lw=0.6, label="observed")
-    top.plot(x, truth, color="black", lw=1, label="truth")
-    for (name, flux), colour in zip(predicted.items(), CYCLE, strict=False):
-        top.plot(x, flux, color=colour, lw=1, label=name)
+    top.plot(x, without_gaps(observed, instrument.no_data), color="#bbbbbb", lw=0.8, label="observed")
+    top.plot(x, truth, color="black", lw=4, alpha=0.3, label="truth")  # broad and pale: lines on it stay visible
+    for (name, flux), colour, dashes in zip(predicted.items(), CYCLE, cycle(("-", "--")), strict=False):
+        top.plot(x, flux, color=colour, lw=1.2, ls=dashes, label=name)
         bottom.plot(x, 100 * (flux - truth), color=colour, lw=0.8)
     inside = (x > stretch[0]) & (x < stretch[1])
     values = truth[inside]
@@ -81,17 +55,7 @@ def decoded_spectrum(
 
 @styled
 def detection_rates(rates: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Share of planted anomalies found at 1 % false alarms.
-
-    Parameters
-    ----------
-    rates : mapping of str to mapping of str to float
-        Anomaly to score to rate.
-
-    Returns
-    -------
-    Figure
-    """
+    """Share of planted anomalies found at 1 % false alarms."""
     figure, (ax,) = new_axes(1, 1, (8.5, 3.4))
     scores = list(next(iter(rates.values())))
     for number, score in enumerate(scores):
@@ -112,11 +76,6 @@ def pit_histograms(pits: Mapping[str, Mapping[str, np.ndarray]], n_bins: int = 2
     ----------
     pits : mapping of str to mapping of str to ndarray, shape (n,)
         Label to method to values.
-    n_bins : int
-
-    Returns
-    -------
-    Figure
     """
     columns = len(next(iter(pits.values())))
     figure, axes = new_axes(
@@ -148,10 +107,6 @@ def attenuation_slopes(
         Label to method to slopes at each SNR.
     ceiling : mapping of str to float
         Label to the noiseless slope.
-
-    Returns
-    -------
-    Figure
     """
     columns = min(3, len(slopes))
     rows = -(-len(slopes) // columns)
@@ -179,10 +134,6 @@ def transfer_curves(curves: Mapping[str, Mapping[str, Mapping[int, Interval]]]) 
     ----------
     curves : mapping of str to mapping of str to mapping of int to Interval
         Domain to strategy to size to interval; size 0 is a dashed line.
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = new_axes(1, len(curves), (3.4 * len(curves), 3.4))
     for ax, (domain, strategies) in zip(axes, curves.items(), strict=True):
@@ -201,19 +152,7 @@ def transfer_curves(curves: Mapping[str, Mapping[str, Mapping[int, Interval]]]) 
 
 @styled
 def ablation_curves(histories: Mapping[str, History], curves: Mapping[str, Curve]) -> Figure:
-    """Left: validation retrieval during training of each variant; right: top-k % accuracy on test stars.
-
-    Parameters
-    ----------
-    histories : mapping of str to History
-        Variant to its training.
-    curves : mapping of str to Curve
-        Variant to accuracy at each of `PERCENTS`, with the ends of its interval.
-
-    Returns
-    -------
-    Figure
-    """
+    """Left: validation retrieval during training of each variant; right: top-k % accuracy on test stars."""
     figure, (left, right) = new_axes(1, 2, (10, 3.8))
     for (name, history), colour in zip(histories.items(), CYCLE, strict=False):
         left.plot(np.arange(1, history.epochs + 1), history.val_retrieval, color=colour, label=name)
@@ -232,30 +171,18 @@ def scaling_laws(
     sizes: Sequence[float],
     errors: Mapping[str, Sequence[float]],
     laws: Mapping[str, PowerLaw],
-    xlabel: str = "training stars",
+    bound: float | None = None,
+    xlabel: str = "labelled training stars",
 ) -> Figure:
-    """Errors against size with the power laws fitted to them.
-
-    Parameters
-    ----------
-    sizes : sequence of float
-    errors : mapping of str to sequence of float
-        Name to the error at each size.
-    laws : mapping of str to PowerLaw
-        By the same names, of which some may be missing.
-    xlabel : str
-        What the sizes are.
-
-    Returns
-    -------
-    Figure
-    """
+    """Errors against size with the power laws fitted to them."""
     figure, (ax,) = new_axes(1, 1, (5.6, 3.8))
     fine = np.geomspace(min(sizes), max(sizes), 100)
     for (name, values), colour in zip(errors.items(), CYCLE, strict=False):
         ax.plot(sizes, values, "o", color=colour, label=name)
         if name in laws:
-            ax.plot(fine, laws[name](fine), color=colour)
+            ax.plot(fine, laws[name](fine), color=colour, ls="-" if laws[name].determined else ":")
+    if bound is not None:
+        ax.axhline(bound, color="black", ls="--", label="noise bound")
     ax.set(xscale="log", xlabel=xlabel, ylabel="RMSE / spread, mean over the labels")
     plain_ticks(ax, sizes)
     ax.legend(fontsize=8)

@@ -27,10 +27,6 @@ def fitted_spectrum(one: Measured) -> Figure:
     ----------
     one : Measured
         With at least one fit.
-
-    Returns
-    -------
-    Figure
     """
     fit = one.fits[0]
     rest = fit.wavelength / (1 + fit.velocity / SPEED_OF_LIGHT)
@@ -64,10 +60,6 @@ def labels_in_domain(one: Measured) -> Figure:
     ----------
     one : Measured
         With labels.
-
-    Returns
-    -------
-    Figure
     """
     assert one.labels is not None
     emulator, (low, high) = default_emulator(), np.percentile(giants().atlas, (5, 95), axis=0)
@@ -101,10 +93,6 @@ def against_catalogue(names: Sequence[str], measured: np.ndarray, sigma: np.ndar
     names : sequence of str
         Of the stars.
     measured, sigma, catalogue : ndarray, shape (n, 3)
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = new_axes(1, 3, (11, 1.4 + 0.32 * len(names)), sharey=True)
     place = np.arange(len(names))

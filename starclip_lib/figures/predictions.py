@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from starclip_lib.data.labels import AXIS_TITLES, FE, LABELS, label_index
-from starclip_lib.figures.style import APOGEE_COLOUR, CYCLE, new_axes, styled
+from starclip_lib.figures.style import APOGEE_COLOUR, CYCLE, legend_below, new_axes, styled
 from starclip_lib.metrics.probing import Predictions, Scores
 from starclip_lib.models.checkpoint import History
 
@@ -27,25 +27,22 @@ def loss_curves(histories: Mapping[str, History]) -> Figure:
     ----------
     histories : mapping of str to History
         By title of the training.
-
-    Returns
-    -------
-    Figure
     """
-    figure, axes = new_axes(1, len(histories), (3.6 * len(histories), 3))
+    figure, axes = new_axes(1, len(histories), (max(7, 3.8 * len(histories)), 3.3))
     for ax, (name, history) in zip(axes, histories.items(), strict=True):
         epochs = np.arange(1, history.epochs + 1)
         ax.plot(epochs, history.train_loss, label="training")
         ax.plot(epochs, history.val_loss, label="validation")
         ax.plot(history.best_epoch, min(history.val_loss), "o", color=APOGEE_COLOUR, ms=5)
-        ax.set(title=name, xlabel="epoch", yscale="log")
+        ax.set(title=name, xlabel="epoch", yscale="linear" if history.val_retrieval else "log")
         if history.val_retrieval:
             right = ax.twinx()
             right.plot(epochs, history.val_retrieval, color=CYCLE[2], ls="--", label="partner is the nearest")
-            right.set(ylabel="share of validation stars (dashed)", ylim=(0, 1.02))
+            right.set(ylabel="stars whose partner is the nearest", ylim=(0, 1.02))
+            right.yaxis.label.set_color(CYCLE[2])
             right.grid(False)
     axes[0].set_ylabel("loss")
-    axes[0].legend()
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -68,10 +65,6 @@ def predicted_against_true(
         By the names of the models.
     names : sequence of str
         The labels, one column each.
-
-    Returns
-    -------
-    Figure
     """
     size = (2.7 * len(names), 3.3 * len(models))
     figure, axes = new_axes(2 * len(models), len(names), size, height_ratios=(2.2, 1) * len(models), squeeze=False)
@@ -103,19 +96,7 @@ def predicted_against_true(
 
 @styled
 def over_iron(true: np.ndarray, models: Mapping[str, np.ndarray]) -> Figure:
-    """Scatter of predicted minus true [X/Fe] for each element, beside the spread of [X/Fe] among the stars.
-
-    Parameters
-    ----------
-    true : ndarray, shape (n, 20)
-        True labels.
-    models : mapping of str to ndarray, shape (n, 20)
-        Name to predicted labels.
-
-    Returns
-    -------
-    Figure
-    """
+    """Scatter of predicted minus true [X/Fe] for each element, beside the spread of [X/Fe] among the stars."""
     figure, (ax,) = new_axes(1, 1, (10, 3.4))
     columns = [i for i in range(2, len(LABELS)) if i != FE]
     x = np.arange(len(columns))
@@ -131,17 +112,7 @@ def over_iron(true: np.ndarray, models: Mapping[str, np.ndarray]) -> Figure:
 
 @styled
 def study(table: pd.DataFrame) -> Figure:
-    """What differently treated models say about the same stars: a panel a label, a row a treatment, a colour a star.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns `treatment` and `star`, then one for each label.
-
-    Returns
-    -------
-    Figure
-    """
+    """What differently treated models say about the same stars: a panel a label, a row a treatment, a colour a star."""
     treatments, labels = list(table["treatment"].unique()), list(table.columns[2:])
     figure, axes = new_axes(1, len(labels), (2.6 + 2.1 * len(labels), 0.9 + 0.34 * len(treatments)), sharey=True)
     for ax, label in zip(axes, labels, strict=True):

@@ -21,10 +21,6 @@ def trust(encoders: Mapping[str, Encoder]) -> Figure:
     ----------
     encoders : mapping of str to Encoder
         By role; of those that refine no guess there is nothing to show, and their panel says so.
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = new_axes(len(encoders), 1, (9, 2.2 * len(encoders)))
     for ax, (role, encoder), colour in zip(axes, encoders.items(), CYCLE, strict=False):
@@ -47,10 +43,6 @@ def robustness(table: pd.DataFrame) -> Figure:
     ----------
     table : DataFrame
         Columns `wrong` and `method`, and the numbers `ratio` and `first`; as benchmarks/robustness.py writes them.
-
-    Returns
-    -------
-    Figure
     """
     kinds, methods = list(dict.fromkeys(table["wrong"])), list(dict.fromkeys(table["method"]))
     figure, axes = new_axes(1, 2, (11, 1.2 + 0.55 * len(kinds)), sharey=True)

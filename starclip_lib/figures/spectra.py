@@ -31,10 +31,6 @@ def example_pairs(apogee: np.ndarray, nirspec: np.ndarray, labels: np.ndarray) -
     apogee : ndarray, shape (n, 8575)
     nirspec : ndarray, shape (n, 8192)
     labels : ndarray, shape (n, 20)
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = new_axes(len(labels), 2, (11, 2 * len(labels) + 0.6), sharex="col", sharey="row", squeeze=False)
     for row, star, flux_n, flux_a in zip(axes, labels, nirspec, apogee, strict=True):
@@ -55,21 +51,7 @@ def example_pairs(apogee: np.ndarray, nirspec: np.ndarray, labels: np.ndarray) -
 
 @styled
 def residuals(one: np.ndarray, scatter: np.ndarray, window: tuple[float, float]) -> Figure:
-    """Observed minus ab initio APOGEE flux: of one star, and its scatter over many stars.
-
-    Parameters
-    ----------
-    one : ndarray, shape (8575,)
-        Difference of one star.
-    scatter : ndarray, shape (8575,)
-        Of the difference, over many stars.
-    window : tuple of (float, float)
-        Ends of what is drawn, Angstrom.
-
-    Returns
-    -------
-    Figure
-    """
+    """Observed minus ab initio APOGEE flux: of one star, and its scatter over many stars."""
     figure, (top, bottom) = new_axes(2, 1, (10, 3.8), sharex=True)
     inside = (APOGEE.wavelength >= window[0]) & (APOGEE.wavelength <= window[1])
     top.axhline(0, color="black", lw=0.8)
@@ -88,15 +70,10 @@ def real_over_emulated(
 
     Parameters
     ----------
-    spectra : sequence of ApogeeSpectrum
     fits : sequence of Fit
         In the order of the spectra.
     window : tuple of (float, float)
         Ends of what is drawn, Angstrom.
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = new_axes(2 * len(fits), 1, (10, 2.5 * len(fits)), sharex=True, height_ratios=(3, 1) * len(fits))
     wave = APOGEE.wavelength
@@ -128,21 +105,6 @@ def neighbours(
     """A spectrum and those found for it, overlaid, with the differences below.
 
     Pixels that are exactly 0 or 1 hold no data and are not drawn.
-
-    Parameters
-    ----------
-    query : ndarray, shape (n_pix,)
-    found : ndarray, shape (k, n_pix)
-    captions : sequence of str
-        Of the query and of each neighbour.
-    wavelength : ndarray, shape (n_pix,)
-        Angstrom.
-    window : tuple of (float, float)
-        Ends of what is drawn, Angstrom.
-
-    Returns
-    -------
-    Figure
     """
     figure, (top, bottom) = new_axes(2, 1, (10, 4.6), sharex=True, height_ratios=(2, 1))
     inside = (wavelength >= window[0]) & (wavelength <= window[1])
@@ -170,26 +132,7 @@ def observed_spectrum(
     title: str,
     kind: str = "observed",
 ) -> Figure:
-    """An observed spectrum at rest over the template it fits best, treated alike.
-
-    Parameters
-    ----------
-    wavelength : ndarray, shape (8192,)
-        In vacuum at rest, Angstrom.
-    flux : ndarray, shape (8192,)
-        Relative to the pseudo-continuum.
-    missing : ndarray of bool, shape (8192,)
-        True where nothing is drawn.
-    template : ndarray, shape (8192,)
-        The one that fits best.
-    title : str
-    kind : str
-        What the spectrum is called, if it was not observed.
-
-    Returns
-    -------
-    Figure
-    """
+    """An observed spectrum at rest over the template it fits best, treated alike."""
     figure, (ax,) = new_axes(1, 1, (11, 3.2))
     seen = wavelength[~missing]
     ax.plot(wavelength, np.where(missing, np.nan, template), color="#E69F00", lw=1.2, label="best template")

@@ -13,16 +13,7 @@ from starclip_lib.figures.style import APOGEE_COLOUR, new_axes, styled
 
 @styled
 def kiel_diagram(labels: np.ndarray) -> Figure:
-    """Teff against log g of stars, coloured by [Fe/H]: the paper's Figure 3.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n, 20)
-
-    Returns
-    -------
-    Figure
-    """
+    """Teff against log g of stars, coloured by [Fe/H]: the paper's Figure 3."""
     figure, (ax,) = new_axes(1, 1, (6.4, 5))
     order = np.argsort(labels[:, FE])[::-1]  # the few metal-poor stars on top
     size = np.clip(20000 / len(labels), 2, 14)
@@ -36,16 +27,7 @@ def kiel_diagram(labels: np.ndarray) -> Figure:
 
 @styled
 def spread_check(labels: np.ndarray) -> Figure:
-    """Standard deviation of each label relative to the published one, with the band of 15 %.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n, 20)
-
-    Returns
-    -------
-    Figure
-    """
+    """Standard deviation of each label relative to the published one, with the band of 15 %."""
     figure, (ax,) = new_axes(1, 1, (9, 3))
     ratio = labels.std(axis=0) / PUBLISHED_SPREAD
     ax.axhspan(0.85, 1.15, color="#009E73", alpha=0.12, lw=0)
@@ -58,18 +40,7 @@ def spread_check(labels: np.ndarray) -> Figure:
 
 @styled
 def abundance_patterns(labels: np.ndarray, elements: Sequence[str] = ("Mg", "C", "N", "Mn")) -> Figure:
-    """[X/Fe] against [Fe/H], coloured by log g.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n, 20)
-    elements : sequence of str
-        The X, one panel each.
-
-    Returns
-    -------
-    Figure
-    """
+    """[X/Fe] against [Fe/H], coloured by log g."""
     figure, axes = new_axes(1, len(elements), (3 * len(elements), 2.9), sharex=True)
     for ax, element in zip(axes, elements, strict=True):
         over_iron = labels[:, label_index(element)] - labels[:, FE]
@@ -81,16 +52,7 @@ def abundance_patterns(labels: np.ndarray, elements: Sequence[str] = ("Mg", "C",
 
 @styled
 def label_correlations(labels: np.ndarray) -> Figure:
-    """Correlation coefficients of all pairs of labels.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n, 20)
-
-    Returns
-    -------
-    Figure
-    """
+    """Correlation coefficients of all pairs of labels."""
     figure, (ax,) = new_axes(1, 1, (7.4, 6.2))
     image = ax.imshow(np.corrcoef(labels.T), cmap="RdBu_r", vmin=-1, vmax=1)
     figure.colorbar(image, label="correlation coefficient")
@@ -102,17 +64,7 @@ def label_correlations(labels: np.ndarray) -> Figure:
 
 @styled
 def metallicity_histograms(groups: Mapping[str, np.ndarray]) -> Figure:
-    """Distribution of [Fe/H] in several groups of stars, as fractions.
-
-    Parameters
-    ----------
-    groups : mapping of str to ndarray, shape (n,)
-        [Fe/H] by name of the group.
-
-    Returns
-    -------
-    Figure
-    """
+    """Distribution of [Fe/H] in several groups of stars, as fractions."""
     figure, (ax,) = new_axes(1, 1, (6, 3))
     edges = np.linspace(min(map(np.min, groups.values())), max(map(np.max, groups.values())), 31)
     for name, values in groups.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -41,73 +42,57 @@ APOGEE_FEATURES = {
     "Ni": 16315, "Ce": 16381, "Al": 16723, "Co": 16762,
 }  # fmt: skip
 
+_WIDTH = 1060  # pixels; notebooks cut off some of the margins
+
 P = ParamSpec("P")
 
 
 def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the house style without touching anybody else's.
-
-    Parameters
-    ----------
-    function : callable
-        What draws a figure.
-
-    Returns
-    -------
-    callable
-        The same, in the house style.
-    """
+    """Draw in the house style without touching the user's; warn about axes without data and curves of one point."""
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(_STYLE):
-            return function(*args, **kwargs)
+            figure = function(*args, **kwargs)
+        if empty := empty_axes(figure):
+            warnings.warn(f"figure {function.__name__}: {'; '.join(empty)}", stacklevel=2)
+        return figure
 
     return inside
 
 
 def new_axes(n_rows: int, n_columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes as an array.
-
-    Parameters
-    ----------
-    n_rows, n_columns : int
-    size : tuple of (float, float)
-        Inches.
-    **options
-        As for `Figure.subplots`.
-
-    Returns
-    -------
-    figure : Figure
-    axes : ndarray of Axes
-    """
-    figure = Figure(figsize=size)  # not pyplot's: nothing is kept open, and no window appears
+    """A figure of a size in inches, at least 1,000 pixels wide, and its axes; `options` are those of `subplots`."""
+    # Not pyplot's figure: nothing is kept open, and no window appears.
+    figure = Figure(figsize=size, dpi=max(100, int(np.ceil(_WIDTH / size[0]))))
     return figure, np.atleast_1d(figure.subplots(n_rows, n_columns, **options))
 
 
-def plain_ticks(ax: Axes, places: Sequence[float]) -> None:
-    """Ticks of a logarithmic x axis at the places that were measured, as plain numbers.
+def empty_axes(figure: Figure) -> list[str]:
+    """The axes of a figure without finite data or with a curve of fewer than two points: one line about each."""
+    found = []
+    for number, ax in enumerate(figure.axes, start=1):
+        name = f"axis {number} ({ax.get_title() or ax.get_ylabel() or ax.get_xlabel() or 'without a title'})"
+        images = [np.isfinite(np.ma.filled(np.ma.asarray(image.get_array()), np.nan)).any() for image in ax.images]
+        if not np.isfinite(ax.dataLim.get_points()).all() or not all(images):
+            found.append(f"{name} has no finite data")
+        for line in ax.lines:
+            finite = np.isfinite(np.asarray(line.get_xydata(), float)).all(axis=1)
+            points = finite.sum()
+            joined = str(line.get_linestyle()).strip().lower() not in ("none", "")
+            if joined and len(finite) and points < 2:  # one of no points at all only stands for others in a legend
+                found.append(f"{name} has a curve of {points} finite points: {line.get_label()}")
+    return found
 
-    Parameters
-    ----------
-    ax : Axes
-    places : sequence of float
-        The places that were measured.
-    """
+
+def plain_ticks(ax: Axes, places: Sequence[float]) -> None:
+    """Ticks of a logarithmic x axis at the places that were measured, as plain numbers."""
     ax.set_xticks(list(places), [f"{place:g}" for place in places])
     ax.minorticks_off()
 
 
 def name_features(ax: Axes, features: Mapping[str, float]) -> None:
-    """Mark the spectral features that lie inside the limits of an axis.
-
-    Parameters
-    ----------
-    ax : Axes
-    features : mapping of str to float
-        Name to Angstrom.
-    """
+    """Mark the spectral features that lie inside the limits of an axis."""
     low, high = ax.get_xlim()
     for name, place in features.items():
         if low < place < high:
@@ -117,18 +102,7 @@ def name_features(ax: Axes, features: Mapping[str, float]) -> None:
 
 
 def without_gaps(flux: np.ndarray, no_data: float) -> np.ndarray:
-    """A spectrum with NaN, which is not drawn, in its gaps; a single dead pixel is no gap.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (n_pix,)
-    no_data : float
-        Flux of a pixel without data.
-
-    Returns
-    -------
-    ndarray, shape (n_pix,)
-    """
+    """A spectrum with NaN, which is not drawn, in its gaps; a single dead pixel is no gap."""
     missing = flux == no_data
     return np.where(missing & (np.roll(missing, 1) | np.roll(missing, -1)), np.nan, flux)
 

@@ -14,18 +14,7 @@ from starclip_lib.figures.style import APOGEE_COLOUR, CYCLE, NIRSPEC_COLOUR, new
 
 @styled
 def groups_on_circles(states: Mapping[str, tuple[np.ndarray, np.ndarray]], group: np.ndarray) -> Figure:
-    """Embeddings on the unit circle, coloured by group: the first instrument's inside, the second's outside.
-
-    Parameters
-    ----------
-    states : mapping of str to tuple of (ndarray, ndarray), shape (n, 2) each
-        Title to the embeddings of the two instruments.
-    group : ndarray of int, shape (n,)
-
-    Returns
-    -------
-    Figure
-    """
+    """Embeddings on the unit circle, coloured by group: the first instrument's inside, the second's outside."""
     figure, axes = new_axes(1, len(states), (2.9 * len(states), 3.1))
     for ax, (title, (first, second)) in zip(axes, states.items(), strict=True):
         ax.add_patch(mpl.patches.Circle((0, 0), 1, fill=False, color="#cccccc"))
@@ -46,10 +35,6 @@ def circles(states: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     ----------
     states : mapping of str to tuple of (ndarray, ndarray), shape (n, 2) each
         Title of the moment to the two members of each pair.
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = new_axes(1, len(states), (3.3 * len(states), 3.5))
     for ax, (title, (first, second)) in zip(axes, states.items(), strict=True):

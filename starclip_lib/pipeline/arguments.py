@@ -7,14 +7,11 @@ from pathlib import Path
 
 from starclip_lib import __version__
 
+_POPULATION = "prior on labels: wide (giants of any galaxy; the default) or milky-way"
+
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of the command; `command` is the name of what is to be done.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-    """
+    """The arguments of the command; `command` is the name of what is to be done."""
     top = argparse.ArgumentParser(
         prog="starclip", description="APOGEE and JWST/NIRSpec spectra of giant stars in one space."
     )
@@ -27,18 +24,24 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as data.n_stars=1000"
     )
     run.add_argument("--observed", type=Path, metavar="FOLDER", help="folder of observed NIRSpec spectra (spec1d, x1d)")
-    run.add_argument("--fresh", action="store_true", help="delete what this run made before and begin anew")
+    run.add_argument("--fresh", action="store_true", help="delete what this run has made and start again")
     run.set_defaults(command="run")
 
     observe = commands.add_parser("observe", help="measure observed spectra of giants; nothing has to be trained")
     observe.add_argument(
-        "observed", type=Path, nargs="+", metavar="FILE", help="PypeIt spec1d, STScI x1d, SpeX files; or a folder"
+        "observed",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="files of spectra (PypeIt, STScI, SpeX, tables), or folders",
     )
     observe.add_argument("--lsf", default="", help="line-spread function: 3.9 (FWHM in Angstrom), R=2000, a CSV file")
     observe.add_argument(
         "--prior", type=Path, metavar="FILE", help="CSV: star, teff, teff_error, logg, logg_error, ..."
     )
+    observe.add_argument("--population", default="wide", metavar="NAME", help=_POPULATION)
     observe.add_argument("--combine", action="store_true", help="spectra of one target are one star")
+    _add_reading(observe)
     observe.add_argument("--output", type=Path, metavar="FOLDER", help="where tables and pages go (./observed)")
     observe.add_argument(
         "--params",
@@ -49,16 +52,22 @@ def parser() -> argparse.ArgumentParser:
     observe.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="with --params: a setting")
     observe.set_defaults(command="observe")
 
-    real = commands.add_parser("benchmark-real", help="measure real stars whose labels are known: how right is it?")
-    real.add_argument("folder", type=Path, metavar="FOLDER", help="spectra, and a CSV with file, teff, logg, fe_h")
+    real = commands.add_parser(
+        "benchmark-real", help="measure real stars whose labels or cluster are known: how right is it?"
+    )
+    real.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="spectra, and a CSV with file and teff, logg, fe_h or cluster"
+    )
     real.add_argument("--labels", type=Path, metavar="FILE", help="the CSV, if it lies elsewhere")
     real.add_argument("--lsf", default="", help="line-spread function, as for observe")
+    real.add_argument("--population", default="wide", metavar="NAME", help=_POPULATION)
+    _add_reading(real)
     real.add_argument("--params", type=Path, metavar="PARAMS", help="judge the networks of this finished run instead")
     real.add_argument("--emulator", type=Path, metavar="FILE", help="another emulator, to compare versions")
     real.add_argument("--output", type=Path, metavar="FOLDER", help="where table and figure go (./benchmark)")
     real.set_defaults(command="benchmark_real")
 
-    train = commands.add_parser("train", help="make the models of a run without its notebooks; also under torchrun")
+    train = commands.add_parser("train", help="make the models of a run without its notebooks")
     train.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/best.yaml")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     train.set_defaults(command="train")
@@ -156,3 +165,25 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("b", metavar="B", help="the run to compare with")
     compare.set_defaults(command="compare")
     return top
+
+
+class _Reading(argparse.Action):
+    """Collects what a user says about files into one dict, as `read_spectra` takes it."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        key, value = {"--air": ("air", True), "--vacuum": ("air", False)}.get(option or "", ("", values))
+        key = key or str(option).removeprefix("--").replace("-", "_")
+        namespace.reading = {**namespace.reading, key: value}
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """What a user says about files that do not say it themselves."""
+    command.set_defaults(reading={})
+    medium = command.add_mutually_exclusive_group()
+    medium.add_argument("--air", dest="reading", nargs=0, action=_Reading, help="wavelengths are those in air")
+    medium.add_argument("--vacuum", dest="reading", nargs=0, action=_Reading, help="wavelengths are those in vacuum")
+    for option, examples in (("--wavelength-unit", "Angstrom, um"), ("--flux-unit", "Jy, or 1 if it is relative")):
+        said = f"of columns without a unit: {examples}"
+        command.add_argument(option, dest="reading", action=_Reading, metavar="UNIT", help=said)

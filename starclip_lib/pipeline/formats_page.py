@@ -8,7 +8,16 @@ import jinja2
 from pydantic import BaseModel
 
 from starclip_lib.data.fits_files import SPECTRUM_BYTES
-from starclip_lib.data.formats import AP_STAR, ASPCAP_STAR, DATA_SET, EMBEDDINGS, SPEC1D, X1D, DataSetAttributes
+from starclip_lib.data.formats import (
+    AP_STAR,
+    ASPCAP_STAR,
+    DATA_SET,
+    EMBEDDINGS,
+    ONE_SPEC,
+    SPEC1D,
+    X1D,
+    DataSetAttributes,
+)
 from starclip_lib.data.labels import LABELS, UNITS
 from starclip_lib.data.schema import Member
 from starclip_lib.data.spectrum_set import MIN_PIXELS
@@ -31,6 +40,7 @@ def formats_page() -> str:
         embeddings=EMBEDDINGS,
         model_file=ModelFile,
         spec1d=SPEC1D,
+        one_spec=ONE_SPEC,
         x1d=X1D,
         aspcap_star=ASPCAP_STAR,
         ap_star=AP_STAR,

@@ -56,18 +56,7 @@ _LAST_RUN = re.compile(r"\| \d{4}-\d{2}-\d{2} \|$", re.MULTILINE)  # the last co
 
 
 def dated(text: str, day: str) -> str:
-    """The text of a notebook, or of its first cell, with the day of its last run put in.
-
-    Parameters
-    ----------
-    text : str
-    day : str
-        Such as '2026-11-25'.
-
-    Returns
-    -------
-    str
-    """
+    """The text of a notebook, or of its first cell, with the day of its last run put in."""
     return _LAST_RUN.sub(f"| {day} |", text, count=1)
 
 
@@ -92,6 +81,12 @@ NOTEBOOKS = _by_name(
         (*_EMBEDDED, "supervised.ckpt", "supervised_extended.ckpt"),
         ("probing", "limits"),
     ),
+    Notebook(
+        "08b_physics_instead_of_a_network",
+        ("corruption", "limits", "mockstarclip", "device"),
+        (*_EMBEDDED, "apogee.ckpt", "nirspec.ckpt"),
+        ("fit",),
+    ),
     Notebook("09_similarity_browser", ("corruption", "observed", "atlas"), BROWSED),
     Notebook(
         "10_observed_nirspec",
@@ -102,14 +97,19 @@ NOTEBOOKS = _by_name(
     Notebook(
         "12_baselines",
         ("corruption", "limits", "mockstarclip"),
-        (*_EMBEDDED, "starclip.ckpt", "supervised.ckpt"),
+        (*_EMBEDDED, "fit.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "supervised.ckpt"),
         ("baselines",),
         long=True,
     ),
 )
 _EVALUATED = ("corruption", "evaluation", "device")
 EVALUATION = _by_name(  # `starclip evaluate`: notebooks that judge a finished run, each on its own
-    Notebook("13_benchmark", _EVALUATED, (*_EMBEDDED, "apogee.ckpt", "nirspec.ckpt"), ("evaluation.benchmark",)),
+    Notebook(
+        "13_benchmark",
+        _EVALUATED,
+        (*_EMBEDDED, "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt"),
+        ("evaluation.benchmark",),
+    ),
     Notebook("14_decoders", _EVALUATED, (*_EMBEDDED, "starclip.ckpt"), ("evaluation.decoders",)),
     Notebook("15_densities", _EVALUATED, _EMBEDDED, ("evaluation.densities",)),
     Notebook(

@@ -36,7 +36,7 @@ from starclip_lib.settings.params import Params
 CHECKED = "nbval-check-output"
 CHECKED_FILE = Path("tests") / "checked_outputs.json"
 _INJECTED = "injected-parameters"
-_PICTURE_WIDTH = 640
+_PICTURE_WIDTH = 1000
 
 
 def refresh(root: Path, say: Callable[[str], None] = print) -> None:
@@ -70,13 +70,7 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
 
 
 def write_pages(root: Path) -> None:
-    """Write docs/parameters.md and docs/data-formats.md.
-
-    Parameters
-    ----------
-    root : Path
-        Of the project.
-    """
+    """Write docs/parameters.md and docs/data-formats.md."""
     for name, text in (("parameters.md", parameters_page()), ("data-formats.md", formats_page())):
         with atomic_path(root / "docs" / name) as part:
             part.write_text(text, encoding="utf-8")
@@ -166,8 +160,8 @@ def _small(output: nbformat.NotebookNode, count: int) -> nbformat.NotebookNode |
         output.metadata = {
             key: words for key, words in output.metadata.items() if key == "image/png"
         }  # its alternative
-    elif "<table" in data.get("text/html", "") or list(data) == ["text/plain"]:
-        output.data = {key: data[key] for key in ("text/html", "text/plain") if key in data}
+    elif "<table" in data.get("text/html", "") or "text/markdown" in data or list(data) == ["text/plain"]:
+        output.data = {key: data[key] for key in ("text/html", "text/markdown", "text/plain") if key in data}
     else:
         return None
     if output.output_type == "execute_result":

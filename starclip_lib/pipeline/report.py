@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jinja2
 import numpy as np
+from pydantic import BaseModel, Field
 from scipy import stats
 
-from starclip_lib.data.json_files import read_json
+from starclip_lib.data.json_files import parse_value, read_json
 from starclip_lib.data.labels import LABELS, PLAIN, UNITS
-from starclip_lib.errors import DataError
+from starclip_lib.errors import DataError, one_line
 from starclip_lib.files import atomic_path
 from starclip_lib.metrics.retrieval import RANKS
 
@@ -22,6 +22,7 @@ DIRECTIONS = {
     "starclip": ("nirspec_to_apogee", "apogee_to_nirspec"),
     "mockstarclip": ("mock_to_extended", "extended_to_mock"),
 }
+_LARGEST = 1e300  # of numbers in a metrics.json: beyond are only mistakes, and integers that no float can hold
 _ALL_DIRECTIONS = tuple(direction for directions in DIRECTIONS.values() for direction in directions)
 _RETRIEVAL = (*(f"success@{k}" for k in RANKS), "mrr", "queries", "candidates")
 # R@1, R@5, R@10, R@50 and MRR of the paper's Table 3.
@@ -33,27 +34,41 @@ PUBLISHED_RETRIEVAL = {
 }
 
 
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _ObservedStar(BaseModel):
+    """A star observed, as the page shows it."""
+
+    name: str
+    domain: str
+    velocity: _Number
+    sigma_velocity: _Number
+    Teff: _Number
+    sigma_Teff: _Number
+    logg: _Number
+    sigma_logg: _Number
+    Fe: _Number
+    sigma_Fe: _Number
+
+
+class _Observed(BaseModel):
+    """The section of observed stars."""
+
+    stars: list[_ObservedStar]
+    set_aside: dict[str, str]
+
+
 def assemble_metrics(provenance: dict[str, Any], sections: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
     """Put metrics.json together.
-
-    Parameters
-    ----------
-    provenance : dict
-        What stands at the top.
-    sections : dict
-        Name to content.
-    seconds : dict of str to float
-        What each notebook took.
-
-    Returns
-    -------
-    dict
 
     Raises
     ------
     DataError
         Listing what the contract asks for and is not there or not finite.
     """
+    if "observed" in sections:
+        parse_value(sections["observed"], "metrics/observed.json of the run", _Observed, "delete it and run again")
     metrics = {**provenance, **sections, "seconds": seconds}
     problems = [".".join(key) for key in contract() if not _is_finite(metrics, key)]
     if problems:
@@ -63,12 +78,7 @@ def assemble_metrics(provenance: dict[str, Any], sections: dict[str, Any], secon
 
 
 def contract() -> Iterator[tuple[str, ...]]:
-    """Every number that metrics.json must hold, as a path of keys.
-
-    Yields
-    ------
-    tuple of str
-    """
+    """Every number that metrics.json must hold, as a path of keys."""
     for count in ("n_stars", "n_train", "n_val", "n_test"):
         yield "data", count
     for section, names in (
@@ -87,7 +97,8 @@ def contract() -> Iterator[tuple[str, ...]]:
     for instrument in ("nirspec", "apogee"):
         for label in LABELS:
             yield "limits", instrument, label
-    for model, directions in (("cca", DIRECTIONS["starclip"]), ("ideal", _ALL_DIRECTIONS)):
+    simple = (("overlap", DIRECTIONS["starclip"]), ("cca", DIRECTIONS["starclip"]), ("ideal", _ALL_DIRECTIONS))
+    for model, directions in simple:
         for direction in directions:
             for score in _RETRIEVAL:
                 yield "baselines", "retrieval", model, direction, score
@@ -96,8 +107,14 @@ def contract() -> Iterator[tuple[str, ...]]:
             yield "baselines", "probing", method, "rmse", label
         for limit in ("limit", "limit_extended"):
             yield "baselines", limit, label
-    yield "pca", "starclip", "0"
-    yield "pca", "mockstarclip", "0"
+    for direction in DIRECTIONS["starclip"]:
+        for score in _RETRIEVAL:
+            yield "methods", "network", direction, score
+    for model in DIRECTIONS:
+        yield "information", model, "nats"
+    for model in DIRECTIONS:
+        yield "pca", model, "0"
+        yield "pca", model, "1"
 
 
 def _is_finite(metrics: Any, key: tuple[str, ...]) -> bool:
@@ -108,20 +125,11 @@ def _is_finite(metrics: Any, key: tuple[str, ...]) -> bool:
             metrics = metrics[part]
         else:
             return False
-    return isinstance(metrics, int | float) and math.isfinite(metrics)
+    return isinstance(metrics, int | float) and not isinstance(metrics, bool) and abs(metrics) < _LARGEST
 
 
 def read_metrics(path: str | Path) -> dict[str, Any]:
     """Read a metrics.json.
-
-    Parameters
-    ----------
-    path : str or Path
-        May also be the folder it is in.
-
-    Returns
-    -------
-    dict
 
     Raises
     ------
@@ -130,25 +138,14 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     path = path / "metrics.json" if path.is_dir() else path
-    metrics = read_json(path, dict[str, Any], "starclip run PARAMS makes it", "starclip run PARAMS makes it anew")
+    metrics = read_json(path, dict[str, Any], "starclip run PARAMS makes it", "starclip run PARAMS makes it again")
     if not isinstance(metrics.get("run"), str):
-        raise DataError(f"{path} is no metrics.json of a run: it does not say which ('run'); starclip run makes one")
+        raise DataError(f"{path} is not the metrics.json of a run: it has no entry 'run'; starclip run makes one")
     return metrics
 
 
 def with_interval(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and, from two values on, the half width of its 95 % interval (Student's t).
-
-    Parameters
-    ----------
-    values : sequence of float
-    digits : int
-        After the point.
-
-    Returns
-    -------
-    str
-    """
+    """Mean and, from two values on, the half width of its 95 % interval (Student's t)."""
     x = np.array(values, float)
     text = f"{x.mean():.{digits}f}"
     if len(x) > 1:
@@ -163,10 +160,6 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
     ----------
     metrics : dict
         Of metrics.json.
-
-    Returns
-    -------
-    list of str
     """
     found = {d: metrics["retrieval"][m][d] for m, directions in DIRECTIONS.items() for d in directions}
     chance, probe = metrics["retrieval"]["chance"], metrics["probing"]["starclip"]
@@ -183,19 +176,7 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
 
 
 def write_index(report: Path, metrics: dict[str, Any]) -> Path:
-    """Write index.html beside the notebooks' pages and figures.
-
-    Parameters
-    ----------
-    report : Path
-        The folder of the report.
-    metrics : dict
-        Of metrics.json.
-
-    Returns
-    -------
-    Path
-    """
+    """Write index.html beside the notebooks' pages and figures."""
     return write_page(
         report / "index.html",
         "index",
@@ -210,21 +191,7 @@ def write_index(report: Path, metrics: dict[str, Any]) -> Path:
 
 
 def write_star_page(report: Path, star: dict[str, Any], neighbours: list[dict[str, Any]]) -> Path:
-    """Write observed_NAME.html for one star.
-
-    Parameters
-    ----------
-    report : Path
-        The folder of the report.
-    star : dict
-        One row of `observed.analysis.Analysis.labels`.
-    neighbours : list of dict
-        Its rows of neighbours.
-
-    Returns
-    -------
-    Path
-    """
+    """Write observed_NAME.html for one star."""
     return write_page(
         report / f"observed_{star['name']}.html",
         "star",
@@ -235,51 +202,32 @@ def write_star_page(report: Path, star: dict[str, Any], neighbours: list[dict[st
 
 
 def write_page(path: Path, template: str, **content: Any) -> Path:
-    """Write a page from one of the templates; what is put in is escaped.
-
-    Parameters
-    ----------
-    path : Path
-    template : str
-        Its name without the endings.
-    **content
-        What the template asks for.
-
-    Returns
-    -------
-    Path
-    """
+    """Write a page from one of the templates; what is put in is escaped."""
     loader = jinja2.PackageLoader("starclip_lib.pipeline", "templates")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader)
     page = environment.get_template(f"{template}.html.j2").render(**content)
     with atomic_path(path) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
     return path
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """Two runs side by side: every number of the contract that differs, and the change.
-
-    Parameters
-    ----------
-    a, b : dict
-        Of metrics.json.
-
-    Returns
-    -------
-    str
-    """
-    name_a, name_b = a["run"], b["run"]
+    """Two metrics.json side by side: every number of the contract, the change, and what cannot be compared."""
+    name_a, name_b = (one_line(metrics["run"])[:40] for metrics in (a, b))
     width = max(len(name_a), len(name_b), 10)
     lines = [f"{'':<46}{name_a:>{width}}{name_b:>{width + 2}}{'change':>{width + 2}}"]
     for key in contract():
         if _is_finite(a, key) and _is_finite(b, key):
             x, y = _value(a, key), _value(b, key)
             lines.append(f"{'.'.join(key):<46}{x:>{width}.4g}{y:>{width + 2}.4g}{y - x:>+{width + 2}.3g}")
+    for name, metrics in ((name_a, a), (name_b, b)):
+        if left := [".".join(key) for key in contract() if not _is_finite(metrics, key)]:
+            shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+            lines.append(f"not compared, for {name} has no finite number there ({len(left)}): {shown}")
     return "\n".join(lines)
 
 
 def _value(metrics: Any, key: tuple[str, ...]) -> float:
     for part in key:
         metrics = metrics[int(part)] if isinstance(metrics, list) else metrics[part]
-    return metrics
+    return float(metrics)

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import chdir
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import torch
 from pydantic import BaseModel, Field
 
 from starclip_lib.data.json_files import read_json, write_json
-from starclip_lib.errors import DataError, StarclipError
-from starclip_lib.files import LOCK, digest, locked
-from starclip_lib.observed.files import find_observed
+from starclip_lib.errors import DataError, StarclipError, one_line
+from starclip_lib.evaluation.transfer import drawable
+from starclip_lib.files import digest, locked
+from starclip_lib.machine import memory
+from starclip_lib.observed.finder import check_found, find_files, find_observed
 from starclip_lib.pipeline import notebooks
 from starclip_lib.pipeline.execution import end_kernels, execute
-from starclip_lib.pipeline.forecast import forecast
 from starclip_lib.pipeline.report import assemble_metrics, write_index
 from starclip_lib.run import Run
+from starclip_lib.stages import package_digest
 from starclip_lib.surveys.curation import data_file
 from starclip_lib.threads import allowed_threads
 from starclip_lib.training.devices import pick_device
@@ -51,17 +49,6 @@ def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
     A notebook runs as soon as what it reads is there, two at a time where processors and memory allow it.  What was
     finished stays, so that after a failing cell the same call goes on from there.
 
-    Parameters
-    ----------
-    run : Run
-    say : callable
-        What messages are given to.
-
-    Returns
-    -------
-    Path
-        Of the report's index.html.
-
     Raises
     ------
     StarclipError
@@ -71,50 +58,21 @@ def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
     if run.params.data.file:
         data_file(run.params.data, run.root)
     if run.params.observed.folder:
-        find_observed(run.root / run.params.observed.folder)
+        found = find_files(run.root / run.params.observed.folder)
+        check_found(run.params.observed.folder, found)
+        say(f"observed spectra in {run.params.observed.folder}: {one_line(found.summary())}")
     unknown = sorted({path.stem for path in (run.root / "notebooks").glob("*.py")} ^ set(notebooks.every_notebook()))
     if unknown:
         raise StarclipError(f"the folder notebooks and pipeline/notebooks.py disagree about {', '.join(unknown)}")
-    if not run.is_current("starclip.ckpt") and (warning := forecast(run.params, device)):
-        say(warning)
-    with locked(run.folder):
+    with locked(run.folder) as note:
+        if note:
+            say(note)
         _run_notebooks(run, notebooks.NOTEBOOKS, say)
         return _write_report(run, device)
 
 
-def forget(run: Run) -> None:
-    """Delete what a run has made before, unless another process is working on it.
-
-    Parameters
-    ----------
-    run : Run
-
-    Raises
-    ------
-    DataError
-        If one is.
-    """
-    with locked(run.folder):
-        for path in (path for folder in (run.folder, run.report) if folder.is_dir() for path in folder.iterdir()):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
-
-
 def run_evaluation(run: Run, say: Callable[[str], None] = print) -> Path:
     """Judge a finished run: the notebooks of the evaluation suite, and the report once more.
-
-    Parameters
-    ----------
-    run : Run
-    say : callable
-        What messages are given to.
-
-    Returns
-    -------
-    Path
-        Of the report's index.html.
 
     Raises
     ------
@@ -135,12 +93,14 @@ def run_evaluation(run: Run, say: Callable[[str], None] = print) -> Path:
 def _check_enough_stars(run: Run) -> None:
     """Raise DataError, naming the setting, if the evaluation asks for more stars than the run has."""
     settings, data = run.params.evaluation, run.data
-    for key, asked, split in (
-        ("transfer_stars", max(settings.transfer_stars), "val"),
-        ("scaling_stars", max(settings.scaling_stars), "train"),
+    for key, asked, split, there in (
+        ("transfer_stars", max(settings.transfer_stars), "val", drawable(len(data.rows("val")))),
+        ("scaling_stars", max(settings.scaling_stars), "train", len(data.rows("train"))),
     ):
-        if asked > (there := len(data.rows(split))):
-            raise DataError(f"evaluation.{key} asks for {asked} {split} stars, but the run has {there}; lower it")
+        if asked > there:
+            raise DataError(
+                f"evaluation.{key} asks for {asked} {split} stars, but the run has {there} for it; lower it"
+            )
 
 
 def _run_notebooks(run: Run, table: Mapping[str, notebooks.Notebook], say: Callable[[str], None]) -> None:
@@ -187,32 +147,14 @@ def _timed(run: Run, name: str, bars: bool) -> float:
 
 
 def notebooks_at_once(run: Run) -> int:
-    """Two, where two threads may be used on the CPU and there is memory for two kernels; else one.
-
-    Parameters
-    ----------
-    run : Run
-
-    Returns
-    -------
-    int
-    """
+    """Two, where two threads may be used on the CPU and there is memory for two kernels; else one."""
     needed = 2 * (_KERNEL_BYTES + _STAR_BYTES * run.params.data.n_stars)
-    room = run.params.data.n_stars > 0 and psutil.virtual_memory().available > needed
+    room = run.params.data.n_stars > 0 and memory()[0] > needed
     return 2 if room and allowed_threads() > 1 and pick_device(run.params.device).type == "cpu" else 1
 
 
 def effort(run: Run) -> str:
-    """How much of the machine a run takes, in words.
-
-    Parameters
-    ----------
-    run : Run
-
-    Returns
-    -------
-    str
-    """
+    """How much of the machine a run takes, in words."""
     threads, at_once = allowed_threads(), notebooks_at_once(run)
     return f"{threads} thread{'s' * (threads > 1)}, {'two notebooks' if at_once > 1 else 'one notebook'} at a time"
 
@@ -225,7 +167,7 @@ def _write_report(run: Run, device: torch.device) -> Path:
         "versions": versions(),
         "params": run.params.model_dump(mode="json"),
     }
-    # an evaluation of models that have been trained anew since would be one of others
+    # an evaluation of models that have been replaced since would describe other models
     done = [name for name in notebooks.every_notebook() if name in notebooks.NOTEBOOKS or _is_current(run, name)]
     outdated = {
         section for name in set(notebooks.EVALUATION) - set(done) for section in notebooks.EVALUATION[name].metrics
@@ -259,18 +201,10 @@ def _key(run: Run, name: str) -> str:
         notebooks.dated((run.root / "notebooks" / f"{name}.py").read_text(encoding="utf-8"), "0000-00-00"),
         run.params.model_dump(mode="json", include=notebook.settings),
         [run.identity(file) for file in (*notebook.inputs, *notebook.makes)],
-        _package_digest(),
+        package_digest(),
         observed,
     ]
     return digest(content)
-
-
-@cache
-def _package_digest() -> str:
-    """Digest of the whole package: through its front door, a notebook can reach all of it."""
-    package = Path(__file__).parent.parent
-    files = sorted(path for path in package.rglob("*.*") if path.is_file() and path.suffix != ".pyc")
-    return digest([[str(path.relative_to(package)), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files])
 
 
 def _is_current(run: Run, name: str) -> bool:
@@ -288,10 +222,12 @@ def _is_current(run: Run, name: str) -> bool:
 def _memory(run: Run) -> dict[str, Remembered]:
     path = run.folder / "notebooks.json"
     return (
-        read_json(path, dict[str, Remembered], damaged="delete it; every notebook is run anew") if path.exists() else {}
+        read_json(path, dict[str, Remembered], damaged="delete it; every notebook is then run again")
+        if path.exists()
+        else {}
     )
 
 
 def _remember(run: Run, name: str, seconds: float) -> None:
-    memory = {**_memory(run), name: Remembered(key=_key(run, name), seconds=seconds)}
-    write_json(run.folder / "notebooks.json", {name: record.model_dump() for name, record in memory.items()})
+    known = {**_memory(run), name: Remembered(key=_key(run, name), seconds=seconds)}
+    write_json(run.folder / "notebooks.json", {name: record.model_dump() for name, record in known.items()})

@@ -17,10 +17,11 @@ from pydantic import BaseModel
 
 from starclip_lib import __version__
 from starclip_lib.data.json_files import read_json, write_json
-from starclip_lib.errors import DataError, SystemFault, system_message
-from starclip_lib.files import atomic_path
+from starclip_lib.errors import DataError, SystemFault, one_line, system_message
+from starclip_lib.files import atomic_path, read_bytes
 
 RECORD = "workspace.json"
+_LARGEST = 64 * 2**20  # bytes of a file that a workspace is made of
 _BROUGHT = (
     "notebooks/*.py",
     "notebooks/*.ipynb",
@@ -53,13 +54,15 @@ def new_workspace(folder: Path) -> None:
     SystemFault
         If it cannot be written.
     """
+    if folder.is_symlink() and not folder.exists():
+        raise DataError(f"{folder} is a link that leads nowhere; give the workspace another name")
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; give the workspace another name")
     if folder.is_dir() and any(folder.iterdir()):
         hint = f"it is a workspace: starclip new {folder} --update renews it" if (folder / RECORD).is_file() else ""
         raise DataError(f"{folder} is not empty; {hint or 'give the workspace another name'}")
     try:
-        place = folder.resolve()
+        place = Path(os.path.realpath(folder))
         place.parent.mkdir(parents=True, exist_ok=True)
         beside = place if place.exists() else place.parent  # of an empty folder the one above may not be ours to write
         with tempfile.TemporaryDirectory(prefix=".starclip.", dir=beside) as private:
@@ -68,7 +71,7 @@ def new_workspace(folder: Path) -> None:
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, made / name)
             pages = Environment(loader=PackageLoader("starclip_lib.pipeline"), keep_trailing_newline=True)
-            text = pages.get_template("workspace.md.j2").render(name=place.name, version=__version__)
+            text = pages.get_template("workspace.md.j2").render(name=one_line(place.name), version=__version__)
             (made / "README.md").write_text(text, encoding="utf-8")
             _write_record(made, {name: _sha256(made / name) for name in brought()})
             if not place.exists():
@@ -81,13 +84,7 @@ def new_workspace(folder: Path) -> None:
 
 
 def update_workspace(folder: Path, say: Callable[[str], None]) -> None:
-    """Bring what the package has anew; files that were edited in the workspace are left alone, and named.
-
-    Parameters
-    ----------
-    folder : Path
-    say : callable
-        Is given a line of text about each file.
+    """Update a workspace from the package; files that were edited in the workspace are left alone, and named.
 
     Raises
     ------
@@ -110,16 +107,6 @@ def update_workspace(folder: Path, say: Callable[[str], None]) -> None:
 def differences(folder: Path) -> dict[str, str]:
     """How a workspace differs from what this version of the package would make.
 
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    dict
-        From the name of a file to what is the matter, where the package's file is not the one it was; empty for a
-        workspace of this version.
-
     Raises
     ------
     DataError
@@ -137,17 +124,7 @@ def differences(folder: Path) -> dict[str, str]:
 
 
 def notice(folder: Path) -> str:
-    """A line about a workspace that an earlier version of the package has made; nothing is changed.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    str
-        Empty if it is of this version, or a clone of the project.
-    """
+    """A line about a workspace that an earlier version of the package has made; nothing is changed."""
     if not (folder / RECORD).is_file() or not (changed := differences(folder)):
         return ""
     return (
@@ -160,10 +137,6 @@ def notice(folder: Path) -> str:
 def brought() -> dict[str, Path]:
     """What a workspace is made of: names in it, and where the package has them.
 
-    Returns
-    -------
-    dict
-
     Raises
     ------
     DataError
@@ -174,7 +147,7 @@ def brought() -> dict[str, Path]:
     files = sorted(path for pattern in _BROUGHT for path in root.glob(pattern))
     if not any(path.suffix == ".yaml" for path in files):
         raise DataError(
-            f"this installation of starclip has no notebooks and parameter files in {root}; install it anew"
+            f"this installation of starclip has no notebooks and parameter files in {root}; install it again"
         )
     return {path.relative_to(root).as_posix(): path for path in files}
 
@@ -191,4 +164,4 @@ def _write_record(folder: Path, files: dict[str, str]) -> None:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path, _LARGEST)).hexdigest()

@@ -1,4 +1,4 @@
-"""Answers to the exercises of the notebooks, and what to say to them."""
+"""Answers to the exercises of the notebooks, with explanations and hints."""
 
 from __future__ import annotations
 
@@ -14,35 +14,23 @@ Answer = float | str | bool
 
 @dataclass(frozen=True)
 class Exercise:
-    """The answer to an exercise, and what to say to this one and to others.
-
-    Parameters
-    ----------
-    right : Answer
-        The answer.
-    because : str
-        Why.
-    hint : str
-        For any other answer.
-    hints : mapping of Answer to str
-        For particular ones.
-    tolerance : float
-        Numbers may be off by this, relative.
-    """
+    """The answer to an exercise: why it is right, other spellings of it, and hints for wrong answers."""
 
     right: Answer
     because: str
     hint: str
-    hints: Mapping[Answer, str] = field(default_factory=dict)
-    tolerance: float = 0.02
+    hints: Mapping[Answer, str] = field(default_factory=dict)  # for particular wrong answers
+    tolerance: float = 0.02  # relative, of numbers
+    also: tuple[str, ...] = ()
 
 
 EXERCISES = {
     "00.1": Exercise(
-        0.01,
-        "ten places out of a thousand candidates. A method must be compared with this, not with zero.",
-        "a blind search puts the right star at each of the 1,000 places with the same probability.",
-        {0.001: "that is the chance to be first; how likely is it to be among the first ten?"},
+        1728,
+        "1,728 of 8,192 pixels. All of APOGEE lies inside NIRSpec's range, so the two do share wavelengths.",
+        "compare every NIRSpec wavelength with the first and the last one of APOGEE, and count.",
+        {8192: "those are all of NIRSpec's pixels.", 8575: "those are APOGEE's pixels."},
+        tolerance=0.002,
     ),
     "00.2": Exercise(
         "APOGEE",
@@ -57,15 +45,16 @@ EXERCISES = {
     ),
     "00b.2": Exercise(
         math.log(3),
-        "three seats that coincide share the probability, so even a perfect arrangement pays log 3 for each question.",
-        "the right partner and the two copies sit in one place: what is the probability of the right one?",
-        {0.0: "that would be true if nobody else sat there."},
+        "three coinciding positions share the probability, so even a perfect arrangement has a loss of log 3.",
+        "the right partner and the two copies have the same position: what is the probability of the right one?",
+        {0.0: "that would be true without the two copies."},
     ),
     "01.1": Exercise(
         22500 / 2700,
-        "22,500 / 2,700: eight APOGEE resolution elements fit into one of NIRSpec's.",
+        "22,500 / 2,700 = 8.3: eight APOGEE resolution elements fit into one of NIRSpec's.",
         "resolution is wavelength over width, so at the same wavelength the widths go as one over the resolution.",
         {2700 / 22500: "that is NIRSpec's over APOGEE's; how many of the narrow ones fit into a wide one?"},
+        tolerance=0.05,
     ),
     "01.2": Exercise(
         299792.458 * 9000 / 8191 / 13500,
@@ -92,11 +81,11 @@ EXERCISES = {
         {0.0: "only a perfect prediction has no error."},
     ),
     "03.2": Exercise(
-        0,
-        "r² compares with predicting the mean. Below zero is possible too: worse than the mean.",
-        "r² is 1 minus the squared error over the variance. What is the squared error of predicting the mean?",
-        {1.0: "that is perfection.", 0.5: "r² is no probability; chance is not at one half."},
-        tolerance=1e-9,
+        0.99,
+        "the error is 0.1 of each star's distance from the mean, so 0.01 of the variance is left.",
+        "what is a star's error in units of its distance from the mean? r² is 1 minus the mean square of that.",
+        {0.9: "that is the slope; r² compares squares.", 0.81: "0.9² is the variance of the predictions, not r²."},
+        tolerance=0.002,
     ),
     "04.1": Exercise(
         math.log(512),
@@ -107,7 +96,7 @@ EXERCISES = {
         0.002,
         "temperature is one over the scale.",
         "κ = 1 / τ.",
-        {50.0: "that is the scale; the paper confuses the two as well."},
+        {500.0: "that is the scale; the paper calls its scale of 15.5 a temperature as well."},
     ),
     "05.1": Exercise(
         "mock",
@@ -116,9 +105,9 @@ EXERCISES = {
     ),
     "05.2": Exercise(
         15,
-        "all others of the batch. Large batches have harder negatives, but 125 stars do not fill large batches.",
+        "all others of the batch. Large batches have harder negatives, but a few hundred stars fill few of them.",
         "each query looks for one partner in its batch of 16; all others are negatives.",
-        {16.0: "the partner itself is no negative."},
+        {16.0: "the partner itself is not a negative."},
         tolerance=1e-9,
     ),
     "06.1": Exercise(
@@ -155,16 +144,30 @@ EXERCISES = {
         "information goes as one over the noise squared, the bound as one over the root of information.",
         {0.25: "that is what happens to the variance; the bound is a standard deviation.", 2.0: "better data, worse?"},
     ),
+    "08b.1": Exercise(
+        1 / math.sqrt(1 - 0.9**2),
+        "the inverse of [[1, 0.9], [0.9, 1]] has 1 / (1 - 0.81) on its diagonal, and the error is its root.",
+        "write the 2 x 2 matrix of the normal equations and invert it; the error is the root of the diagonal.",
+        {1 / (1 - 0.9**2): "that is the variance; the error is its root."},
+    ),
+    "08b.2": Exercise(
+        1 / math.sqrt(2),
+        "precisions add: twice the precision is 1/√2 of the error.",
+        "add the two precisions (one over the variance); the error is one over the root of the sum.",
+        {0.5: "that is the ratio of the variances; the error is their root."},
+    ),
     "09.1": Exercise(
         "R@1",
         "the share of queries whose first result is the right star.",
         "you looked at the first row only, and counted stars.",
         {"MRR": "that would give credit for the second and third row as well."},
+        also=("SuccessRate@1", "success rate@1", "success rate at 1", "R1", "recall@1"),
     ),
     "09.2": Exercise(
         "[Fe/H]",
         "more metal means deeper lines everywhere, and the first component is where the points differ the most.",
         "try both in the menu `colour`.",
+        also=("Fe/H", "Fe", "FeH", "metallicity"),
     ),
     "10.1": Exercise(
         1.3,
@@ -178,10 +181,10 @@ EXERCISES = {
         {0.2: "that is the distance in dex; divide by the uncertainty."},
     ),
     "11.1": Exercise(
-        0.06,
-        "information adds up, and the bound is one over its root: 0.12 / √4.",
-        "four times the information; the bound goes as one over the square root.",
-        {0.03: "the bound goes with the square root of the information."},
+        1.22**2,
+        "the signal-to-noise ratio has to grow by 1.22, and the exposure time as its square.",
+        "by which factor must the signal-to-noise ratio grow, and how does it depend on time?",
+        {1.22: "that is the factor of the signal-to-noise ratio.", math.sqrt(1.22): "the time grows as the square."},
     ),
     "11.2": Exercise(
         500,
@@ -236,6 +239,7 @@ EXERCISES = {
         "narrow",
         "the truth lies in the outermost quantiles more often than stated.",
         "a ∪ has too many stars at PIT near 0 and 1. Where does the truth lie then?",
+        also=("too narrow",),
     ),
     "16.1": Exercise(
         4096,
@@ -276,20 +280,9 @@ def check(name: str, answer: Answer | None) -> None:
 
 
 def is_right(name: str, answer: Answer) -> bool:
-    """Whether an answer is right, within the exercise's tolerance.
-
-    Parameters
-    ----------
-    name : str
-        Of the exercise, such as '00.1'.
-    answer : float, str or bool
-
-    Returns
-    -------
-    bool
-    """
+    """Whether an answer is right, within the exercise's tolerance or in another accepted spelling."""
     exercise = EXERCISES[name]
-    return _same(answer, exercise.right, exercise.tolerance)
+    return any(_same(answer, right, exercise.tolerance) for right in (exercise.right, *exercise.also))
 
 
 def _same(answer: Answer, other: Answer, tolerance: float) -> bool:

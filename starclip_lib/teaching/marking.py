@@ -27,18 +27,7 @@ _OPERATORS: dict[type, Callable[[float, float], float]] = {
 
 
 def mark(source: str) -> dict[str, str]:
-    """Marks for the exercises of a cell, by name.
-
-    Parameters
-    ----------
-    source : str
-        Of a code cell with `answer = ...` and `starclip.check("06.1", answer)`.
-
-    Returns
-    -------
-    dict of str to str
-        'right', 'not yet', 'blank', or 'by hand' where the answer is more than a value or arithmetic.
-    """
+    """Marks for the exercises of a cell, by name."""
     named = {name: UNREADABLE for name in EXERCISES if f'"{name}"' in source or f"'{name}'" in source}
     try:
         return named | _marks(ast.parse(source).body)

@@ -30,18 +30,7 @@ class ToySurvey:
 
     @classmethod
     def draw(cls, n_groups: int, per_group: int, seed: int, spread: float = 0.1) -> ToySurvey:
-        """`per_group` stars in each of `n_groups` groups, whose angles scatter by `spread` (radians).
-
-        Parameters
-        ----------
-        n_groups, per_group, seed : int
-        spread : float
-            In radians.
-
-        Returns
-        -------
-        ToySurvey
-        """
+        """`per_group` stars in each of `n_groups` groups, whose angles scatter by `spread` (radians)."""
         rng = np.random.default_rng(seed)
         group = np.repeat(np.arange(n_groups), per_group)
         angle = 2 * np.pi * group / n_groups + rng.normal(0, spread, len(group))
@@ -51,17 +40,7 @@ class ToySurvey:
 
 
 def toy_encoder(generator: torch.Generator) -> nn.Sequential:
-    """A small network from the plane to the plane, with random weights.
-
-    Parameters
-    ----------
-    generator : torch.Generator
-        Draws the weights.
-
-    Returns
-    -------
-    torch.nn.Sequential
-    """
+    """A small network from the plane to the plane, with random weights."""
     first, second, last = nn.Linear(2, 64), nn.Linear(64, 64), nn.Linear(64, 2, bias=False)
     for layer in (first, second, last):
         nn.init.normal_(layer.weight, std=1.5 * layer.in_features**-0.5, generator=generator)
@@ -71,40 +50,12 @@ def toy_encoder(generator: torch.Generator) -> nn.Sequential:
 
 
 def observe_toy(x: Tensor, generator: torch.Generator, noise: float = 0.05) -> Tensor:
-    """Measurements (n, 2) with fresh noise.
-
-    Parameters
-    ----------
-    x : Tensor, shape (n, 2)
-    generator : torch.Generator
-        Draws the noise.
-    noise : float
-        Standard deviation.
-
-    Returns
-    -------
-    Tensor, shape (n, 2)
-    """
+    """Measurements (n, 2) with fresh noise."""
     return x + noise * torch.randn(x.shape, generator=generator)
 
 
 def align_toy(survey: ToySurvey, temperature: float, seed: int, steps: int = 800) -> tuple[np.ndarray, np.ndarray]:
-    """Train two encoders with InfoNCE at a fixed temperature, the noise drawn anew at every step.
-
-    Parameters
-    ----------
-    survey : ToySurvey
-    temperature : float
-    seed : int
-        Of weights and noise.
-    steps : int
-        Of the training.
-
-    Returns
-    -------
-    z_a, z_b : ndarray, shape (n, 2)
-        Where they put the stars when there is no noise, on the unit circle.
-    """
+    """Train two encoders with InfoNCE at a fixed temperature, with new noise at every step."""
     generator = torch.Generator().manual_seed(seed)
     encoders = nn.ModuleList([toy_encoder(generator), toy_encoder(generator)])
     optimizer = torch.optim.Adam(encoders.parameters(), lr=0.005)
@@ -119,19 +70,7 @@ def align_toy(survey: ToySurvey, temperature: float, seed: int, steps: int = 800
 
 
 def toy_scores(z_a: np.ndarray, z_b: np.ndarray, group: np.ndarray) -> dict[str, float]:
-    """How embeddings (n, 2) on the circle do: how often the right partner is nearest, and typical angles in degrees.
-
-    Parameters
-    ----------
-    z_a, z_b : ndarray, shape (n, 2)
-        On the unit circle.
-    group : ndarray of int, shape (n,)
-        Group of each star.
-
-    Returns
-    -------
-    dict of str to float
-    """
+    """How embeddings (n, 2) on the circle do: how often the right partner is nearest, and typical angles in degrees."""
     found = (z_a @ z_b.T).argmax(axis=1)
     angle = np.degrees(np.arccos(np.clip(z_a @ z_a.T, -1, 1)))
     same = group[:, None] == group[None, :]

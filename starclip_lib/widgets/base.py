@@ -54,7 +54,7 @@ class Answering(Pictured):
                 handler(*event)
             except StarclipError as error:
                 self._say(one_line(str(error)), bad=True)
-            except Exception as error:  # in a page nobody sees the traceback, and `Reading ...` would stay for ever
+            except Exception as error:  # a page shows no traceback, and `Reading ...` would stay for ever
                 self._say(one_line(f"This should not have happened: {type(error).__name__}: {error}"), bad=True)
                 raise
 
@@ -131,23 +131,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def menu(description: str, options: Sequence, value: Any = None, width: str = "230px") -> ipywidgets.Dropdown:
-    """A drop-down menu.
-
-    Parameters
-    ----------
-    description : str
-        Title of the menu.
-    options : sequence
-        Options, or (title, option) of each.
-    value : object, optional
-        The option chosen at first; the first one unless given.
-    width : str
-        As in CSS.
-
-    Returns
-    -------
-    Dropdown
-    """
+    """A drop-down menu."""
     first = options[0]
     value = value if value is not None else first[1] if isinstance(first, tuple) else first
     style = {"description_width": "initial"}
@@ -159,24 +143,7 @@ def menu(description: str, options: Sequence, value: Any = None, width: str = "2
 def slider(
     description: str, low: float, high: float, step: float, form: str, value: float, width: str = "340px"
 ) -> ipywidgets.FloatSlider:
-    """A slider that answers when it is let go.
-
-    Parameters
-    ----------
-    description : str
-        Title of the slider.
-    low, high, step : float
-    form : str
-        How its value is written, such as '.2f'.
-    value : float
-        Where it stands at first.
-    width : str
-        As in CSS.
-
-    Returns
-    -------
-    FloatSlider
-    """
+    """A slider that answers when it is let go."""
     style = {"description_width": "initial"}
     return ipywidgets.FloatSlider(
         value=value,
@@ -192,16 +159,6 @@ def slider(
 
 
 def line(title: str, *widgets: ipywidgets.DOMWidget) -> ipywidgets.HBox:
-    """Widgets side by side behind a title, in as many rows as the page needs.
-
-    Parameters
-    ----------
-    title : str
-    *widgets : DOMWidget
-
-    Returns
-    -------
-    HBox
-    """
+    """Widgets side by side behind a title, in as many rows as the page needs."""
     head = ipywidgets.HTML(f"<b>{title}</b>", layout={"width": "80px"})
     return ipywidgets.HBox([head, *widgets], layout={"flex_flow": "row wrap", "align_items": "center"})

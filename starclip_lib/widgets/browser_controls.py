@@ -15,10 +15,6 @@ BOTH, NONE = "both", "(none)"
 def browser_controls(gallery: Gallery) -> dict[str, ipywidgets.DOMWidget]:
     """Make the controls for the stars of a gallery.
 
-    Parameters
-    ----------
-    gallery : Gallery
-
     Returns
     -------
     dict of str to DOMWidget

@@ -21,17 +21,7 @@ _MARGIN = {"l": 60, "r": 10, "t": 36, "b": 46}
 
 
 def windows(instrument: Instrument) -> dict[str, tuple[float, float]]:
-    """Stretches of wavelength worth a look: everything, and around each named feature.
-
-    Parameters
-    ----------
-    instrument : Instrument
-
-    Returns
-    -------
-    dict of str to tuple of (float, float)
-        Name to the ends of the stretch, Angstrom.
-    """
+    """Stretches of wavelength worth a look: everything, and around each named feature."""
     half = 60.0 if instrument is APOGEE else 250.0
     covered = instrument.wavelength[instrument.covered]
     near = {f"{name.strip()} {x}": (x - half, x + half) for name, x in features_of(instrument).items()}
@@ -39,32 +29,12 @@ def windows(instrument: Instrument) -> dict[str, tuple[float, float]]:
 
 
 def features_of(instrument: Instrument) -> Mapping[str, float]:
-    """The named features of an instrument.
-
-    Parameters
-    ----------
-    instrument : Instrument
-
-    Returns
-    -------
-    mapping of str to float
-        Name to Angstrom.
-    """
+    """The named features of an instrument."""
     return APOGEE_FEATURES if instrument is APOGEE else NIRSPEC_FEATURES
 
 
 def with_gaps(flux: np.ndarray, instrument: Instrument) -> np.ndarray:
-    """Spectra with NaN where there is no data, so that no line is drawn there.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (..., n_pix)
-    instrument : Instrument
-
-    Returns
-    -------
-    ndarray, shape (..., n_pix)
-    """
+    """Spectra with NaN where there is no data, so that no line is drawn there."""
     return np.where(flux == instrument.no_data, np.nan, flux)
 
 
@@ -127,16 +97,7 @@ def empty_spectra() -> go.Figure:
 
 
 def feature_marks(instrument: Instrument) -> tuple[list[dict], list[dict]]:
-    """Lines and names of an instrument's features as plotly shapes and annotations.
-
-    Parameters
-    ----------
-    instrument : Instrument
-
-    Returns
-    -------
-    lines, names : list of dict
-    """
+    """Lines and names of an instrument's features as plotly shapes and annotations."""
     places = features_of(instrument)
     lines = [
         {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
@@ -151,32 +112,13 @@ def feature_marks(instrument: Instrument) -> tuple[list[dict], list[dict]]:
 
 
 def around(values: np.ndarray) -> tuple[float, float]:
-    """A range of an axis with a margin.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-
-    Returns
-    -------
-    tuple of (float, float)
-    """
+    """A range of an axis with a margin."""
     low, high = float(values.min()), float(values.max())
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
 def marks(query: np.ndarray, neighbours: np.ndarray) -> list[dict]:
-    """A star at the query and rings around its neighbours, as the marks of a LiveFigure.
-
-    Parameters
-    ----------
-    query : ndarray, shape (2,)
-    neighbours : ndarray, shape (k, 2)
-
-    Returns
-    -------
-    list of dict
-    """
+    """A star at the query and rings around its neighbours, as the marks of a LiveFigure."""
     ring = {"text": "", "css": "width:16px; height:16px; border:1.6px solid black; border-radius:50%"}
     star = {"text": "★", "css": f"color:{APOGEE_COLOUR}; font-size:26px; line-height:1"}
     signs = [(xy, ring) for xy in neighbours] + [(query, star)]
@@ -206,31 +148,7 @@ def similarity_picture(
     window: tuple[float, float],
     axis: str,
 ) -> Figure:
-    """Map, Kiel diagram and spectra of a query and its neighbours on one page.
-
-    Parameters
-    ----------
-    xy : ndarray, shape (m, 2)
-        The points of the map.
-    labels : ndarray, shape (m, 20)
-        Of the points of the map.
-    query : tuple of (ndarray, ndarray), shape (2,) and (20,)
-        Place on the map and labels.
-    neighbours : tuple of (ndarray, ndarray), shape (k, 2) and (k, 20)
-        Places on the map and labels.
-    spectra : mapping of str to ndarray, shape (n_pix,)
-        Of the query, then of neighbours, by name, each with NaN where there is no data.
-    instrument : Instrument
-        Of the spectra.
-    window : tuple of (float, float)
-        Ends of the stretch that is drawn, Angstrom.
-    axis : str
-        What the map's axes are called, such as 'PCA'.
-
-    Returns
-    -------
-    Figure
-    """
+    """Map, Kiel diagram and spectra of a query and its neighbours on one page."""
     figure = new_axes(1, 1, (11, 6.6))[0]
     figure.clear()
     panels = figure.subplot_mosaic([["map", "kiel"], ["flux", "flux"]], height_ratios=(1.25, 1))
@@ -256,27 +174,7 @@ def similarity_picture(
 def store_picture(
     xy: np.ndarray, labels: np.ndarray, places: np.ndarray, near: np.ndarray, axis: str, drawn: str
 ) -> Figure:
-    """Map and Kiel diagram of a survey, the query and its neighbours.
-
-    Parameters
-    ----------
-    xy : ndarray, shape (m, 2)
-        The points of the map.
-    labels : ndarray, shape (m, 3)
-        Their Teff, log g, [Fe/H].
-    places : ndarray, shape (1 + k, 2)
-        Of the query and its neighbours on the map.
-    near : ndarray, shape (1 + k, 3)
-        Their Teff, log g, [Fe/H].
-    axis : str
-        What the map's axes are called, such as 'PCA'.
-    drawn : str
-        How many of how many the map shows.
-
-    Returns
-    -------
-    Figure
-    """
+    """Map and Kiel diagram of a survey, the query and its neighbours."""
     figure, axes = new_axes(1, 2, (11, 4.4))
     _map_and_kiel((axes[0], axes[1]), xy, labels, places, near, axis)
     axes[0].set_title(f"the map: {drawn}")

@@ -17,10 +17,13 @@ from starclip_lib.models.evidence import log_bayes_factor
 from starclip_lib.observed.analysis import model_input, prepare_all
 from starclip_lib.observed.files import read_observed_folder
 from starclip_lib.observed.isolated import read_isolated
+from starclip_lib.observed.measuring import Measured, measure
 from starclip_lib.observed.preparation import PreparedSpectrum
-from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.run import Run
-from starclip_lib.widgets.queries import Found, Query
+from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.stores.searching import no_match
+from starclip_lib.widgets.queries import Query, QueryResult
 from starclip_lib.widgets.spaces import EXTENDED, Side, Spaces
 
 MAPS = ("PCA", "UMAP")
@@ -45,19 +48,16 @@ class Gallery:
         self.run, self.data, self._spaces = run, run.data, Spaces(run)
         self._maps: dict[tuple[str, str], tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {}
         self.observed: list[PreparedSpectrum] = []
-        self.add(read_observed_folder(run.root, run.params.observed))
+        self.measured: dict[str, Measured] = {}  # by name of the observed spectrum
+        self.add(read_observed_folder(run.root, self._settings))
+
+    @property
+    def _settings(self) -> ObservedParams:
+        """Where observed spectra are, and the wavelengths that `starclip observe` uses."""
+        return self.run.params.observed.changed(wavelength_range=OBSERVED.wavelength_range)
 
     def rows(self, test_only: bool) -> np.ndarray:
-        """Rows of the test stars, which no model has seen, or of all stars.
-
-        Parameters
-        ----------
-        test_only : bool
-
-        Returns
-        -------
-        ndarray of int, shape (m,)
-        """
+        """Rows of the test stars, which no model has seen, or of all stars."""
         return self.data.rows("test") if test_only else np.arange(self.data.n_stars)
 
     @property
@@ -66,34 +66,11 @@ class Gallery:
         return self._spaces.names
 
     def space(self, name: str) -> dict[str, Side]:
-        """The two sides of a space.
-
-        Parameters
-        ----------
-        name : str
-            One of `spaces`.
-
-        Returns
-        -------
-        dict of str to Side
-            By title.
-        """
+        """The two sides of a space."""
         return self._spaces[name]
 
     def star(self, space: str, side: str, row: int) -> Query:
         """The spectrum of a star of the data set as a query.
-
-        Parameters
-        ----------
-        space : str
-        side : str
-            Title of the side.
-        row : int
-            Of the star in the data set.
-
-        Returns
-        -------
-        Query
 
         Raises
         ------
@@ -109,30 +86,14 @@ class Gallery:
         return Query(str(self.data.star_id[row]), row, side, index.z[row], flux[row], labels, evidence)
 
     def star_with(self, labels: dict[str, float], rows: np.ndarray) -> int:
-        """The row whose labels are nearest to the given ones (in units of the stars' spread).
-
-        Parameters
-        ----------
-        labels : dict of str to float
-            Some labels by name.
-        rows : ndarray of int, shape (m,)
-            The rows to choose from.
-
-        Returns
-        -------
-        int
-        """
+        """The row whose labels are nearest to the given ones (in units of the stars' spread)."""
         columns = [LABELS.index(name) for name in labels]
         known = self.data.labels[rows][:, columns]
         distance = (known - np.array(list(labels.values()))) / self.data.labels[:, columns].std(axis=0)
         return int(rows[(distance**2).sum(axis=1).argmin()])
 
     def add(self, spectra: Sequence[ObservedSpectrum]) -> dict[str, str]:
-        """Prepare observed spectra and keep the good ones.
-
-        Parameters
-        ----------
-        spectra : sequence of ObservedSpectrum
+        """Measure observed spectra, as `starclip observe` does, and keep those that can be measured and embedded.
 
         Returns
         -------
@@ -143,75 +104,54 @@ class Gallery:
             return {}
         taken = {star.name for star in self.observed}
         new = [spectrum for spectrum in spectra if spectrum.name not in taken]
-        prepared = prepare_all(new, self.data, self.run.params)
+        measured = {one.name: one for one in measure(new)}
+        settings = self.run.params.observed
+        fine = [spectrum.within(settings) for spectrum in new if measured[spectrum.name].labels is not None]
+        prepared = prepare_all(fine, self.data, self.run.params)
         self.observed += prepared.stars
+        self.measured |= {star.name: measured[star.name] for star in prepared.stars}
         verdict = dict.fromkeys(taken & {s.name for s in spectra}, "is already here")
+        verdict |= {one.name: one.verdict for one in measured.values() if one.labels is None}
         return verdict | prepared.set_aside | {star.name: "good" for star in prepared.stars}
 
     def add_file(self, name: str, content: bytes) -> dict[str, str]:
         """The same with an uploaded FITS file.
-
-        Parameters
-        ----------
-        name : str
-            Of the file.
-        content : bytes
-
-        Returns
-        -------
-        dict of str to str
-            Name to verdict of each.
 
         Raises
         ------
         DataError
             If it is none that we read.
         """
-        return self.add(read_isolated(name, content, self.run.params.observed))
+        return self.add(read_isolated(name, content, self._settings))
 
     def observation(self, space: str, number: int) -> Query:
         """An observed spectrum as a query.
 
         In MockStarCLIP real spectra are on the extended side.
-
-        Parameters
-        ----------
-        space : str
-        number : int
-            Of the spectrum in `observed`.
-
-        Returns
-        -------
-        Query
         """
         star = self.observed[number]
         title = EXTENDED if space == "MockStarCLIP" else NIRSPEC.title
         flux = model_input(star, star.flux[None], self.run.params)
         encoder = self.space(space)[title].encoder
         z, evidence = (flux, None) if encoder is None else encode_with_evidence(encoder, flux)
-        labels = self.run.space.read(self.run.space.embed(flux))[0]
+        labels = self.measured[star.name].labels
+        assert labels is not None  # `add` keeps no others
         known = None if evidence is None else evidence[0]
         return Query(star.name, None, title, unit_vectors(z, np.float32)[0], flux[0], labels, known)
 
-    def search(self, space: str, query: Query, k: int, sides: Sequence[str], rows: np.ndarray) -> Found:
+    def search(self, space: str, query: Query, k: int, sides: Sequence[str], rows: np.ndarray) -> QueryResult:
         """The most similar spectra of each given side, the query itself left out.
 
         Where spectra know how well they know their labels, the nearest are ranked by exact Bayes factors.
 
         Parameters
         ----------
-        space : str
-        query : Query
         k : int
             How many of each side.
         sides : sequence of str
             Titles of the sides.
         rows : ndarray of int, shape (m,)
             The stars to search among.
-
-        Returns
-        -------
-        Found
         """
         parts = []
         for title in sides:
@@ -232,7 +172,8 @@ class Gallery:
         likeness = {name: np.concatenate([part[1][name] for part in parts]) for name in parts[0][1]}
         order = np.argsort(-next(iter(likeness.values())), kind="stable")
         table = self._table(query, row[order], side[order], {name: how[order] for name, how in likeness.items()})
-        return Found(row[order], side[order].tolist(), table)
+        excluded = "ln B" in likeness and len(order) > 0 and bool(no_match(likeness["ln B"][order[0]]))
+        return QueryResult(row[order], side[order].tolist(), table, excluded)
 
     def _table(self, query: Query, row: np.ndarray, side: np.ndarray, likeness: dict[str, np.ndarray]) -> pd.DataFrame:
         same = [" (itself)" if r == query.row else "" for r in row]
@@ -258,32 +199,11 @@ class Gallery:
         """Where the stars are on a map of a space.
 
         A UMAP is made when it is first asked for, which takes minutes with thousands of stars.
-
-        Parameters
-        ----------
-        space : str
-        kind : {'PCA', 'UMAP'}
-
-        Returns
-        -------
-        dict of str to ndarray, shape (n, 2)
-            By title of the side.
         """
         return self._map(space, kind)[0]
 
     def place(self, space: str, kind: str, z: np.ndarray) -> np.ndarray:
-        """Where a new vector is on that map.
-
-        Parameters
-        ----------
-        space : str
-        kind : {'PCA', 'UMAP'}
-        z : ndarray, shape (dim,)
-
-        Returns
-        -------
-        ndarray, shape (2,)
-        """
+        """Where a new vector is on that map."""
         return self._map(space, kind)[1](unit_vectors(z[None], np.float32))[0]
 
     def _map(self, space: str, kind: str) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:

@@ -37,16 +37,7 @@ class Gate(Matcher):
         return None if self.admits(request) else {}
 
     def admits(self, request: HTTPServerRequest) -> bool:
-        """Whether a request may pass.
-
-        Parameters
-        ----------
-        request : HTTPServerRequest
-
-        Returns
-        -------
-        bool
-        """
+        """Whether a request may pass."""
         if not self._is_from_here(request) or request.headers.get("Sec-Fetch-Site", "none") not in (
             "none",
             "same-origin",
@@ -59,16 +50,7 @@ class Gate(Matcher):
         return cookie is not None and secrets.compare_digest(cookie.value.encode(), self._pass.encode())
 
     def brings_token(self, request: HTTPServerRequest) -> bool:
-        """Whether a request is for the front page, with the token in its address.
-
-        Parameters
-        ----------
-        request : HTTPServerRequest
-
-        Returns
-        -------
-        bool
-        """
+        """Whether a request is for the front page, with the token in its address."""
         given = request.query_arguments.get("token", [b""])
         right = len(given) == 1 and secrets.compare_digest(given[0], self.token.encode())
         return right and request.method == "GET" and request.path == "/" and self._is_from_here(request)
@@ -78,18 +60,13 @@ class Gate(Matcher):
         return len(hosts) == 1 and hosts[0] in self._hosts and origins in ([], [f"http://{hosts[0]}"])
 
     def let_in(self, handler: RequestHandler) -> None:
-        """Give the cookie to somebody who brought the token.
-
-        Parameters
-        ----------
-        handler : RequestHandler
-        """
+        """Give the cookie to somebody who brought the token."""
         handler.set_cookie(self.cookie, self._pass, httponly=True, samesite="Strict", path="/")
         handler.set_cookie("_xsrf", handler.xsrf_token, samesite="Strict", path="/")  # for the page's word of farewell
 
 
 class Entrance(RequestHandler):
-    """Answers whoever may not pass: lets in who brings the token, and turns away everybody else."""
+    """Answers requests without a valid cookie: those with the token get one, all others are refused."""
 
     def initialize(self, gate: Gate) -> None:
         """Take the gate that sent us a request."""

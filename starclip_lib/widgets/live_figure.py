@@ -20,7 +20,7 @@ class LiveFigure(go.FigureWidget):
     Attributes
     ----------
     marks : list of dict
-        Signs above the figure: plotly draws all points anew, whatever changes, which takes long with twenty thousand of
+        Signs above the figure: plotly redraws all points at every change, which takes long with twenty thousand of
         them.  Each is a mapping of `x` and `y` on the axes, `text`, and `css`, its style.
     """
 

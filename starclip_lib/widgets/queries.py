@@ -14,7 +14,6 @@ class Query:
 
     Parameters
     ----------
-    name : str
     row : int or None
         Of its star in the data set; None for an observed spectrum.
     side : str
@@ -24,7 +23,7 @@ class Query:
     flux : ndarray, shape (n_pix,)
         The spectrum.
     labels : ndarray, shape (20,)
-        Of the catalogue, or read by the linear probe.
+        Of the catalogue, or of the fit of an observed spectrum.
     evidence : ndarray, shape (230,), or None
         What its spectrum says about the labels, if the encoder knows its errors.
     """
@@ -39,7 +38,7 @@ class Query:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class QueryResult:
     """The neighbours of a query, most similar first.
 
     Parameters
@@ -50,8 +49,11 @@ class Found:
         Title of the side of each.
     table : DataFrame
         What is known about them.
+    excluded : bool
+        Whether the posteriors exclude that even the best of them is the same star: no match.
     """
 
     row: np.ndarray
     side: list[str]
     table: pd.DataFrame
+    excluded: bool = False

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from itables.widget import ITable
 from matplotlib.figure import Figure
 
-from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.data.labels import FE, LOGG, PLAIN, TEFF
 from starclip_lib.errors import StarclipError, one_line
 from starclip_lib.files import safe_name
 from starclip_lib.run import Run
@@ -21,7 +21,7 @@ from starclip_lib.widgets.base import Answering, line
 from starclip_lib.widgets.browser_controls import BOTH, NONE, browser_controls
 from starclip_lib.widgets.browser_figures import windows
 from starclip_lib.widgets.gallery import Gallery
-from starclip_lib.widgets.queries import Found, Query
+from starclip_lib.widgets.queries import Query, QueryResult
 from starclip_lib.widgets.similarity_panels import OBSERVED, Panels
 from starclip_lib.widgets.spaces import Side
 
@@ -51,12 +51,12 @@ class SimilarityBrowser(Answering):
     ----------
     query : Query
         The chosen spectrum.
-    found : Found
+    found : QueryResult
         Its neighbours.
     """
 
     query: Query
-    found: Found
+    found: QueryResult
 
     def __init__(self, run: Run):
         self.gallery = Gallery(run)
@@ -267,11 +267,20 @@ class SimilarityBrowser(Answering):
             self._controls["observed"].value = query.name if query.row is None else NONE
             for name, column in (("Teff", TEFF), ("logg", LOGG), ("Fe", FE)):
                 self._controls[name].value = float(query.labels[column])
-        source = "from the catalogue" if query.row is not None else "read by the linear probe"
+        source = "from the catalogue" if query.row is not None else f"from its fit: {self._measured(query.name)}"
+        excluded = " <b>No match:</b> the posteriors exclude that even the best is the same star (ln B below 0)."
         self._caption.value = (
-            f"<b>Nearest to {escape(query.name)}</b> ({escape(query.side)}). Abundances and log g in dex. "
-            f"Δ: neighbour minus query, whose labels are {source}."
+            f"<b>Nearest to {escape(query.name)}</b> ({escape(query.side)}).{excluded if self.found.excluded else ''} "
+            f"Abundances and log g in dex. Δ: neighbour minus query, whose labels are {source}."
         )
         self._panels.mark(*self._at, query, self.found)
         self._table.update(self.found.table, **TABLE)
         self._draw_spectra()  # last: it takes longest
+
+    def _measured(self, name: str) -> str:
+        """Labels of an observed spectrum with their errors, as `starclip observe` gives them."""
+        one = self.gallery.measured[name]
+        assert one.labels is not None  # the gallery keeps no others
+        pairs = zip((f"{PLAIN[i]} " for i in (TEFF, LOGG, FE)), (TEFF, LOGG, FE), (0, 2, 2), strict=True)
+        values = ", ".join(f"{title}{one.labels[i]:.{n}f} ± {one.sigma[i]:.{n}f}" for title, i, n in pairs)
+        return f"{values} ({escape(one.domain)})"

@@ -14,7 +14,7 @@ from starclip_lib.data.labels import FE, LOGG, PLAIN, TEFF, UNITS
 from starclip_lib.widgets import browser_figures
 from starclip_lib.widgets.gallery import Gallery
 from starclip_lib.widgets.live_figure import FurtherFigure, LiveFigure
-from starclip_lib.widgets.queries import Found, Query
+from starclip_lib.widgets.queries import Query, QueryResult
 from starclip_lib.widgets.spaces import Side
 
 OBSERVED = 2  # trace of the map with the observed spectra; those before are the two sides of the space
@@ -22,12 +22,7 @@ _N_SPECTRA = len(browser_figures.NEIGHBOUR_COLOURS)
 
 
 class Panels:
-    """Three interactive figures; rows are those of the gallery's data set.
-
-    Parameters
-    ----------
-    gallery : Gallery
-    """
+    """Three interactive figures; rows are those of the gallery's data set."""
 
     def __init__(self, gallery: Gallery):
         self.gallery = gallery
@@ -40,16 +35,6 @@ class Panels:
         """Turn the figures into live ones, and return them; to be called when all is drawn.
 
         A live figure keeps what it was made with, and would lose what is drawn before a page shows it.
-
-        Parameters
-        ----------
-        on_click : callable
-            Called as on_click(trace, points, state) when a point of the map is clicked.
-
-        Returns
-        -------
-        list of DOMWidget
-            Map and Kiel diagram side by side, and the spectra.
         """
         self.map = LiveFigure(self.map)
         self.kiel, self.spectra = FurtherFigure(self.kiel), FurtherFigure(self.spectra)
@@ -64,8 +49,6 @@ class Panels:
 
         Parameters
         ----------
-        space : str
-        kind : {'PCA', 'UMAP'}
         rows : ndarray of int, shape (m,)
             The stars.
         """
@@ -90,27 +73,13 @@ class Panels:
             self.kiel.update_yaxes(range=browser_figures.around(labels[:, LOGG])[::-1])
 
     def show_sides(self, visible: Sequence[bool]) -> None:
-        """Show or hide the two sides of the space on the map.
-
-        Parameters
-        ----------
-        visible : sequence of bool
-            In the order of the sides.
-        """
+        """Show or hide the two sides of the space on the map."""
         with self.map.batch_update():
             for trace, shown in zip(self.map.data, visible, strict=False):
                 trace.visible = shown
 
     def paint(self, rows: np.ndarray, column: int) -> None:
-        """Colour the stars of the map by a label.
-
-        Parameters
-        ----------
-        rows : ndarray of int, shape (m,)
-            The stars.
-        column : int
-            Of the label.
-        """
+        """Colour the stars of the map by a label."""
         values = self.gallery.data.labels[rows, column]
         low, high = np.percentile(values, [1, 99])
         bar = {"title": {"text": f"{PLAIN[column]} [{UNITS[column]}]"}}
@@ -119,23 +88,15 @@ class Panels:
                 trace.marker.color = values
             self.map.update_layout(coloraxis={"cmin": low, "cmax": high, "colorbar": bar})
 
-    def _places(self, space: str, kind: str, query: Query, found: Found) -> tuple[np.ndarray, np.ndarray]:
+    def _places(self, space: str, kind: str, query: Query, found: QueryResult) -> tuple[np.ndarray, np.ndarray]:
         """Where the query (2,) and what was found (k, 2) are on the map."""
         places = self.gallery.places(space, kind)
         known = query.row is not None
         here = places[query.side][query.row] if known else self.gallery.place(space, kind, query.z)
         return here, np.array([places[side][row] for side, row in zip(found.side, found.row, strict=True)])
 
-    def mark(self, space: str, kind: str, query: Query, found: Found) -> None:
-        """Mark the query and its neighbours on the map and in the Kiel diagram.
-
-        Parameters
-        ----------
-        space : str
-        kind : {'PCA', 'UMAP'}
-        query : Query
-        found : Found
-        """
+    def mark(self, space: str, kind: str, query: Query, found: QueryResult) -> None:
+        """Mark the query and its neighbours on the map and in the Kiel diagram."""
         here, near = self._places(space, kind, query, found)
         columns = [TEFF, LOGG]
         labels = self.gallery.data.labels[found.row]
@@ -144,7 +105,7 @@ class Panels:
         if isinstance(self.map, LiveFigure):
             self.map.marks, self.kiel.marks = self._marks
 
-    def _fluxes(self, query: Query, found: Found, side: Side) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _fluxes(self, query: Query, found: QueryResult, side: Side) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The query's spectrum on a side, and those of the nearest other stars by name; NaN where there is no data."""
         instrument, flux = side.instrument, np.full(side.instrument.n_pix, side.instrument.no_data)
         if query.row is not None:
@@ -156,14 +117,11 @@ class Panels:
         others = [browser_figures.with_gaps(side.flux[row], instrument) for row in stars]
         return browser_figures.with_gaps(flux, instrument), dict(zip(names.tolist(), others, strict=True))
 
-    def draw_spectra(self, query: Query, found: Found, side: Side, window: tuple[float, float]) -> None:
+    def draw_spectra(self, query: Query, found: QueryResult, side: Side, window: tuple[float, float]) -> None:
         """Overlay a stretch of the spectra of the query and of the nearest other stars from one side.
 
         Parameters
         ----------
-        query : Query
-        found : Found
-        side : Side
         window : tuple of (float, float)
             Ends of the stretch, Angstrom.
         """
@@ -193,29 +151,11 @@ class Panels:
         kind: str,
         rows: np.ndarray,
         query: Query,
-        found: Found,
+        found: QueryResult,
         side: Side,
         window: tuple[float, float],
     ) -> Figure:
-        """All three as one figure for paper.
-
-        Parameters
-        ----------
-        space : str
-        kind : {'PCA', 'UMAP'}
-        rows : ndarray of int, shape (m,)
-            The stars on the map.
-        query : Query
-        found : Found
-        side : Side
-            Whose spectra are drawn.
-        window : tuple of (float, float)
-            Ends of the stretch, Angstrom.
-
-        Returns
-        -------
-        Figure
-        """
+        """All three as one figure for paper."""
         places, labels = self.gallery.places(space, kind), self.gallery.data.labels
         here, near = self._places(space, kind, query, found)
         own, others = self._fluxes(query, found, side)

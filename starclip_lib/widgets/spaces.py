@@ -29,8 +29,6 @@ class Side:
 
     Parameters
     ----------
-    title : str
-    instrument : Instrument
     flux : ndarray, RowsOnDisk or FirstView, shape (n, n_pix)
         The spectra.
     index : SimilarityIndex
@@ -52,10 +50,6 @@ class Spaces:
     One mock observation of every star is held in memory: some 400 MB per 1,000 stars with all spaces opened.  Of
     spectra that stay on disk only StarCLIP's space is there, whose vectors are in the file of embeddings; spectra are
     read, or observed, when they are drawn.
-
-    Parameters
-    ----------
-    run : Run
 
     Raises
     ------

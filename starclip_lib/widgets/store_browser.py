@@ -18,9 +18,11 @@ from starclip_lib.data.labels import FE, LABELS, LOGG, PLAIN, TEFF, UNITS
 from starclip_lib.errors import DataError
 from starclip_lib.files import check_memory
 from starclip_lib.metrics.atlas import fit_map
-from starclip_lib.metrics.similarity import SimilarityIndex
+from starclip_lib.metrics.similarity import RERANKED, SimilarityIndex
 from starclip_lib.settings.evaluation import AtlasParams
-from starclip_lib.stores.store import Store, vectors
+from starclip_lib.stores.formats import vectors
+from starclip_lib.stores.searching import Nearest, no_match, rank_by_posterior
+from starclip_lib.stores.store import Store
 from starclip_lib.widgets import browser_figures
 from starclip_lib.widgets.base import Answering, line, menu
 from starclip_lib.widgets.live_figure import FurtherFigure, LiveFigure
@@ -125,10 +127,15 @@ class StoreBrowser(Answering):
         among = np.flatnonzero(~own) if self._among is None else self._among[~own[self._among]]
         if not len(among):
             raise DataError("there is no other star" if self._among is None else "no other star meets the condition")
-        found, cosine = self._index.search(self._index.z[[row]], min(self._controls["k"].value, len(among)), among)
-        self.query, self._found = row, found[0]
-        rows = self.store.rows(np.array([row, *found[0]]))
-        self.table = _table(rows, np.array([1.0, *cosine[0]]))
+        k, ranked = min(self._controls["k"].value, len(among)), self.store.about.posterior
+        wanted = min(max(k, RERANKED), len(among)) if ranked else k
+        found = Nearest(*self._index.search(self._index.z[[row]], wanted, among))
+        if ranked:
+            found = rank_by_posterior(self.store, found, self.store.posteriors(np.array([row])), k)
+        self.query, self._found = row, found.place[0]
+        self._ln_b = None if found.ln_b is None else found.ln_b[0]
+        rows = self.store.rows(np.array([row, *self._found]))
+        self.table = _table(rows, np.array([1.0, *found.cosine[0]]), self._ln_b)
         self._show()
 
     def picture(self) -> Figure:
@@ -186,8 +193,11 @@ class StoreBrowser(Answering):
         with self._silently():  # it is shown, not asked for
             self._controls["star"].value = str(star)
         only = f", among {len(self._among):,} that meet the condition" if self._among is not None else ""
+        how, excluded = ("cosine" if self._ln_b is None else "Bayes factor (ln B)"), ""
+        if self._ln_b is not None and no_match(self._ln_b[0]):
+            excluded = " <b>No match:</b> the posteriors exclude that even the best is the same star."
         self._caption.value = (
-            f"<b>Nearest to {escape(str(star))}</b> by cosine{only}; its own spectra do not count. All "
+            f"<b>Nearest to {escape(str(star))}</b> by {how}{only}; its own spectra do not count.{excluded} All "
             f"{len(self._labels):,} spectra are searched; the map shows {self._thinned}."
         )
         self._table.update(self.table, **TABLE)
@@ -210,10 +220,15 @@ def _read(store: Store) -> tuple[pa.ChunkedArray, np.ndarray, SimilarityIndex, n
     return pa.chunked_array(names), labels, SimilarityIndex(z, np.arange(len(z)), np.float32), is_apogee
 
 
-def _table(rows: pd.DataFrame, cosine: np.ndarray) -> pd.DataFrame:
+def _table(rows: pd.DataFrame, cosine: np.ndarray, ln_b: np.ndarray | None) -> pd.DataFrame:
     names = [f"{rows['star_id'].iloc[0]} (query)", *rows["star_id"].iloc[1:]]
-    table = pd.DataFrame({"star": names, "spectrum": rows["instrument"], "cosine": cosine.round(4)})
+    table = pd.DataFrame({"star": names, "spectrum": rows["instrument"]})
+    if ln_b is not None:
+        table["ln B"] = ["", *(f"{value:.1f}{' (no match)' if no_match(value) else ''}" for value in ln_b)]
+    table["cosine"] = cosine.round(4)
     table["Teff [K]"] = rows["Teff"].round().astype(int)
     for i in (LOGG, FE, *(i for i in range(len(LABELS)) if i not in (TEFF, LOGG, FE))):
         table[PLAIN[i]] = rows[LABELS[i]].round(2)
-    return table.assign(verdict=rows["verdict"], file=[Path(file).name for file in rows["file"]])
+    return table.assign(
+        verdict=rows["verdict"], labels=rows["labels_from"], file=[Path(file).name for file in rows["file"]]
+    )

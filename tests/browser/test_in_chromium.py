@@ -156,12 +156,12 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     page.wait_for_timeout(2000)  # until the last of the answers to so many key strokes has come
     # Sort the table, and save it.
     changes(page, lambda: rows_of(page), lambda: page.click(".dt-container th >> text=Teff [K]"))
-    teff = [int(line.split("\t")[5]) for line in rows_of(page).splitlines() if line.count("\t") > 5]
+    teff = [int(line.split("\t")[4]) for line in rows_of(page).splitlines() if line.count("\t") > 4]
     assert teff == sorted(teff)
     with page.expect_download() as download:
         page.click("text=Save as CSV")
     saved = Path(download.value.path()).read_text(encoding="utf-8-sig")
-    assert saved.splitlines()[0].replace('"', "").startswith("star,spectrum,ln B,cosine,part,Teff [K]")
+    assert saved.splitlines()[0].replace('"', "").startswith("star,spectrum,cosine,part,Teff [K]")
     assert len(saved.splitlines()) == 11
 
 
@@ -197,7 +197,7 @@ def test_an_upload_in_the_page(page: Page, voila: str, project: Path, tmp_path: 
 
     changes(page, lambda: star_of(page), upload)
     page.wait_for_selector("[role=status] >> text=good")
-    assert "linear probe" in page.inner_text("body")
+    assert "whose labels are from its fit: Teff" in page.inner_text("body")
     picture(page, "page_uploaded")
 
 

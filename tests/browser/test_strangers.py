@@ -86,7 +86,7 @@ def is_kernel(process: psutil.Process) -> bool:
 
 def answer(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
     connection.putrequest(method, path, skip_host="Host" in headers)
     for name, value in headers.items():
         connection.putheader(name.replace("_", "-"), value)
@@ -166,7 +166,7 @@ def test_a_kernel_ends_with_its_page(page: Page, served: tuple[subprocess.Popen,
     assert page.url == f"http://{urlsplit(address).netloc}/"  # the token does not stay in the address
     assert len(kernels_of(server)) == 1
     page.goto("about:blank")
-    for _ in range(200):
+    for _ in range(1200):
         if not kernels_of(server):
             break
         time.sleep(0.1)
