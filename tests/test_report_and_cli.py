@@ -158,7 +158,7 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     subprocess.run(command[:-6], check=True, capture_output=True)
     page = out.read_text()
     assert "paper's recipe, with its leak" not in page
-    assert "has not been run again with this emulator" in page
+    assert "recipe (`params/paper.yaml`), with this emulator" in page
     assert "## As many stars" not in page
     assert "| **this recipe** | NIRSpec → APOGEE" in page
 
