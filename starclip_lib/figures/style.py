@@ -102,7 +102,7 @@ def name_features(ax: Axes, features: Mapping[str, float]) -> None:
 
 
 def without_gaps(flux: np.ndarray, no_data: float) -> np.ndarray:
-    """A spectrum with NaN, which is not drawn, in its gaps; a single dead pixel is no gap."""
+    """A spectrum with NaN, which is not drawn, in its gaps; a single dead pixel does not count as a gap."""
     missing = flux == no_data
     return np.where(missing & (np.roll(missing, 1) | np.roll(missing, -1)), np.nan, flux)
 
