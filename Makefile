@@ -65,7 +65,7 @@ lab: .venv/.ready
 	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: .venv/.complete
-	@$(BIN)/python -m starclip_lib.pipeline.refresh
+	@$(BIN)/python -m starclip_lib.lab.refresh
 
 docs: .venv/.complete
 	@rm -rf build/site docs/api
@@ -73,7 +73,7 @@ docs: .venv/.complete
 	@echo "build/site/index.html"
 
 pages: .venv/.complete
-	@$(BIN)/python -m starclip_lib.pipeline.refresh --pages
+	@$(BIN)/python -m starclip_lib.lab.refresh --pages
 
 pictures: .venv/.complete
 	@$(BIN)/python docs/make_pictures.py

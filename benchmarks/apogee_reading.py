@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from starclip_lib.surveys.apogee import read_aspcap_star
+from starclip_lib.survey.apogee import read_aspcap_star
 
 COPIES = 1000
 

@@ -21,9 +21,9 @@ import scale
 
 from starclip_lib.metrics.similarity import unit_vectors
 from starclip_lib.models.encoding import encode
-from starclip_lib.stores.formats import vectors
-from starclip_lib.stores.searching import search
-from starclip_lib.stores.store import Store
+from starclip_lib.survey.formats import vectors
+from starclip_lib.survey.searching import search
+from starclip_lib.survey.store import Store
 
 K = 10
 ELSEWHERE = 10**9  # where nobody has drawn noise yet

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_dilation, gaussian_filter1d
 
-from starclip_lib.data.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT
-from starclip_lib.data.labels import LABELS
+from starclip_lib.physics.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT
+from starclip_lib.physics.labels import LABELS
 from starclip_lib.synthesis.grid import STEP
 from starclip_lib.synthesis.physics import on_chips
 from starclip_lib.synthesis.synthesise import synthesise

@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from starclip_lib.data.json_files import write_json
 from starclip_lib.metrics.retrieval import methods_table
 from starclip_lib.run import Run
+from starclip_lib.storage.json_files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from scipy.stats import gaussian_kde
 
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.seeds import seeded
+from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.settings.training import CorruptionParams, GapParams
+from starclip_lib.support.seeds import seeded
 from starclip_lib.transforms.corruptions import PASCHEN_LINES, extended_mock
 from starclip_lib.transforms.gaps import read_gaps
 

@@ -18,14 +18,15 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import lfilter
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import NIRSPEC_SHARP
-from starclip_lib.data.labels import FE, LOGG, TEFF
-from starclip_lib.data.line_spread import broadening, line_spread
-from starclip_lib.data.population import draw_population
-from starclip_lib.errors import DataError
 from starclip_lib.observed import fit
-from starclip_lib.observed.giants import MILKY_WAY, WIDE, giants
+from starclip_lib.observed.line_spread import line_spread
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.giants import MILKY_WAY, WIDE, giants
+from starclip_lib.physics.instruments import NIRSPEC_SHARP
+from starclip_lib.physics.labels import FE, LOGG, TEFF
+from starclip_lib.physics.lsf import broadening
+from starclip_lib.physics.population import draw_population
+from starclip_lib.support.errors import DataError
 
 FWHM, SNR, CORRELATION, OFF, METAL_POOR = 3.9, 50.0, 0.4, 0.5, -1.5
 WAVE = np.concatenate([np.arange(9750, 13800, 2.35), np.arange(14180, 17950, 2.35)])

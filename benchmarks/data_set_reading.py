@@ -18,14 +18,14 @@ from statistics import median
 import h5py
 import numpy as np
 
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.labels import LabelScaler
+from starclip_lib.data.simulate import simulate_survey
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.factory import make_encoder
+from starclip_lib.physics.instruments import NIRSPEC
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.training import EncoderParams
-from starclip_lib.surveys.simulate import simulate_survey
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from starclip_lib.data.instruments import APOGEE
-from starclip_lib.data.labels import LOGG, N_LABELS, TEFF, label_index
+from starclip_lib.physics.instruments import APOGEE
+from starclip_lib.physics.labels import LOGG, N_LABELS, TEFF, label_index
 from starclip_lib.synthesis import physics
 from starclip_lib.synthesis.synthesise import MACROTURBULENCE, synthesise
 

@@ -18,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.data.json_files import write_json
-from starclip_lib.data.labels import FE, LOGG, TEFF
 from starclip_lib.data.selection import mock_stars
+from starclip_lib.lab.report import with_interval
 from starclip_lib.metrics.probing import linear_probe
 from starclip_lib.metrics.retrieval import ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoding import embed_views
-from starclip_lib.pipeline.report import with_interval
+from starclip_lib.physics.labels import FE, LOGG, TEFF
 from starclip_lib.run import Run
 from starclip_lib.settings.params import load_params
+from starclip_lib.storage.json_files import write_json
 from starclip_lib.training import recipes
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 

@@ -14,14 +14,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from starclip_lib.data.fitting import fit_spectrum
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.labels import LabelScaler
+from starclip_lib.data.simulate import simulate_survey
+from starclip_lib.inference.fitting import fit_spectrum
 from starclip_lib.models.factory import make_encoder
 from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.physics.instruments import NIRSPEC
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams
-from starclip_lib.surveys.simulate import simulate_survey
 from starclip_lib.training.devices import pick_device
 from starclip_lib.transforms.views import mock_telescope
 

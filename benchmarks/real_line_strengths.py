@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.data.instruments import NIRSPEC_SHARP, SPEED_OF_LIGHT
-from starclip_lib.data.line_spread import line_spread
+from starclip_lib.lab.benchmark import benchmark_real
 from starclip_lib.observed import measuring
 from starclip_lib.observed.files import read_spectra
 from starclip_lib.observed.fit import Fit, fit_giant
-from starclip_lib.observed.giants import giants
+from starclip_lib.observed.line_spread import line_spread
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
-from starclip_lib.pipeline.benchmark import benchmark_real
+from starclip_lib.physics.giants import giants
+from starclip_lib.physics.instruments import NIRSPEC_SHARP, SPEED_OF_LIGHT
 
 _SHRINK = 0.03  # depth whose square a pixel of every star adds to the divisor: where no lines are, nothing is corrected
 _GAP = 200.0  # Angstrom

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from starclip_lib.data.json_files import write_json
-from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.data.simulate import simulate_survey
+from starclip_lib.lab.report import with_interval
 from starclip_lib.metrics.probing import linear_probe
 from starclip_lib.metrics.retrieval import mrr, ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.encoding import embed_views
-from starclip_lib.pipeline.report import with_interval
+from starclip_lib.physics.labels import FE, LOGG, TEFF
 from starclip_lib.settings.params import Params, load_params
-from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.storage.json_files import write_json
 from starclip_lib.training import recipes
 from starclip_lib.transforms.views import mock_telescope
 

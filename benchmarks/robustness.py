@@ -27,14 +27,14 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from starclip_lib.data.emulator import Emulator
-from starclip_lib.data.instruments import NIRSPEC, SIGMA_PER_FWHM
-from starclip_lib.data.labels import FE, LOGG, TEFF
-from starclip_lib.files import atomic_path
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.models.encoding import embed_views, run_encoder
 from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.physics.emulator import Emulator
+from starclip_lib.physics.instruments import NIRSPEC, SIGMA_PER_FWHM
+from starclip_lib.physics.labels import FE, LOGG, TEFF
 from starclip_lib.run import Run, open_run
+from starclip_lib.support.files import atomic_path
 from starclip_lib.training.refining import some_views
 from starclip_lib.transforms.views import mock_telescope
 

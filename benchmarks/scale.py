@@ -29,21 +29,21 @@ import numpy as np
 import psutil
 from training_from_disk import watched
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.data.simulate import write_survey
+from starclip_lib.inference.posterior import DIAGONAL, WIDTH
+from starclip_lib.lab.widgets.store_browser import StoreBrowser
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.evidence import DIAGONAL, WIDTH
-from starclip_lib.observed.giants import giants
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.giants import giants
+from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.run import open_run
 from starclip_lib.settings.data import DataParams
-from starclip_lib.stores.cluster import cluster, compute
-from starclip_lib.stores.embedding import Done, Setup, describe_model, embed
-from starclip_lib.stores.formats import MODEL, About, Input, Part, write_part
-from starclip_lib.stores.searching import search
-from starclip_lib.stores.sources import ROWS, Task
-from starclip_lib.stores.store import Store
-from starclip_lib.surveys.simulate import write_survey
-from starclip_lib.widgets.store_browser import StoreBrowser
+from starclip_lib.survey.cluster import cluster, compute
+from starclip_lib.survey.embedding import Done, Setup, describe_model, embed
+from starclip_lib.survey.formats import MODEL, About, Input, Part, write_part
+from starclip_lib.survey.searching import search
+from starclip_lib.survey.sources import ROWS, Task
+from starclip_lib.survey.store import Store
 
 SNR = 50.0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.data.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP
 from starclip_lib.synthesis.synthesise import synthesise
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import psutil
 
+from starclip_lib.data.simulate import write_survey
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.settings.params import changed_params, load_params
-from starclip_lib.surveys.simulate import write_survey
 from starclip_lib.training.recipes import train_encoder
 
 ROOT = Path(__file__).resolve().parent.parent

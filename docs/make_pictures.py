@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from starclip_lib.files import atomic_path, project_root
+from starclip_lib.support.files import atomic_path, project_root
 
 PORT = 8867
 ARGUMENTS = ["--no-sandbox", "--disable-sync", "--disable-background-networking", "--enable-unsafe-swiftshader"]
@@ -46,7 +46,7 @@ def main() -> None:
     program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if program is None or not index.is_file():
         sys.exit(f"error: need Chromium (or CHROMIUM set to its path) and {index}; run `make run` first")
-    command = [sys.executable, "-m", "starclip_lib.cli", "browse", "--no-browser", f"--port={PORT}"]
+    command = [sys.executable, "-m", "starclip_lib.lab.cli", "browse", "--no-browser", f"--port={PORT}"]
     server = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     try:
         with sync_playwright() as playwright:

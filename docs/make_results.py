@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.labels import LABELS, PLAIN, UNITS
-from starclip_lib.files import atomic_path
+from starclip_lib.lab.report import PUBLISHED_RETRIEVAL, read_metrics, with_interval
 from starclip_lib.metrics.retrieval import wilson_interval
-from starclip_lib.pipeline.report import PUBLISHED_RETRIEVAL, read_metrics, with_interval
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.labels import LABELS, PLAIN, UNITS
+from starclip_lib.support.files import atomic_path
 
 PAPER = "the paper's recipe"
 IDEAL = "Gaussian ideal matcher"

@@ -35,8 +35,8 @@ from IPython.display import Markdown, display
 
 import starclip_lib as starclip
 from starclip_lib import APOGEE, FE, NIRSPEC, PLAIN, figures
-from starclip_lib.data.fitting import fit_spectrum
-from starclip_lib.surveys.apogee import real_examples
+from starclip_lib.inference.fitting import fit_spectrum
+from starclip_lib.survey.apogee import real_examples
 
 # %% [markdown]
 # Every notebook opens with the same two variables. `params_file` names the file with all settings of the run, and

@@ -37,7 +37,7 @@ import starclip_lib as starclip
 from starclip_lib import figures
 from starclip_lib.metrics.atlas import principal_components, thin, umap_map
 from starclip_lib.models.embeddings import join
-from starclip_lib.widgets.base import Illustrated
+from starclip_lib.lab.widgets.base import Illustrated
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

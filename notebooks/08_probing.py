@@ -35,7 +35,7 @@ from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import APOGEE, LABELS, NIRSPEC, figures
-from starclip_lib.metrics.limits import median_bound
+from starclip_lib.inference.fisher import median_bound
 from starclip_lib.metrics.probing import average_views, linear_probe, score_labels, score_table
 
 # %% tags=["parameters"]

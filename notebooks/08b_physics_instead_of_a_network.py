@@ -36,7 +36,7 @@ from IPython.display import Markdown
 import starclip_lib as starclip
 from starclip_lib import FE, LABELS, LOGG, NIRSPEC, TEFF, figures
 from starclip_lib.metrics import probing, retrieval, seen
-from starclip_lib.models.evidence import combined_views
+from starclip_lib.inference.posterior import combined_views
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

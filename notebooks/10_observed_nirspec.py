@@ -40,7 +40,7 @@ import starclip_lib as starclip
 from starclip_lib import NIRSPEC, figures
 from starclip_lib.metrics.atlas import principal_components
 from starclip_lib.observed import analysis, study, synthetic
-from starclip_lib.pipeline.report import write_star_page
+from starclip_lib.lab.report import write_star_page
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

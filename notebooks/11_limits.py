@@ -34,7 +34,7 @@ from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import APOGEE, FE, NIRSPEC, PLAIN, figures
-from starclip_lib.metrics import limits
+from starclip_lib.inference import fisher as limits
 from starclip_lib.metrics.robustness import measured_robustness
 
 # %% tags=["parameters"]

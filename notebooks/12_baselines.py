@@ -38,8 +38,9 @@ from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import LABELS, NIRSPEC, PLAIN, UNITS, figures
-from starclip_lib.evaluation import resampling
-from starclip_lib.metrics import baselines, ideal, limits, linear_alignment, probing, retrieval, seen
+from starclip_lib.suite import resampling
+from starclip_lib.metrics import baselines, ideal, linear_alignment, probing, retrieval, seen
+from starclip_lib.inference import fisher as limits
 from starclip_lib.metrics.robustness import measured_contrastive_fit
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.training.refining import calibrate

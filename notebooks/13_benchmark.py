@@ -38,7 +38,7 @@ from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import FE, LABELS, LOGG, TEFF, figures
-from starclip_lib.evaluation import benchmark, clusters, pairs, report, residuals, strata
+from starclip_lib.suite import benchmark, clusters, pairs, report, residuals, strata
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

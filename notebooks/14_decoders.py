@@ -36,8 +36,8 @@ from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import APOGEE, NIRSPEC, figures
-from starclip_lib.evaluation import anomalies
-from starclip_lib.evaluation.decoders import Decoder, SpectrumBasis, regions, spectrum_scores, view_coefficients
+from starclip_lib.suite import anomalies
+from starclip_lib.suite.decoders import Decoder, SpectrumBasis, regions, spectrum_scores, view_coefficients
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

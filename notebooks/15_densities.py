@@ -36,8 +36,8 @@ from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import LABELS, NIRSPEC, figures, label_index
-from starclip_lib.evaluation import attenuation, densities
-from starclip_lib.evaluation.decoders import SpectrumBasis
+from starclip_lib.suite import attenuation, densities
+from starclip_lib.suite.decoders import SpectrumBasis
 from starclip_lib.metrics.probing import average_views, fit_probe
 
 # %% tags=["parameters"]

@@ -35,7 +35,7 @@ from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import figures
-from starclip_lib.evaluation import ablation, domains, pairs, report, scaling, transfer
+from starclip_lib.suite import ablation, domains, pairs, report, scaling, transfer
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

@@ -12,7 +12,7 @@ The front door: what notebooks and scripts use, under one name each.  Nothing is
 
 import lazy_loader
 
-from starclip_lib.machine import prepare_environment
+from starclip_lib.support.machine import prepare_environment
 
 prepare_environment()  # what PyTorch, numba and Jupyter read when they are loaded, later
 

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import QTable
 
-from starclip_lib.data.json_files import read_json, write_json
 from starclip_lib.data.spectra import SPLITS
 from starclip_lib.data.spectrum_set import on_nirspec_grid
 from starclip_lib.data.star import Star
 from starclip_lib.data.tables import label_table
-from starclip_lib.errors import DataError
-from starclip_lib.files import as_path, atomic_path, locked, project_root
 from starclip_lib.metrics.space import Space
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, read_embeddings
@@ -25,6 +22,9 @@ from starclip_lib.observed.measuring import measure, measured_table
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.params import Params, load_params, merged, params_from_mapping
 from starclip_lib.stages import SETTINGS, STAGES, Books
+from starclip_lib.storage.json_files import read_json, write_json
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import as_path, atomic_path, locked, project_root
 
 if TYPE_CHECKING:  # drawing is for those who draw
     import plotly.graph_objects as go

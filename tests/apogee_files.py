@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 
-from starclip_lib.data.labels import ELEMENTS, FE, LOGG, TEFF
-from starclip_lib.surveys.allstar import CATALOGUE_COLUMNS
-from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.data.simulate import simulate_survey
+from starclip_lib.physics.labels import ELEMENTS, FE, LOGG, TEFF
+from starclip_lib.survey.allstar import CATALOGUE_COLUMNS
 
 GRID = {"CRVAL1": 4.179, "CDELT1": 6e-6, "CRPIX1": 1}
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from starclip_lib.data.curation import make_data_set
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.run import Run
 from starclip_lib.settings.params import Params, load_params
 from starclip_lib.stages import STAGES
-from starclip_lib.surveys.curation import make_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
 OVERRIDES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from starclip_lib.data.instruments import NIRSPEC, SPEED_OF_LIGHT
+from starclip_lib.physics.instruments import NIRSPEC, SPEED_OF_LIGHT
 
 
 def spec1d_table(

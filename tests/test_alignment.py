@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starclip_lib.errors import DataError
-from starclip_lib.evaluation.alignment import centred_kernel_alignment, leakage, mutual_neighbours
 from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.suite.alignment import centred_kernel_alignment, leakage, mutual_neighbours
+from starclip_lib.support.errors import DataError
 
 OPTIONS = {"n_resamples": 60, "seed": 1}
 

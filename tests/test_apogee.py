@@ -12,16 +12,16 @@ from apogee_files import catalogue, write_ap, write_aspcap
 from astropy.table import Table
 from conftest import ROOT
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.fitting import fit_spectrum
-from starclip_lib.data.instruments import APOGEE
-from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
-from starclip_lib.errors import DataError
-from starclip_lib.metrics.limits import cramer_rao
+from starclip_lib.data.simulate import simulate_survey
+from starclip_lib.inference.fisher import cramer_rao
+from starclip_lib.inference.fitting import fit_spectrum
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE
+from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.settings.data import DataParams
-from starclip_lib.surveys.allstar import CATALOGUE_COLUMNS, catalogue_labels, read_all_star, select_giants
-from starclip_lib.surveys.apogee import normalised, read_ap_star, read_apogee_folder, read_aspcap_star
-from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.support.errors import DataError
+from starclip_lib.survey.allstar import CATALOGUE_COLUMNS, catalogue_labels, read_all_star, select_giants
+from starclip_lib.survey.apogee import normalised, read_ap_star, read_apogee_folder, read_aspcap_star
 
 REAL = ROOT.parent / "shared" / "apogee"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"real APOGEE files are not part of the project ({REAL})")
@@ -81,7 +81,7 @@ def test_the_catalogue_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "allStar.fits"
     wide = table.assign(APOGEE_ID=table["APOGEE_ID"] + "   ", UNUSED=1.0)
     Table.from_pandas(wide).write(path)
-    monkeypatch.setattr("starclip_lib.surveys.allstar._BLOCK", 7)
+    monkeypatch.setattr("starclip_lib.survey.allstar._BLOCK", 7)
     read = read_all_star(path)
     assert list(read.columns) == list(CATALOGUE_COLUMNS)
     assert read["APOGEE_ID"].tolist() == table["APOGEE_ID"].tolist()

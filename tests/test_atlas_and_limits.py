@@ -6,21 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
-from starclip_lib.data.labels import ASPCAP_ERROR, FE, LABELS, PUBLISHED_SPREAD
+from starclip_lib.data.simulate import perturb
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
-from starclip_lib.metrics.atlas import principal_components, thin, umap_map
-from starclip_lib.metrics.ideal import (
-    IdealMatcher,
-    catalogue_covariance,
-    draw_true_labels,
-    ideal_retrieval,
-    ideal_scores,
-    without_errors,
-)
-from starclip_lib.metrics.limits import (
+from starclip_lib.inference.fisher import (
     _nuisances,
     bounds,
     cramer_rao,
@@ -30,9 +18,21 @@ from starclip_lib.metrics.limits import (
     median_bound,
     rms_bound,
 )
+from starclip_lib.metrics.atlas import principal_components, thin, umap_map
+from starclip_lib.metrics.ideal import (
+    IdealMatcher,
+    catalogue_covariance,
+    draw_true_labels,
+    ideal_retrieval,
+    ideal_scores,
+    without_errors,
+)
 from starclip_lib.metrics.seen import SeenInformation, snr_from_ivar, view_information
 from starclip_lib.models.embeddings import Embeddings
-from starclip_lib.surveys.simulate import perturb
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
+from starclip_lib.physics.labels import ASPCAP_ERROR, FE, LABELS, PUBLISHED_SPREAD
+from starclip_lib.support.errors import DataError
 
 
 def test_principal_components_are_the_singular_vectors(rng: np.random.Generator) -> None:

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from sklearn.cross_decomposition import CCA
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import LABELS, PUBLISHED_SPREAD
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
 from starclip_lib.metrics import baselines
 from starclip_lib.metrics.baselines import Inputs, Views
 from starclip_lib.metrics.linear_alignment import CanonicalCorrelation, align_linearly
 from starclip_lib.metrics.retrieval import ranks_between, ranks_of
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import LABELS, PUBLISHED_SPREAD
 from starclip_lib.settings.training import CorruptionParams
+from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import mock
 from starclip_lib.transforms.views import MockTelescope
 

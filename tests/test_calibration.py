@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from conftest import ROOT
 from scipy.stats import multivariate_normal
 
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import LabelScaler
-from starclip_lib.errors import ConfigError, DataError
 from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.contrastive import partner_first
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.factory import make_encoder
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.params import load_params
 from starclip_lib.settings.training import EncoderParams
+from starclip_lib.support.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from starclip_lib import cli
-from starclip_lib.pipeline.classroom import mark_returned, write_handouts
+from starclip_lib.lab import cli
+from starclip_lib.teaching.classroom import mark_returned, write_handouts
 from starclip_lib.teaching.exercises import EXERCISES
 from starclip_lib.teaching.marking import mark
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from starclip_lib.errors import ConfigError
 from starclip_lib.settings.params import Params, load_params, merge_assignments, parse_assignment
+from starclip_lib.support.errors import ConfigError
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.transforms.continuum import PseudoContinuum, line_free_pixels
 from starclip_lib.transforms.corruptions import mock

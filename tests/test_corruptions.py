@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.seeds import seeded
+from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.settings.training import CorruptionParams, GapParams
+from starclip_lib.support.seeds import seeded
 from starclip_lib.transforms.corruptions import (
     PASCHEN_LINES,
     DeadPixels,

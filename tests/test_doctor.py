@@ -11,8 +11,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from starclip_lib import cli
-from starclip_lib.pipeline import doctor
+from starclip_lib.lab import cli, doctor
 
 
 def findings(folder: Path) -> dict[str, doctor.Finding]:

@@ -13,13 +13,13 @@ from nirspec_files import spec1d_bytes
 from ruamel.yaml import YAML
 
 from starclip_lib import __version__
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.pipeline.arguments import parser
+from starclip_lib.lab.arguments import parser
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.run import Run
 from starclip_lib.settings.params import load_params, merge_assignments
-from starclip_lib.stores.formats import MODEL, About, Input, Part, write_part
-from starclip_lib.stores.store import Store
+from starclip_lib.survey.formats import MODEL, About, Input, Part, write_part
+from starclip_lib.survey.store import Store
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 GUIDES = [ROOT / "README.md", ROOT / "docs" / "data-formats.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]

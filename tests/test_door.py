@@ -13,11 +13,11 @@ from conftest import OVERRIDES
 from nirspec_files import observe, spec1d_table, write_spec1d
 
 import starclip_lib as starclip
-from starclip_lib.data.labels import ASPCAP_ERROR, LABELS
-from starclip_lib.errors import ConfigError, DataError, StarclipError
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.physics.labels import ASPCAP_ERROR, LABELS
 from starclip_lib.run import Run, open_run
 from starclip_lib.settings.params import changed_params
+from starclip_lib.support.errors import ConfigError, DataError, StarclipError
 
 
 @pytest.fixture

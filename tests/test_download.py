@@ -18,20 +18,20 @@ from archive_server import Archive, serve
 from astropy.io import fits
 from astropy.table import Table
 
-from starclip_lib.cli import main
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import LABELS
+from starclip_lib.data.curation import make_data_set
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
+from starclip_lib.lab.cli import main
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import LABELS
 from starclip_lib.run import Run
 from starclip_lib.settings.data import ArchiveParams, DataParams
 from starclip_lib.settings.params import Params
-from starclip_lib.surveys.apogee import real_examples
-from starclip_lib.surveys.apogee_dr17 import fetch_apogee
-from starclip_lib.surveys.curation import make_data_set
-from starclip_lib.surveys.download import Downloader, Missing, Unreachable
-from starclip_lib.surveys.http import wait_of
+from starclip_lib.support.errors import DataError
+from starclip_lib.survey.apogee import real_examples
+from starclip_lib.survey.apogee_dr17 import fetch_apogee
+from starclip_lib.survey.download import Downloader, Missing, Unreachable
+from starclip_lib.survey.http import wait_of
 
 N = 48
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from starclip_lib.data.emulator import Emulator, default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import LABELS
-from starclip_lib.errors import DataError
+from starclip_lib.physics.emulator import Emulator, default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import LABELS
+from starclip_lib.support.errors import DataError
 
 OVER_IRON = {
     "C": 0.1,
@@ -28,7 +28,7 @@ ARCTURUS = np.array([4286.0, 1.66] + [-0.52 + OVER_IRON.get(name, 0.0) for name 
 
 def formula(labels: np.ndarray, name: str) -> np.ndarray:
     """The formula as the file's documentation states it, in float64, one star and one unit at a time."""
-    with (files("starclip_lib") / "data" / "emulator.npz").open("rb") as stream:
+    with (files("starclip_lib") / "physics" / "emulator.npz").open("rb") as stream:
         f = {key: value.astype(float) if value.dtype.kind == "f" else value for key, value in np.load(stream).items()}
     h = (labels - f["label_center"]) / f["label_scale"]
     for k in (1, 2):

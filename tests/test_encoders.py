@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
 from starclip_lib.models.factory import make_encoder
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.settings.training import EncoderParams
 
 KINDS = ("starnet", "residual_mlp")  # the networks; tests/test_newton.py has what refines them

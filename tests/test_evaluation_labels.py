@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from starclip_lib.errors import DataError
-from starclip_lib.evaluation.attenuation import LinearFit, NetworkFit, slope
-from starclip_lib.evaluation.densities import (
+from starclip_lib.suite.attenuation import LinearFit, NetworkFit, slope
+from starclip_lib.suite.densities import (
     LEVELS,
     adaptive_densities,
     gaussian_densities,
     neighbour_densities,
 )
+from starclip_lib.support.errors import DataError
 
 
 def test_true_gaussians_are_calibrated(rng: np.random.Generator) -> None:

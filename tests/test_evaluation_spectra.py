@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import label_index
-from starclip_lib.errors import DataError
-from starclip_lib.evaluation.anomalies import Observatory, ResidualScore, add_emission_line, detection_rate, stripped
-from starclip_lib.evaluation.decoders import (
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import label_index
+from starclip_lib.run import Run
+from starclip_lib.suite.anomalies import Observatory, ResidualScore, add_emission_line, detection_rate, stripped
+from starclip_lib.suite.decoders import (
     Decoder,
     SpectrumBasis,
     filled,
@@ -18,7 +18,7 @@ from starclip_lib.evaluation.decoders import (
     spectrum_scores,
     view_coefficients,
 )
-from starclip_lib.run import Run
+from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.views import mock_telescope
 
 

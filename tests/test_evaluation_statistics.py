@@ -9,11 +9,12 @@ import pytest
 from scipy import stats
 from sklearn.metrics import r2_score
 
-from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
-from starclip_lib.evaluation import benchmark, clusters, pairs, probes, residuals, strata
-from starclip_lib.evaluation.resampling import (
+from starclip_lib.models.embeddings import Embeddings, as_embeddings
+from starclip_lib.physics.instruments import NIRSPEC
+from starclip_lib.settings.training import CorruptionParams
+from starclip_lib.suite import benchmark, clusters, pairs, probes, residuals, strata
+from starclip_lib.suite.resampling import (
     Interval,
     bootstrap,
     difference,
@@ -23,8 +24,7 @@ from starclip_lib.evaluation.resampling import (
     r2_statistic,
     star_weights,
 )
-from starclip_lib.models.embeddings import Embeddings, as_embeddings
-from starclip_lib.settings.training import CorruptionParams
+from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import mock
 from starclip_lib.transforms.views import MockTelescope, measured_snr
 
@@ -92,7 +92,7 @@ def test_a_paired_difference_is_narrower_than_two_intervals(rng: np.random.Gener
 def test_the_bootstrap_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     x = mean_statistic(rng.normal(size=50), np.arange(50))
     whole = bootstrap(x, 50, n_resamples=100)
-    monkeypatch.setattr("starclip_lib.evaluation.resampling._BLOCK_VALUES", 350)
+    monkeypatch.setattr("starclip_lib.suite.resampling._BLOCK_VALUES", 350)
     np.testing.assert_allclose(bootstrap(x, 50, n_resamples=100), whole)
 
 

@@ -8,16 +8,16 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from sklearn.metrics import r2_score
 
-from starclip_lib.data.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM
-from starclip_lib.data.labels import LabelScaler
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
-from starclip_lib.evaluation import ablation, domains, scaling, transfer
-from starclip_lib.evaluation.scaling import fit_power_law
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.factory import make_encoder
-from starclip_lib.seeds import seeded
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import AlignParams, CorruptionParams, EncoderParams, TrainParams
+from starclip_lib.suite import ablation, domains, scaling, transfer
+from starclip_lib.suite.scaling import fit_power_law
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.seeds import seeded
 from starclip_lib.training.batches import SpectrumSource
 from starclip_lib.transforms.corruptions import mock
 

@@ -7,8 +7,8 @@ import re
 import pytest
 from conftest import ROOT
 
-from starclip_lib.errors import DataError
-from starclip_lib.pipeline.notebooks import every_notebook
+from starclip_lib.lab.notebooks import every_notebook
+from starclip_lib.support.errors import DataError
 from starclip_lib.teaching.exercises import EXERCISES, check, is_right
 
 # Worked out by hand, not taken from the module.

@@ -11,14 +11,14 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from starclip_lib import figures
-from starclip_lib.data.fitting import fit_spectrum
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import FE, LABELS, LOGG, PUBLISHED_SPREAD, TEFF, label_index
-from starclip_lib.figures.style import empty_axes
+from starclip_lib.inference.fitting import fit_spectrum
+from starclip_lib.lab.figures.style import empty_axes
 from starclip_lib.metrics.probing import Predictions, score_labels
 from starclip_lib.models.checkpoint import History
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import FE, LABELS, LOGG, PUBLISHED_SPREAD, TEFF, label_index
 from starclip_lib.settings.training import GapParams
-from starclip_lib.surveys.apogee import ApogeeSpectrum
+from starclip_lib.survey.apogee import ApogeeSpectrum
 from starclip_lib.transforms.gaps import GapModel, read_gaps, read_trace_image
 
 

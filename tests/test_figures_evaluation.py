@@ -8,13 +8,13 @@ from figure_data import line
 from matplotlib.axes import Axes
 
 from starclip_lib import figures
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, label_index
-from starclip_lib.evaluation.pairs import PERCENTS
-from starclip_lib.evaluation.resampling import Interval
-from starclip_lib.evaluation.scaling import PowerLaw
-from starclip_lib.evaluation.strata import Stratum
 from starclip_lib.models.checkpoint import History
+from starclip_lib.physics.instruments import NIRSPEC
+from starclip_lib.physics.labels import ASPCAP_ERROR, LABELS, label_index
+from starclip_lib.suite.pairs import PERCENTS
+from starclip_lib.suite.resampling import Interval
+from starclip_lib.suite.scaling import PowerLaw
+from starclip_lib.suite.strata import Stratum
 
 
 def bars(ax: Axes, number: int) -> tuple[np.ndarray, np.ndarray]:

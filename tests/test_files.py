@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from starclip_lib.cli import main
-from starclip_lib.data.json_files import parse_json, read_json, write_json
-from starclip_lib.errors import DataError, NotebookError, StarclipError, SystemFault, one_line, system_message
-from starclip_lib.files import (
+from starclip_lib.lab.cli import main
+from starclip_lib.storage.json_files import parse_json, read_json, write_json
+from starclip_lib.support.errors import DataError, NotebookError, StarclipError, SystemFault, one_line, system_message
+from starclip_lib.support.files import (
     as_path,
     atomic_path,
     check_memory,
@@ -103,7 +103,7 @@ def test_what_libraries_say_of_a_full_disk_is_understood(tmp_path: Path) -> None
 
 def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     with locked(tmp_path / "run"):
-        code = f"from starclip_lib.files import locked\nwith locked({str(tmp_path / 'run')!r}): pass"
+        code = f"from starclip_lib.support.files import locked\nwith locked({str(tmp_path / 'run')!r}): pass"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
         assert "run: another process is working there; wait until it is done" in done.stderr
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -159,7 +159,7 @@ def test_json_of_another_kind_names_the_key() -> None:
 
 
 def test_a_full_and_a_closed_output_are_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "starclip_lib.cli", "compare", str(tmp_path), str(tmp_path)]
+    command = [sys.executable, "-m", "starclip_lib.lab.cli", "compare", str(tmp_path), str(tmp_path)]
     metrics = {"run": "a", "data": {"n_stars": 3}}
     write_json(tmp_path / "metrics.json", metrics)
     with open("/dev/full", "w") as full:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from starclip_lib.data.labels import FE, TEFF
 from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.inference.posterior import combined_views
 from starclip_lib.metrics.retrieval import ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.evidence import combined_views
 from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.physics.labels import FE, TEFF
 from starclip_lib.run import Run
 from starclip_lib.settings.params import Params
 from starclip_lib.training.refining import train_fit

@@ -16,8 +16,8 @@ from astropy.table import QTable
 from specutils.utils.wcs_utils import air_to_vac
 
 import starclip_lib as starclip
-from starclip_lib.errors import DataError
 from starclip_lib.observed.readers.making import vacuum
+from starclip_lib.support.errors import DataError
 
 ANGSTROM = np.linspace(11000.0, 17900.0, 4000)
 

@@ -17,11 +17,11 @@ from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from starclip_lib.data.json_files import parse_json
-from starclip_lib.errors import StarclipError
 from starclip_lib.models.embeddings import as_embeddings, read_embeddings, write_embeddings
 from starclip_lib.observed.files import read_observed
 from starclip_lib.settings.params import load_params, merge_assignments
+from starclip_lib.storage.json_files import parse_json
+from starclip_lib.support.errors import StarclipError
 
 budget = settings(
     max_examples=200,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from nirspec_files import spec1d_bytes
 
-from starclip_lib.data.labels import FE, LOGG, TEFF
-from starclip_lib.errors import DataError
+from starclip_lib.inference.posterior import log_bayes_factor
+from starclip_lib.lab.widgets.gallery import Gallery
+from starclip_lib.lab.widgets.spaces import EXTENDED, NEEDED, SPACES, Spaces
 from starclip_lib.models.encoding import encode
-from starclip_lib.models.evidence import log_bayes_factor
+from starclip_lib.physics.labels import FE, LOGG, TEFF
 from starclip_lib.run import Run
-from starclip_lib.widgets.gallery import Gallery
-from starclip_lib.widgets.spaces import EXTENDED, NEEDED, SPACES, Spaces
+from starclip_lib.support.errors import DataError
 
 
 @pytest.fixture(scope="module")

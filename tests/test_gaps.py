@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import gaussian_kde, ks_2samp
 
-from starclip_lib.errors import DataError
-from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import GapParams
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.seeds import seeded
 from starclip_lib.transforms.gaps import GapModel, Gaps, detect_gaps, draw_traces, read_gaps, read_trace_image
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
-from starclip_lib.widgets.gate import Gate
+from starclip_lib.lab.widgets.gate import Gate
 
 PORT = 8866
 HOST = f"127.0.0.1:{PORT}"

@@ -16,15 +16,15 @@ import pytest
 from astropy.table import QTable
 from conftest import ROOT
 
-from starclip_lib import cli
-from starclip_lib.data.csv_files import csv_header, read_csv, write_csv
-from starclip_lib.data.line_spread import line_spread
+from starclip_lib.data.simulate import write_survey
 from starclip_lib.data.tables import printable
-from starclip_lib.errors import DataError, StarclipError, SystemFault
-from starclip_lib.files import atomic_path, check_disk, safe_name, whole_folder
+from starclip_lib.lab import cli
+from starclip_lib.observed.line_spread import line_spread
 from starclip_lib.observed.priors import read_priors
-from starclip_lib.pipeline.classroom import mark_returned, write_handouts
-from starclip_lib.surveys.simulate import write_survey
+from starclip_lib.storage.csv_files import csv_header, read_csv, write_csv
+from starclip_lib.support.errors import DataError, StarclipError, SystemFault
+from starclip_lib.support.files import atomic_path, check_disk, safe_name, whole_folder
+from starclip_lib.teaching.classroom import mark_returned, write_handouts
 
 READERS = {
     "--lsf": lambda path: line_spread(str(path)),
@@ -92,7 +92,7 @@ def test_a_table_as_large_as_may_be_takes_little_memory(tmp_path: Path) -> None:
     """8 MB of the smallest cells, read by a process that may take 3 GB of addresses in all."""
     path = tmp_path / "a.csv"
     path.write_text(",".join("abcdefgh") + "\n" + "1,2,3,4,5,6,7,8\n" * 520_000)
-    code = f"from starclip_lib.data.csv_files import read_csv; print(len(read_csv({str(path)!r})))"
+    code = f"from starclip_lib.storage.csv_files import read_csv; print(len(read_csv({str(path)!r})))"
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starclip_lib.data.instruments import APOGEE, NIRSPEC, check_grid, resample
-from starclip_lib.errors import DataError
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, check_grid, resample
+from starclip_lib.support.errors import DataError
 
 
 def test_grids_are_those_of_the_surveys() -> None:

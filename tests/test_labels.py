@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, PUBLISHED_SPREAD, LabelScaler, label_index
-from starclip_lib.errors import DataError
+from starclip_lib.physics.labels import ASPCAP_ERROR, LABELS, PUBLISHED_SPREAD, LabelScaler, label_index
+from starclip_lib.support.errors import DataError
 
 
 def test_the_twenty_labels_in_the_order_of_the_paper() -> None:

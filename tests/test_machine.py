@@ -16,9 +16,9 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from starclip_lib import files, machine
-from starclip_lib.errors import DataError, SystemFault
-from starclip_lib.pipeline import doctor
+from starclip_lib.lab import doctor
+from starclip_lib.support import files, machine
+from starclip_lib.support.errors import DataError, SystemFault
 
 GB = 10**9
 
@@ -127,8 +127,8 @@ def test_sockets_have_short_names(tmp_path: Path, monkeypatch) -> None:
 def test_the_kernel_is_this_python(tmp_path: Path, monkeypatch) -> None:
     from jupyter_client.kernelspec import KernelSpecManager
 
-    from starclip_lib.widgets.browser_page import PrivateKernelManager
-    from starclip_lib.widgets.kernels import NotebookKernel
+    from starclip_lib.lab.widgets.browser_page import PrivateKernelManager
+    from starclip_lib.lab.widgets.kernels import NotebookKernel
 
     spec = {"argv": ["/bin/false"], "display_name": "another", "language": "python"}
     (tmp_path / "kernels" / "python3").mkdir(parents=True)

@@ -18,25 +18,26 @@ from nirspec_files import spec1d_table, write_spec1d
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import lfilter
 
-from starclip_lib import cli
-from starclip_lib.data.emulator import Emulator, default_emulator
-from starclip_lib.data.instruments import NIRSPEC, NIRSPEC_SHARP, SHARP_FWHM, SPEED_OF_LIGHT
-from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
-from starclip_lib.data.line_spread import broadening, line_spread
-from starclip_lib.data.population import draw_population
-from starclip_lib.errors import DataError
-from starclip_lib.models.emulation import EmulatedSpectra
+from starclip_lib.lab import cli
+from starclip_lib.lab.benchmark import benchmark_real
+from starclip_lib.lab.observing import observe
 from starclip_lib.observed import fit, measuring
 from starclip_lib.observed.combining import combined, noise_covariance
 from starclip_lib.observed.files import read_observed, read_spectra
 from starclip_lib.observed.fit import fit_giant
-from starclip_lib.observed.giants import MILKY_WAY, POPULATIONS, giants, prior_fraction, scale_covariance
+from starclip_lib.observed.line_spread import line_spread
 from starclip_lib.observed.measuring import measure, measured_table, twins
 from starclip_lib.observed.priors import read_priors
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum, as_observed
-from starclip_lib.pipeline.benchmark import benchmark_real
-from starclip_lib.pipeline.observing import observe
+from starclip_lib.physics.emulation import EmulatedSpectra
+from starclip_lib.physics.emulator import Emulator, default_emulator
+from starclip_lib.physics.giants import MILKY_WAY, POPULATIONS, giants, prior_fraction, scale_covariance
+from starclip_lib.physics.instruments import NIRSPEC, NIRSPEC_SHARP, SHARP_FWHM, SPEED_OF_LIGHT
+from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF
+from starclip_lib.physics.lsf import broadening
+from starclip_lib.physics.population import draw_population
 from starclip_lib.run import Run
+from starclip_lib.support.errors import DataError
 
 SHARED = ROOT.parent / "shared"
 WAVE = np.concatenate([np.arange(9750, 13800, 2.35), np.arange(14180, 17950, 2.35)])
@@ -131,7 +132,7 @@ def test_sharp_spectra_brought_to_the_training_resolution_are_the_training_spect
 
 
 def test_an_emulator_without_the_sharp_grid_says_so(tmp_path: Path) -> None:
-    with np.load(ROOT / "starclip_lib" / "data" / "emulator.npz") as file:
+    with np.load(ROOT / "starclip_lib" / "physics" / "emulator.npz") as file:
         arrays = {name: file[name] for name in file.files if not name.startswith("nirspec_sharp")}
     np.savez(tmp_path / "older.npz", **arrays)
     with pytest.raises(DataError, match="has no grid 'nirspec_sharp'"):
@@ -584,13 +585,13 @@ def test_a_cluster_and_repeats_judge_without_a_catalogue(folder: Path, tmp_path:
 
 def test_another_emulator_can_be_judged(folder: Path, tmp_path: Path) -> None:
     def judged(emulator: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "starclip_lib.cli", "benchmark-real", str(folder), "--emulator", emulator]
+        command = [sys.executable, "-m", "starclip_lib.lab.cli", "benchmark-real", str(folder), "--emulator", emulator]
         return subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
 
     missing = judged(str(tmp_path / "nowhere.npz"))
     assert (missing.returncode, missing.stderr) == (1, f"starclip: error: {tmp_path / 'nowhere.npz'} is missing\n")
     other = tmp_path / "other.npz"
-    arrays = dict(np.load(ROOT / "starclip_lib" / "data" / "emulator.npz"))
+    arrays = dict(np.load(ROOT / "starclip_lib" / "physics" / "emulator.npz"))
     np.savez(other, **{**arrays, "version": np.array("abinitio-7")})
     assert "emulator abinitio-7" in judged(str(other)).stdout
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import LabelScaler
-from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import History, Model, save_tensors
 from starclip_lib.models.factory import make_encoder
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import EncoderParams
+from starclip_lib.support.errors import DataError
 
 
 @pytest.fixture

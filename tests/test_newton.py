@@ -10,25 +10,25 @@ import torch
 from scipy.signal import lfilter
 from scipy.stats import multivariate_normal
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import FE, LABELS, N_LABELS, PUBLISHED_SPREAD, TEFF, LabelScaler
-from starclip_lib.data.population import draw_population
-from starclip_lib.errors import DataError
-from starclip_lib.metrics.limits import flux_responses, information
+from starclip_lib.inference.fisher import flux_responses, information
+from starclip_lib.inference.least_squares import autocovariance, noise_of
+from starclip_lib.inference.posterior import WIDTH, combined_views, evidence, fitted_extra, log_bayes_factor, unshrunk
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.metrics.space import Space
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.embeddings import Embeddings
-from starclip_lib.models.emulation import EmulatedSpectra
 from starclip_lib.models.encoding import embed_views
-from starclip_lib.models.evidence import WIDTH, combined_views, evidence, fitted_extra, log_bayes_factor, unshrunk
 from starclip_lib.models.factory import make_encoder
-from starclip_lib.models.least_squares import autocovariance, noise_of
 from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.physics.emulation import EmulatedSpectra
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import FE, LABELS, N_LABELS, PUBLISHED_SPREAD, TEFF, LabelScaler
+from starclip_lib.physics.population import draw_population
 from starclip_lib.run import Run
 from starclip_lib.settings.training import EncoderParams
+from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.views import mock_telescope
 
 FROM_MEAN = EncoderParams(kind="newton", guess="mean", steps=6, lift=30.0)

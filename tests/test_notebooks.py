@@ -23,9 +23,9 @@ from conftest import ROOT
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from starclip_lib.pipeline.formats_page import formats_page
-from starclip_lib.pipeline.notebooks import every_notebook
-from starclip_lib.pipeline.refresh import CHECKED, CHECKED_FILE, parameters_page
+from starclip_lib.lab.formats_page import formats_page
+from starclip_lib.lab.notebooks import every_notebook
+from starclip_lib.lab.refresh import CHECKED, CHECKED_FILE, parameters_page
 
 SOURCES = [ROOT / "notebooks" / f"{name}.py" for name in every_notebook()]
 each_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)

@@ -10,27 +10,27 @@ import pytest
 import torch
 from conftest import empty_project
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import INSTRUMENTS, NIRSPEC
-from starclip_lib.data.on_disk import RowsOnDisk, RowsReplaced
+from starclip_lib.data.curation import make_data_set
 from starclip_lib.data.selection import in_parts
+from starclip_lib.data.simulate import simulate_survey, write_survey
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
-from starclip_lib.evaluation.decoders import SpectrumBasis
+from starclip_lib.lab.widgets.gallery import Gallery
 from starclip_lib.metrics import baselines, linear_alignment, seen
 from starclip_lib.metrics.seen import seen_by, seen_by_apogee
 from starclip_lib.models.checkpoint import Model
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import INSTRUMENTS, NIRSPEC
 from starclip_lib.run import Run
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import changed_params
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.stages import STAGES
-from starclip_lib.surveys.curation import make_data_set
-from starclip_lib.surveys.simulate import simulate_survey, write_survey
+from starclip_lib.storage.on_disk import RowsOnDisk, RowsReplaced
+from starclip_lib.suite.decoders import SpectrumBasis
+from starclip_lib.support.errors import DataError
 from starclip_lib.training import recipes
 from starclip_lib.transforms.corruptions import mock
 from starclip_lib.transforms.views import MockTelescope
-from starclip_lib.widgets.gallery import Gallery
 
 STARS = 700  # more than a block
 

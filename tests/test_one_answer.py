@@ -12,15 +12,15 @@ from conftest import ROOT
 from nirspec_files import spec1d_bytes
 
 import starclip_lib as starclip
-from starclip_lib.data.labels import LABELS
-from starclip_lib.pipeline.observing import observe
+from starclip_lib.lab.observing import observe
+from starclip_lib.lab.widgets.similarity_browser import SimilarityBrowser
+from starclip_lib.physics.labels import LABELS
 from starclip_lib.run import Run
 from starclip_lib.settings.params import changed_params
-from starclip_lib.stores.embedding import Setup, describe_model, embed_task
-from starclip_lib.stores.searching import search
-from starclip_lib.stores.sources import find_inputs
-from starclip_lib.stores.store import Store
-from starclip_lib.widgets.similarity_browser import SimilarityBrowser
+from starclip_lib.survey.embedding import Setup, describe_model, embed_task
+from starclip_lib.survey.searching import search
+from starclip_lib.survey.sources import find_inputs
+from starclip_lib.survey.store import Store
 
 IRTF = Path(os.environ.get("STARCLIP_IRTF", ROOT.parent / "shared" / "irtf"))
 SIGMA = [f"sigma_{name}" for name in LABELS]

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 from apogee_files import catalogue
 
-from starclip_lib.cli import main
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import TEFF
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
+from starclip_lib.lab.cli import main
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import TEFF
 from starclip_lib.run import Run
-from starclip_lib.surveys import original
-from starclip_lib.surveys.original import import_original
-from starclip_lib.surveys.pandas_files import read_frame_hdf, read_frame_pickle, restricted_load
+from starclip_lib.support.errors import DataError
+from starclip_lib.survey import original
+from starclip_lib.survey.original import import_original
+from starclip_lib.survey.pandas_files import read_frame_hdf, read_frame_pickle, restricted_load
 
 N = 50  # NIRSpec spectra; the catalogue has one star more
 UNPAIRED = 20

@@ -10,13 +10,13 @@ import psutil
 import pytest
 from conftest import OVERRIDES, ROOT
 
-from starclip_lib.errors import DataError, StarclipError
-from starclip_lib.pipeline import notebooks
-from starclip_lib.pipeline import runner as pipeline
-from starclip_lib.pipeline.notebooks import Notebook
+from starclip_lib.lab import notebooks
+from starclip_lib.lab import runner as pipeline
+from starclip_lib.lab.notebooks import Notebook
 from starclip_lib.run import Run
 from starclip_lib.settings.params import Params, changed_params, merged
 from starclip_lib.stages import STAGES
+from starclip_lib.support.errors import DataError, StarclipError
 
 HEAD = """# ---
 # jupyter:

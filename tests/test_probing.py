@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starclip_lib.data.labels import ASPCAP_ERROR, LABELS
-from starclip_lib.errors import DataError
 from starclip_lib.metrics.probing import average_views, fit_probe, linear_probe, score_labels, score_table
 from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.physics.labels import ASPCAP_ERROR, LABELS
+from starclip_lib.support.errors import DataError
 
 
 def embeddings(z: np.ndarray, star: np.ndarray) -> Embeddings:

@@ -19,7 +19,9 @@ from conftest import ROOT
 from nirspec_files import observe, spec1d_table, write_spec1d
 
 import starclip_lib as starclip
-from starclip_lib.errors import DataError
+from starclip_lib.lab import observing
+from starclip_lib.lab.arguments import parser
+from starclip_lib.lab.labelled import labelled
 from starclip_lib.observed import finder
 from starclip_lib.observed.combining import combined
 from starclip_lib.observed.finder import find_files
@@ -29,10 +31,8 @@ from starclip_lib.observed.readers.kinds import Options
 from starclip_lib.observed.readers.look import look
 from starclip_lib.observed.readers.making import vacuum
 from starclip_lib.observed.velocity import doubtful_medium
-from starclip_lib.pipeline import observing
-from starclip_lib.pipeline.arguments import parser
-from starclip_lib.pipeline.labelled import labelled
 from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.support.errors import DataError
 
 IRTF = ROOT.parent / "shared" / "irtf"
 WAVE = np.arange(9800.0, 16500.0, 2.35)

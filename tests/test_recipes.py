@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib.data.labels import FE, LabelScaler
 from starclip_lib.data.selection import mock_stars, select_evenly
 from starclip_lib.data.spectra import SPLITS
-from starclip_lib.errors import DataError
 from starclip_lib.metrics.baselines import raw_spectra
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.encoding import predict_labels
+from starclip_lib.physics.labels import FE, LabelScaler
 from starclip_lib.run import Run
 from starclip_lib.settings.params import changed_params
+from starclip_lib.support.errors import DataError
 from starclip_lib.training import recipes
 
 

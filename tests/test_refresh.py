@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from starclip_lib.pipeline import refresh
+from starclip_lib.lab import refresh
 from starclip_lib.run import Run
 
 TABLE = {"text/html": "<div><table><tr><td>1</td></tr></table></div>", "text/plain": "   a\n0  1"}

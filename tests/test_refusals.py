@@ -13,14 +13,14 @@ import h5py
 import numpy as np
 import pytest
 
-from starclip_lib.data import hdf5
-from starclip_lib.data.fits_files import opened_fits
-from starclip_lib.data.hdf5 import hdf5_file, opened_hdf5
-from starclip_lib.data.json_files import read_json
-from starclip_lib.errors import DataError, SystemFault
-from starclip_lib.files import damage_refused, read_bytes
-from starclip_lib.models.tensor_files import load_tensors, save_tensors
-from starclip_lib.surveys.pandas_files import read_frame_pickle
+from starclip_lib.storage import hdf5
+from starclip_lib.storage.fits_files import opened_fits
+from starclip_lib.storage.hdf5 import hdf5_file, opened_hdf5
+from starclip_lib.storage.json_files import read_json
+from starclip_lib.storage.tensor_files import load_tensors, save_tensors
+from starclip_lib.support.errors import DataError, SystemFault
+from starclip_lib.support.files import damage_refused, read_bytes
+from starclip_lib.survey.pandas_files import read_frame_pickle
 
 CURE = "delete it and run again"
 
@@ -134,7 +134,7 @@ def test_a_disk_that_fails_within_a_checkpoint_is_not_damage(tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("starclip_lib.models.tensor_files.zipfile.ZipFile", fail)
+    monkeypatch.setattr("starclip_lib.storage.tensor_files.zipfile.ZipFile", fail)
     with pytest.raises(SystemFault, match=r"a\.ckpt: the disk does not answer"):
         load_tensors(tmp_path / "a.ckpt")
 

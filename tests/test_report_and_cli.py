@@ -13,14 +13,14 @@ from conftest import ROOT
 from scipy.stats import binomtest
 
 import starclip_lib
-from starclip_lib import cli
-from starclip_lib.cli import main
-from starclip_lib.data.json_files import write_json
-from starclip_lib.data.labels import LABELS
-from starclip_lib.errors import DataError, StarclipError
-from starclip_lib.pipeline.report import assemble_metrics, compare, contract, headlines, read_metrics, write_index
+from starclip_lib.lab import cli
+from starclip_lib.lab.cli import main
+from starclip_lib.lab.report import assemble_metrics, compare, contract, headlines, read_metrics, write_index
+from starclip_lib.lab.widgets.browser_page import browse
+from starclip_lib.physics.labels import LABELS
 from starclip_lib.run import Run
-from starclip_lib.widgets.browser_page import browse
+from starclip_lib.storage.json_files import write_json
+from starclip_lib.support.errors import DataError, StarclipError
 
 
 def put(tree: dict, key: tuple[str, ...], value: float) -> None:
@@ -165,7 +165,7 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
 
 def test_a_reader_who_leaves_early_is_no_error(sections: dict, provenance: dict, tmp_path: Path) -> None:
     write_json(tmp_path / "a" / "metrics.json", assemble_metrics(provenance, sections, {}))
-    command = f"{sys.executable} -m starclip_lib.cli compare {tmp_path}/a {tmp_path}/a | head -n 1"
+    command = f"{sys.executable} -m starclip_lib.lab.cli compare {tmp_path}/a {tmp_path}/a | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["small", "small", "change"]
     assert done.stderr == ""
@@ -252,8 +252,8 @@ def loaded(code: str) -> set[str]:
 def test_the_front_door_and_the_command_load_nothing_heavy() -> None:
     """Neither `import starclip_lib` nor `starclip --help` waits for what it does not need."""
     assert loaded("import starclip_lib") == set()
-    assert loaded("import starclip_lib.cli") == set()
-    help_page = ["from starclip_lib.cli import main", "try:", "    main(['--help'])", "except SystemExit as end:"]
+    assert loaded("import starclip_lib.lab.cli") == set()
+    help_page = ["from starclip_lib.lab.cli import main", "try:", "    main(['--help'])", "except SystemExit as end:"]
     help_page += ["    assert end.code == 0"]
     assert loaded("\n".join(help_page)) == set()
     assert loaded("import starclip_lib\nstarclip_lib.LABELS") == {"numpy"}  # a name brings what it needs
@@ -270,7 +270,7 @@ def test_every_name_of_the_front_door_leads_somewhere() -> None:
 
 
 def test_the_command_is_installed() -> None:
-    for command in ([str(Path(sys.executable).with_name("starclip"))], [sys.executable, "-m", "starclip_lib.cli"]):
+    for command in ([str(Path(sys.executable).with_name("starclip"))], [sys.executable, "-m", "starclip_lib.lab.cli"]):
         done = subprocess.run([*command, "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
         assert done.stdout == f"starclip {starclip_lib.__version__}\n"
 
@@ -300,9 +300,9 @@ def pipeline(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
         seen.append(files_of(run.root))
         return opened.report / "index.html"
 
-    monkeypatch.setattr("starclip_lib.pipeline.runner.run_pipeline", start)
-    monkeypatch.setattr("starclip_lib.pipeline.report.read_metrics", lambda path: {})
-    monkeypatch.setattr("starclip_lib.pipeline.report.headlines", lambda metrics: [])
+    monkeypatch.setattr("starclip_lib.lab.runner.run_pipeline", start)
+    monkeypatch.setattr("starclip_lib.lab.report.read_metrics", lambda path: {})
+    monkeypatch.setattr("starclip_lib.lab.report.headlines", lambda metrics: [])
     monkeypatch.chdir(run.root)
     return seen
 

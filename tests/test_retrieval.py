@@ -10,7 +10,6 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.neighbors import NearestNeighbors
 
-from starclip_lib.errors import DataError
 from starclip_lib.metrics import similarity
 from starclip_lib.metrics.retrieval import (
     SimilarityIndex,
@@ -24,6 +23,7 @@ from starclip_lib.metrics.retrieval import (
     wilson_interval,
 )
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
+from starclip_lib.support.errors import DataError
 
 
 def expected_rank(query: np.ndarray, star: int, z: np.ndarray, stars: np.ndarray) -> float:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from starclip_lib import stages
-from starclip_lib.errors import DataError
-from starclip_lib.files import project_root
 from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.run import Run
 from starclip_lib.settings.params import changed_params
 from starclip_lib.stages import STAGES
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import project_root
 
 CHAIN = ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt")
 

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from starclip_lib.data.formats import DATA_SET, EMBEDDINGS
-from starclip_lib.data.hdf5 import opened_hdf5, read_members, write_member, written_hdf5
-from starclip_lib.data.schema import Member, as_boolean, check_arrays, check_values
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
 from starclip_lib.models.embeddings import as_embeddings, read_embeddings, write_embeddings
+from starclip_lib.storage.formats import DATA_SET, EMBEDDINGS
+from starclip_lib.storage.hdf5 import opened_hdf5, read_members, write_member, written_hdf5
+from starclip_lib.storage.schema import Member, as_boolean, check_arrays, check_values
+from starclip_lib.support.errors import DataError
 
 TABLE = {
     "a": Member("numbers", shape=("N", 3), low=(0, 0, -1), high=(1, 2, 1), axes=("star", "label")),
@@ -30,7 +30,7 @@ def arrays(n: int = 5) -> dict[str, np.ndarray]:
 def test_bounds_are_found_as_by_brute_force(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """In blocks or not, with bounds for each column, the first offender is named."""
     for block in (1, 7, 10**6):
-        monkeypatch.setattr("starclip_lib.data.schema._BLOCK", block)
+        monkeypatch.setattr("starclip_lib.storage.schema._BLOCK", block)
         for _ in range(50):
             values = rng.uniform(-0.2, 1.2, (9, 3))
             values[rng.random((9, 3)) < 0.05] = np.nan

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import PUBLISHED_SPREAD
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.metrics.limits import bounds, information, rms_bound
+from starclip_lib.inference.fisher import bounds, information, rms_bound
 from starclip_lib.metrics.seen import SeenInformation, seen_by, seen_by_apogee, snr_from_ivar
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import PUBLISHED_SPREAD
 from starclip_lib.settings.params import Params
 from starclip_lib.transforms.views import extended_telescope, mock_telescope
 

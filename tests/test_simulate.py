@@ -5,14 +5,14 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import kstest
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC, SPEED_OF_LIGHT
-from starclip_lib.data.labels import ASPCAP_ERROR, FE, LOGG, PUBLISHED_SPREAD, TEFF
+from starclip_lib.data.apogee_mock import draw_snr, observe_apogee, shift_and_broaden, sky_pattern
+from starclip_lib.data.simulate import catalogue_errors, perturb, simulate_survey
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, SPEED_OF_LIGHT
+from starclip_lib.physics.labels import ASPCAP_ERROR, FE, LOGG, PUBLISHED_SPREAD, TEFF
 from starclip_lib.settings.data import DataParams, ObservationParams
-from starclip_lib.surveys.apogee_mock import draw_snr, observe_apogee, shift_and_broaden, sky_pattern
-from starclip_lib.surveys.simulate import catalogue_errors, perturb, simulate_survey
+from starclip_lib.support.errors import DataError
 
 
 @pytest.fixture(scope="module")

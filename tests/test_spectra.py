@@ -10,7 +10,7 @@ import pytest
 from starclip_lib.data.selection import split_by_star
 from starclip_lib.data.spectra import SPLITS, PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.errors import DataError
+from starclip_lib.support.errors import DataError
 
 
 @pytest.fixture

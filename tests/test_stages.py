@@ -35,7 +35,7 @@ def test_every_file_of_the_package_counts_and_none_that_python_writes(
     for name in ("run.cpython-311.pyc", "transfer.flux-17.py311.nbi"):  # Python's and numba's caches
         (copy / "__pycache__" / name).write_bytes(b"x")
     assert {digest()} == before
-    for name in ("training/recipes.py", "transforms/nirspec-gaps.csv", "data/emulator.npz"):
+    for name in ("training/recipes.py", "transforms/nirspec-gaps.csv", "physics/emulator.npz"):
         content = bytearray((copy / name).read_bytes())
         content[len(content) // 2] ^= 1
         (copy / name).write_bytes(content)

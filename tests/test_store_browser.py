@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from test_stores import filled
 
-from starclip_lib.data.labels import FE, LOGG, TEFF
-from starclip_lib.errors import DataError
-from starclip_lib.stores.searching import search
-from starclip_lib.stores.store import Store
-from starclip_lib.widgets import store_browser
-from starclip_lib.widgets.store_browser import StoreBrowser
+from starclip_lib.lab.widgets import store_browser
+from starclip_lib.lab.widgets.store_browser import StoreBrowser
+from starclip_lib.physics.labels import FE, LOGG, TEFF
+from starclip_lib.support.errors import DataError
+from starclip_lib.survey.searching import search
+from starclip_lib.survey.store import Store
 
 
 @pytest.fixture

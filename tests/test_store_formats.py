@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from test_stores import ABOUT, filled, part_of, random_posteriors, rows_of
 
-from starclip_lib.errors import DataError
-from starclip_lib.models.evidence import log_bayes_factor
-from starclip_lib.stores import formats
-from starclip_lib.stores.formats import SCHEMA, About, Input, Part, read_about, write_part
-from starclip_lib.stores.searching import found_table, no_match, search
-from starclip_lib.stores.store import Store
+from starclip_lib.inference.posterior import log_bayes_factor
+from starclip_lib.support.errors import DataError
+from starclip_lib.survey import formats
+from starclip_lib.survey.formats import SCHEMA, About, Input, Part, read_about, write_part
+from starclip_lib.survey.searching import found_table, no_match, search
+from starclip_lib.survey.store import Store
 
 
 def everything(folder: Path) -> tuple:

@@ -21,22 +21,22 @@ from apogee_files import write_ap, write_aspcap
 from distributed import Client
 from nirspec_files import spec1d_bytes
 
-from starclip_lib import cli
-from starclip_lib.data.labels import LABELS
-from starclip_lib.errors import DataError, SystemFault
-from starclip_lib.files import atomic_path
+from starclip_lib.lab import cli
+from starclip_lib.lab.surveying import embed_files, search_store
 from starclip_lib.metrics.similarity import SimilarityIndex
-from starclip_lib.pipeline.surveying import embed_files, search_store
+from starclip_lib.physics.labels import LABELS
 from starclip_lib.run import Run
-from starclip_lib.stores import sources
-from starclip_lib.stores.cluster import cluster, compute
-from starclip_lib.stores.conditions import condition
-from starclip_lib.stores.embedding import Done, Setup, describe_model, embed_task
-from starclip_lib.stores.formats import SCHEMA, About, Input, Part, vectors, write_part
-from starclip_lib.stores.searching import found_table, search
-from starclip_lib.stores.sources import Task
-from starclip_lib.stores.store import Store
-from starclip_lib.surveys.apogee import normalised, read_ap_star
+from starclip_lib.support.errors import DataError, SystemFault
+from starclip_lib.support.files import atomic_path
+from starclip_lib.survey import sources
+from starclip_lib.survey.apogee import normalised, read_ap_star
+from starclip_lib.survey.cluster import cluster, compute
+from starclip_lib.survey.conditions import condition
+from starclip_lib.survey.embedding import Done, Setup, describe_model, embed_task
+from starclip_lib.survey.formats import SCHEMA, About, Input, Part, vectors, write_part
+from starclip_lib.survey.searching import found_table, search
+from starclip_lib.survey.sources import Task
+from starclip_lib.survey.store import Store
 
 ABOUT = About(model="a model", model_sha256="0" * 64, emulator="e", package="p", dim=5, posterior=False)
 
@@ -142,7 +142,7 @@ def test_what_is_no_condition_is_named_and_never_run(text: str, said: str) -> No
 @pytest.mark.parametrize("where", ["", "Fe < 0 and instrument == 'apogee'"])
 def test_search_is_exact(tmp_path: Path, rng: np.random.Generator, where: str, monkeypatch) -> None:
     store = filled(tmp_path, rng, (400, 3, 97))
-    monkeypatch.setattr("starclip_lib.stores.store.BLOCK", 64)
+    monkeypatch.setattr("starclip_lib.survey.store.BLOCK", 64)
     z = np.concatenate([vectors(table) for _, table in store.blocks(["embedding"])])
     among = np.concatenate([place for place, _ in store.blocks(["star_id"], where)])
     queries = rng.normal(size=(7, 5))
@@ -449,7 +449,8 @@ def test_killed_at_any_moment_nothing_is_lost(finished: Run, tmp_path: Path, pie
     project = tmp_path / "project"
     shutil.copytree(finished.root, project)
     code = (
-        "import sys; from starclip_lib.stores import sources; sources.ROWS = 40; from starclip_lib.cli import main\n"
+        "import sys; from starclip_lib.survey import sources; sources.ROWS = 40\n"
+        "from starclip_lib.lab.cli import main\n"
         "if __name__ == '__main__': sys.exit(main(sys.argv[1:]))"
     )
     script = tmp_path / "embed.py"
@@ -488,7 +489,7 @@ def test_killed_at_any_moment_nothing_is_lost(finished: Run, tmp_path: Path, pie
 )
 def test_slips_get_one_line(trained: Run, arguments: list[str], said: str, monkeypatch, capsys) -> None:
     monkeypatch.chdir(trained.root)
-    monkeypatch.setattr("starclip_lib.stores.cluster._PATIENCE", 2)
+    monkeypatch.setattr("starclip_lib.survey.cluster._PATIENCE", 2)
     shutil.copy(trained.folder / "data.h5", "data.h5")
     Path("empty").mkdir()
     assert cli.main(["embed", *arguments, "--params", str(trained.folder)]) == 1
@@ -521,7 +522,7 @@ def test_a_full_disk_leaves_whole_parts_and_says_how_much_is_missing(finished: R
 
 
 def test_two_commands_in_one_store(finished: Run, tmp_path: Path) -> None:
-    from starclip_lib.files import locked
+    from starclip_lib.support.files import locked
 
     with locked(tmp_path / "store"), pytest.raises(DataError, match="another process is working there"):
         embedded(finished, [finished.folder / "data.h5"], tmp_path / "store")
@@ -539,7 +540,7 @@ def test_workers_that_cannot_be_started_are_one_line(monkeypatch: pytest.MonkeyP
     def killed(**options: object) -> None:
         raise RuntimeError("Nanny failed to start.")
 
-    monkeypatch.setattr("starclip_lib.stores.cluster.LocalCluster", killed)
+    monkeypatch.setattr("starclip_lib.survey.cluster.LocalCluster", killed)
     with pytest.raises(SystemFault, match=r"^no worker could be started \(Nanny failed to start\.\); run the same"):  # noqa: SIM117
         with cluster(1, "", lambda line: None):
             pass

@@ -12,12 +12,12 @@ import pytest
 from astropy.io import fits
 from nirspec_files import observe, spec1d_table, write_spec1d
 
-from starclip_lib.data.fits_files import opened_fits
-from starclip_lib.errors import DataError
 from starclip_lib.observed.analysis import describe
 from starclip_lib.observed.files import read_observed, read_spectra
 from starclip_lib.observed.isolated import read_isolated
 from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.storage.fits_files import opened_fits
+from starclip_lib.support.errors import DataError
 
 
 @pytest.fixture

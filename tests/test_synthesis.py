@@ -14,8 +14,8 @@ from conftest import ROOT
 from scipy.special import wofz
 
 import starclip_lib as starclip
-from starclip_lib.data.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP, SIGMA_PER_FWHM, SPEED_OF_LIGHT
-from starclip_lib.errors import ConfigError, DataError
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP, SIGMA_PER_FWHM, SPEED_OF_LIGHT
+from starclip_lib.support.errors import ConfigError, DataError
 from starclip_lib.synthesis import (
     atmosphere,
     equation_of_state,

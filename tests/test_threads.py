@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from starclip_lib.threads import side_by_side
+from starclip_lib.support.threads import side_by_side
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import LabelScaler
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import ConfigError, DataError
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.contrastive import StarCLIP
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.factory import make_encoder
-from starclip_lib.seeds import seeded
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import AlignParams, CorruptionParams, EncoderParams, TrainParams
+from starclip_lib.support.errors import ConfigError, DataError
+from starclip_lib.support.seeds import seeded
 from starclip_lib.training import loop as training
 from starclip_lib.training.batches import NewStars, Shuffled, SpectrumSource, batches
 from starclip_lib.training.devices import pick_device, pick_precision

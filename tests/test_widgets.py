@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from nirspec_files import spec1d_bytes
 from plotly.callbacks import InputDeviceState, Points
 
-from starclip_lib.errors import DataError
+from starclip_lib.lab.widgets.base import Illustrated, Stops
+from starclip_lib.lab.widgets.corruption_explorer import CorruptionExplorer
+from starclip_lib.lab.widgets.similarity_browser import SimilarityBrowser
+from starclip_lib.lab.widgets.training_viewer import TrainingViewer
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.encoding import encode
+from starclip_lib.support.errors import DataError
 from starclip_lib.training import recipes
-from starclip_lib.widgets.base import Illustrated, Stops
-from starclip_lib.widgets.corruption_explorer import CorruptionExplorer
-from starclip_lib.widgets.similarity_browser import SimilarityBrowser
-from starclip_lib.widgets.training_viewer import TrainingViewer
 
 
 @pytest.fixture

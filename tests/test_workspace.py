@@ -14,12 +14,12 @@ import pytest
 from conftest import ROOT
 from nirspec_files import spec1d_bytes
 
-from starclip_lib import cli
-from starclip_lib.data.json_files import read_json, write_json
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
-from starclip_lib.pipeline.workspace import RECORD, differences, new_workspace, notice, update_workspace
+from starclip_lib.lab import cli
+from starclip_lib.lab.workspace import RECORD, differences, new_workspace, notice, update_workspace
 from starclip_lib.run import Run
+from starclip_lib.storage.json_files import read_json, write_json
+from starclip_lib.support.errors import DataError
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_run_goes_by_its_name(workspace: Path, monkeypatch, capsys) -> None:
 BLOCKED = """
 import sys
 sys.modules |= dict.fromkeys({blocked!r})
-from starclip_lib.cli import main
+from starclip_lib.lab.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 

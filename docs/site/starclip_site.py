@@ -13,7 +13,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 from sphinx.writers.html5 import HTML5Translator
 
-from starclip_lib.pipeline.execution import alternative_text
+from starclip_lib.lab.execution import alternative_text
 
 GLOSSARY = "docs/glossary"
 _ENTRY = re.compile(r"^- \*\*(.+?)\*\*:", re.MULTILINE)
@@ -101,7 +101,7 @@ def describe_pictures(app: Sphinx, docname: str, content: list[str]) -> None:
 
 def leave_to_its_module(app: Sphinx, what: str, name: str, thing: object, skip: bool, options: object) -> bool | None:
     """What the front door offers is described where it lives, and once."""
-    return True if app.env.temp_data.get("autodoc:module") in ("starclip_lib", "starclip_lib.figures") else None
+    return True if app.env.temp_data.get("autodoc:module") in ("starclip_lib", "starclip_lib.lab.figures") else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

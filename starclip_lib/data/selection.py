@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from starclip_lib.data.labels import FE, LABELS
 from starclip_lib.data.spectra import SPLITS, PairedSpectra
-from starclip_lib.errors import DataError
+from starclip_lib.physics.labels import FE, LABELS
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import Params
+from starclip_lib.support.errors import DataError
 
 
 def split_by_star(star_id: np.ndarray, parts: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:

@@ -11,23 +11,23 @@ import h5py
 import numpy as np
 from pydantic import ValidationError
 
-from starclip_lib.data.formats import DATA_SET, SCHEMA_VERSION, DataSetAttributes, check_wavelengths
-from starclip_lib.data.hdf5 import (
+from starclip_lib.data.spectrum_set import SpectrumSet, file_bytes
+from starclip_lib.data.star import Star
+from starclip_lib.data.writing import written_data_set
+from starclip_lib.physics.instruments import INSTRUMENTS
+from starclip_lib.physics.labels import LABELS
+from starclip_lib.storage.formats import DATA_SET, SCHEMA_VERSION, DataSetAttributes, check_wavelengths
+from starclip_lib.storage.hdf5 import (
     attributes_of,
     check_sealed,
     opened_hdf5,
     read_members,
 )
-from starclip_lib.data.instruments import INSTRUMENTS
-from starclip_lib.data.json_files import parse_json
-from starclip_lib.data.labels import LABELS
-from starclip_lib.data.on_disk import Rows
-from starclip_lib.data.schema import check_arrays
-from starclip_lib.data.spectrum_set import SpectrumSet, file_bytes
-from starclip_lib.data.star import Star
-from starclip_lib.data.writing import written_data_set
-from starclip_lib.errors import DataError
-from starclip_lib.files import check_disk
+from starclip_lib.storage.json_files import parse_json
+from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.schema import check_arrays
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import check_disk
 
 SPLITS = ("train", "val", "test")
 UNDIVIDED = 255  # in place of a split, for all stars of an archive: a run divides those that it takes

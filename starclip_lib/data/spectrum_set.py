@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starclip_lib.data.instruments import INSTRUMENTS, Instrument
-from starclip_lib.data.on_disk import Rows
-from starclip_lib.data.schema import as_boolean
-from starclip_lib.errors import DataError
+from starclip_lib.physics.instruments import INSTRUMENTS, Instrument
+from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.schema import as_boolean
+from starclip_lib.support.errors import DataError
 
 MIN_PIXELS = 100  # with data; fewer tell nothing about a star
 _BLOCK = 512  # spectra looked at together

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starclip_lib.data.labels import FE, LOGG, TEFF
+from starclip_lib.physics.labels import FE, LOGG, TEFF
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,8 +8,8 @@ import numpy as np
 from astropy import units
 from astropy.table import QTable, Table
 
-from starclip_lib.data.labels import LABELS, UNITS
-from starclip_lib.errors import one_line
+from starclip_lib.physics.labels import LABELS, UNITS
+from starclip_lib.support.errors import one_line
 
 _UNITS = {name: units.Unit(unit) for name, unit in zip(LABELS, UNITS, strict=True)}
 

@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.neighbors import NearestNeighbors
 
-from starclip_lib.errors import DataError
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.settings.evaluation import AtlasParams
+from starclip_lib.support.errors import DataError
 
 if TYPE_CHECKING:
     from umap import UMAP

@@ -14,17 +14,17 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from starclip_lib.data.fitting import fit_spectrum
-from starclip_lib.data.instruments import APOGEE, MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, Instrument
-from starclip_lib.data.labels import by_name
 from starclip_lib.data.selection import in_parts, mock_stars
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
+from starclip_lib.inference.fitting import fit_spectrum
 from starclip_lib.metrics.probing import Scores
 from starclip_lib.metrics.retrieval import ranks_of, retrieval_scores
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
+from starclip_lib.physics.instruments import APOGEE, MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, Instrument
+from starclip_lib.physics.labels import by_name
 from starclip_lib.settings.params import Params
-from starclip_lib.threads import side_by_side
+from starclip_lib.support.threads import side_by_side
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
 _PENALTIES = np.logspace(-2, 4, 7)

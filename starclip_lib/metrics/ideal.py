@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from starclip_lib.data.labels import ASPCAP_ERROR, FE, N_LABELS, PUBLISHED_SPREAD
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.metrics.retrieval import retrieval_scores
 from starclip_lib.metrics.seen import SeenInformation
-from starclip_lib.threads import side_by_side
+from starclip_lib.physics.labels import ASPCAP_ERROR, FE, N_LABELS, PUBLISHED_SPREAD
+from starclip_lib.support.threads import side_by_side
 
 _LEAST_SHARE = 0.01  # of a direction's variance in the catalogue that is taken for the stars' own
 

@@ -11,10 +11,10 @@ from sklearn.decomposition import PCA
 
 from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
 from starclip_lib.metrics.baselines import Inputs
 from starclip_lib.metrics.retrieval import mrr, ranks_between
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
+from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.views import MockTelescope
 
 _STARS = 2048  # test stars whose views are held together

@@ -10,10 +10,10 @@ import pandas as pd
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score, root_mean_squared_error
 
-from starclip_lib.data.labels import ASPCAP_ERROR, LABELS, PLAIN, UNITS, by_name
-from starclip_lib.errors import DataError
+from starclip_lib.inference.posterior import combined_views
 from starclip_lib.models.embeddings import Embeddings
-from starclip_lib.models.evidence import combined_views
+from starclip_lib.physics.labels import ASPCAP_ERROR, LABELS, PLAIN, UNITS, by_name
+from starclip_lib.support.errors import DataError
 
 
 class Scores(TypedDict):

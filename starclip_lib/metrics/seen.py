@@ -8,14 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from starclip_lib.data.emulator import Emulator
-from starclip_lib.data.instruments import Instrument
-from starclip_lib.data.labels import N_LABELS
 from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.metrics.limits import flux_responses, marginalised, rms_bound
-from starclip_lib.threads import side_by_side
+from starclip_lib.inference.fisher import flux_responses, marginalised, rms_bound
+from starclip_lib.physics.emulator import Emulator
+from starclip_lib.physics.instruments import Instrument
+from starclip_lib.physics.labels import N_LABELS
+from starclip_lib.support.threads import side_by_side
 from starclip_lib.transforms.corruptions import PaschenSubstitution
 from starclip_lib.transforms.views import MockTelescope
 

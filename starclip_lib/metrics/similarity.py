@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import rankdata
 
-from starclip_lib.models.evidence import log_bayes_factor
-from starclip_lib.threads import side_by_side
+from starclip_lib.inference.posterior import log_bayes_factor
+from starclip_lib.support.threads import side_by_side
 
 RERANKED = 50  # candidates compared by exact Bayes factors, where there is evidence
 _TIE = 1e-9  # cosines closer than this are the same: float64 sums of unit vectors are good to 1e-15

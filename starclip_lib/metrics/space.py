@@ -10,12 +10,12 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.inference.posterior import combined_views
 from starclip_lib.metrics.probing import fit_probe
 from starclip_lib.metrics.similarity import RERANKED, SimilarityIndex
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import encode, encode_with_evidence
-from starclip_lib.models.evidence import combined_views
 from starclip_lib.models.newton import NewtonEncoder
 
 

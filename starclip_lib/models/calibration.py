@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from starclip_lib.data.labels import N_LABELS
-from starclip_lib.errors import DataError
 from starclip_lib.models.coordinates import Coordinates
+from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.training import CALIBRATION_STARS
+from starclip_lib.support.errors import DataError
 
 
 def check_enough(n_stars: int) -> None:

@@ -11,16 +11,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import INSTRUMENTS
-from starclip_lib.data.labels import LABELS, N_LABELS, LabelScaler
-from starclip_lib.errors import DataError
 from starclip_lib.models.coordinates import Coordinates
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.factory import make_encoder
 from starclip_lib.models.newton import NewtonEncoder
-from starclip_lib.models.tensor_files import check_tensors, load_tensors, problem_of, save_tensors
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import INSTRUMENTS
+from starclip_lib.physics.labels import LABELS, N_LABELS, LabelScaler
 from starclip_lib.settings.training import EncoderParams
+from starclip_lib.storage.tensor_files import check_tensors, load_tensors, problem_of, save_tensors
+from starclip_lib.support.errors import DataError
 
 _FORMAT = "starclip model 1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from starclip_lib.data.labels import N_LABELS
+from starclip_lib.physics.labels import N_LABELS
 
 
 class Coordinates(nn.Module):

@@ -8,11 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from starclip_lib.data.formats import EMBEDDINGS
-from starclip_lib.data.hdf5 import opened_hdf5, read_members, write_member, written_hdf5
 from starclip_lib.data.spectra import SPLITS
-from starclip_lib.errors import DataError
-from starclip_lib.models.evidence import DIAGONAL
+from starclip_lib.inference.posterior import DIAGONAL
+from starclip_lib.storage.formats import EMBEDDINGS
+from starclip_lib.storage.hdf5 import opened_hdf5, read_members, write_member, written_hdf5
+from starclip_lib.support.errors import DataError
 
 
 @dataclass(eq=False)
@@ -29,7 +29,7 @@ class Embeddings:
     split : ndarray of uint8, shape (m,)
         0 train, 1 val, 2 test.
     evidence : ndarray, shape (m, 230), optional
-        What each spectrum says about the labels, if the encoder knows how well it knows them (`models.evidence`).
+        What each spectrum says about the labels, if the encoder knows how well it knows them (`inference.posterior`).
     """
 
     z: np.ndarray

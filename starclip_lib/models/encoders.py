@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from starclip_lib.data.instruments import Instrument
-from starclip_lib.data.labels import N_LABELS
 from starclip_lib.models.coordinates import Coordinates
+from starclip_lib.physics.instruments import Instrument
+from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.training import EncoderParams
 
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from starclip_lib.data.selection import mock_stars
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, as_embeddings, write_embeddings
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.newton import NewtonEncoder
 from starclip_lib.settings.params import Params
-from starclip_lib.threads import ahead
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.threads import ahead
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
 
 _BLOCK = 512  # spectra encoded at once

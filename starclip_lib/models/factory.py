@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from starclip_lib.data.instruments import Instrument
 from starclip_lib.models.encoders import Encoder, ResidualMLP, StarNet
 from starclip_lib.models.newton import NewtonEncoder
-from starclip_lib.seeds import seeded_weights
+from starclip_lib.physics.instruments import Instrument
 from starclip_lib.settings.training import EncoderParams
+from starclip_lib.support.seeds import seeded_weights
 
 
 def make_encoder(instrument: Instrument, settings: EncoderParams, seed: int) -> Encoder:

@@ -21,14 +21,14 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
-from starclip_lib.data.instruments import Instrument
-from starclip_lib.data.labels import LABELS, N_LABELS, LabelScaler
-from starclip_lib.errors import DataError
+from starclip_lib.inference.least_squares import NormalEquations, marginalised, noise_of
+from starclip_lib.inference.posterior import Estimate, evidence
 from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.evidence import Estimate, evidence
-from starclip_lib.models.least_squares import NormalEquations, marginalised, noise_of
+from starclip_lib.physics.instruments import Instrument
+from starclip_lib.physics.labels import LABELS, N_LABELS, LabelScaler
 from starclip_lib.settings.training import EncoderParams
-from starclip_lib.threads import side_by_side
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.threads import side_by_side
 
 Result = TypeVar("Result")
 _PIECE = 32  # spectra refined at once on a CPU: what they need stays in its cache

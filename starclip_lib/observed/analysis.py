@@ -9,19 +9,19 @@ import numpy as np
 import pandas as pd
 from astropy.table import QTable, Table
 
-from starclip_lib.data.csv_files import write_csv
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.data.selection import select_evenly
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.tables import printable, with_units
-from starclip_lib.files import atomic_path
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.metrics.space import Space
 from starclip_lib.observed.preparation import PreparedSpectrum, prepare_observed
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.physics.instruments import NIRSPEC
+from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.settings.params import Params
+from starclip_lib.storage.csv_files import write_csv
+from starclip_lib.support.files import atomic_path
 from starclip_lib.transforms.continuum import PseudoContinuum
 
 _N_TEMPLATES = 64

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from starclip_lib.data.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.observed.fit import Fit
-from starclip_lib.observed.giants import WIDE, giants, prior_fraction, scale_covariance
 from starclip_lib.observed.measuring import Measured, domain_of, with_remarks
+from starclip_lib.physics.giants import WIDE, giants, prior_fraction, scale_covariance
+from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 
 _DISAGREE = 4.0  # scatter of the spectra of one target, over what noise claims
 

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from starclip_lib.data.fits_files import opened_fits
-from starclip_lib.errors import DataError, StarclipError, SystemFault, one_line, system_message
-from starclip_lib.files import as_path, regular_file, safe_name
 from starclip_lib.observed.finder import check_found, find_files, find_observed
 from starclip_lib.observed.identity import set_aside_repeats, tell_targets_apart
 from starclip_lib.observed.readers.kinds import Options
@@ -20,6 +17,9 @@ from starclip_lib.observed.readers.recognised import kind_of, sort_of
 from starclip_lib.observed.readers.with_specutils import read_with_specutils
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.storage.fits_files import opened_fits
+from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
+from starclip_lib.support.files import as_path, regular_file, safe_name
 
 __all__ = ["find_observed", "read_observed", "read_observed_folder", "read_spectra"]
 

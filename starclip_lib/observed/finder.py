@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from starclip_lib.errors import DataError, system_message
-from starclip_lib.files import as_path
 from starclip_lib.observed.readers.look import look
 from starclip_lib.observed.readers.recognised import APOGEE, DATA_SET, SPECTRUM, refusal, sort_of
+from starclip_lib.support.errors import DataError, system_message
+from starclip_lib.support.files import as_path
 
 __all__ = ["APOGEE", "DATA_SET", "SPECTRUM", "Found", "find_files", "find_observed"]
 

@@ -17,14 +17,14 @@ from scipy.interpolate import BSpline
 from scipy.linalg import block_diag
 from scipy.ndimage import median_filter
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC_SHARP, SPEED_OF_LIGHT
-from starclip_lib.data.labels import N_LABELS
-from starclip_lib.data.line_spread import SHARPEST, LineSpread, broadening
-from starclip_lib.errors import DataError
-from starclip_lib.models.emulation import EmulatedSpectra
-from starclip_lib.models.least_squares import LAGS, autocovariance
-from starclip_lib.observed.giants import Giants
+from starclip_lib.inference.least_squares import LAGS, autocovariance
+from starclip_lib.physics.emulation import EmulatedSpectra
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.giants import Giants
+from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC_SHARP, SPEED_OF_LIGHT
+from starclip_lib.physics.labels import N_LABELS
+from starclip_lib.physics.lsf import SHARPEST, LineSpread, broadening
+from starclip_lib.support.errors import DataError
 
 _SPACING = 300.0  # Angstrom between knots of the continuum
 _GAP = 200.0  # Angstrom; a wider stretch without pixels separates two continua

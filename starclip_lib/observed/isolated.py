@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.errors import DataError, StarclipError, one_line
-from starclip_lib.files import safe_name, size_text
 from starclip_lib.observed.files import read_observed
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.support.errors import DataError, StarclipError, one_line
+from starclip_lib.support.files import safe_name, size_text
 
 UPLOAD_BYTES = 64 * 2**20
 _SECONDS = 60.0

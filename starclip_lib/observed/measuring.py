@@ -10,14 +10,14 @@ import numpy as np
 from astropy import units
 from astropy.table import QTable
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import SPEED_OF_LIGHT
-from starclip_lib.data.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
-from starclip_lib.data.line_spread import DEFAULT, line_spread
 from starclip_lib.data.tables import label_table
-from starclip_lib.errors import DataError
 from starclip_lib.observed.fit import Fit, fit_giant
-from starclip_lib.observed.giants import (
+from starclip_lib.observed.line_spread import DEFAULT, line_spread
+from starclip_lib.observed.preparation import without_edges
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
+from starclip_lib.observed.velocity import doubtful_medium, measured_velocity, second_lines
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.giants import (
     FROM_PRIOR,
     WIDE,
     Giants,
@@ -26,10 +26,10 @@ from starclip_lib.observed.giants import (
     prior_fraction,
     scale_covariance,
 )
-from starclip_lib.observed.preparation import without_edges
-from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
-from starclip_lib.observed.velocity import doubtful_medium, measured_velocity, second_lines
+from starclip_lib.physics.instruments import SPEED_OF_LIGHT
+from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
 from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.support.errors import DataError
 
 N_TWINS = 5
 _TEMPLATES = 24
@@ -93,7 +93,7 @@ def measure(
     ----------
     spectra : sequence of ObservedSpectrum
     spread : str
-        The line-spread function, as `data.line_spread.line_spread` takes it; empty: what each file says, else G140H's.
+        The line-spread function, as `observed.line_spread` takes it; empty: what each file gives, else G140H's.
     priors : mapping of str to tuple of ndarray, optional
         By name or target: precisions (20,) and values (20,) of what is known besides the spectrum.
     settings : ObservedParams

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
-from starclip_lib.errors import DataError
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.observed.velocity import measured_velocity
+from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
 from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.continuum import PseudoContinuum
 
 _EDGE = 20  # good pixels dropped at either end of each detector, where extractions bend

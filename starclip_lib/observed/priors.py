@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from starclip_lib.data.csv_files import read_csv
-from starclip_lib.data.labels import FE, LOGG, N_LABELS, TEFF
-from starclip_lib.errors import DataError
-from starclip_lib.files import safe_name
+from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
+from starclip_lib.storage.csv_files import read_csv
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import safe_name
 
 COLUMNS = {"teff": (TEFF, 2500.0, 8000.0), "logg": (LOGG, -1.0, 5.5), "fe_h": (FE, -4.0, 1.0)}
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import median_filter
 
-from starclip_lib.data.instruments import MAD_PER_SIGMA
-from starclip_lib.errors import DataError
+from starclip_lib.physics.instruments import MAD_PER_SIGMA
 from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.support.errors import DataError
 
 # What `starclip observe` reads: as far to the blue as the filter lets light through.
 OBSERVED = ObservedParams(wavelength_range=(9700.0, 18000.0))
@@ -38,7 +38,7 @@ class ObservedSpectrum:
     damage : str
         Why it could not be read (it has no pixels then), or why none of its pixels can be used.
     line_spread : str
-        Its line-spread function as `data.line_spread.line_spread` takes it; empty if the file does not tell.
+        Its line-spread function as `observed.line_spread.line_spread` takes it; empty if the file does not tell.
     file, target : str
         Where it came from, and what it was pointed at there.
     medium : str

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from starclip_lib.data.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.encoding import encode
 from starclip_lib.observed.analysis import prepare_all
 from starclip_lib.observed.files import read_observed_folder
+from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.settings.params import Params, changed_params
+from starclip_lib.support.errors import DataError
 from starclip_lib.training.recipes import train_encoder
 
 # What the study of notebook 10 changes in the run's own parameters, one thing at a time.

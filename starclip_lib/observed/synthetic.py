@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from starclip_lib.data.instruments import NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.files import atomic_path
+from starclip_lib.physics.instruments import NIRSPEC, SPEED_OF_LIGHT
+from starclip_lib.support.files import atomic_path
 
 NAME = "SYNTHETIC"
 VELOCITY = 62.0  # km/s, by which it recedes

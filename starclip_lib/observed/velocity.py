@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import median_filter
 
-from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.settings.evaluation import ObservedParams
 
 _STEP = 5.0  # km/s between the velocities tried

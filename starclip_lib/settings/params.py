@@ -15,8 +15,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from starclip_lib.errors import ConfigError, DataError, one_line
-from starclip_lib.files import read_bytes, safe_name
 from starclip_lib.settings.base import Section
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.evaluation import AtlasParams, EvaluationParams, LimitParams, ObservedParams, RetrievalParams
@@ -28,6 +26,8 @@ from starclip_lib.settings.training import (
     StarclipParams,
     SupervisedParams,
 )
+from starclip_lib.support.errors import ConfigError, DataError, one_line
+from starclip_lib.support.files import read_bytes, safe_name
 
 YAML_BYTES = 2**20
 _DEEPEST, _MOST_ALIASES, _MOST_VALUES, _MOST_SHOWN = 32, 20, 10_000, 5

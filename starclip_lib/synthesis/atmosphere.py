@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starclip_lib.errors import DataError
+from starclip_lib.support.errors import DataError
 from starclip_lib.synthesis import equation_of_state, opacity
 from starclip_lib.synthesis.chemistry import Chemistry
 from starclip_lib.synthesis.constants import LN10

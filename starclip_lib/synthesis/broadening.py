@@ -6,8 +6,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import fftconvolve
 
-from starclip_lib.data.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT
-from starclip_lib.errors import DataError
+from starclip_lib.physics.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT
+from starclip_lib.support.errors import DataError
 from starclip_lib.synthesis.grid import STEP
 
 _REACH = 5  # standard deviations at which a kernel ends

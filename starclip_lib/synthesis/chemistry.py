@@ -10,8 +10,8 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
-from starclip_lib.data.labels import ELEMENTS, FE, N_LABELS
-from starclip_lib.files import damage_refused
+from starclip_lib.physics.labels import ELEMENTS, FE, N_LABELS
+from starclip_lib.support.files import damage_refused
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starclip_lib.errors import DataError
+from starclip_lib.support.errors import DataError
 from starclip_lib.synthesis.chemistry import Chemistry
 from starclip_lib.synthesis.constants import ATOMIC_MASS, BOLTZMANN, BOLTZMANN_EV, ELECTRON_MASS, PLANCK
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starclip_lib.errors import DataError
+from starclip_lib.support.errors import DataError
 
 FIRST, LAST = 8870.0, 18120.0  # vacuum Angstrom; lines are listed from 18 Angstrom before to here
 STEP = 1 / 150_000  # of ln(wavelength): 2.0 km/s

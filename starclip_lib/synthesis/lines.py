@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from starclip_lib.errors import ConfigError, DataError
-from starclip_lib.files import damage_refused, regular_file
+from starclip_lib.support.errors import ConfigError, DataError
+from starclip_lib.support.files import damage_refused, regular_file
 from starclip_lib.synthesis.chemistry import opened_table
 
 CALIBRATIONS = ("arcturus", "apogee", "listed")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starclip_lib.errors import ConfigError, DataError
+from starclip_lib.support.errors import ConfigError, DataError
 from starclip_lib.synthesis.atmosphere import LOG_TAU
 from starclip_lib.synthesis.lines import LineList
 

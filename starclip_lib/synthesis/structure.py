@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from starclip_lib.errors import ConfigError, DataError
+from starclip_lib.support.errors import ConfigError, DataError
 from starclip_lib.synthesis.chemistry import opened_table
 
 STRUCTURES = ("marcs", "seven")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from starclip_lib.data.instruments import NIRSPEC_SHARP, SHARP_FWHM, Instrument
-from starclip_lib.data.labels import FE, LABELS, LOGG, N_LABELS, TEFF
-from starclip_lib.errors import DataError, StarclipError
+from starclip_lib.physics.instruments import NIRSPEC_SHARP, SHARP_FWHM, Instrument
+from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
+from starclip_lib.support.errors import DataError, StarclipError
 from starclip_lib.synthesis import grid as grids
 from starclip_lib.synthesis import physics
 from starclip_lib.synthesis.atmosphere import LOG_TAU, Atmosphere, build

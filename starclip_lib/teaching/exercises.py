@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from starclip_lib.errors import DataError
+from starclip_lib.support.errors import DataError
 
 Answer = float | str | bool
 

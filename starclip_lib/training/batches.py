@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from starclip_lib.data.emulator import Emulator, default_emulator
-from starclip_lib.data.instruments import Instrument
-from starclip_lib.data.labels import LabelScaler
-from starclip_lib.data.on_disk import RowsOnDisk
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.errors import DataError
-from starclip_lib.models.emulation import EmulatedSpectra
+from starclip_lib.physics.emulation import EmulatedSpectra
+from starclip_lib.physics.emulator import Emulator, default_emulator
+from starclip_lib.physics.instruments import Instrument
+from starclip_lib.physics.labels import LabelScaler
+from starclip_lib.storage.on_disk import RowsOnDisk
+from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import Corruption
 from starclip_lib.transforms.views import MockTelescope
 

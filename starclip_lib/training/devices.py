@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from starclip_lib.errors import ConfigError
+from starclip_lib.support.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:

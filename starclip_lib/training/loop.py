@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.contrastive import StarCLIP, partner_first
 from starclip_lib.models.encoders import Encoder
-from starclip_lib.seeds import seeded
 from starclip_lib.settings.training import TrainParams
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.seeds import seeded
 from starclip_lib.training.batches import Source, batches
 from starclip_lib.training.state import TrainingState, weights_of
 

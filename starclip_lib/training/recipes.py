@@ -12,13 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.labels import LabelScaler
 from starclip_lib.data.selection import mock_stars, split_by_star
 from starclip_lib.data.spectra import SPLITS, PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.errors import DataError
 from starclip_lib.models.calibration import check_enough
 from starclip_lib.models.checkpoint import Model, resume_file
 from starclip_lib.models.contrastive import StarCLIP
@@ -26,9 +22,13 @@ from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import embed_all
 from starclip_lib.models.factory import make_encoder
 from starclip_lib.models.newton import NewtonEncoder
-from starclip_lib.seeds import seeded
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import NIRSPEC
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, TrainParams
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.seeds import seeded
 from starclip_lib.training.batches import NewStars, Source, SpectrumSource
 from starclip_lib.training.devices import pick_device, pick_precision
 from starclip_lib.training.loop import Trainer, Watch

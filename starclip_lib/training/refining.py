@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from starclip_lib.data.labels import LabelScaler
 from starclip_lib.data.selection import mock_stars
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.inference.posterior import fitted_extra, unshrunk
 from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import embed_all, run_encoder
-from starclip_lib.models.evidence import fitted_extra, unshrunk
 from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams
 from starclip_lib.training.devices import pick_device

@@ -10,10 +10,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor, nn
 
-from starclip_lib.errors import DataError
 from starclip_lib.models.checkpoint import History, HistoryState
-from starclip_lib.models.tensor_files import check_like, check_tensors, load_tensors, problem_of, save_tensors
 from starclip_lib.settings.training import TrainParams
+from starclip_lib.storage.tensor_files import check_like, check_tensors, load_tensors, problem_of, save_tensors
+from starclip_lib.support.errors import DataError
 
 
 @dataclass

@@ -14,8 +14,8 @@ from scipy.interpolate import BSpline
 from scipy.ndimage import percentile_filter
 from torch import Tensor, nn
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import MAD_PER_SIGMA, NIRSPEC
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC
 from starclip_lib.transforms.gaps import longest_gap
 
 _BIN = 8  # pixels (9 Angstrom); far below the distance of the knots, and 1,024 bins are fitted faster than 8,192 pixels

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from starclip_lib.data.instruments import NIRSPEC
 from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.transforms.continuum import PseudoContinuum

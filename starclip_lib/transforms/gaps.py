@@ -16,11 +16,11 @@ from PIL import Image
 from scipy import stats
 from torch import Tensor
 
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.schema import Member, check_arrays
-from starclip_lib.errors import DataError
-from starclip_lib.files import read_bytes
+from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.settings.training import GapParams
+from starclip_lib.storage.schema import Member, check_arrays
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import read_bytes
 
 # Wavelengths of the left edge of the first and the right edge of the last column of a trace image.
 IMAGE_RANGE = (float(NIRSPEC.wavelength[0]), float(NIRSPEC.wavelength[-1]))

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from starclip_lib.data.instruments import MAD_PER_SIGMA
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.seeds import seeded
+from starclip_lib.physics.instruments import MAD_PER_SIGMA
 from starclip_lib.settings.params import Params
+from starclip_lib.support.seeds import seeded
 from starclip_lib.transforms.corruptions import Compose, Corruption, extended_corruption, mock, normalisation
 
 _BLOCK = 512  # rows that share a generator

@@ -68,7 +68,7 @@ def project(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def voila(project: Path) -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, "-m", "starclip_lib.cli", "browse", "params/small.yaml", "--no-browser"]
+    command = [sys.executable, "-m", "starclip_lib.lab.cli", "browse", "params/small.yaml", "--no-browser"]
     server = serve([*command, f"--port={port}"], port, project)
     yield printed_address(project)
     stop(server)

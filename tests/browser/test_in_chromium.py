@@ -204,7 +204,7 @@ def test_an_upload_in_the_page(page: Page, voila: str, project: Path, tmp_path: 
 @pytest.fixture
 def survey(project: Path, tmp_path: Path) -> Iterator[str]:
     """The address of the browser of a store of the small run's stars."""
-    starclip = [sys.executable, "-m", "starclip_lib.cli"]
+    starclip = [sys.executable, "-m", "starclip_lib.lab.cli"]
     embed = [*starclip, "embed", "runs/small/data.h5", "--params", "params/small.yaml", "--workers", "1"]
     subprocess.run([*embed, "--output", tmp_path / "survey"], cwd=project, check=True)
     port = free_port()
@@ -272,7 +272,7 @@ def test_the_corruption_explorer_in_jupyterlab(page: Page, lab: str) -> None:
 def test_a_figure_hears_what_comes_before_plotly_is_there(page: Page, lab: str, project: Path) -> None:
     lines = [
         "import plotly.graph_objects as go",
-        "from starclip_lib.widgets.live_figure import FurtherFigure, LiveFigure",
+        "from starclip_lib.lab.widgets.live_figure import FurtherFigure, LiveFigure",
         "figures = [kind(go.Figure(go.Scatter(y=[0]))) for kind in (LiveFigure, *[FurtherFigure] * 2)]",
         "display(*figures)",
         "for figure in figures:",

@@ -98,7 +98,7 @@ def answer(address: str, path: str, method: str = "GET", **headers: str) -> tupl
 @pytest.fixture(scope="module")
 def served(project: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     port = free_port()
-    command = [sys.executable, "-m", "starclip_lib.cli", "browse", "params/small.yaml", "--no-browser"]
+    command = [sys.executable, "-m", "starclip_lib.lab.cli", "browse", "params/small.yaml", "--no-browser"]
     server = serve([*command, f"--port={port}"], port, project)
     yield server, printed_address(project)
     stop(server)
@@ -177,7 +177,7 @@ def test_a_kernel_ends_with_its_page(page: Page, served: tuple[subprocess.Popen,
 def test_kernels_and_port_are_free_when_the_server_ends(chromium: Browser, project: Path, how: signal.Signals) -> None:
     page = chromium.new_page()  # which loses its server in the middle of things
     port = free_port()
-    command = [sys.executable, "-m", "starclip_lib.cli", "browse", "params/small.yaml", "--no-browser"]
+    command = [sys.executable, "-m", "starclip_lib.lab.cli", "browse", "params/small.yaml", "--no-browser"]
     server = serve([*command, f"--port={port}"], port, project)
     page.goto(printed_address(project))
     page.wait_for_selector(".js-plotly-plot", timeout=2 * MINUTE)

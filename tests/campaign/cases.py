@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from starclip_lib.errors import StarclipError
+from starclip_lib.support.errors import StarclipError
 
 SECONDS = 30
 MEMORY = 10**9  # bytes that a case may take

@@ -13,7 +13,7 @@ from typing import Any
 from cases import Case
 from damage import NASTY, put
 
-from starclip_lib.errors import DataError
+from starclip_lib.support.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def door(*words: str, **how: Any) -> Callable[[Path], str]:
     """Runs the command in a project; raises what it said, if that is one line and status 1."""
 
     def run(path: Path) -> str:
-        command = [sys.executable, "-m", "starclip_lib.cli", *words]
+        command = [sys.executable, "-m", "starclip_lib.lab.cli", *words]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             command, cwd=path.parent, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,

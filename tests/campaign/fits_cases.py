@@ -17,13 +17,13 @@ from cases import Case, fingerprint
 from damage import NASTY, put, whole_file
 from nirspec_files import observe
 
-from starclip_lib.data.formats import AP_STAR, ASPCAP_STAR, SPEC1D, X1D
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.schema import Member
-from starclip_lib.errors import DataError
 from starclip_lib.observed.files import read_spectra
-from starclip_lib.surveys.allstar import CATALOGUE, read_all_star
-from starclip_lib.surveys.apogee import normalised, read_ap_star, read_aspcap_star
+from starclip_lib.physics.instruments import NIRSPEC
+from starclip_lib.storage.formats import AP_STAR, ASPCAP_STAR, SPEC1D, X1D
+from starclip_lib.storage.schema import Member
+from starclip_lib.support.errors import DataError
+from starclip_lib.survey.allstar import CATALOGUE, read_all_star
+from starclip_lib.survey.apogee import normalised, read_ap_star, read_aspcap_star
 
 
 def written(*hdus: fits.hdu.base.ExtensionHDU, **main: object) -> bytes:

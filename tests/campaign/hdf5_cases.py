@@ -15,13 +15,13 @@ import torch
 from cases import Case, fingerprint
 from damage import NASTY, whole_file
 
-from starclip_lib.data.formats import DATA_SET, EMBEDDINGS
-from starclip_lib.data.schema import Member
+from starclip_lib.data.simulate import simulate_survey
 from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.inference.posterior import evidence
 from starclip_lib.models.embeddings import Embeddings, read_embeddings, write_embeddings
-from starclip_lib.models.evidence import evidence
 from starclip_lib.settings.data import DataParams
-from starclip_lib.surveys.simulate import simulate_survey
+from starclip_lib.storage.formats import DATA_SET, EMBEDDINGS
+from starclip_lib.storage.schema import Member
 
 GROUP = "starclip/nirspec"
 STARS = 40

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = """import sys
-from starclip_lib.cli import main
-from starclip_lib.stores import sources
+from starclip_lib.lab.cli import main
+from starclip_lib.survey import sources
 
 sources.ROWS = 128
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from apogee_files import catalogue
 from cases import Case, fingerprint
 from damage import put, whole_file
 
-from starclip_lib.data.emulator import default_emulator
-from starclip_lib.data.instruments import NIRSPEC
-from starclip_lib.data.labels import LABELS
-from starclip_lib.surveys.allstar import catalogue_labels
-from starclip_lib.surveys.original import import_original
-from starclip_lib.surveys.pandas_files import read_frame_hdf, read_frame_pickle
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.instruments import NIRSPEC
+from starclip_lib.physics.labels import LABELS
+from starclip_lib.survey.allstar import catalogue_labels
+from starclip_lib.survey.original import import_original
+from starclip_lib.survey.pandas_files import read_frame_hdf, read_frame_pickle
 
 N = 12
 
@@ -125,8 +125,8 @@ def cases(folder: Path, seed: int) -> Iterator[Case]:
 
 
 def open_pickle_numbers(path: Path) -> str:
-    from starclip_lib.data.instruments import APOGEE
-    from starclip_lib.surveys.original import _fluxes
+    from starclip_lib.physics.instruments import APOGEE
+    from starclip_lib.survey.original import _fluxes
 
     return fingerprint(_fluxes(read_frame_pickle(path), APOGEE, str(path)))
 

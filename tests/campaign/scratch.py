@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "starclip_lib.cli", "run", "params/small.yaml"]
+COMMAND = [sys.executable, "-m", "starclip_lib.lab.cli", "run", "params/small.yaml"]
 
 
 def parser_of(documentation: str) -> argparse.ArgumentParser:

@@ -14,8 +14,8 @@ from cases import Case, fingerprint
 from damage import put, whole_file
 from PIL import Image
 
-from starclip_lib.data.emulator import Emulator
-from starclip_lib.data.instruments import NIRSPEC
+from starclip_lib.physics.emulator import Emulator
+from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.transforms.gaps import GAPS, detect_gaps, read_gaps, read_trace_image
 
 LABELS = np.array([[4500.0, 1.5, *[0.0] * 18]])

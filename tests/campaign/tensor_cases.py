@@ -17,11 +17,11 @@ from cases import Case, fingerprint
 from damage import NASTY, whole_file
 from torch import Tensor
 
-from starclip_lib.data.instruments import APOGEE, NIRSPEC
-from starclip_lib.data.labels import LabelScaler
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.coordinates import Coordinates
 from starclip_lib.models.factory import make_encoder
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import EncoderParams, TrainParams
 from starclip_lib.training.loop import Trainer
 from starclip_lib.training.state import TrainingState

@@ -11,8 +11,8 @@ from typing import Any
 from cases import Case
 from damage import NASTY, no_file_at_all, put
 
-from starclip_lib.pipeline.report import compare, read_metrics
-from starclip_lib.pipeline.runner import _memory
+from starclip_lib.lab.report import compare, read_metrics
+from starclip_lib.lab.runner import _memory
 from starclip_lib.run import Run, open_run
 from starclip_lib.settings.base import Section
 from starclip_lib.settings.params import Params, load_params, merge_assignments
@@ -196,7 +196,7 @@ def yaml_cases() -> Iterator[Case]:
 
 
 def open_set(path: Path) -> Any:
-    from starclip_lib.errors import ConfigError
+    from starclip_lib.support.errors import ConfigError
 
     try:
         return open_assignment(path)

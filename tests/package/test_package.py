@@ -65,9 +65,9 @@ def install(folder: Path, built: Path, extra: str) -> None:
 def test_both_distributions_are_complete(built: Path) -> None:
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     brought = set(zipfile.ZipFile(wheel).namelist())
-    for path in ("data/emulator.npz", "workspace/notebooks/00_tour.ipynb", "workspace/params/quick.yaml"):
+    for path in ("physics/emulator.npz", "workspace/notebooks/00_tour.ipynb", "workspace/params/quick.yaml"):
         assert f"starclip_lib/{path}" in brought
-    for folder, ending in (("starclip_lib", ".py"), ("starclip_lib/pipeline/templates", ".j2")):
+    for folder, ending in (("starclip_lib", ".py"), ("starclip_lib/lab/templates", ".j2")):
         for path in (ROOT / folder).glob(f"*{ending}"):
             assert str(path.relative_to(ROOT)) in brought
     assert not [name for name in brought if name.startswith(("tests", "notebooks", "benchmarks"))]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from starclip_lib.data.line_spread import DEFAULT, G140M
-from starclip_lib.errors import DataError
+from starclip_lib.observed.line_spread import DEFAULT, G140M
+from starclip_lib.support.errors import DataError
 
 _READ = "what can be read is NIRSpec's G140H and G140M, 9,000 to 18,000 Angstrom"
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 from astropy import units as u
 
-from starclip_lib.errors import DataError, StarclipError, one_line
-from starclip_lib.files import damage_refused, safe_name
 from starclip_lib.observed.readers.kinds import Options
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
+from starclip_lib.support.errors import DataError, StarclipError, one_line
+from starclip_lib.support.files import damage_refused, safe_name
 
 Part = TypeVar("Part")
 _PER_WAVELENGTH = (u.W / u.m**2 / u.um, u.W / u.m**2 / u.um / u.sr)

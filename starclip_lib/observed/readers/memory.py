@@ -12,12 +12,12 @@ from astropy import units as u
 from astropy.nddata import StdDevUncertainty
 from astropy.table import Table
 
-from starclip_lib.errors import DataError, one_line
 from starclip_lib.observed.readers.instrument import stated_medium
 from starclip_lib.observed.readers.kinds import Options
 from starclip_lib.observed.readers.making import from_quantities
 from starclip_lib.observed.readers.tables import spectrum_of, table_of_frame
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.support.errors import DataError, one_line
 
 if TYPE_CHECKING:
     import specutils

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from starclip_lib.data.fits_files import opened_fits, read_columns
-from starclip_lib.data.formats import ONE_SPEC as ONE_SPEC_COLUMNS
-from starclip_lib.data.formats import SPEC1D as SPEC1D_COLUMNS
-from starclip_lib.errors import DataError
-from starclip_lib.files import safe_name
 from starclip_lib.observed.readers.instrument import check_instrument, grating_spread, stated_medium, text
 from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import FITS, Look
 from starclip_lib.observed.readers.making import each, in_vacuum, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
+from starclip_lib.storage.fits_files import opened_fits, read_columns
+from starclip_lib.storage.formats import ONE_SPEC as ONE_SPEC_COLUMNS
+from starclip_lib.storage.formats import SPEC1D as SPEC1D_COLUMNS
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import safe_name
 
 _NAMED = re.compile(r"([^-]+-([^-]+))-([^-]+)")  # SPAT0016-SLIT0014-DET02
 _FOUND_BY_CHANCE = "SERENDIP"

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 
-from starclip_lib.data.fits_files import opened_fits
-from starclip_lib.errors import DataError
 from starclip_lib.observed.readers.columns import spelled
 from starclip_lib.observed.readers.instrument import stated_medium, text
 from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import FITS, Look
 from starclip_lib.observed.readers.making import each, from_quantities, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.storage.fits_files import opened_fits
+from starclip_lib.support.errors import DataError
 
 # Angstrom between which telluric absorption is weak enough to be divided out.
 _FROM_THE_GROUND = ((9700.0, 11100.0), (11600.0, 13250.0), (14900.0, 17300.0))

@@ -12,16 +12,16 @@ import numpy as np
 from astropy import units
 from astropy.io import fits
 
-from starclip_lib.data.fits_files import checked_columns, opened_fits
-from starclip_lib.data.formats import X1D
-from starclip_lib.errors import DataError
-from starclip_lib.files import safe_name
 from starclip_lib.observed.identity import jwst_exposures
 from starclip_lib.observed.readers.instrument import check_instrument, grating_spread, stated_medium, text
 from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import FITS, Look
 from starclip_lib.observed.readers.making import each, in_vacuum, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
+from starclip_lib.storage.fits_files import checked_columns, opened_fits
+from starclip_lib.storage.formats import X1D
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import safe_name
 
 _TABLES = ("EXTRACT1D", "COMBINE1D")
 _ONE_TARGET = ("NRS_FIXEDSLIT", "NRS_BRIGHTOBJ", "NRS_IFU", "NRS_AUTOFLAT")  # modes that point at one star

@@ -13,9 +13,6 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
-from starclip_lib.data.fits_files import SPECTRUM_BYTES, opened_fits
-from starclip_lib.errors import DataError
-from starclip_lib.files import damage_refused, read_bytes, regular_file
 from starclip_lib.observed.readers import look as shapes
 from starclip_lib.observed.readers.columns import has_spectrum, plain_name, roles, spelled
 from starclip_lib.observed.readers.instrument import stated_medium, text
@@ -23,6 +20,9 @@ from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import Header, Look, look
 from starclip_lib.observed.readers.making import each, from_quantities, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.storage.fits_files import SPECTRUM_BYTES, opened_fits
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import damage_refused, read_bytes, regular_file
 
 _UNITS = {"wavelength": "wavelength_unit", "flux": "flux_unit"}
 _EXAMPLES = {"wavelength": "Angstrom", "flux": "Jy"}

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from astropy.io.registry import IORegistryError
 
-from starclip_lib.data.fits_files import SPECTRUM_BYTES
-from starclip_lib.errors import DataError
-from starclip_lib.files import damage_refused, regular_file
 from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import FITS, Look
 from starclip_lib.observed.readers.making import each, stem
 from starclip_lib.observed.readers.memory import of_specutils
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.storage.fits_files import SPECTRUM_BYTES
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import damage_refused, regular_file
 
 
 def _recognises(look: Look) -> bool:

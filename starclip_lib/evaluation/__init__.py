@@ -1,1 +1,0 @@
-"""How good is an embedding, and where does it fail?  Each module answers one question on plain arrays."""

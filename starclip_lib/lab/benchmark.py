@@ -1,0 +1,189 @@
+"""`starclip benchmark-real`: real stars whose labels, cluster or repeats say how right a measurement is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from astropy import units as u
+from astropy.table import QTable
+
+from starclip_lib import __version__
+from starclip_lib.lab import figures
+from starclip_lib.lab.labelled import KEYS, labelled
+from starclip_lib.lab.observing import Say, write_tables
+from starclip_lib.observed.combining import noise_covariance
+from starclip_lib.observed.files import read_spectra
+from starclip_lib.observed.measuring import Measured, measure, measured_table
+from starclip_lib.observed.spectrum import OBSERVED
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.giants import WIDE, giants
+from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
+from starclip_lib.run import Run
+from starclip_lib.storage.csv_files import csv_header, read_csv
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import atomic_path
+
+Row = dict[str, object]
+_THREE = (TEFF, LOGG, FE)
+_CATALOGUE = {"teff": "Teff", "logg": "log g", "fe_h": "[Fe/H]"}
+_CLUSTER = "cluster"
+# What stars of a cluster should agree in, and the rows (4, 20) that make it of labels.
+_AGREEING = ("[Fe/H]", "[Mg/Fe]", "[Si/Fe]", "[Ca/Fe]")
+_ROWS = np.eye(N_LABELS)[[FE, *(LABELS.index(name) for name in ("Mg", "Si", "Ca"))]]
+_ROWS[1:, FE] -= 1
+
+
+def benchmark_real(
+    folder: Path,
+    output: Path,
+    say: Say,
+    labels: Path | None = None,
+    spread: str = "",
+    run: Run | None = None,
+    population: str = WIDE,
+    reading: Mapping[str, Any] | None = None,
+) -> QTable:
+    """Measure real stars whose labels or cluster are known; a row for each one that could be measured.
+
+    The table of labels is a CSV in the folder, or `labels`: `teff`, `logg`, `fe_h`, or `cluster`, or all of them, with
+    the name of a `file`, or of a star in `source_name` or `star`. With a `run` its networks are judged in place of
+    fits; `reading` is as for `observe`. Raises DataError if there is no such table, or no star can be measured.
+    """
+    giants(population)  # an unknown name is refused before anything is read
+    path = labels or _only_csv(folder)
+    table = _catalogue(path)
+    rows = [row for row in table.to_dict("records") if _known(row) or _cluster(row)]
+    settings, told = OBSERVED if run is None else run.params.observed, list[str]()
+    pairs = labelled(read_spectra(folder, settings, say=told.append, **(reading or {})), rows, folder, told.append)
+    if not pairs:
+        raise DataError(f"no spectrum in {folder} has labels: its table must name files (column file) or targets")
+    named = {spectrum.name: row for spectrum, row in pairs}
+    stars = [spectrum for spectrum, _ in pairs]
+    found = measure(stars, spread, say=say, population=population) if run is None else []
+    results = measured_table(found) if run is None else run.network_labels(stars)
+    good = results[[str(verdict) == "good" for verdict in results["verdict"]]]
+    if not len(good):
+        raise DataError(f"none of {len(pairs)} labelled stars in {folder} can be measured: {results['verdict'][0]}")
+    names = [str(name) for name in good["name"]]
+    measured, sigma = (
+        np.array([u.Quantity(good[f"{start}{LABELS[i]}"]).value for i in _THREE]).T for start in ("", "sigma_")
+    )
+    catalogue = np.array([[named[name].get(key, np.nan) for key in _CATALOGUE] for name in names], float)
+    off, out = measured - catalogue, QTable(good["name", "domain", "velocity"])
+    for k, name in enumerate(_CATALOGUE):
+        out[name], out[f"{name}_catalogue"] = measured[:, k], catalogue[:, k]
+        out[f"{name}_error"], out[f"{name}_pull"] = sigma[:, k], off[:, k] / sigma[:, k]
+    out.meta["emulator"] = default_emulator().version
+    out.meta["population"] = population if run is None else "of the run"
+    say(f"\nemulator {default_emulator().version}, starclip {__version__}, population {out.meta['population']}")
+    judged = np.isfinite(off).all(axis=1)
+    if judged.any():
+        for line in _differences([n for n, j in zip(names, judged, strict=True) if j], off[judged], sigma[judged]):
+            say(line)
+    if any(_cluster(row) for row in named.values()):
+        out[_CLUSTER] = [_cluster(named[name]) for name in names]
+        if run is not None:
+            say("\ncluster scatter and repeats are for fits: leave out --params")
+        for line in clusters([one for one in found if one.labels is not None], named):
+            say(line)
+    paths = write_tables(out, output, "benchmark")
+    if judged.any():
+        paths.append(output / "benchmark.png")
+        shown = [name for name, j in zip(names, judged, strict=True) if j]
+        with atomic_path(paths[-1]) as part:
+            figure = figures.against_catalogue(shown, measured[judged], sigma[judged], catalogue[judged])
+            figure.savefig(part, dpi=110)
+    say(f"\n{', '.join(path.name for path in paths)} in {output}")
+    for line in told:
+        say(line)
+    return out
+
+
+def clusters(found: Sequence[Measured], rows: Mapping[str, Row]) -> list[str]:
+    """Scatter of the stars of each cluster, and of repeats of a star, against the claimed noise, as lines of text.
+
+    `rows` holds the row of the table for the name of each spectrum. Neither needs a catalogue. The errors of synthesis
+    and scale, which similar stars share, are no part of the claim.
+    """
+    values = np.array([_ROWS @ one.labels for one in found if one.labels is not None])
+    noise = np.array([np.diag(_ROWS @ noise_covariance(one.fits[0]) @ _ROWS.T) for one in found])
+    stars, groups = np.array([one.target for one in found]), np.array([_cluster(rows[one.name]) for one in found])
+    lines = []
+    for group in dict.fromkeys(groups[groups != ""]):
+        members = [
+            np.flatnonzero((stars == star) & (groups == group)) for star in dict.fromkeys(stars[groups == group])
+        ]
+        if len(members) > 1:
+            means = np.array([values[i].mean(axis=0) for i in members])
+            claimed = np.sqrt(np.mean([noise[i].mean(axis=0) / len(i) for i in members], axis=0))
+            lines += _scatter(f"{group}, {len(members)} stars ({sum(map(len, members))} spectra)", means, claimed)
+        for i in members:
+            if len(i) > 1:
+                lines += _scatter(f"{stars[i[0]]}, {len(i)} spectra", values[i], np.sqrt(noise[i].mean(axis=0)))
+    return lines
+
+
+def _scatter(title: str, values: np.ndarray, claimed: np.ndarray) -> list[str]:
+    """Mean and scatter of values (n, 4), and the scatter over the noise (4,) that is claimed."""
+    spread = values.std(axis=0, ddof=1)
+    width = max(len("scatter over claimed noise"), len(title))
+    lines = ["", f"{title:<{width}}  " + "  ".join(f"{name:>8}" for name in _AGREEING)]
+    for name, numbers, form in (
+        ("mean", values.mean(axis=0), "+.2f"),
+        ("scatter", spread, ".3f"),
+        ("scatter over claimed noise", spread / claimed, ".2f"),
+    ):
+        lines.append(f"{name:<{width}}  " + "  ".join(format(number, form).rjust(8) for number in numbers))
+    return lines
+
+
+def _known(row: Row) -> bool:
+    return all(np.isfinite(float(str(row.get(name, "nan")))) for name in _CATALOGUE)
+
+
+def _cluster(row: Row) -> str:
+    """The cluster that a row names; empty if none."""
+    return str(row[_CLUSTER]).strip() if isinstance(row.get(_CLUSTER), str) else ""
+
+
+def _differences(names: Sequence[str], off: np.ndarray, sigma: np.ndarray) -> list[str]:
+    """Differences (n, 3) to a catalogue with their claimed errors, and their means, as lines of text."""
+    width = max(len("difference over sigma, rms"), *map(len, names))
+    lines = ["", f"{'measured minus catalogue':<{width}}  {'Teff [K]':>12}  {'log g':>13}  {'[Fe/H]':>13}"]
+    for name, d, s in zip(names, off, sigma, strict=True):
+        cells = f"{d[0]:>+6.0f} ± {s[0]:>3.0f}  {d[1]:>+6.2f} ± {s[1]:.2f}  {d[2]:>+6.2f} ± {s[2]:.2f}"
+        lines.append(f"{name:<{width}}  {cells}")
+    mean, rms, pull = off.mean(axis=0), np.sqrt((off**2).mean(axis=0)), np.sqrt(((off / sigma) ** 2).mean(axis=0))
+    for name, (a, b, c), sign in (("mean", mean, "+"), ("root mean square", rms, "")):
+        lines.append(f"{name:<{width}}  {a:>{sign}6.0f}{'':8}{b:>{sign}6.2f}{'':9}{c:>{sign}6.2f}")
+    a, b, c = pull
+    return [*lines, f"{'difference over sigma, rms':<{width}}  {a:>6.2f}{'':8}{b:>6.2f}{'':9}{c:>6.2f}"]
+
+
+def _only_csv(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; give the folder of the spectra")
+    tables = [path for path in sorted(folder.glob("*.csv")) if path.is_file()]
+    several = [path for path in tables if set(_CATALOGUE) <= set(csv_header(path)) or _CLUSTER in csv_header(path)]
+    if len(several) != 1:
+        found = ", ".join(path.name for path in several) or "none"
+        raise DataError(
+            f"{folder} must hold one CSV with columns {', '.join(_CATALOGUE)}, or cluster; found {found}; use --labels"
+        )
+    return several[0]
+
+
+def _catalogue(path: Path) -> pd.DataFrame:
+    table = read_csv(path, text=(*KEYS, _CLUSTER))
+    if not set(KEYS) & set(table):
+        raise DataError(f"{path} has none of the columns {', '.join(KEYS)}; one of them must name files or stars")
+    for name in _CATALOGUE:
+        if name not in table and _CLUSTER not in table:
+            raise DataError(f"{path} has no column {name}; teff [K], logg and fe_h [dex] are needed, or cluster")
+        if name in table:
+            table[name] = pd.to_numeric(table[name], errors="coerce")
+    return table

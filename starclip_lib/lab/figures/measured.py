@@ -1,0 +1,116 @@
+"""Figures of measured stars: functions that take them and return a matplotlib figure; none shows or saves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from starclip_lib.lab.figures.style import (
+    APOGEE_COLOUR,
+    NIRSPEC_COLOUR,
+    NIRSPEC_FEATURES,
+    name_features,
+    new_axes,
+    styled,
+)
+from starclip_lib.observed.measuring import Measured
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.giants import giants
+from starclip_lib.physics.instruments import SPEED_OF_LIGHT
+from starclip_lib.physics.labels import AXIS_TITLES, FE, LATEX, LOGG, N_LABELS, TEFF
+
+_ROWS = 4
+_BROKEN = 12.0  # Angstrom without a pixel over which no line is drawn
+_THREE = (TEFF, LOGG, FE)
+
+
+@styled
+def fitted_spectrum(one: Measured) -> Figure:
+    """The first spectrum of a star, its best model, what is left, and how far the two may differ.
+
+    Parameters
+    ----------
+    one : Measured
+        With at least one fit.
+    """
+    fit = one.fits[0]
+    rest = fit.wavelength / (1 + fit.velocity / SPEED_OF_LIGHT)
+    edges = np.linspace(rest[0], rest[-1], _ROWS + 1)
+    low = min(float(np.percentile(fit.model, 0.3)), float(np.percentile(fit.flux, 1))) - 0.03
+    figure, axes = new_axes(_ROWS, 1, (11, 2.6 * _ROWS))
+    for ax, left, right in zip(axes, edges[:-1], edges[1:], strict=True):
+        part = np.flatnonzero((rest >= left) & (rest <= right))
+        pieces = np.split(part, np.flatnonzero(np.diff(rest[part]) > _BROKEN) + 1) if len(part) else []
+        for number, piece in enumerate(pieces):
+            x, names = rest[piece], (None,) * 3 if number else ("observed", "best model", "observed - model")
+            ax.plot(x, fit.flux[piece], color="black", lw=0.8, label=names[0])
+            ax.plot(x, fit.model[piece], color=APOGEE_COLOUR, lw=1.0, ls="--", label=names[1])
+            left_over = low - 0.04 + fit.flux[piece] - fit.model[piece]
+            ax.plot(x, left_over, color=NIRSPEC_COLOUR, lw=0.6, label=names[2])
+            band = low - 0.04 + np.stack([-fit.sigma[piece], fit.sigma[piece]])
+            ax.fill_between(x, *band, color="#999999", alpha=0.4, lw=0, label=None if number else "one sigma")
+        ax.set(xlim=(left, right), ylim=(low - 0.1, 1.08), ylabel="flux / continuum")
+        name_features(ax, NIRSPEC_FEATURES)
+    axes[0].legend(ncols=4, fontsize=8, loc="lower right")
+    axes[-1].set_xlabel("vacuum wavelength at rest [Å]")
+    figure.suptitle(one.name)
+    return figure
+
+
+@styled
+def labels_in_domain(one: Measured) -> Figure:
+    """The twenty labels of a star with their errors, beside the emulator's domain and the middle of the population.
+
+    Parameters
+    ----------
+    one : Measured
+        With labels.
+    """
+    assert one.labels is not None
+    emulator, (low, high) = default_emulator(), np.percentile(giants().atlas, (5, 95), axis=0)
+    figure, (first, second, third) = new_axes(1, 3, (11, 4.4), width_ratios=(1, 1, 5))
+    limits = (tuple(map(float, emulator.teff_limits(one.labels[LOGG]))), (emulator.label_min[1], emulator.label_max[1]))
+    for ax, i, (lowest, highest) in zip((first, second), (TEFF, LOGG), limits, strict=True):
+        ax.axhspan(lowest, highest, color="#009E73", alpha=0.12, lw=0)
+        ax.vlines(0, low[i], high[i], color="#999999", lw=6, alpha=0.5)
+        ax.errorbar([0], [one.labels[i]], [one.sigma[i]], fmt="o", color="black", capsize=3)
+        ax.set(xticks=[], title=AXIS_TITLES[i], xlim=(-1, 1))
+    x = np.arange(N_LABELS - 2)
+    feh = one.labels[FE]
+    floor = np.where(np.isnan(emulator.xfe_min[2:]), 0, emulator.xfe_min[2:]) + feh
+    ceiling = np.where(np.isnan(emulator.xfe_max[2:]), 0, emulator.xfe_max[2:]) + feh
+    floor[FE - 2], ceiling[FE - 2] = emulator.label_min[FE], emulator.label_max[FE]
+    third.bar(x, ceiling - floor, bottom=floor, width=0.9, color="#009E73", alpha=0.12, label="emulator's domain")
+    third.vlines(x, low[2:], high[2:], color="#999999", lw=6, alpha=0.5, label="nine giants of ten")
+    third.errorbar(x, one.labels[2:], one.sigma[2:], fmt="o", color="black", capsize=3, label=one.name)
+    third.set_xticks(x, LATEX[2:], rotation=60)
+    third.set(ylabel="[X/H] [dex]", ylim=(min(-1.6, feh - 0.9), max(0.9, feh + 1.2)))
+    third.legend(fontsize=8, ncols=3, loc="upper right")
+    return figure
+
+
+@styled
+def against_catalogue(names: Sequence[str], measured: np.ndarray, sigma: np.ndarray, catalogue: np.ndarray) -> Figure:
+    """Differences of Teff, log g and [Fe/H] to a catalogue, with the errors that are claimed.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the stars.
+    measured, sigma, catalogue : ndarray, shape (n, 3)
+    """
+    figure, axes = new_axes(1, 3, (11, 1.4 + 0.32 * len(names)), sharey=True)
+    place = np.arange(len(names))
+    for k, (ax, i) in enumerate(zip(axes, _THREE, strict=True)):
+        off = measured[:, k] - catalogue[:, k]
+        ax.axvline(0, color="#555555", lw=1)
+        ax.errorbar(off, place, xerr=sigma[:, k], fmt="o", color=NIRSPEC_COLOUR, capsize=3)
+        digits = 0 if i == TEFF else 2
+        rms = float(np.sqrt(np.nanmean(off**2)))
+        ax.set(xlabel=AXIS_TITLES[i], title=f"mean {np.nanmean(off):+.{digits}f}, rms {rms:.{digits}f}")
+    axes[0].set_yticks(place, names)
+    axes[0].invert_yaxis()
+    figure.suptitle("measured minus catalogue")
+    return figure

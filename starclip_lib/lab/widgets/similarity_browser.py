@@ -1,0 +1,286 @@
+"""The similarity browser: click a star, see its nearest neighbours in and across instruments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from itables.widget import ITable
+from matplotlib.figure import Figure
+
+from starclip_lib.lab.widgets.base import Answering, line
+from starclip_lib.lab.widgets.browser_controls import BOTH, NONE, browser_controls
+from starclip_lib.lab.widgets.browser_figures import windows
+from starclip_lib.lab.widgets.gallery import Gallery
+from starclip_lib.lab.widgets.queries import Query, QueryResult
+from starclip_lib.lab.widgets.similarity_panels import OBSERVED, Panels
+from starclip_lib.lab.widgets.spaces import Side
+from starclip_lib.physics.labels import FE, LOGG, PLAIN, TEFF
+from starclip_lib.run import Run
+from starclip_lib.support.errors import StarclipError, one_line
+from starclip_lib.support.files import safe_name
+
+_FIRST_WINDOW = {"NIRSpec": "Mg 15029", "APOGEE": "CO 15582"}  # nine in ten mock NIRSpec spectra show it
+_UMAP_NOTE = " Computing the UMAP of all stars; with thousands of them this takes minutes ..."
+TABLE: dict[str, Any] = {
+    "buttons": [{"extend": "csvHtml5", "text": "Save as CSV", "filename": "neighbours", "footer": False}],
+    "layout": {"topStart": "buttons", "topEnd": None, "bottomStart": None, "bottomEnd": None},
+    "classes": "display compact nowrap",
+    "showIndex": False,
+    "paging": False,
+    "text_in_header_can_be_selected": False,  # so that a click anywhere on a head sorts
+}
+
+
+class SimilarityBrowser(Answering):
+    """A map of stars to click on, with the neighbours of the chosen one in a table, as spectra and in a Kiel diagram.
+
+    `choose` does from Python what a click does; `table` is what the table shows.
+
+    Parameters
+    ----------
+    run : Run
+        A run whose notebooks 01 to 06 have been run.
+
+    Attributes
+    ----------
+    query : Query
+        The chosen spectrum.
+    found : QueryResult
+        Its neighbours.
+    """
+
+    query: Query
+    found: QueryResult
+
+    def __init__(self, run: Run):
+        self.gallery = Gallery(run)
+        self._panels = Panels(self.gallery)
+        self._controls = browser_controls(self.gallery)
+        self._status, self._caption = ipywidgets.HTML(), ipywidgets.HTML()
+        self._table = ITable(pd.DataFrame(), **TABLE)
+        rows = {
+            "Space": ("space", "map", "colour", "shown", "stars"),
+            "Query": ("star", "side", "observed", "upload"),
+            "Star like": ("Teff", "logg", "Fe"),
+            "Neighbours": ("k", "among", "spectra", "window"),
+        }
+        lines = [line(title, *(self._controls[name] for name in names)) for title, names in rows.items()]
+        self._open_space()
+        self._draw_stars()
+        self.choose(str(self.gallery.data.star_id[self._rows[0]]))
+        maps, spectra = self._panels.wake(self._answer(self._on_click))
+        table = ipywidgets.Box([self._table], layout={"overflow": "auto"})
+        super().__init__([*lines, self._status, maps, self._caption, table, spectra])
+        answers: dict[str, Callable[[dict], None]] = {
+            "space": self._on_space,
+            "map": self._on_map,
+            "stars": self._on_stars,
+            "colour": self._on_colour,
+            "shown": self._on_shown,
+            "star": self._on_star,
+            "side": self._on_side,
+            "observed": self._on_observed,
+            "upload": self._on_upload,
+            "Teff": self._on_label,
+            "logg": self._on_label,
+            "Fe": self._on_label,
+            "k": self._on_neighbours,
+            "among": self._on_neighbours,
+            "spectra": self._on_spectra,
+            "window": self._on_window,
+        }
+        for name, widget in self._controls.items():
+            widget.observe(self._answer(answers[name]), "value")
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """What is known about the neighbours, one row each."""
+        return self.found.table
+
+    def choose(self, star: str, side: str | None = None) -> None:
+        """Take a star of the data set, or an observed spectrum, as the query.
+
+        Parameters
+        ----------
+        star : str
+            Name of the star or observed spectrum.
+        side : str, optional
+            Which of its spectra, such as 'APOGEE'; the present one if not given.
+
+        Raises
+        ------
+        DataError
+            If there is no such star or side.
+        """
+        observed = [spectrum.name for spectrum in self.gallery.observed]
+        space = self._controls["space"].value
+        if star in observed:
+            self._show(self.gallery.observation(space, observed.index(star)))
+        else:
+            self._show(self.gallery.star(space, side or self._controls["side"].value, self.gallery.data.row(star)))
+
+    def picture(self) -> Figure:
+        """Map, Kiel diagram and spectra as they are now."""
+        return self._panels.picture(*self._at, self._rows, self.query, self.found, self._side, self._window)
+
+    # What the controls do.
+
+    def _on_space(self, change: dict) -> None:
+        self._say(f"Opening: {change['new']} ...{_UMAP_NOTE if self._at[1] == 'UMAP' else ''}")
+        self._open_space()
+        self._draw_stars()
+        self.choose(self.query.name)
+        self._say("")
+
+    def _on_map(self, change: dict) -> None:
+        if change["new"] == "UMAP":
+            self._say(_UMAP_NOTE)
+        self._draw_stars()
+        self._panels.mark(*self._at, self.query, self.found)
+        self._say("")
+
+    def _on_stars(self, change: dict) -> None:
+        self._draw_stars()
+        self.choose(self.query.name)
+
+    def _on_colour(self, change: dict) -> None:
+        self._panels.paint(self._rows, change["new"])
+
+    def _on_shown(self, change: dict) -> None:
+        titles = list(self.gallery.space(self._at[0]))
+        self._panels.show_sides([change["new"] in (BOTH, title) for title in titles])
+
+    def _on_star(self, change: dict) -> None:
+        self.choose(change["new"].strip())
+
+    def _on_side(self, change: dict) -> None:
+        if self.query.row is not None:
+            self.choose(self.query.name, change["new"])
+
+    def _on_observed(self, change: dict) -> None:
+        if change["new"] != NONE:
+            self.choose(change["new"])
+
+    def _on_upload(self, change: dict) -> None:
+        said: list[str] = []
+        for file in change["new"]:
+            name = safe_name(file["name"])
+            self._say(f"Reading {name} ...")
+            try:
+                verdicts = self.gallery.add_file(name, bytes(file["content"]))
+            except StarclipError as error:  # the other files are read all the same
+                verdicts = {name: str(error)}
+            good = [name for name, verdict in verdicts.items() if verdict == "good"]
+            with self._silently():
+                self._controls["observed"].options = [NONE, *(star.name for star in self.gallery.observed)]
+            self._draw_stars()
+            if good:
+                self.choose(good[-1])
+            said += [verdict if name in verdict else f"{name}: {verdict}" for name, verdict in verdicts.items()]
+            self._say(one_line("; ".join(said)), bad=not good)
+
+    def _on_label(self, change: dict) -> None:
+        wanted = {name: self._controls[name].value for name in ("Teff", "logg", "Fe")}
+        self.choose(str(self.gallery.data.star_id[self.gallery.star_with(wanted, self._rows)]))
+
+    def _on_neighbours(self, change: dict) -> None:
+        self.choose(self.query.name)
+
+    def _on_spectra(self, change: dict) -> None:
+        self._fill_windows()
+        self._draw_spectra()
+
+    def _on_window(self, change: dict) -> None:
+        self._draw_spectra()
+
+    def _on_click(self, trace: go.Scatter, points: Any, state: object) -> None:
+        if not points.point_inds:
+            return
+        number, place = points.trace_index, points.point_inds[0]
+        if number == OBSERVED:
+            self.choose(self.gallery.observed[place].name)
+        else:
+            self.choose(
+                str(self.gallery.data.star_id[self._rows[place]]), list(self.gallery.space(self._at[0]))[number]
+            )
+
+    # What is drawn.
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return self.gallery.rows(self._controls["stars"].value)
+
+    @property
+    def _at(self) -> tuple[str, str]:
+        """Space and kind of map."""
+        return self._controls["space"].value, self._controls["map"].value
+
+    @property
+    def _side(self) -> Side:
+        """The side whose spectra are drawn."""
+        return self.gallery.space(self._at[0])[self._controls["spectra"].value]
+
+    @property
+    def _window(self) -> tuple[float, float]:
+        return windows(self._side.instrument)[self._controls["window"].value]
+
+    def _open_space(self) -> None:
+        """Offer the sides of the space."""
+        titles = list(self.gallery.space(self._at[0]))
+        with self._silently():
+            for name in ("shown", "among"):
+                self._controls[name].options = [BOTH, *titles]
+                self._controls[name].value = BOTH
+            for name in ("side", "spectra"):
+                self._controls[name].options = titles
+                self._controls[name].value = titles[0]
+        self._fill_windows()
+
+    def _fill_windows(self) -> None:
+        names = list(windows(self._side.instrument))
+        with self._silently():
+            self._controls["window"].options = names
+            self._controls["window"].value = _FIRST_WINDOW[self._side.instrument.title]
+
+    def _draw_stars(self) -> None:
+        self._panels.draw_stars(*self._at, self._rows)
+        self._panels.paint(self._rows, self._controls["colour"].value)
+
+    def _draw_spectra(self) -> None:
+        self._panels.draw_spectra(self.query, self.found, self._side, self._window)
+
+    def _show(self, query: Query) -> None:
+        """Search for a query and draw what is found."""
+        space, among = self._at[0], self._controls["among"].value
+        sides = list(self.gallery.space(space)) if among == BOTH else [among]
+        self.found = self.gallery.search(space, query, self._controls["k"].value, sides, self._rows)
+        self.query = query
+        with self._silently():
+            self._controls["star"].value = query.name
+            self._controls["side"].value = query.side
+            self._controls["observed"].value = query.name if query.row is None else NONE
+            for name, column in (("Teff", TEFF), ("logg", LOGG), ("Fe", FE)):
+                self._controls[name].value = float(query.labels[column])
+        source = "from the catalogue" if query.row is not None else f"from its fit: {self._measured(query.name)}"
+        excluded = " <b>No match:</b> the posteriors exclude that even the best is the same star (ln B below 0)."
+        self._caption.value = (
+            f"<b>Nearest to {escape(query.name)}</b> ({escape(query.side)}).{excluded if self.found.excluded else ''} "
+            f"Abundances and log g in dex. Δ: neighbour minus query, whose labels are {source}."
+        )
+        self._panels.mark(*self._at, query, self.found)
+        self._table.update(self.found.table, **TABLE)
+        self._draw_spectra()  # last: it takes longest
+
+    def _measured(self, name: str) -> str:
+        """Labels of an observed spectrum with their errors, as `starclip observe` gives them."""
+        one = self.gallery.measured[name]
+        assert one.labels is not None  # the gallery keeps no others
+        pairs = zip((f"{PLAIN[i]} " for i in (TEFF, LOGG, FE)), (TEFF, LOGG, FE), (0, 2, 2), strict=True)
+        values = ", ".join(f"{title}{one.labels[i]:.{n}f} ± {one.sigma[i]:.{n}f}" for title, i, n in pairs)
+        return f"{values} ({escape(one.domain)})"

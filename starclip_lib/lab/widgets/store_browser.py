@@ -1,0 +1,234 @@
+"""The browser of an embedding store: a survey on a map, of which some stars are drawn and all are searched."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from itables.widget import ITable
+from matplotlib.figure import Figure
+
+from starclip_lib.lab.widgets import browser_figures
+from starclip_lib.lab.widgets.base import Answering, line, menu
+from starclip_lib.lab.widgets.live_figure import FurtherFigure, LiveFigure
+from starclip_lib.lab.widgets.similarity_browser import TABLE
+from starclip_lib.metrics.atlas import fit_map
+from starclip_lib.metrics.similarity import RERANKED, SimilarityIndex
+from starclip_lib.physics.labels import FE, LABELS, LOGG, PLAIN, TEFF, UNITS
+from starclip_lib.settings.evaluation import AtlasParams
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import check_memory
+from starclip_lib.survey.formats import vectors
+from starclip_lib.survey.searching import Nearest, no_match, rank_by_posterior
+from starclip_lib.survey.store import Store
+
+DRAWN = 20_000  # points on the map, a random part of the store; more would only hide each other
+_FEWEST = 3
+_SIDES = ("nirspec", "apogee")
+
+
+class StoreBrowser(Answering):
+    """A map of a store's stars to click on, with the nearest of all of them in a table and in a Kiel diagram.
+
+    Memory: the vectors and three labels, 0.1 kB a star.
+
+    Parameters
+    ----------
+    store : Store, str or Path
+        What `starclip embed` has made.
+
+    Attributes
+    ----------
+    query : int
+        Row of the chosen spectrum in the store.
+    table : DataFrame
+        What is known about its neighbours, one row each.
+
+    Raises
+    ------
+    DataError
+        If it is no store, or holds next to nothing.
+    """
+
+    query: int
+    table: pd.DataFrame
+
+    def __init__(self, store: Store | str | Path):
+        self.store = store if isinstance(store, Store) else Store(Path(store))
+        self._names, self._labels, self._index, is_apogee = _read(self.store)
+        n = len(self._labels)
+        self._drawn = np.sort(np.random.default_rng(0).permutation(n)[:DRAWN])
+        (self._places,), self._place = fit_map([self._index.z[self._drawn]], "PCA", AtlasParams(), 0)
+        self._sides = [self._drawn[is_apogee[self._drawn] == side] for side in (False, True)]
+        self._among: np.ndarray | None = None  # rows that meet the condition
+        self._controls: dict[str, Any] = {
+            "star": ipywidgets.Text(description="star", continuous_update=False, layout={"width": "330px"}),
+            "colour": menu(
+                "colour", [(f"{PLAIN[i]} [{UNITS[i]}]", place) for place, i in enumerate((TEFF, LOGG, FE))], 2
+            ),
+            "k": ipywidgets.IntSlider(value=10, min=1, max=50, description="k", continuous_update=False),
+            "where": ipywidgets.Text(
+                description="only where",
+                placeholder="instrument == 'apogee' and Fe < -0.5",
+                continuous_update=False,
+                style={"description_width": "initial"},
+                layout={"width": "480px"},
+            ),
+        }
+        self._status, self._caption = ipywidgets.HTML(), ipywidgets.HTML()
+        self._table = ITable(pd.DataFrame(), **TABLE)
+        self.map, self.kiel = browser_figures.empty_map(), browser_figures.empty_kiel_diagram()
+        self._draw_stars()
+        self._paint()
+        self.map, self.kiel = LiveFigure(self.map), FurtherFigure(self.kiel)
+        for number, trace in enumerate(self.map.data[:2]):
+            trace.on_click(self._answer(lambda _, points, __, side=number: self._on_click(side, points)))
+        self.choose(int(self._drawn[0]))
+        maps = ipywidgets.HBox([self.map, self.kiel], layout={"flex_flow": "row wrap"})
+        table = ipywidgets.Box([self._table], layout={"overflow": "auto"})
+        controls = [
+            line("Query", self._controls["star"]),
+            line("Neighbours", self._controls["k"], self._controls["where"]),
+            line("Map", self._controls["colour"]),
+        ]
+        super().__init__([*controls, self._status, maps, self._caption, table])
+        answers = {
+            "star": lambda change: self.choose(change["new"].strip()),
+            "colour": lambda change: self._paint(),
+            "k": lambda change: self.choose(self.query),
+            "where": self._on_where,
+        }
+        for name, widget in self._controls.items():
+            widget.observe(self._answer(answers[name]), "value")
+
+    def choose(self, star: str | int) -> None:
+        """Take a spectrum as the query.
+
+        Parameters
+        ----------
+        star : str or int
+            Identifier, of which the first spectrum is taken, or row in the store.
+
+        Raises
+        ------
+        DataError
+            If there is no such star, or too few meet the condition.
+        """
+        row = int(star) if isinstance(star, int | np.integer) else pc.index(self._names, star).as_py()
+        if not 0 <= row < len(self._labels):
+            raise DataError(f"{self.store.folder} has no star {star!r}")
+        own = pc.equal(self._names, self._names[row]).to_numpy()
+        among = np.flatnonzero(~own) if self._among is None else self._among[~own[self._among]]
+        if not len(among):
+            raise DataError("there is no other star" if self._among is None else "no other star meets the condition")
+        k, ranked = min(self._controls["k"].value, len(among)), self.store.about.posterior
+        wanted = min(max(k, RERANKED), len(among)) if ranked else k
+        found = Nearest(*self._index.search(self._index.z[[row]], wanted, among))
+        if ranked:
+            found = rank_by_posterior(self.store, found, self.store.posteriors(np.array([row])), k)
+        self.query, self._found = row, found.place[0]
+        self._ln_b = None if found.ln_b is None else found.ln_b[0]
+        rows = self.store.rows(np.array([row, *self._found]))
+        self.table = _table(rows, np.array([1.0, *found.cosine[0]]), self._ln_b)
+        self._show()
+
+    def picture(self) -> Figure:
+        """Map and Kiel diagram as they are now."""
+        columns = [self.query, *self._found]
+        places = self._place(self._index.z[columns])
+        return browser_figures.store_picture(
+            self._places, self._labels[self._drawn], places, self._labels[columns], "PCA", self._thinned
+        )
+
+    @property
+    def _thinned(self) -> str:
+        n = len(self._labels)
+        return f"{len(self._drawn):,} of {n:,} spectra, drawn at random" if n > DRAWN else f"{n:,} spectra"
+
+    def _on_click(self, side: int, points: Any) -> None:
+        if points.point_inds:
+            self.choose(int(self._sides[side][points.point_inds[0]]))
+
+    def _on_where(self, change: dict) -> None:
+        text, among = change["new"].strip(), None
+        if text:
+            among = np.concatenate([place for place, _ in self.store.blocks(["row"], text)])
+            if not len(among):
+                raise DataError(f"no spectrum of {self.store.folder} meets {text!r}")
+        self._among = among
+        self.choose(self.query)
+
+    def _draw_stars(self) -> None:
+        for trace, side, rows in zip(self.map.data, _SIDES, self._sides, strict=False):
+            text = [f"{teff:.0f} K, log g {logg:.2f}, [Fe/H] {fe:+.2f}" for teff, logg, fe in self._labels[rows]]
+            xy = self._places[np.searchsorted(self._drawn, rows)]
+            trace.update(x=xy[:, 0], y=xy[:, 1], text=text, name=side, visible=bool(len(rows)))
+        for number, (axis, values) in enumerate(zip(("xaxis", "yaxis"), self._places.T, strict=True), start=1):
+            self.map.update_layout({axis: {"title": f"PCA {number}", "range": browser_figures.around(values)}})
+        teff, logg, _ = self._labels[self._drawn].T
+        self.kiel.data[0].update(x=teff, y=logg)
+        self.kiel.update_xaxes(range=browser_figures.around(teff)[::-1])
+        self.kiel.update_yaxes(range=browser_figures.around(logg)[::-1])
+
+    def _paint(self) -> None:
+        column = self._controls["colour"].value
+        low, high = np.percentile(self._labels[self._drawn, column], [1, 99])
+        title = PLAIN[(TEFF, LOGG, FE)[column]]
+        with self.map.batch_update():
+            for trace, rows in zip(self.map.data, self._sides, strict=False):
+                trace.marker.color = self._labels[rows, column]
+            self.map.update_layout(coloraxis={"cmin": low, "cmax": high, "colorbar": {"title": {"text": title}}})
+
+    def _show(self) -> None:
+        columns = [self.query, *self._found]
+        for figure, places in ((self.map, self._place(self._index.z[columns])), (self.kiel, self._labels[columns, :2])):
+            figure.marks = browser_figures.marks(places[0], places[1:])
+        star = self._names[self.query].as_py()
+        with self._silently():  # it is shown, not asked for
+            self._controls["star"].value = str(star)
+        only = f", among {len(self._among):,} that meet the condition" if self._among is not None else ""
+        how, excluded = ("cosine" if self._ln_b is None else "Bayes factor (ln B)"), ""
+        if self._ln_b is not None and no_match(self._ln_b[0]):
+            excluded = " <b>No match:</b> the posteriors exclude that even the best is the same star."
+        self._caption.value = (
+            f"<b>Nearest to {escape(str(star))}</b> by {how}{only}; its own spectra do not count.{excluded} All "
+            f"{len(self._labels):,} spectra are searched; the map shows {self._thinned}."
+        )
+        self._table.update(self.table, **TABLE)
+
+
+def _read(store: Store) -> tuple[pa.ChunkedArray, np.ndarray, SimilarityIndex, np.ndarray]:
+    """Names, (Teff, log g, [Fe/H]), vectors and which are APOGEE's, in one pass over the store."""
+    if len(store) < _FEWEST:
+        raise DataError(f"{store.folder} holds {len(store)} spectra, {_FEWEST} are needed for a map; embed more")
+    check_memory(len(store) * (8 * store.about.dim + 64), f"the browser of {store.folder}")
+    z = np.empty((len(store), store.about.dim), np.float32)
+    labels = np.empty((len(store), 3), np.float32)
+    is_apogee, names = np.empty(len(store), bool), []
+    columns = [LABELS[i] for i in (TEFF, LOGG, FE)]
+    for place, table in store.blocks(["embedding", "star_id", "instrument", *columns]):
+        z[place] = vectors(table)
+        labels[place] = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
+        is_apogee[place] = pc.equal(table.column("instrument"), "apogee").to_numpy()
+        names += table.column("star_id").chunks
+    return pa.chunked_array(names), labels, SimilarityIndex(z, np.arange(len(z)), np.float32), is_apogee
+
+
+def _table(rows: pd.DataFrame, cosine: np.ndarray, ln_b: np.ndarray | None) -> pd.DataFrame:
+    names = [f"{rows['star_id'].iloc[0]} (query)", *rows["star_id"].iloc[1:]]
+    table = pd.DataFrame({"star": names, "spectrum": rows["instrument"]})
+    if ln_b is not None:
+        table["ln B"] = ["", *(f"{value:.1f}{' (no match)' if no_match(value) else ''}" for value in ln_b)]
+    table["cosine"] = cosine.round(4)
+    table["Teff [K]"] = rows["Teff"].round().astype(int)
+    for i in (LOGG, FE, *(i for i in range(len(LABELS)) if i not in (TEFF, LOGG, FE))):
+        table[PLAIN[i]] = rows[LABELS[i]].round(2)
+    return table.assign(
+        verdict=rows["verdict"], labels=rows["labels_from"], file=[Path(file).name for file in rows["file"]]
+    )

@@ -1,0 +1,1 @@
+"""Instruments, labels, line-spread functions, the emulator and the population of giants."""

@@ -1,0 +1,227 @@
+"""Ab initio spectra of red giants from their labels, and the gradients of these spectra.
+
+A small network maps the twenty labels to coefficients of principal components of LTE spectra, one set for each
+instrument.  The formula and the physics are described in docs/emulator.md; everything here is NumPy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import as_file, files
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from starclip_lib.physics.instruments import INSTRUMENTS, NIRSPEC_SHARP, Instrument, check_grid
+from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.support.errors import DataError
+from starclip_lib.support.files import damage_refused, regular_file
+
+_FILE_BYTES = 256 * 2**20  # of an emulator
+_BLOCK = 512  # spectra evaluated at once: 512 x 8,575 float32 are 18 MB
+
+
+class Emulator:
+    """Labels in, continuum-normalised flux out, on the APOGEE and the NIRSpec grid, and on the sharp one if it has it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The .npz with the layout described in docs/emulator.md; sizes are read from it.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is no such file, or was made for other labels or grids.
+    """
+
+    def __init__(self, path: str | Path):
+        path = regular_file(path, "reinstall starclip or give its path", _FILE_BYTES)
+        with damage_refused(path, "is not an emulator file"), np.load(path, allow_pickle=False) as file:
+            self._read(file, str(path))
+
+    def _read(self, file: np.lib.npyio.NpzFile, where: str) -> None:
+        def real(key: str) -> np.ndarray:
+            array = file[key]
+            if array.dtype.kind not in "fiu":
+                raise DataError(f"{where} is not an emulator file ({key} holds no real numbers)")
+            return array
+
+        names = tuple(str(name) for name in file["label_names"])
+        if names != LABELS:
+            raise DataError(f"{where}: made for the labels {names}, this project uses {LABELS}")
+        self.version = str(file["version"])
+        self.label_min, self.label_max = real("label_min"), real("label_max")
+        self.xfe_min, self.xfe_max = real("xfe_min"), real("xfe_max")
+        self.max_c_over_o = float(real("max_c_over_o"))
+        self.logg_knots, self.teff_low, self.teff_high = (real(k) for k in ("logg_knots", "teff_low", "teff_high"))
+        self._center, self._scale = real("label_center"), real("label_scale")
+        self._net = [(real(f"w{k}").astype(np.float32), real(f"b{k}").astype(np.float32)) for k in (1, 2, 3)]
+        self._mean, self._basis, self._columns, start = {}, {}, {}, 0
+        for name, instrument in {**INSTRUMENTS, NIRSPEC_SHARP.name: NIRSPEC_SHARP}.items():
+            if name == NIRSPEC_SHARP.name and f"{name}_mean" not in file:
+                continue
+            check_grid(real(f"{name}_wavelength"), instrument, f"{where}: {name}_wavelength")
+            self._mean[name] = real(f"{name}_mean").astype(np.float32)
+            self._basis[name] = real(f"{name}_basis").astype(np.float32)
+            self._columns[name] = slice(start, start := start + len(self._basis[name]))
+        self._check_numbers(where, start)
+
+    def _check_numbers(self, where: str, n_components: int) -> None:
+        """Raise DataError unless the arrays fit together and are finite."""
+        sizes = [len(LABELS), *(len(bias) for _, bias in self._net)]
+        shapes = [(weight.shape, bias.shape) for weight, bias in self._net]
+        wanted = [((a, b), (b,)) for a, b in pairwise(sizes)]
+        per_label = (self.label_min, self.label_max, self.xfe_min, self.xfe_max, self._center, self._scale)
+        limits = (self.logg_knots, self.teff_low, self.teff_high)
+        arrays = [*per_label, *limits, *(array for layer in self._net for array in layer)]
+        arrays += [*self._mean.values(), *self._basis.values()]
+        # further grids may follow those of the two instruments
+        fits = shapes == wanted and sizes[-1] >= n_components and all(a.shape == (len(LABELS),) for a in per_label)
+        fits &= self.logg_knots.ndim == 1 and len({a.shape for a in limits}) == 1 and self.logg_knots.size > 1
+        fits &= all(basis.shape[1:] == self._mean[name].shape for name, basis in self._basis.items())
+        if not fits:
+            raise DataError(f"{where} is not an emulator file (its arrays do not fit together)")
+        # [Fe/Fe] and what is no abundance have no bounds, and may be NaN
+        if not all(
+            np.isfinite(array).all() for array in arrays if array is not self.xfe_min and array is not self.xfe_max
+        ):
+            raise DataError(f"{where} is not an emulator file (it holds NaN or infinity)")
+        if not ((np.diff(self.logg_knots) > 0).all() and (self.teff_low < self.teff_high).all()):
+            raise DataError(f"{where} is not an emulator file (its limits of Teff are not in order)")
+
+    def _coefficients(self, labels: np.ndarray) -> np.ndarray:
+        x = ((labels - self._center) / self._scale).astype(np.float32)
+        for k, (weight, bias) in enumerate(self._net):
+            x = x @ weight + bias
+            if k < 2:
+                x = x / (1 + np.exp(-x))  # SiLU
+        return x
+
+    def parts(self, instrument: Instrument) -> dict[str, np.ndarray]:
+        """The arrays of the formula, for those who evaluate it elsewhere (on a GPU): docs/emulator.md explains them.
+
+        Raises
+        ------
+        DataError
+            If it has no spectra for this instrument.
+        """
+        (w1, b1), (w2, b2), (w3, b3) = self._net
+        if instrument.name not in self._columns:
+            raise DataError(f"the emulator {self.version} has no grid '{instrument.name}'")
+        columns = self._columns[instrument.name]
+        return {
+            "center": self._center.astype(np.float32),
+            "scale": self._scale.astype(np.float32),
+            "w1": w1,
+            "b1": b1,
+            "w2": w2,
+            "b2": b2,
+            "w3": w3[:, columns],
+            "b3": b3[columns],
+            "basis": self._basis[instrument.name],
+            "mean": self._mean[instrument.name],
+        }
+
+    def mean_spectrum(self, instrument: Instrument) -> np.ndarray:
+        """Mean of the spectra it was fitted to."""
+        return self._mean[instrument.name]
+
+    def __call__(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
+        """Spectra of labels.
+
+        Raises
+        ------
+        DataError
+            For labels outside the domain the emulator was trained on.
+        """
+        labels = np.asarray(labels, np.float64)
+        self.check_domain(labels)
+        flux = np.empty((len(labels), instrument.n_pix), np.float32)
+        for start in range(0, len(labels), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            coefficients = self._coefficients(labels[rows])[:, self._columns[instrument.name]]
+            np.matmul(coefficients, self._basis[instrument.name], out=flux[rows])
+            flux[rows] += self._mean[instrument.name]
+        return np.maximum(flux, 0, out=flux)
+
+    def gradient(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
+        """Derivatives d flux / d label of one star: the chain rule through the network."""
+        labels = np.asarray(labels, np.float64)
+        self.check_domain(labels[None])
+        x = ((labels - self._center) / self._scale).astype(np.float32)
+        jacobian = np.diag(1 / self._scale).astype(np.float32)  # d x / d label
+        for k, (weight, bias) in enumerate(self._net):
+            x, jacobian = x @ weight + bias, jacobian @ weight
+            if k < 2:
+                gate = 1 / (1 + np.exp(-x))
+                jacobian = jacobian * (gate * (1 + x * (1 - gate)))  # d SiLU / d x
+                x = x * gate
+        return jacobian[:, self._columns[instrument.name]] @ self._basis[instrument.name]
+
+    def teff_limits(self, logg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest Teff of the domain, which depend on log g: no stars live outside them."""
+        low, high = (np.interp(logg, self.logg_knots, limit) for limit in (self.teff_low, self.teff_high))
+        return low, high
+
+    def inside_domain(self, labels: np.ndarray) -> np.ndarray:
+        """Which labels lie inside the box the emulator was trained on."""
+        return ~np.any([outside for _, outside in self._violations(np.asarray(labels, np.float64))], axis=0)
+
+    def check_domain(self, labels: np.ndarray) -> None:
+        """Raise DataError, naming the first label that lies outside the training box (or is not finite)."""
+        for what, outside in self._violations(labels):
+            if outside.any():
+                raise DataError(
+                    f"{outside.sum()} of {len(labels)} stars lie outside the emulator's domain: {what} "
+                    f"(the first is star number {int(np.argmax(outside))})"
+                )
+
+    def _violations(self, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        if labels.ndim != 2 or labels.shape[1] != len(LABELS):
+            raise DataError(f"labels must have shape (n, {len(LABELS)}), not {labels.shape}")
+        slack = 1e-4  # relative: labels are stored in float32
+        iron = labels[:, FE]
+        for i, name in ((LOGG, "logg"), (FE, "[Fe/H]")):
+            yield _outside(labels[:, i], self.label_min[i], self.label_max[i], name, slack)
+        (low, high), teff = self.teff_limits(labels[:, LOGG]), labels[:, TEFF]
+        outside = ~((teff >= low * (1 - slack)) & (teff <= high * (1 + slack)))
+        first = int(np.argmax(outside)) if len(labels) else 0
+        where = f"{low[first]:.0f} and {high[first]:.0f} K at logg {labels[first, LOGG]:.2f}" if len(labels) else ""
+        yield f"Teff must be between {where}", outside
+        for i, element in enumerate(
+            ELEMENTS, start=2
+        ):  # the box is one of [X/Fe]; [X/H] alone would bound a larger one
+            if i != FE:
+                yield _outside(labels[:, i] - iron, self.xfe_min[i], self.xfe_max[i], f"[{element}/Fe]", slack)
+        c_over_o = labels[:, LABELS.index("C")] - labels[:, LABELS.index("O")]
+        yield f"[C/O] must be below {self.max_c_over_o:g} (no carbon stars)", ~(c_over_o <= self.max_c_over_o + slack)
+
+
+def _outside(x: np.ndarray, low: float, high: float, name: str, slack: float) -> tuple[str, np.ndarray]:
+    room = slack * max(1.0, abs(high))
+    return f"{name} must be between {low:g} and {high:g}", ~((x >= low - room) & (x <= high + room))
+
+
+@cache
+def default_emulator() -> Emulator:
+    """The emulator that comes with the package, or that of the file STARCLIP_EMULATOR names; read once.
+
+    Models know which emulator they were made with and refuse another, so this is for comparing emulators on real stars.
+
+    Returns
+    -------
+    Emulator
+
+    Raises
+    ------
+    DataError
+        If the file is missing or none.
+    """
+    if given := os.environ.get("STARCLIP_EMULATOR"):
+        return Emulator(regular_file(given))
+    with as_file(files(__package__) / "emulator.npz") as path:
+        return Emulator(path)

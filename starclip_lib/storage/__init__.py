@@ -1,0 +1,1 @@
+"""HDF5, FITS, JSON, CSV and tensor files: declared members, size limits, and one line for each fault."""

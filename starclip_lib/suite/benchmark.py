@@ -1,0 +1,135 @@
+"""The AstroCLIP benchmark on our embeddings: probes before and after alignment, scored with intervals."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import r2_score
+
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.metrics.probing import Predictions, average_views
+from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoding import embed_views
+from starclip_lib.physics.labels import LABELS
+from starclip_lib.settings.params import Params
+from starclip_lib.suite.probes import KINDS, Kind, fit_regressor
+from starclip_lib.suite.resampling import (
+    Interval,
+    WeightedStatistic,
+    difference,
+    intervals,
+    numbers_of,
+    r2_statistic,
+)
+from starclip_lib.support.errors import DataError
+from starclip_lib.transforms.views import mock_telescope
+
+
+@dataclass(eq=False)
+class Probed:
+    """What a probe read from every view of the test stars.
+
+    Parameters
+    ----------
+    star_id : ndarray of str, shape (m,)
+        Of the views.
+    true, predicted : ndarray, shape (m, 20)
+        In K and dex.
+    train_r2 : ndarray, shape (20,)
+        Of the views it was fitted on.
+    """
+
+    star_id: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    train_r2: np.ndarray
+
+    @property
+    def error(self) -> np.ndarray:
+        """(m, 20) predicted minus true."""
+        return self.predicted - self.true
+
+    @property
+    def r2(self) -> np.ndarray:
+        """(20,) share of the labels' variance that is explained, over all views."""
+        return np.asarray(r2_score(self.true, self.predicted, multioutput="raw_values"))
+
+    @property
+    def mean(self) -> Predictions:
+        """The mean over the views of each star, stars sorted by identifier."""
+        return average_views(self.predicted, self.star_id)
+
+    def scores(self, **options: Any) -> list[Interval]:
+        """r2 of each label with its bootstrap interval over stars."""
+        star, n_stars = numbers_of(self.star_id)
+        return intervals(r2_statistic(self.true, self.predicted, star), n_stars, **options)
+
+    def gain_over(self, other: Probed, **options: Any) -> list[Interval]:
+        """r2 of each label minus that of another probe on the same views: a paired difference."""
+        if not np.array_equal(self.star_id, other.star_id):
+            raise ValueError("two probes can be compared on the same views only")
+        star, n_stars = numbers_of(self.star_id)
+        ours, theirs = (r2_statistic(p.true, p.predicted, star) for p in (self, other))
+        return intervals(difference(ours, theirs), n_stars, **options)
+
+
+def probe_views(kind: Kind, embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> Probed:
+    """Fit a probe on the training and validation stars and read the test stars."""
+    known, judged = embeddings.take("train", "val"), embeddings.take("test")
+    if not len(known) or not len(judged):
+        raise DataError("the embeddings hold no training or no test stars")
+    taught = data.labels_of(known.star_id)
+    probe = fit_regressor(kind, known.z, taught, seed=seed)
+    train_r2 = r2_score(taught, probe.predict(known.z.astype(np.float64)), multioutput="raw_values")
+    true = data.labels_of(judged.star_id)
+    return Probed(judged.star_id, true, probe.predict(judged.z.astype(np.float64)), train_r2)
+
+
+def probe_with_all(embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> dict[Kind, Probed]:
+    """`probe_views` with each kind of probe."""
+    return {kind: probe_views(kind, embeddings, data, seed=seed) for kind in KINDS}
+
+
+def embed_with(encoders: Mapping[str, Encoder], data: PairedSpectra, params: Params) -> dict[str, Embeddings]:
+    """Embeddings of all stars by some encoders ('nirspec' and 'apogee'), of the same views as the run's own."""
+    every = np.arange(data.n_stars)
+    telescopes = {"nirspec": mock_telescope(params), "apogee": None}
+    return {name: embed_views(encoder, data, every, telescopes[name]) for name, encoder in encoders.items()}
+
+
+def uncalibrated(encoder: Encoder) -> Encoder:
+    """A copy of an encoder whose coordinates are the labels themselves."""
+    encoder = copy.deepcopy(encoder)
+    encoder.coordinates = None
+    return encoder
+
+
+def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], **options: Any) -> pd.DataFrame:
+    """One row for each (spectra, probe): train and test r2, mean over all labels and some by name, with intervals."""
+    rows = {}
+    for key, p in probed.items():
+        star, n_stars = numbers_of(p.star_id)
+        mean = intervals(_mean_r2(p, star), n_stars, **options)[0]
+        scores = dict(zip(LABELS, p.scores(**options), strict=True))
+        rows[key] = {
+            "train, mean": f"{p.train_r2.mean():.3f}",
+            "test, mean": str(mean),
+            **{name: str(scores[name]) for name in names},
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _mean_r2(probed: Probed, star: np.ndarray) -> WeightedStatistic:
+    single = r2_statistic(probed.true, probed.predicted, star)
+    return lambda weights: single(weights).mean(axis=1, keepdims=True)
+
+
+def by_label(found: list[Interval]) -> dict[str, dict[str, float]]:
+    """Twenty intervals as `metrics.json` holds them."""
+    return {name: interval.as_dict() for name, interval in zip(LABELS, found, strict=True)}

@@ -1,0 +1,75 @@
+"""How well pairs are told from strangers: top-k % accuracy, cosines of matched and of shuffled pairs (PAPERCLIP)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+from starclip_lib.metrics.retrieval import ranks_between
+from starclip_lib.metrics.similarity import SimilarityIndex
+from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.suite.alignment import centred_kernel_alignment, leakage, mutual_neighbours
+from starclip_lib.suite.resampling import Interval, WeightedStatistic, bootstrap, mean_statistic, numbers_of
+
+PERCENTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+
+
+def _reached(ranks: np.ndarray, candidates: int, percents: tuple[float, ...]) -> np.ndarray:
+    """Whether each query's own star is among the best k % of the candidates, (n, len(percents)).
+
+    A fraction of a candidate counts in proportion, so chance is k % exactly.
+    """
+    return np.clip(np.array(percents) / 100 * candidates - ranks[:, None] + 1, 0, 1)
+
+
+def top_percent_curve(
+    queries: Embeddings,
+    candidates: Embeddings,
+    *,
+    percents: tuple[float, ...] = PERCENTS,
+    n_resamples: int = 500,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Top-k % accuracy (PAPERCLIP, equation 2) and the ends of its 95 % interval over stars, each (len(percents),).
+
+    Stars are ranked by their best view, so that a star with many views has no better chance.
+    """
+    ranks = ranks_between(queries, candidates, by_star=True)
+    star, n_stars = numbers_of(queries.star_id)
+    reached: WeightedStatistic = mean_statistic(_reached(ranks, len(np.unique(candidates.star_id)), percents), star)
+    return bootstrap(reached, n_stars, n_resamples=n_resamples, seed=seed)
+
+
+def shuffled(embeddings: Embeddings, seed: int) -> Embeddings:
+    """The same points under the names of other stars, no star under its own: pairs of different stars."""
+    stars, row = np.unique(embeddings.star_id, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(stars))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)  # one cycle through all stars: none keeps its place
+    return replace(embeddings, star_id=stars[other][row])
+
+
+def pair_cosines(a: Embeddings, b: Embeddings) -> np.ndarray:
+    """Cosine similarity of each view in a with the first view of the same star in b, (len(a),)."""
+    first = b.of_view(0)
+    row = {star: i for i, star in enumerate(first.star_id)}
+    index = SimilarityIndex(first.z, first.star_id)
+    unit = SimilarityIndex(a.z, a.star_id).z
+    return np.einsum("ij,ij->i", unit, index.z[[row[star] for star in a.star_id]])
+
+
+def judged(a: Embeddings, b: Embeddings, **options: Any) -> dict[str, Interval]:
+    """What three more judges say of two sides of a space, none of which asks for a star."""
+    return {
+        "instrument told by trees": leakage(a, b, **options),
+        "mutual neighbours of ten": mutual_neighbours(a, b, **options),
+        "CKA": centred_kernel_alignment(a, b, **options),
+    }
+
+
+def separation(matched: np.ndarray, strangers: np.ndarray) -> float:
+    """Probability that a matched pair is more similar than one of strangers (area under the ROC curve)."""
+    return float(mannwhitneyu(matched, strangers).statistic / (len(matched) * len(strangers)))

@@ -1,0 +1,1 @@
+"""Errors with cures, atomic files, seeds, threads, and what the machine offers."""

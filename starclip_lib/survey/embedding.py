@@ -1,0 +1,194 @@
+"""From a task to a part of a store: read, embed, write."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from starclip_lib import __version__
+from starclip_lib.inference.posterior import WIDTH, evidence
+from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.observed.measuring import measure
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.labels import N_LABELS, LabelScaler
+from starclip_lib.settings.params import Params
+from starclip_lib.support.errors import DataError, one_line
+from starclip_lib.survey.formats import FIT, MODEL, SIMULATIONS, About, Part, is_posterior, write_part
+from starclip_lib.survey.sources import NIRSPEC_FILES, Batch, Task, read_batches
+
+_BLOCK = 256  # spectra encoded at once
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker has to know.
+
+    Parameters
+    ----------
+    store, model : str
+        Folder of the store and file of the model, absolute.
+    params : str
+        JSON, of the run that trained the model.
+    """
+
+    store: str
+    model: str
+    about: About
+    params: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a task.
+
+    Parameters
+    ----------
+    spectra : int
+        Embedded.
+    size : int
+        Bytes written.
+    """
+
+    spectra: int
+    size: int
+
+
+def describe_model(path: Path) -> About:
+    """What a store says about the model that fills it."""
+    encoders = Model.load(path).encoders.values()
+    dim = {encoder.dim for encoder in encoders}
+    if len(dim) != 1:
+        raise DataError(f"{path}: its encoders embed into spaces of {sorted(dim)} dimensions, not into one")
+    return About(
+        model=str(path),
+        model_sha256=_sha256(path),
+        emulator=default_emulator().version,
+        package=__version__,
+        dim=dim.pop(),
+        posterior=all(isinstance(encoder, NewtonEncoder) for encoder in encoders),
+    )
+
+
+def embed_task(task: Task, setup: Setup) -> Done:
+    """Embed the spectra of a task and write its part; the same task makes the same bytes, wherever it runs.
+
+    Raises
+    ------
+    DataError
+        If this process has another package, emulator or model than the store.
+    SystemFault
+        If the part cannot be written.
+    """
+    about = setup.about
+    here = {"package": __version__, "emulator": default_emulator().version}
+    for name, wanted in (("package", about.package), ("emulator", about.emulator)):
+        if here[name] != wanted:
+            raise DataError(f"a worker has {name} {here[name]}, the command has {wanted}; install the same on both")
+    model, params = _model(setup.model, about.model_sha256), _params(setup.params)
+    batch = read_batches(task, params)
+    found = embed(model.encoders[task.instrument], model.scaler, batch.flux)
+    failed = list(batch.failed)
+    origin = [MODEL if batch.simulated or params.data.file else SIMULATIONS] * len(batch.star_id)
+    if task.kind == NIRSPEC_FILES:
+        origin = [FIT] * len(batch.star_id)
+        _fit(found, batch)
+    elif SIMULATIONS in origin:
+        found.sigma[:] = np.nan  # its errors are those of simulated spectra
+    keep = np.isfinite(found.z).all(axis=1) & np.isfinite(found.labels).all(axis=1)
+    if found.posterior is not None:
+        keep &= is_posterior(found.posterior)
+    for i in np.flatnonzero(~keep):
+        reason = "its embedding is not finite" if np.isfinite(found.labels[i]).all() else found.verdict[i]
+        failed.append((batch.file[i], batch.row[i], reason))
+    columns: dict[str, list] = {
+        "star_id": batch.star_id,
+        "file": batch.file,
+        "row": batch.row,
+        "verdict": found.verdict,
+    }
+    columns |= {"instrument": [task.instrument] * len(keep), "labels_from": origin}
+    rows = {name: [value for value, good in zip(column, keep, strict=True) if good] for name, column in columns.items()}
+    part = Part(
+        model_sha256=about.model_sha256,
+        instrument=task.instrument,
+        rows=int(keep.sum()),
+        inputs=task.inputs,
+        failed=tuple(failed),
+    )
+    posterior = found.posterior[keep] if found.posterior is not None and about.posterior else None
+    values = found.z[keep], found.labels[keep], found.sigma[keep], posterior
+    path = write_part(Path(setup.store), about, part, rows, *values)
+    return Done(part.rows, path.stat().st_size)
+
+
+def _fit(found: Embedded, batch: Batch) -> None:
+    """Labels of observed spectra, with their errors, from the fit that `starclip observe` does."""
+    for i, spectrum in enumerate(batch.observed):
+        (one,) = measure([spectrum])
+        found.labels[i] = np.nan if one.labels is None else one.labels
+        found.sigma[i] = one.sigma
+        good = "good" if one.domain == "inside" else one.domain
+        found.verdict[i] = one_line(one.verdict if one.labels is None else good)
+
+
+@dataclass(eq=False)
+class Embedded:
+    """Unit vectors (n, dim), labels and errors (n, 20) in K and dex (NaN: unknown), verdicts, posteriors (n, 230)."""
+
+    z: np.ndarray
+    labels: np.ndarray
+    sigma: np.ndarray
+    verdict: list[str]
+    posterior: np.ndarray | None
+
+
+@torch.no_grad()
+def embed(encoder: Encoder, scaler: LabelScaler, flux: np.ndarray) -> Embedded:
+    """What an encoder makes of spectra (n, n_pix)."""
+    blocks = torch.from_numpy(flux).split(_BLOCK) if len(flux) else ()
+    newton = isinstance(encoder, NewtonEncoder)
+    z, labels, sigma, verdict, posterior = [np.empty((0, encoder.dim), np.float32)], [], [], [], []
+    for block in blocks:
+        if isinstance(encoder, NewtonEncoder):
+            found = encoder.estimate(block)
+            z.append(encoder.to_sphere(found.labels).numpy())
+            labels.append(scaler.inverse(found.labels.numpy()))
+            sigma.append(found.covariance.diagonal(dim1=1, dim2=2).sqrt().numpy() * scaler.std)
+            verdict += [remark or "good" for remark in found.remarks]
+            kept = evidence(found.labels, found.covariance, encoder.population, encoder.prior_scale, encoder.extra)
+            posterior.append(kept.numpy())
+        else:
+            z.append(encoder.embed(block).numpy())
+            labels.append(scaler.inverse(encoder(block).numpy()))
+            sigma.append(np.full((len(block), N_LABELS), np.nan))
+            verdict += ["good"] * len(block)
+    return Embedded(
+        np.concatenate(z),
+        np.concatenate([np.empty((0, N_LABELS)), *labels]),
+        np.concatenate([np.empty((0, N_LABELS)), *sigma]),
+        verdict,
+        np.concatenate([np.empty((0, WIDTH), np.float32), *posterior]) if newton else None,
+    )
+
+
+@lru_cache(maxsize=1)
+def _model(path: str, sha256: str) -> Model:
+    if _sha256(Path(path)) != sha256:
+        raise DataError(f"{path} is not the model that this store was made with; embed into a new folder")
+    return Model.load(path)
+
+
+@lru_cache(maxsize=1)
+def _params(text: str) -> Params:
+    return Params.model_validate_json(text)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,224 @@
+"""What can be embedded, cut into tasks: our data sets, APOGEE's aspcapStar and apStar files, NIRSpec's spectra."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.observed.analysis import model_input, prepare_if_good
+from starclip_lib.observed.files import read_observed
+from starclip_lib.observed.finder import APOGEE, DATA_SET, SPECTRUM, find_files
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
+from starclip_lib.physics.giants import giant_templates
+from starclip_lib.physics.instruments import INSTRUMENTS
+from starclip_lib.settings.params import Params
+from starclip_lib.support.errors import DataError, StarclipError, one_line
+from starclip_lib.support.files import regular_file
+from starclip_lib.survey.apogee import ApogeeSpectrum, normalised, read_ap_star, read_aspcap_star
+from starclip_lib.survey.formats import Input, part_name
+from starclip_lib.transforms.continuum import PseudoContinuum
+
+ROWS = 1024  # of a data set in one task: 34 MB of NIRSpec flux
+FILES = 256  # in one task
+_TEMPLATES = 64  # spectra that velocities are measured with
+DATA, APOGEE_FILES, NIRSPEC_FILES = "data set", "aspcapStar", "observed"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Spectra of one instrument that one worker embeds together.
+
+    Parameters
+    ----------
+    kind : str
+        `DATA`, `APOGEE_FILES` or `NIRSPEC_FILES`.
+    instrument : str
+        'apogee' or 'nirspec'.
+    """
+
+    kind: str
+    instrument: str
+    inputs: tuple[Input, ...]
+
+    @property
+    def key(self) -> str:
+        """The same inputs, the same key: that of the part of the store."""
+        return part_name(self.instrument, self.inputs)
+
+
+@dataclass(eq=False)
+class Batch:
+    """Spectra on an instrument's grid, ready for its encoder, and what could not be read.
+
+    Parameters
+    ----------
+    row : list of int
+        Of a data set, else the number of the spectrum in its file.
+    flux : ndarray, shape (n, n_pix)
+        float32.
+    observed : list of ObservedSpectrum
+        Of NIRSpec files, in the same order: what `starclip observe` would fit.
+    simulated : bool
+        Whether the spectra are emulated, as those of a simulated data set.
+    """
+
+    star_id: list[str]
+    file: list[str]
+    row: list[int]
+    flux: np.ndarray
+    failed: list[tuple[str, int, str]]
+    observed: list[ObservedSpectrum]
+    simulated: bool = False
+
+
+def find_inputs(
+    paths: Iterable[Path], instruments: Sequence[str], say: Callable[[str], None] | None = None
+) -> tuple[list[Task], list[tuple[str, int, str]]]:
+    """Look through files and folders, and cut what is there into tasks; the same files make the same tasks.
+
+    Parameters
+    ----------
+    instruments : sequence of str
+        Which sides of a data set are wanted.
+    say : callable, optional
+        Is given a line of text: what was found, used and left out.
+
+    Returns
+    -------
+    failed : list of (file, row, reason)
+        Data sets that cannot be opened.
+
+    Raises
+    ------
+    DataError
+        If a path is missing, or nothing that can be embedded is found.
+    """
+    tasks: list[Task] = []
+    failed: list[tuple[str, int, str]] = []
+    spectra: dict[str, list[Input]] = {APOGEE_FILES: [], NIRSPEC_FILES: []}
+    found = find_files(paths, (SPECTRUM, APOGEE, DATA_SET))
+    for given, sort in found.files.items():
+        path = given.absolute()  # links are not followed to their targets' names: only their own tell what they are
+        shown = one_line(os.fsencode(path).decode("utf-8", "backslashreplace"))
+        if shown != str(path):
+            failed.append((shown, 0, "its name has characters that cannot be shown; rename it"))
+            continue
+        try:
+            one = _seen(path)
+            if sort != DATA_SET:
+                spectra[APOGEE_FILES if sort == APOGEE else NIRSPEC_FILES].append(one)
+                continue
+            n = _data_set_of(one).n_stars
+        except StarclipError as error:
+            failed.append((str(path), 0, str(error)))
+            continue
+        blocks = [replace(one, start=start, stop=min(start + ROWS, n)) for start in range(0, n, ROWS)]
+        tasks += [Task(DATA, instrument, (block,)) for instrument in instruments for block in blocks]
+    for kind, instrument in ((APOGEE_FILES, "apogee"), (NIRSPEC_FILES, "nirspec")):
+        listed = spectra[kind]
+        tasks += [Task(kind, instrument, tuple(listed[i : i + FILES])) for i in range(0, len(listed), FILES)]
+    if not tasks and not failed:
+        raise DataError(
+            f"nothing to embed ({found.summary()}): give data sets (.h5), aspcapStar, apStar or NIRSpec files, or "
+            "folders of these"
+        )
+    if say is not None:
+        say(one_line(found.summary()))
+    return tasks, failed
+
+
+def read_batches(task: Task, params: Params) -> Batch:
+    """The spectra of a task; one that cannot be read costs a line, and not the others.
+
+    Parameters
+    ----------
+    params : Params
+        Of the run whose encoder is going to see them.
+    """
+    batch, flux = Batch([], [], [], np.empty((0, INSTRUMENTS[task.instrument].n_pix), np.float32), [], []), []
+
+    def take(one: Input, row: int, name: str, spectrum: np.ndarray) -> None:
+        batch.star_id.append(name)
+        batch.file.append(one.file)
+        batch.row.append(row)
+        flux.append(spectrum)
+
+    for one in task.inputs:
+        try:
+            if task.kind == DATA:
+                data = _data_set_of(one)
+                batch.simulated = task.instrument == "nirspec" or data.source == "simulate"
+                for row, spectrum, reason in _of_data_set(data, task.instrument, one):
+                    if spectrum is None:
+                        batch.failed.append((one.file, row, reason))
+                    else:
+                        take(one, row, str(data.star_id[row]), spectrum)
+            elif task.kind == APOGEE_FILES:
+                apogee = _apogee(one)
+                take(one, 0, apogee.star_id, apogee.flux)
+            else:
+                for row, (seen, spectrum, reason) in enumerate(_observed(one, params)):
+                    if spectrum is None:
+                        batch.failed.append((one.file, row, reason))
+                    else:
+                        take(one, row, seen.name, spectrum)
+                        batch.observed.append(seen)
+        except StarclipError as error:
+            where = f"none of rows {one.start} to {one.stop - 1}: " if task.kind == DATA else ""
+            batch.failed.append((one.file, one.start, f"{where}{error}"))
+    batch.flux = np.stack(flux).astype(np.float32) if flux else batch.flux
+    return batch
+
+
+def _seen(path: Path) -> Input:
+    status = regular_file(path).stat()
+    return Input(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _data_set_of(one: Input) -> PairedSpectra:
+    """A data set as a run reads it: everything declared is checked, spectra are when they are asked for."""
+    return PairedSpectra.read(one.file, memory=0)
+
+
+def _of_data_set(data: PairedSpectra, side: str, one: Input) -> list[tuple[int, np.ndarray | None, str]]:
+    """Rows of a data set with their spectra, or with what is wrong with them."""
+    spectra: SpectrumSet = getattr(data, side)
+
+    def checked(start: int, stop: int) -> np.ndarray:
+        flux, mask = np.asarray(spectra.flux[start:stop]), np.asarray(spectra.mask[start:stop])
+        SpectrumSet(spectra.instrument, flux, mask).check_together(one.file)
+        return flux
+
+    rows = range(one.start, one.stop)
+    try:
+        return [(row, flux, "") for row, flux in zip(rows, checked(one.start, one.stop), strict=True)]
+    except DataError:  # in which of them?
+        found: list[tuple[int, np.ndarray | None, str]] = []
+        for row in rows:
+            try:
+                found.append((row, checked(row, row + 1)[0], ""))
+            except DataError as error:
+                found.append((row, None, str(error)))
+        return found
+
+
+def _apogee(one: Input) -> ApogeeSpectrum:
+    raw = not Path(one.file).name.startswith("aspcapStar")
+    return normalised(read_ap_star(one.file)) if raw else read_aspcap_star(one.file)
+
+
+def _observed(one: Input, params: Params) -> Iterator[tuple[ObservedSpectrum, np.ndarray | None, str]]:
+    """Spectra of a file as `starclip observe` takes them, and as the encoder does."""
+    settings = params.observed
+    continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
+    for seen in read_observed(one.file, OBSERVED):
+        star, faults = prepare_if_good(seen.within(settings), giant_templates(_TEMPLATES), continuum, settings)
+        yield seen, None if star is None else model_input(star, star.flux[None], params)[0], faults
