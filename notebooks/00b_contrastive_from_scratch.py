@@ -121,9 +121,7 @@ for step in range(601):
     losses.append(loss.item())
 
 # %%
-figure = figures.groups_on_circles(moments, survey.group)
-run.save_figure("toy_training", figure)
-figure
+run.save_figure("toy_training", figures.groups_on_circles(moments, survey.group))
 
 # %% [markdown]
 # Dots are the first instrument's seats, squares the second's, a line joins the two of a star, the colour is its kind. At
@@ -149,9 +147,7 @@ temperatures = (0.1, 0.3, 1.0, 3.0)
 results = {f"τ = {tau:g}": align_toy(survey, tau, run.params.seed) for tau in temperatures}
 
 # %%
-figure = figures.groups_on_circles(results, survey.group)
-run.save_figure("toy_temperatures", figure)
-figure
+run.save_figure("toy_temperatures", figures.groups_on_circles(results, survey.group))
 
 # %%
 width = [toy_scores(*seats, survey.group)["angle within a group"] for seats in results.values()]

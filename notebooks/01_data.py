@@ -91,9 +91,7 @@ print(f"APOGEE {data.apogee.flux.shape}, NIRSpec {data.nirspec.flux.shape}")
 # edges are the paper's cuts: 4000 < Teff < 5000 K and 0.5 < log g < 2.
 
 # %%
-figure = figures.kiel_diagram(data.labels)
-run.save_figure("kiel", figure)
-figure
+run.save_figure("kiel", figures.kiel_diagram(data.labels))
 
 # %% [markdown]
 # Does the population resemble the real one? The paper never prints the spread of its labels, but it can be worked out
@@ -101,9 +99,7 @@ figure
 # the published one. The band is 15 per cent either way, which is what we ask of the simulation.
 
 # %%
-figure = figures.spread_check(data.labels)
-run.save_figure("spread", figure)
-figure
+run.save_figure("spread", figures.spread_check(data.labels))
 
 # %% [markdown]
 # Spreads alone would be easy to fake. The patterns below are the astrophysics that a model can use: two sequences in
@@ -111,17 +107,13 @@ figure
 # branch (colour) and mixes its burnt interior outwards; manganese following iron too eagerly.
 
 # %%
-figure = figures.abundance_patterns(data.labels)
-run.save_figure("abundances", figure)
-figure
+run.save_figure("abundances", figures.abundance_patterns(data.labels))
 
 # %% [markdown]
 # The consequence for statistics: all abundances rise and fall together with metallicity.
 
 # %%
-figure = figures.label_correlations(data.labels)
-run.save_figure("correlations", figure)
-figure
+run.save_figure("correlations", figures.label_correlations(data.labels))
 
 # %%
 share = np.delete(np.corrcoef(data.labels.T)[FE] ** 2, FE)
@@ -140,9 +132,7 @@ Markdown(
 # %%
 order = np.argsort(data.labels[:, FE])
 stars = order[[len(order) // 50, len(order) // 2, -len(order) // 50]]
-figure = figures.example_pairs(data.apogee.flux[stars], data.nirspec.flux[stars], data.labels[stars])
-run.save_figure("pairs", figure)
-figure
+run.save_figure("pairs", figures.example_pairs(data.apogee.flux[stars], data.nirspec.flux[stars], data.labels[stars]))
 
 # %% [markdown]
 # ## What "observed" means here
@@ -161,9 +151,7 @@ difference[data.apogee.mask[some] & APOGEE.covered] = np.nan
 scatter = np.nanpercentile(difference, 84, axis=0) - np.nanpercentile(difference, 16, axis=0)
 
 # %%
-figure = figures.residuals(difference[len(some) // 2], scatter / 2, (15900, 16400))
-run.save_figure("observed_apogee", figure)
-figure
+run.save_figure("observed_apogee", figures.residuals(difference[len(some) // 2], scatter / 2, (15900, 16400)))
 
 # %% [markdown]
 # ## Real spectra over emulated ones

@@ -80,9 +80,7 @@ for name, step in zip(("Paschen substitution", "dead pixels", "denormalisation",
     stages[f"+ {name}"] = flux[0].numpy()
 
 # %%
-figure = figures.corruption_steps(stages)
-run.save_figure("corruptions", figure)
-figure
+run.save_figure("corruptions", figures.corruption_steps(stages))
 
 # %% [markdown]
 # ## Same seed, same spectra
@@ -135,9 +133,7 @@ starclip.CorruptionExplorer(run)
 # %%
 image = read_trace_image()
 table, found = read_gaps(), detect_gaps(image)
-figure = figures.trace_image(image, found)
-run.save_figure("traces", figure)
-figure
+run.save_figure("traces", figures.trace_image(image, found))
 
 # %% [markdown]
 # How well does the detection recover what was drawn? The picture has 10 Å a pixel, so the drawn edges are only right to half
@@ -155,9 +151,7 @@ print(f"{len(found)} of {len(table)} traces found, worst edge off by {worst:.1f}
 
 # %%
 independent, detector = (GapModel.measured(GapParams(model=name)) for name in ("independent", "detector"))
-figure = figures.gap_densities(table, independent.kde)
-run.save_figure("gap_densities", figure)
-figure
+run.save_figure("gap_densities", figures.gap_densities(table, independent.kde))
 
 # %% [markdown]
 # But the detectors are pieces of silicon of fixed length. A spectrum whose gap lies further to the red also ends further
@@ -168,9 +162,10 @@ figure
 # %%
 models = {"independent": independent, "detector": detector}
 draws = {name: model.sample(800, starclip.seeded("cpu", 4)) for name, model in models.items()}
-figure = figures.gap_draws(table, {name: (gaps.start.numpy(), gaps.cutoff.numpy()) for name, gaps in draws.items()})
-run.save_figure("gap_models", figure)
-figure
+run.save_figure(
+    "gap_models",
+    figures.gap_draws(table, {name: (gaps.start.numpy(), gaps.cutoff.numpy()) for name, gaps in draws.items()}),
+)
 
 # %%
 fixed, ends = detector.settings, 18000 - table.cutoff_width

@@ -98,9 +98,7 @@ for name, model in models.items():
     viewers[name].show(model.history)
 
 # %%
-figure = figures.loss_curves({titles[name]: model.history for name, model in models.items()})
-run.save_figure("encoder_losses", figure)
-figure
+run.save_figure("encoder_losses", figures.loss_curves({titles[name]: model.history for name, model in models.items()}))
 
 # %% [markdown]
 # The dot marks the epoch with the lowest validation loss, whose weights are kept. When the validation curve flattens
@@ -158,9 +156,10 @@ Markdown(
 # NIRSpec encoder was trained and judged on perfect spectra.
 
 # %%
-figure = figures.predicted_against_true(true, {name: predicted[name] for name in list(predicted)[:2]}, scores)
-run.save_figure("encoder_labels", figure)
-figure
+run.save_figure(
+    "encoder_labels",
+    figures.predicted_against_true(true, {name: predicted[name] for name in list(predicted)[:2]}, scores),
+)
 
 # %% [markdown]
 # Points should lie on the black line; the lower panels show what is left, with one standard deviation shaded. An uncertain

@@ -127,9 +127,7 @@ model = run.model("starclip")
 viewer.show(model.history)
 
 # %%
-figure = figures.loss_curves({"StarCLIP": model.history})
-run.save_figure("starclip_losses", figure)
-figure
+run.save_figure("starclip_losses", figures.loss_curves({"StarCLIP": model.history}))
 
 # %%
 history = model.history
@@ -146,9 +144,7 @@ z_apogee = starclip.run_encoder(model.encoders["apogee"], data.apogee, stars)[:,
 matrices["after alignment"] = z_nirspec @ z_apogee.T
 
 # %%
-figure = figures.similarity_matrices(matrices, model.logit_scale)
-run.save_figure("similarity", figure)
-figure
+run.save_figure("similarity", figures.similarity_matrices(matrices, model.logit_scale))
 
 # %% [markdown]
 # Each row is a guess: how it is shared out among the APOGEE stars, by the exponential of the scaled cosines. Before, the

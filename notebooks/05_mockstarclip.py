@@ -68,9 +68,9 @@ print({name: len(rows) for name, rows in stars.items()})
 
 # %%
 groups = {"all training stars": data.rows("train"), "chosen for MockStarCLIP": stars["train"]}
-figure = figures.metallicity_histograms({name: data.labels[rows, FE] for name, rows in groups.items()})
-run.save_figure("mock_selection", figure)
-figure
+run.save_figure(
+    "mock_selection", figures.metallicity_histograms({name: data.labels[rows, FE] for name, rows in groups.items()})
+)
 
 # %% [markdown]
 # ## Training
@@ -93,9 +93,9 @@ run.build("supervised_extended.ckpt")
 baseline = run.model("supervised_extended")
 
 # %%
-figure = figures.loss_curves({"MockStarCLIP": model.history, "CNN, extended mock": baseline.history})
-run.save_figure("mockstarclip_losses", figure)
-figure
+run.save_figure(
+    "mockstarclip_losses", figures.loss_curves({"MockStarCLIP": model.history, "CNN, extended mock": baseline.history})
+)
 
 # %% [markdown]
 # Do not compare training and validation on the left with each other: a batch of training stars is larger than the whole
@@ -129,9 +129,7 @@ for name, z in placed.items():
     ratios[name] = own / angles.min(1)
 
 # %%
-figure = figures.distance_ratios(ratios)
-run.save_figure("mock_distances", figure)
-figure
+run.save_figure("mock_distances", figures.distance_ratios(ratios))
 
 # %%
 right = {"mock": target, **placed}

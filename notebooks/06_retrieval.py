@@ -101,9 +101,7 @@ Markdown(
 shown = data.apogee.flux[data.rows_of(stars)]
 names = [f"{n}: {star}" + " (itself)" * (star == stars[0]) for n, star in enumerate(found, start=1)]
 captions = ["the query star", *names]
-figure = figures.neighbours(shown[0], shown[1:4], captions, APOGEE.wavelength, (15700, 15800))
-run.save_figure("neighbours", figure)
-figure
+run.save_figure("neighbours", figures.neighbours(shown[0], shown[1:4], captions, APOGEE.wavelength, (15700, 15800)))
 
 # %% [markdown]
 # ## All searches
@@ -161,15 +159,15 @@ retrieval.retrieval_table(results)
 
 # %%
 curves = {"StarCLIP": ranks["nirspec_to_apogee"], "raw pixels, other wavelengths": raw_ranks["nirspec_to_apogee"]}
-figure = figures.success_curves(curves, lambda k: min(1.0, k / len(apogee)), "NIRSpec finds APOGEE")
-run.save_figure("success_nirspec", figure)
-figure
+run.save_figure(
+    "success_nirspec", figures.success_curves(curves, lambda k: min(1.0, k / len(apogee)), "NIRSpec finds APOGEE")
+)
 
 # %%
 curves = {"MockStarCLIP": ranks["mock_to_extended"], "raw pixels": raw_ranks["mock_to_extended"]}
-figure = figures.success_curves(curves, lambda k: min(1.0, k / len(first[1])), "mock finds extended mock")
-run.save_figure("success_mock", figure)
-figure
+run.save_figure(
+    "success_mock", figures.success_curves(curves, lambda k: min(1.0, k / len(first[1])), "mock finds extended mock")
+)
 
 # %% [markdown]
 # ## Per star, and within one instrument

@@ -73,16 +73,12 @@ run.save_metrics("pca", {model: fractions.tolist() for model, (_, fractions) in 
 shown = thin(points["starclip"], run.params.atlas.max_points, run.params.seed)
 labels = data.labels_of(points["starclip"].star_id)
 xy = components["starclip"][0]
-figure = figures.maps(xy[shown], labels[shown], "PC")
-run.save_figure("pca_starclip", figure)
-figure
+run.save_figure("pca_starclip", figures.maps(xy[shown], labels[shown], "PC"))
 
 # %%
 few = thin(points["mockstarclip"], run.params.atlas.max_points, run.params.seed)
 mock_labels = data.labels_of(points["mockstarclip"].star_id)
-figure = figures.maps(components["mockstarclip"][0][few], mock_labels[few], "PC")
-run.save_figure("pca_mockstarclip", figure)
-figure
+run.save_figure("pca_mockstarclip", figures.maps(components["mockstarclip"][0][few], mock_labels[few], "PC"))
 
 # %% [markdown]
 # ## UMAP
@@ -96,9 +92,7 @@ figure
 settings = run.params.atlas
 z = points["starclip"].z[shown]
 umap_xy = umap_map(z, settings.n_neighbours, settings.min_distance, run.params.seed)
-figure = figures.maps(umap_xy, labels[shown], "UMAP")
-run.save_figure("umap_starclip", figure)
-figure
+run.save_figure("umap_starclip", figures.maps(umap_xy, labels[shown], "UMAP"))
 
 # %% [markdown]
 # ## Do the instruments mix?
@@ -125,9 +119,7 @@ for name, both in spaces.items():
     second = 1 + offset[1:].argmax() if offset.max() > 1 else 1  # in which the instruments differ, if there is one
     xy, axes = turned[:, [0, second]], ("component 1", f"component {second + 1}")
     panels[f"{name} coordinates"] = (xy[:n][some], xy[n:][some], axes)
-figure = figures.modalities_map(panels)
-run.save_figure("modalities", figure)
-figure
+run.save_figure("modalities", figures.modalities_map(panels))
 
 # %% [markdown]
 # A number without a map: take the ten nearest neighbours of each point, its own star left out. How many belong to the other

@@ -134,18 +134,17 @@ Markdown(
 
 # %%
 caption = {f"Cramér-Rao bound, {i.title}, SNR {snr:.0f}": bounds[i.name] for i, snr in signal.items()}
-figure = figures.errors_and_bounds({title: scores[name] for name, title in titles.items()}, caption)
-run.save_figure("limits", figure)
-figure
+run.save_figure("limits", figures.errors_and_bounds({title: scores[name] for name, title in titles.items()}, caption))
 
 # %%
-figure = figures.predicted_against_true(
-    truth["starclip"],
-    {title: probes[name] for name, title in titles.items()},
-    {title: scores[name] for name, title in titles.items()},
+run.save_figure(
+    "probing",
+    figures.predicted_against_true(
+        truth["starclip"],
+        {title: probes[name] for name, title in titles.items()},
+        {title: scores[name] for name, title in titles.items()},
+    ),
 )
-run.save_figure("probing", figure)
-figure
 
 # %% [markdown]
 # ## Extended mock
@@ -157,13 +156,14 @@ titles = {"mockstarclip": "MockStarCLIP probe", "supervised_cnn_extended": "CNN,
 score_table({title: scores[name] for name, title in titles.items()})
 
 # %%
-figure = figures.predicted_against_true(
-    truth["mockstarclip"],
-    {title: probes[name] for name, title in titles.items()},
-    {title: scores[name] for name, title in titles.items()},
+run.save_figure(
+    "probing_mock",
+    figures.predicted_against_true(
+        truth["mockstarclip"],
+        {title: probes[name] for name, title in titles.items()},
+        {title: scores[name] for name, title in titles.items()},
+    ),
 )
-run.save_figure("probing_mock", figure)
-figure
 
 # %% [markdown]
 # ## Abundances relative to iron
@@ -173,11 +173,12 @@ figure
 # the probe has learned nothing about that element beyond what iron tells.
 
 # %%
-figure = figures.over_iron(
-    truth["starclip"], {"StarCLIP probe": probes["starclip"].labels, "CNN": probes["supervised_cnn"].labels}
+run.save_figure(
+    "over_iron",
+    figures.over_iron(
+        truth["starclip"], {"StarCLIP probe": probes["starclip"].labels, "CNN": probes["supervised_cnn"].labels}
+    ),
 )
-run.save_figure("over_iron", figure)
-figure
 
 # %% tags=["nbval-check-output"]
 print("stars judged:", scores["starclip"]["n"], "and", scores["mockstarclip"]["n"])

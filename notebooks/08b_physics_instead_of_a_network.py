@@ -61,13 +61,14 @@ giants = emulator.inside_domain(labels + np.eye(20)[TEFF] * 200) & emulator.insi
 )
 truth = labels[giants][0]
 jacobian = emulator.gradient(truth, NIRSPEC)
-figure = figures.responses(
-    NIRSPEC.wavelength,
-    {"100 K in Teff": 100 * jacobian[TEFF], "0.3 dex in log g": 0.3 * jacobian[LOGG]},
-    (11700, 12100),
+run.save_figure(
+    "responses",
+    figures.responses(
+        NIRSPEC.wavelength,
+        {"100 K in Teff": 100 * jacobian[TEFF], "0.3 dex in log g": 0.3 * jacobian[LOGG]},
+        (11700, 12100),
+    ),
 )
-run.save_figure("responses", figure)
-figure
 
 # %% [markdown]
 # The two rows differ from pixel to pixel, so both labels can be found at once. Where two rows have the same shape, only a
@@ -117,11 +118,12 @@ trials[:, two] = np.stack(np.meshgrid(*grid, indexing="ij"), -1).reshape(-1, 2)
 allowed = emulator.inside_domain(trials)
 chi2 = np.full(len(trials), np.nan)
 chi2[allowed] = ((emulator(trials[allowed], NIRSPEC) - observed) ** 2 * weight).sum(1)
-figure = figures.descent(
-    grid[0], grid[1], chi2.reshape(25, 25), path[:, two], covariance, truth[two], ("Teff [K]", "log g")
+run.save_figure(
+    "descent",
+    figures.descent(
+        grid[0], grid[1], chi2.reshape(25, 25), path[:, two], covariance, truth[two], ("Teff [K]", "log g")
+    ),
 )
-run.save_figure("descent", figure)
-figure
 
 # %%
 left = [abs(p - path[-1])[two] / np.sqrt(np.diag(covariance)) for p in path[:-1]]
@@ -170,11 +172,12 @@ probing.score_table(scores)
 sample = seen.seen_by(starclip.mock_telescope(run.params), data, test, emulator)
 bound = sample.limit(NIRSPEC, np.cov(data.labels[data.rows("train")].astype(float).T))
 ratio = np.array([scores["fit"]["rmse"][label] for label in LABELS]) / bound
-figure = figures.errors_over_limit(
-    {name: np.array([s["rmse"][label] for label in LABELS]) / bound for name, s in scores.items()}
+run.save_figure(
+    "fit_over_bound",
+    figures.errors_over_limit(
+        {name: np.array([s["rmse"][label] for label in LABELS]) / bound for name, s in scores.items()}
+    ),
 )
-run.save_figure("fit_over_bound", figure)
-figure
 
 # %%
 Markdown(

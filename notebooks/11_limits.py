@@ -68,9 +68,7 @@ at_100 = {
 }
 bound = {title: 100 / snr[:, None] * values for title, values in at_100.items()}  # the bound goes as one over the SNR
 shown = ("Teff", "logg", "Fe", "Mg", "V")
-figure = figures.bounds_against(snr, bound, shown, "SNR per pixel")
-run.save_figure("bounds_snr", figure)
-figure
+run.save_figure("bounds_snr", figures.bounds_against(snr, bound, shown, "SNR per pixel"))
 
 # %% [markdown]
 # Metal-poor stars have weaker lines, which tell less:
@@ -91,9 +89,7 @@ by_group = {
     )
     for i in dark
 }
-figure = figures.bounds_against(metallicity, by_group, shown, "[Fe/H]", log=False)
-run.save_figure("bounds_feh", figure)
-figure
+run.save_figure("bounds_feh", figures.bounds_against(metallicity, by_group, shown, "[Fe/H]", log=False))
 
 # %% [markdown]
 # ## Which wavelengths, and what a gap costs
@@ -103,9 +99,7 @@ figure
 
 # %%
 density = limits.information_density(emulator, stars[0], NIRSPEC, 100.0)
-figure = figures.information_map(np.where(dark[NIRSPEC], 0, density), NIRSPEC)
-run.save_figure("information", figure)
-figure
+run.save_figure("information", figures.information_map(np.where(dark[NIRSPEC], 0, density), NIRSPEC))
 
 # %% [markdown]
 # A detector gap takes a stretch away. What that costs depends on where it falls, element by element. The gap here is as wide
@@ -114,9 +108,7 @@ figure
 # %%
 starts = np.arange(10000.0, 17000.0, 350.0)
 cost = limits.gap_cost(emulator, stars[:3], NIRSPEC, starts, run.params.corruption.gaps.width)
-figure = figures.gap_costs(cost, starts)
-run.save_figure("gap_cost", figure)
-figure
+run.save_figure("gap_cost", figures.gap_costs(cost, starts))
 
 # %%
 print(f"a gap of {run.params.corruption.gaps.width:.0f} Å:")
@@ -155,9 +147,7 @@ Markdown(
 # that is 10 % too wide, bands of a molecule that the emulator lacks, and spectra of the emulator before this one.
 
 # %%
-figure = figures.robustness(measured_robustness())
-run.save_figure("robustness", figure)
-figure
+run.save_figure("robustness", figures.robustness(measured_robustness()))
 
 # %% [markdown]
 # Where the synthesis is right, the fit finds what is to be found, with a network's guess or without. Where lines are wrong,

@@ -99,9 +99,7 @@ table.round(3)
 
 # %%
 ratios = {name: np.array([s["rmse"][label] for label in LABELS]) / bound for name, s in scores.items()}
-figure = figures.errors_over_limit(ratios)
-run.save_figure("over_limit", figure)
-figure
+run.save_figure("over_limit", figures.errors_over_limit(ratios))
 
 # %%
 closest = min(ratios, key=lambda name: np.median(ratios[name]))
@@ -142,9 +140,7 @@ print(
 place = np.searchsorted(test, mock.rows)
 own = predicted["StarCLIP probe"].reshape(-1, telescope.n_views, 20)[place] - mock.labels[:, None]
 snr, by_snr = mock.by_snr(own, NIRSPEC, prior)
-figure = figures.ratio_by_snr(snr, by_snr)
-run.save_figure("limit_by_snr", figure)
-figure
+run.save_figure("limit_by_snr", figures.ratio_by_snr(snr, by_snr))
 
 # %% [markdown]
 # ## Finding stars with nothing trained
@@ -249,9 +245,7 @@ retrieval.retrieval_table(rivals)
 
 # %%
 titles = {"nirspec_to_apogee": "NIRSpec finds APOGEE", "apogee_to_nirspec": "APOGEE finds NIRSpec"}
-figure = figures.ladder(rivals, titles)
-run.save_figure("ladder", figure)
-figure
+run.save_figure("ladder", figures.ladder(rivals, titles))
 
 # %%
 ideal_first = {d: best[d]["success@1"] for d in titles}

@@ -119,11 +119,12 @@ gains = {
     }
     for name in instruments
 }
-figure = figures.label_intervals(
-    {"NIRSpec": gains["nirspec"], "APOGEE": gains["apogee"]}, "r² after alignment minus before"
+run.save_figure(
+    "alignment_gains",
+    figures.label_intervals(
+        {"NIRSpec": gains["nirspec"], "APOGEE": gains["apogee"]}, "r² after alignment minus before"
+    ),
 )
-run.save_figure("alignment_gains", figure)
-figure
 
 # %%
 for name, kinds in gains.items():
@@ -153,9 +154,7 @@ for name, kinds in gains.items():
 points = {"before": before["nirspec"].of_view(0).z, "after": after["nirspec"].of_view(0).z}
 inertia = {name: clusters.inertia_curve(z, seed=run.params.seed) for name, z in points.items()}
 elbows = {name: clusters.elbow(curve) for name, curve in inertia.items()}
-figure = figures.inertia_curves(inertia, elbows)
-run.save_figure("inertia", figure)
-figure
+run.save_figure("inertia", figures.inertia_curves(inertia, elbows))
 
 # %%
 truth = data.labels_of(after["nirspec"].of_view(0).star_id)
@@ -212,9 +211,7 @@ stratified = strata.by_condition(probe.error, probe.star_id, conditions, ("Teff"
 
 # %%
 overall = dict(zip(LABELS, np.sqrt((probe.error**2).mean(axis=0)), strict=True))
-figure = figures.strata_curves(stratified, overall)
-run.save_figure("strata", figure)
-figure
+run.save_figure("strata", figures.strata_curves(stratified, overall))
 
 # %%
 ends = {
@@ -241,9 +238,7 @@ true = data.labels_of(mean["after"].star_id)
 errors = {state: predictions.labels - true for state, predictions in mean.items()}
 
 # %%
-figure = figures.residual_boxes(errors, true.std(axis=0))
-run.save_figure("residual_boxes", figure)
-figure
+run.save_figure("residual_boxes", figures.residual_boxes(errors, true.std(axis=0)))
 
 # %%
 shared = {state: residuals.shared_outliers(residuals.outliers(error)) for state, error in errors.items()}
@@ -262,9 +257,7 @@ for state, count in shared.items():
 wins = np.array(
     [residuals.net_wins(abs(errors["after"][:, i]), abs(errors["before"][:, i]), true[:, i]) for i in range(20)]
 )
-figure = figures.win_map(wins, ("after", "before"), len(true))
-run.save_figure("net_wins", figure)
-figure
+run.save_figure("net_wins", figures.win_map(wins, ("after", "before"), len(true)))
 
 # %%
 net = dict(zip(LABELS, wins.sum(axis=1) / len(true), strict=True))
@@ -280,9 +273,7 @@ Markdown(
 # %%
 fe = [abs(errors[state][:, FE]) for state in ("after", "before")]
 counts, edges = residuals.net_wins_by_size(*fe, true[:, FE])
-figure = figures.wins_by_size(counts, edges, "[Fe/H]", "dex", ("after", "before"))
-run.save_figure("wins_by_size", figure)
-figure
+run.save_figure("wins_by_size", figures.wins_by_size(counts, edges, "[Fe/H]", "dex", ("after", "before")))
 
 # %%
 rms = {state: float(np.sqrt((residual**2).mean())) for state, residual in zip(("after", "before"), fe, strict=True)}
@@ -312,9 +303,7 @@ searches = {
 curves = {name: pairs.top_percent_curve(*pair, **options) for name, pair in searches.items()}
 
 # %%
-figure = figures.top_percent(curves)
-run.save_figure("top_percent", figure)
-figure
+run.save_figure("top_percent", figures.top_percent(curves))
 
 # %%
 shown = [pairs.PERCENTS.index(p) for p in (0.1, 1.0, 10.0)]
@@ -344,9 +333,7 @@ cosines = {
     for state, g in (("before alignment", early), ("after alignment", test))
 }
 separation = {state: pairs.separation(*both) for state, both in cosines.items()}
-figure = figures.cosine_distributions(cosines)
-run.save_figure("cosines", figure)
-figure
+run.save_figure("cosines", figures.cosine_distributions(cosines))
 
 # %% [markdown]
 # A good embedding has little overlap between the two histograms. One number summarises it: the probability that a matched pair

@@ -117,9 +117,9 @@ for (source, target, kind), flux in predicted.items():
 
 # %%
 r2 = {panel: {kind: s["r2"] for kind, s in kinds.items()} for panel, kinds in scores.items()}
-figure = figures.region_scores({p: k for p, k in r2.items() if p.endswith("NIRSpec")}, regions(NIRSPEC))
-run.save_figure("decoders", figure)
-figure
+run.save_figure(
+    "decoders", figures.region_scores({p: k for p, k in r2.items() if p.endswith("NIRSpec")}, regions(NIRSPEC))
+)
 
 # %%
 unexplained = {p: {kind: 1 - np.mean(values) for kind, values in kinds.items()} for p, kinds in r2.items()}
@@ -143,9 +143,9 @@ Markdown(
 observed = once.views(data.nirspec, test)[:, 0]
 star = 3
 lines = {f"from {title[s]}": predicted[s, "nirspec", "network, from the embedding"][star] for s in sets}
-figure = figures.decoded_spectrum(observed[star], data.nirspec.flux[test[star]], lines, NIRSPEC, (15700, 16200))
-run.save_figure("decoded", figure)
-figure
+run.save_figure(
+    "decoded", figures.decoded_spectrum(observed[star], data.nirspec.flux[test[star]], lines, NIRSPEC, (15700, 16200))
+)
 
 # %%
 off = {name: 100 * np.sqrt(np.nanmean((flux - data.nirspec.flux[test[star]]) ** 2)) for name, flux in lines.items()}
@@ -180,9 +180,7 @@ rates = {
     name: {score: anomalies.detection_rate(normal[score], values) for score, values in detector(pairs).items()}
     for name, pairs in planted.items()
 }
-figure = figures.detection_rates(rates)
-run.save_figure("anomalies", figure)
-figure
+run.save_figure("anomalies", figures.detection_rates(rates))
 
 # %%
 pd.DataFrame(rates).round(2)

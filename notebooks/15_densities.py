@@ -89,9 +89,7 @@ for name in LABELS:
 # %%
 true = sample["test"][1]
 pits = {n: {m: d.pit(true[:, label_index(n)]) for m, d in found[n].items()} for n in ("Teff", "Fe", "V")}
-figure = figures.pit_histograms(pits)
-run.save_figure("pit", figure)
-figure
+run.save_figure("pit", figures.pit_histograms(pits))
 
 # %% [markdown]
 # Three numbers for each method, over all twenty labels. *Coverage*: how often the truth lies in the central 68 % and 95 % of
@@ -168,9 +166,7 @@ slopes = {
     n: {m: [float(r[m][label_index(n)]) for r in results] for m in attenuation.METHODS} for n in figures.MAIN_LABELS
 }
 ceiling = {n: float(without["linear"][label_index(n)]) for n in figures.MAIN_LABELS}
-figure = figures.attenuation_slopes(settings.attenuation_snr, slopes, ceiling)
-run.save_figure("attenuation", figure)
-figure
+run.save_figure("attenuation", figures.attenuation_slopes(settings.attenuation_snr, slopes, ceiling))
 
 # %% [markdown]
 # The dotted line is the slope of the linear regression *without* noise: where it lies below 1, these few inputs do not determine

@@ -83,9 +83,9 @@ curves = {
 }
 
 # %%
-figure = figures.ablation_curves({variant: history for variant, (_, history) in trained.items()}, curves)
-run.save_figure("ablation", figure)
-figure
+run.save_figure(
+    "ablation", figures.ablation_curves({variant: history for variant, (_, history) in trained.items()}, curves)
+)
 
 # %%
 shown = [pairs.PERCENTS.index(p) for p in (0.1, 1.0, 10.0)]
@@ -150,9 +150,7 @@ for name, (old, new) in kinds.items():
 # are means over several draws of them; the 95 % intervals hold both the draw and the choice of test stars. Dashed: zero-shot.
 
 # %%
-figure = figures.transfer_curves(results)
-run.save_figure("transfer", figure)
-figure
+run.save_figure("transfer", figures.transfer_curves(results))
 
 # %%
 cells = {
@@ -226,9 +224,7 @@ fitted = {
 bound = scaling.noise_bound(data, test, noisy, run.model("nirspec").scaler.std, seed=seed)
 errors = {name: [one.error for one in found] for name, found in fitted.items()}
 laws = {name: scaling.fit_power_law(settings.scaling_stars, values) for name, values in errors.items()}
-figure = figures.scaling_laws(settings.scaling_stars, errors, laws, bound)
-run.save_figure("scaling", figure)
-figure
+run.save_figure("scaling", figures.scaling_laws(settings.scaling_stars, errors, laws, bound))
 
 # %%
 columns = [f"{n} stars" for n in settings.scaling_stars]

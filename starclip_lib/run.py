@@ -262,23 +262,11 @@ class Run(Books):
                 found[section] = content
         return found
 
-    def save_figure(self, name: str, figure: Figure) -> Path:
-        """Save a figure of the report as PNG.
-
-        Parameters
-        ----------
-        name : str
-        figure : Figure
-
-        Returns
-        -------
-        Path
-            That of the file.
-        """
-        path = self.report / "figures" / f"{name}.png"
-        with atomic_path(path) as part:
+    def save_figure(self, name: str, figure: Figure) -> Figure:
+        """Save a figure of the report as NAME.png; returns the figure, so that a cell may end with this call."""
+        with atomic_path(self.report / "figures" / f"{name}.png") as part:
             figure.savefig(part)
-        return path
+        return figure
 
     def save_page(self, name: str, figure: go.Figure) -> Path:
         """Save an interactive figure as a page that needs no Python and no network.
