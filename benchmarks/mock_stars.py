@@ -1,6 +1,6 @@
 """How many stars MockStarCLIP needs: retrieval and labels of badly corrupted spectra against the number of stars.
 
-    python benchmarks/mock_stars.py params/best-small.yaml [--seeds 7 8 9] [--stars 0 50 100 250 ...] [--output FILE]
+    python benchmarks/mock_stars.py params/quick.yaml [--seeds 7 8 9] [--stars 0 50 100 250 ...] [--output FILE]
 
 Starts from the StarCLIP model and the data of a finished `starclip run` (a seed other than the file's is the run made
 with `--set name=NAME-SEED --set seed=SEED`), and trains MockStarCLIP anew for each number of stars; 0 stands for no

@@ -32,9 +32,6 @@ from starclip_lib.transforms.views import mock_telescope
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "fit (fit.yaml)": ("fit", {}),
-    "fit, one step": ("fit", {"pretrain": {"encoder": {"steps": 1}}}),
-    "fit from the mean, six steps": ("fit", {"pretrain": {"encoder": {"guess": "mean", "steps": 6}}}),
     "default: networks (quick.yaml)": ("quick", {}),
     "networks, not calibrated": ("quick", {"starclip": {"calibrate": False}}),
     "networks, fluxes as they are, as the paper": (

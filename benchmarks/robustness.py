@@ -1,6 +1,6 @@
 """What the network is still good for: labels and searches when the emulator is not the truth.
 
-    python benchmarks/robustness.py [params/fit.yaml] [--stars 500] [--older emulator.npz] [--out FILE]
+    python benchmarks/robustness.py [params/quick.yaml] [--stars 500] [--older emulator.npz] [--out FILE]
 
 Test stars of a finished run are observed by the mock telescope through a synthesis that is wrong, the same way for all
 stars: random line strengths (a Gaussian field over wavelength of one line's width multiplies the depth of the
@@ -10,7 +10,7 @@ it is.  Judged are
 - the network alone (the run's pretrained NIRSpec encoder),
 - the network and two Gauss-Newton steps that believe the emulator,
 - steps from the population's mean, six of them,
-- the network and two steps whose trust, pixel by pixel, comes from the wrong spectra's residuals (no label is used).
+- the network and two steps with model errors, pixel by pixel, from the wrong spectra's residuals (no label is used).
 
 Prints a Markdown table, and writes the same as CSV, which notebook 11 draws: RMSE of Teff, log g and [Fe/H] of single
 views, the median over labels of RMSE over the network and steps' without any error, and how often the right APOGEE star
@@ -28,8 +28,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from starclip_lib.metrics.retrieval import ranks_between
+from starclip_lib.models.encoders import Estimator
 from starclip_lib.models.encoding import embed_views, run_encoder
-from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.emulator import Emulator
 from starclip_lib.physics.instruments import NIRSPEC, SIGMA_PER_FWHM
 from starclip_lib.physics.labels import FE, LOGG, TEFF
@@ -38,7 +39,7 @@ from starclip_lib.support.files import atomic_path
 from starclip_lib.training.refining import some_views
 from starclip_lib.transforms.views import mock_telescope
 
-METHODS = ("network + 2 steps", "network", "6 steps from the mean", "network + 2 steps, learned trust")
+METHODS = ("network + 2 steps", "network", "6 steps from the mean", "network + 2 steps, learned errors")
 
 
 def line_strengths(flux: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarray:
@@ -80,24 +81,24 @@ def wrong_spectra(run: Run, older: Path | None) -> dict[str, np.ndarray]:
     return {name: flux.astype(np.float32) for name, flux in found.items()}
 
 
-def encoders_for(run: Run, spectra: np.ndarray) -> dict[str, NewtonEncoder]:
-    """The four methods; the network alone is one of no steps."""
-    trained = run.model("starclip").encoders["nirspec"]
-    assert isinstance(trained, NewtonEncoder)
-    found = {name: copy.deepcopy(trained) for name in METHODS}
-    found["network"].settings = trained.settings.changed(steps=0)
+def estimators_for(run: Run, spectra: np.ndarray) -> dict[str, Estimator]:
+    """The four methods."""
+    fit = run.model("fit").encoders["nirspec"]
+    assert isinstance(fit, EmulatorFit)
+    found: dict[str, Estimator] = {name: copy.deepcopy(fit) for name in METHODS if name != "network"}
+    found["network"] = fit.guess
     mean = found["6 steps from the mean"]
-    mean.guess, mean.settings = None, trained.settings.changed(guess="mean", steps=6)
+    mean.guess, mean.steps = None, 6
     seen = replace(run.data.nirspec, flux=spectra)
-    found["network + 2 steps, learned trust"].fit_floor(
+    found["network + 2 steps, learned errors"].fit_model_error(
         some_views(seen, run.data.rows("train"), mock_telescope(run.params, 1))
     )
-    return found
+    return {name: found[name] for name in METHODS}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("params", nargs="?", default="fit")
+    parser.add_argument("params", nargs="?", default="quick")
     parser.add_argument("--stars", type=int, default=500)
     parser.add_argument("--older", type=Path, help="another emulator.npz, whose spectra are observed")
     parser.add_argument(
@@ -106,17 +107,15 @@ def main() -> None:
     arguments = parser.parse_args()
     run = open_run(arguments.params)
     data, rows, telescope = run.data, run.data.rows("test")[: arguments.stars], mock_telescope(run.params, 1)
-    apogee, scaler = run.embeddings("starclip/apogee").take("test"), run.model("starclip").scaler
+    apogee, scaler = run.embeddings("fit/apogee").take("test"), run.model("fit").scaler
     truth, usual = data.labels[rows], np.empty(0)
     lines = ["wrong,method,Teff,logg,Fe,ratio,first"]
     print("| what is wrong | method | Teff [K] | log g | [Fe/H] | RMSE / without errors | R@1 NIRSpec → APOGEE |")
     print("|---|---|---|---|---|---|---|")
     for wrong, flux in wrong_spectra(run, arguments.older).items():
         seen = replace(data.nirspec, flux=flux)
-        for method, encoder in encoders_for(run, flux).items():
+        for method, encoder in estimators_for(run, flux).items():
             queries = embed_views(encoder, replace(data, nirspec=seen), rows, telescope)
-            if method == "network":
-                queries.evidence = None  # it knows no errors
             labels = scaler.inverse(run_encoder(encoder, seen, rows, telescope, output="labels")[:, 0])
             error = np.sqrt(((labels - truth) ** 2).mean(axis=0))
             usual = usual if len(usual) else error  # the first of all

@@ -35,7 +35,7 @@ from IPython.display import Markdown, display
 
 import starclip_lib as starclip
 from starclip_lib import APOGEE, FE, NIRSPEC, PLAIN, figures
-from starclip_lib.inference.fitting import fit_spectrum
+from starclip_lib.inference.spectrum import fit_spectrum
 from starclip_lib.survey.apogee import real_examples
 
 # %% [markdown]

@@ -68,7 +68,7 @@ print(f"{len(nirspec)} NIRSpec views and {len(apogee)} APOGEE spectra of {len(se
 # cosine with every candidate, in blocks, so memory stays small however many stars there are.
 
 # %%
-index = retrieval.SimilarityIndex(apogee.z, apogee.star_id, evidence=apogee.evidence)
+index = retrieval.SimilarityIndex(apogee.z, apogee.star_id, posterior=apogee.posterior)
 query = len(nirspec) // 3
 place, cosine = index.search(nirspec.z[query : query + 1], k=run.params.retrieval.n_neighbours)
 found = apogee.star_id[place[0]]
@@ -215,7 +215,7 @@ run.save_metrics("retrieval", results)
 
 # %%
 wrong = np.flatnonzero(ranks["nirspec_to_apogee"] > 1)
-asked = {} if nirspec.evidence is None else {"evidence": nirspec.evidence[wrong], "rerank": 50}
+asked = {} if nirspec.posterior is None else {"posterior": nirspec.posterior[wrong], "rerank": 50}
 top = index.search(nirspec.z[wrong], k=1, **asked)[0][:, 0]
 pairs = [data.rows_of(ids) for ids in (nirspec.star_id[wrong], apogee.star_id[top])]
 difference = np.median(abs(data.labels[pairs[0]] - data.labels[pairs[1]]), axis=0)

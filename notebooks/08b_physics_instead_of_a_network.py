@@ -36,7 +36,7 @@ from IPython.display import Markdown
 import starclip_lib as starclip
 from starclip_lib import FE, LABELS, LOGG, NIRSPEC, TEFF, figures
 from starclip_lib.metrics import probing, retrieval, seen
-from starclip_lib.inference.posterior import combined_views
+from starclip_lib.inference.posterior import Posterior
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -155,8 +155,9 @@ fit = run.embeddings("fit/nirspec").take("test")
 networks = {name: run.embeddings(f"starclip/{name}") for name in ("nirspec", "apogee")}
 
 # %%
-stars, mean, spread = combined_views(fit.evidence, fit.star_id)
-fitted, sigma = run.model("fit").encoders["nirspec"].physical(mean, spread)
+stars, posterior = Posterior(fit.posterior).combine(fit.star_id)
+fitted, covariance = run.model("fit").encoders["nirspec"].population.physical(posterior)
+sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
 catalogue = data.labels_of(stars)
 known, views = networks["nirspec"].take("train", "val"), networks["nirspec"].take("test")
 probe = probing.linear_probe(known, data.labels_of(known.star_id), views)

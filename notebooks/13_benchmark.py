@@ -71,9 +71,8 @@ states = {"before": before, "aligned": aligned, "after": after}
 
 # %%
 kind = run.params.pretrain.encoder.kind
-same = "the same network throughout" if kind != "newton" else "a network before, and a fit of the emulator afterwards"
 Markdown(
-    f"In this run the encoders are of kind `{kind}`: {same}. Calibration is {'on' if run.params.starclip.calibrate else 'off'}."
+    f"In this run the encoders are of kind `{kind}`. Calibration is {'on' if run.params.starclip.calibrate else 'off'}."
 )
 
 # %%

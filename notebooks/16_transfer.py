@@ -66,8 +66,7 @@ seed = params.seed
 # %%
 encoders = tuple(run.model(name).encoders[name] for name in ("nirspec", "apogee"))
 sources = ablation.pairs_of(data, params)
-pace = {"learning_rate": 3e-4, "weight_decay": 0.05} if params.pretrain.encoder.kind == "newton" else {}  # of networks
-recipe = params.starclip.changed(train=params.starclip.train.changed(epochs=settings.ablation_epochs, **pace))
+recipe = params.starclip.changed(train=params.starclip.train.changed(epochs=settings.ablation_epochs))
 
 # %%
 trained = {

@@ -145,10 +145,18 @@ class Run(Books):
     @cached_property
     def space(self) -> Space:
         """StarCLIP's space with the run's stars in it."""
-        nirspec, apogee = (self.embeddings(f"starclip/{name}") for name in ("nirspec", "apogee"))
-        return Space(self.data, self.model("starclip").encoders["nirspec"], nirspec, apogee)
+        return self._space("starclip")
 
-    def neighbours(self, spectrum: Star | ObservedSpectrum | np.ndarray, k: int = 5) -> QTable:
+    @cached_property
+    def fit_space(self) -> Space:
+        """The run's stars as fits of the emulator see them, with posteriors of their labels."""
+        return self._space("fit")
+
+    def _space(self, name: str) -> Space:
+        nirspec, apogee = (self.embeddings(f"{name}/{side}") for side in ("nirspec", "apogee"))
+        return Space(self.data, self.params, self.model(name).encoders["nirspec"], nirspec, apogee)
+
+    def neighbours(self, spectrum: Star | ObservedSpectrum | np.ndarray, k: int = 5, by: str = "starclip") -> QTable:
         """The APOGEE stars nearest to a NIRSpec spectrum, best first.
 
         Parameters
@@ -157,13 +165,15 @@ class Run(Books):
             A star of the data set (its first mock observation is used), an observed spectrum, or flux over the
             continuum on the NIRSpec grid, 1 where there is no data.
         k : int
+        by : {'starclip', 'fit'}
+            Whose embeddings are compared: those of the aligned networks, or posteriors of fits of the emulator.
 
         Returns
         -------
         QTable
-            Identifier, cosine, part of the data set, and the catalogue's labels with units.  Where the encoders give
-            posteriors, rows are sorted by `ln_B`, the log Bayes factor of "same star" against "different stars", and
-            `match` is "no match" where that is negative; else they are sorted by cosine.
+            Identifier, cosine, part of the data set, and the catalogue's labels with units.  Of fits, rows are
+            sorted by `ln_B`, the log Bayes factor of "same star" against "different stars", and `match` is "no match"
+            where that is negative; of networks they are sorted by cosine.
 
         Raises
         ------
@@ -172,12 +182,15 @@ class Run(Books):
         """
         if not isinstance(k, int | np.integer) or k < 1:
             raise DataError(f"k must be at least 1, not {k!r:.40}")
-        z, evidence = self._point(spectrum)
+        if by not in ("starclip", "fit"):
+            raise DataError(f"by must be 'starclip' or 'fit', not {by!r:.40}")
+        space = self.space if by == "starclip" else self.fit_space
+        z, posterior = self._point(spectrum, space)
         columns: dict[str, Any] = {}
-        if evidence is None or self.space.index.evidence is None:
-            found, cosine = self.space.nearest(z, k)
+        if posterior is None:
+            found, cosine = space.nearest(z, k)
         else:
-            found, cosine, factor = self.space.by_evidence(z, k, evidence)
+            found, cosine, factor = space.by_posterior(z, k, posterior)
             columns = {
                 "ln_B": factor[0].round(2),
                 "match": np.where(factor[0] < 0, "no match", "possible"),
@@ -186,11 +199,13 @@ class Run(Books):
         columns |= {"cosine": cosine[0].round(4), "part": [SPLITS[split] for split in self.data.split[rows]]}
         return label_table(self.data.labels[rows], star_id=found[0], **columns)
 
-    def _point(self, spectrum: Star | ObservedSpectrum | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """A spectrum's vector (1, dim) and its evidence (1, 230) if the encoder has some."""
+    def _point(
+        self, spectrum: Star | ObservedSpectrum | np.ndarray, space: Space
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """A spectrum's vector (1, dim) and its posterior (1, 230) if the encoder has some."""
         if isinstance(spectrum, Star):
-            z, evidence = self.space.views(self._own(spectrum))
-            return z[:1], None if evidence is None else evidence[:1]
+            z, posterior = space.views(self._own(spectrum))
+            return z[:1], None if posterior is None else posterior[:1]
         if isinstance(spectrum, ObservedSpectrum):
             prepared = prepare_all([spectrum], self.data, self.params)
             if not prepared.stars:
@@ -200,7 +215,7 @@ class Run(Books):
             flux = on_nirspec_grid(spectrum)
         if len(flux) != 1:
             raise DataError(f"`neighbours` takes one spectrum at a time; got {len(flux)}")
-        return self.space.point(flux)
+        return space.point(flux)
 
     def _own(self, star: Star) -> str:
         if np.array_equal(self.data.star(star.star_id).labels, star.labels):

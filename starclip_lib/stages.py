@@ -76,7 +76,7 @@ STAGES = {
     ),
     "fit.ckpt": Stage(
         "08b_physics_instead_of_a_network",
-        (*_TRAINING, "starclip", "mockstarclip"),
+        (*_TRAINING, "starclip", "mockstarclip", "fit"),
         (DATA, "nirspec.ckpt", "apogee.ckpt"),
         refining.train_fit,
     ),
@@ -164,7 +164,9 @@ class Books:
         source = self.data if stage.inputs else self.root
         models = (self.path(name) for name in stage.inputs if name != DATA)
         stage.make(self.path(file), source, self.params, *models, watch=watch)
-        for kept in ("data", "space") if file == DATA else ("space",):  # read from the files that were replaced
+        for kept in (
+            ("data", "space", "fit_space") if file == DATA else ("space", "fit_space")
+        ):  # read from the files that were replaced
             self.__dict__.pop(kept, None)
 
     def need(self, file: str) -> Path:

@@ -62,21 +62,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Run:
     return run
 
 
-@pytest.fixture(scope="session")
-def refined(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run whose model is the emulator fit, as in params/fit.yaml; read it."""
-    changes = {
-        **OVERRIDES,
-        "pretrain": {"encoder": {"kind": "newton"}},
-        "starclip": {"train": {"learning_rate": 0.01, "weight_decay": 0.01}},
-    }
-    run = empty_project(tmp_path_factory.mktemp("refined"), load_params(ROOT / "params" / "small.yaml", changes))
-    for file in STAGES:
-        if "supervised" not in file:
-            run.build(file)
-    return run
-
-
 @pytest.fixture
 def trained(finished: Run, tmp_path: Path) -> Run:
     """A copy of the finished run in a project of its own."""

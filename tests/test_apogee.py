@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from starclip_lib.data.simulate import simulate_survey
 from starclip_lib.inference.fisher import cramer_rao
-from starclip_lib.inference.fitting import fit_spectrum
+from starclip_lib.inference.spectrum import fit_spectrum
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import APOGEE
 from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF

@@ -84,7 +84,7 @@ def test_too_few_stars_are_refused(predictions) -> None:
     with pytest.raises(
         ConfigError, match=r"needs 200 validation stars, of 1000 stars there are 125; raise data.n_stars"
     ):
-        load_params(ROOT / "params" / "best-small.yaml", {"data": {"n_stars": 1000}})
+        load_params(ROOT / "params" / "quick.yaml", {"data": {"n_stars": 1000}})
 
 
 def test_labels_that_do_not_differ_are_refused(predictions) -> None:

@@ -60,13 +60,6 @@ def test_a_bad_file_gets_one_line_that_names_file_and_key(tmp_path: Path, text: 
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_steps_of_the_emulator_and_a_pseudo_continuum_exclude_each_other() -> None:
-    changes = {"corruption": {"continuum_spacing": 150.0}}
-    with pytest.raises(ConfigError, match=r"kind: newton refines with the emulator's true continuum, .* set that to 0"):
-        load_params(ROOT / "params" / "fit.yaml", changes)
-    assert load_params(ROOT / "params" / "quick.yaml", changes).corruption.continuum_spacing == 150
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere.yaml: no such parameter file"):
         load_params(tmp_path / "nowhere.yaml")

@@ -11,7 +11,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from starclip_lib import figures
-from starclip_lib.inference.fitting import fit_spectrum
+from starclip_lib.inference.spectrum import fit_spectrum
 from starclip_lib.lab.figures.style import empty_axes
 from starclip_lib.metrics.probing import Predictions, score_labels
 from starclip_lib.models.checkpoint import History

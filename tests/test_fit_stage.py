@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.inference.posterior import combined_views
+from starclip_lib.inference.posterior import Posterior
 from starclip_lib.metrics.retrieval import ranks_between, success_rate
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.labels import FE, TEFF
 from starclip_lib.run import Run
 from starclip_lib.settings.params import Params
 from starclip_lib.training.refining import train_fit
 
 
-def test_a_run_of_networks_has_posteriors_of_a_fit(finished: Run) -> None:
-    assert finished.params.pretrain.encoder.kind == "residual_mlp"
+def test_a_run_has_posteriors_of_a_fit(finished: Run) -> None:
     sides = {name: finished.embeddings(f"fit/{name}") for name in ("nirspec", "apogee", "mock", "extended")}
-    assert all(side.evidence is not None for side in sides.values())
-    assert finished.embeddings("starclip/nirspec").evidence is None
+    assert all(side.posterior is not None for side in sides.values())
+    assert finished.embeddings("starclip/nirspec").posterior is None
     test = sides["nirspec"].take("test")
-    stars, mean, covariance = combined_views(test.evidence, test.star_id)
-    labels, sigma = finished.model("fit").encoders["nirspec"].physical(mean, covariance)
+    stars, found = Posterior(test.posterior).combine(test.star_id)
+    labels, covariance = finished.model("fit").encoders["nirspec"].population.physical(found)
+    sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     error = labels - finished.data.labels_of(stars)
     teff, iron = np.sqrt((error[:, [TEFF, FE]] ** 2).mean(axis=0))
     assert teff < 30
@@ -36,17 +35,10 @@ def test_a_run_of_networks_has_posteriors_of_a_fit(finished: Run) -> None:
     assert found["fit"] > max(found["starclip"], 0.8)
 
 
-def test_a_fit_is_not_trained_by_the_contrastive_loss(finished: Run) -> None:
-    for encoder in finished.model("fit").encoders.values():
-        assert isinstance(encoder, NewtonEncoder)
-        assert float(encoder.prior_weight.detach()) == 0
-        assert not torch.any(encoder.trust.detach())
-
-
 def test_a_run_with_a_pseudo_continuum_is_fitted_without_it(finished: Run, survey: PairedSpectra, tmp_path) -> None:
     corruption = finished.params.corruption.changed(continuum_spacing=150.0)
     params: Params = finished.params.changed(corruption=corruption)
     train_fit(tmp_path / "fit.ckpt", finished.data, params, finished.path("nirspec.ckpt"), finished.path("apogee.ckpt"))
     encoder = Model.load(tmp_path / "fit.ckpt").encoders["nirspec"]
-    assert isinstance(encoder, NewtonEncoder)
+    assert isinstance(encoder, EmulatorFit)
     assert encoder.guess is None

@@ -10,7 +10,7 @@ from nirspec_files import spec1d_bytes
 
 from starclip_lib.inference.posterior import log_bayes_factor
 from starclip_lib.lab.widgets.gallery import Gallery
-from starclip_lib.lab.widgets.spaces import EXTENDED, NEEDED, SPACES, Spaces
+from starclip_lib.lab.widgets.spaces import EXTENDED, FIT, NEEDED, SPACES, Spaces
 from starclip_lib.models.encoding import encode
 from starclip_lib.physics.labels import FE, LOGG, TEFF
 from starclip_lib.run import Run
@@ -31,26 +31,24 @@ def test_vectors_are_those_of_the_embeddings_file(gallery: Gallery, finished) ->
     np.testing.assert_allclose(gallery.space("MockStarCLIP")[EXTENDED].index.z[rows], few.z, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["finished", "refined"])
 @pytest.mark.parametrize("space", SPACES)
-def test_neighbours_are_those_of_the_exact_search(space: str, kind: str, request: pytest.FixtureRequest) -> None:
-    gallery = Gallery(request.getfixturevalue(kind))
+def test_neighbours_are_those_of_the_exact_search(space: str, gallery: Gallery) -> None:
     rows = gallery.rows(test_only=True)
     first, second = gallery.space(space).values()
     query = gallery.star(space, first.title, rows[3])
     other = np.delete(rows, 3)
     for side, among in ((first, other), (second, rows)):  # no spectrum finds itself, but its partner may be found
         cosine = side.index.z[among] @ query.z
-        best = np.argsort(-cosine, kind="stable")[: 6 if query.evidence is None else 50]
-        if query.evidence is not None:
-            factor = log_bayes_factor(query.evidence[None], side.index.evidence[among[best]][None])[0]
+        best = np.argsort(-cosine, kind="stable")[: 6 if query.posterior is None else 50]
+        if query.posterior is not None:
+            factor = log_bayes_factor(query.posterior[None], side.index.posterior[among[best]][None])[0]
             best = best[np.argsort(-factor)][:6]
         found = gallery.search(space, query, 6, [side.title], rows)
         np.testing.assert_array_equal(found.row, among[best])
         np.testing.assert_allclose(found.table["cosine"], cosine[best], atol=6e-5)
     both = gallery.search(space, query, 6, [first.title, second.title], rows)
     assert len(both.row) == 12
-    assert ("ln B" in both.table) == (kind == "refined" and space in ("StarCLIP", "MockStarCLIP"))
+    assert ("ln B" in both.table) == (space == FIT)
     assert (np.diff(both.table[both.table.columns[2]]) <= 0).all()
     assert both.table["star"].str.endswith("(itself)").tolist() == (both.row == rows[3]).tolist()
     assert set(both.table["part"]) == {"test"}

@@ -26,9 +26,11 @@ IRTF = Path(os.environ.get("STARCLIP_IRTF", ROOT.parent / "shared" / "irtf"))
 SIGMA = [f"sigma_{name}" for name in LABELS]
 
 
-def stored(run: Run, paths: list[Path], folder: Path, instruments: tuple[str, ...] = ("nirspec",)) -> Store:
+def stored(
+    run: Run, paths: list[Path], folder: Path, instruments: tuple[str, ...] = ("nirspec",), model: str = "starclip"
+) -> Store:
     """A store, filled by this process."""
-    model = run.path("starclip.ckpt")
+    model = run.path(f"{model}.ckpt")
     setup = Setup(str(folder), str(model), describe_model(model), run.params.model_dump_json())
     Store.create(folder, setup.about)
     for task in find_inputs(paths, instruments)[0]:
@@ -74,28 +76,12 @@ def test_hd_58367_has_one_answer(finished: Run, tmp_path: Path) -> None:
         np.testing.assert_allclose(other, first, rtol=1e-3, atol=1e-3)
 
 
-def test_a_search_in_a_store_ranks_as_the_run_does(refined: Run, tmp_path: Path) -> None:
-    store = stored(refined, [refined.folder / "data.h5"], tmp_path / "store", ("apogee",))
-    queries = refined.embeddings("starclip/nirspec").take("test").of_view(0)
-    found = search(store, queries.z, 1, posterior=queries.evidence)
+def test_a_search_in_a_store_ranks_as_the_run_does(finished: Run, tmp_path: Path) -> None:
+    store = stored(finished, [finished.folder / "data.h5"], tmp_path / "store", ("apogee",), "fit")
+    queries = finished.embeddings("fit/nirspec").take("test").of_view(0)
+    found = search(store, queries.z, 1, posterior=queries.posterior)
     names = store.rows(found.place[:, 0])["star_id"].to_numpy()
-    expected = refined.space.nearest(queries.z, 1, queries.evidence)[0][:, 0]
+    expected = finished.fit_space.nearest(queries.z, 1, queries.posterior)[0][:, 0]
     assert (names == expected).mean() >= 0.95  # eleven bits may decide between equals
     by_cosine = store.rows(search(store, queries.z, 1).place[:, 0])["star_id"].to_numpy()
     assert (names == queries.star_id).mean() >= (by_cosine == queries.star_id).mean()
-
-
-def test_a_match_that_is_excluded_is_called_so(refined: Run, tmp_path: Path, rng: np.random.Generator) -> None:
-    """A star from outside the survey: its posterior excludes every star of the data set."""
-    (tmp_path / "sky").mkdir()
-    flux = 1 - 1.6 * (1 - refined.data.nirspec.flux[3])
-    spec1d_bytes(tmp_path / "sky" / "spec1d_star.fits", flux.astype(np.float32), rng)
-    run = Run(changed_params(refined.params, {"observed": {"folder": str(tmp_path / "sky")}}), refined.root)
-    browser = SimilarityBrowser(run)
-    if not browser.gallery.observed:
-        pytest.fail("the star cannot be measured")
-    browser.choose(browser.gallery.observed[0].name)
-    assert browser.table["ln B"].iloc[0] < 0
-    assert "No match:" in browser._caption.value
-    browser.choose(str(run.data.star_id[0]), "NIRSpec")
-    assert ("No match:" in browser._caption.value) == (browser.table["ln B"].iloc[0] < 0)

@@ -9,12 +9,16 @@ the labels' published spreads; `bounds` brings them back to K and dex.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 
+from starclip_lib.inference.gauss_newton import marginalised
+from starclip_lib.inference.grid import DEGREE, GridModel
 from starclip_lib.physics.emulator import Emulator
-from starclip_lib.physics.instruments import NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument
+from starclip_lib.physics.instruments import NIRSPEC, Instrument
 from starclip_lib.physics.labels import LABELS, N_LABELS, PUBLISHED_SPREAD
 from starclip_lib.support.errors import DataError
 
@@ -28,7 +32,7 @@ def information(
     snr: float,
     *,
     missing: np.ndarray | None = None,
-    continuum_degree: int = 8,
+    continuum_degree: int = DEGREE,
     line_width: bool = False,
 ) -> np.ndarray:
     """Fisher information on the labels that one spectrum holds, (20, 20), nuisances marginalised.
@@ -37,7 +41,7 @@ def information(
     """
     missing = np.zeros(instrument.n_pix, bool) if missing is None else missing
     responses = flux_responses(emulator, labels, instrument, continuum_degree, line_width)
-    return marginalised(responses, instrument, snr, missing)
+    return information_of(responses, instrument, snr, missing)
 
 
 def blocked(instrument: Instrument) -> np.ndarray:
@@ -46,38 +50,24 @@ def blocked(instrument: Instrument) -> np.ndarray:
 
 
 def flux_responses(
-    emulator: Emulator, labels: np.ndarray, instrument: Instrument, degree: int = 8, line_width: bool = False
+    emulator: Emulator, labels: np.ndarray, instrument: Instrument, degree: int = DEGREE, line_width: bool = False
 ) -> np.ndarray:
     """Derivatives of a star's flux with respect to its labels, in published spreads, then to the nuisances."""
-    flux = emulator(labels[None], instrument)[0].astype(np.float64)
-    gradient = emulator.gradient(labels, instrument) * PUBLISHED_SPREAD[:, None]
-    return np.concatenate([gradient, _nuisances(flux, instrument, degree, line_width)])
+    model = _model(emulator, instrument, degree, line_width)
+    return model.design(torch.from_numpy(labels[None].astype(float)), torch.diag(torch.from_numpy(PUBLISHED_SPREAD)))[
+        0
+    ].numpy()
 
 
-def marginalised(responses: np.ndarray, instrument: Instrument, snr: float, missing: np.ndarray) -> np.ndarray:
+@lru_cache(maxsize=4)
+def _model(emulator: Emulator, instrument: Instrument, degree: int, line_width: bool) -> GridModel:
+    return GridModel(emulator, instrument, degree, line_width=line_width).double()
+
+
+def information_of(responses: np.ndarray, instrument: Instrument, snr: float, missing: np.ndarray) -> np.ndarray:
     """Information on the labels from the pixels that are there, less what the nuisances could explain."""
     rows = responses[:, instrument.covered & ~missing]
-    fisher = snr**2 * rows @ rows.T
-    inner, cross, outer = fisher[:N_LABELS, :N_LABELS], fisher[:N_LABELS, N_LABELS:], fisher[N_LABELS:, N_LABELS:]
-    size = np.sqrt(np.maximum(np.diag(outer), np.finfo(float).tiny))
-    inverse = np.linalg.pinv(outer / np.outer(size, size), hermitian=True) / np.outer(size, size)
-    return inner - cross @ inverse @ cross.T
-
-
-def _nuisances(flux: np.ndarray, instrument: Instrument, degree: int, line_width: bool) -> np.ndarray:
-    """Derivatives of the flux with respect to the nuisance parameters."""
-    x = np.linspace(-1, 1, instrument.n_pix)
-    slope = np.gradient(flux, instrument.wavelength)
-    rows = [
-        flux * np.polynomial.legendre.legvander(x, degree).T,
-        (instrument.wavelength * slope / SPEED_OF_LIGHT)[None],
-    ]
-    if line_width:  # d flux / d log sigma of a Gaussian line-spread function is sigma^2 times the second derivative
-        sigma = instrument.wavelength / instrument.resolution * SIGMA_PER_FWHM
-        curvature = np.zeros(instrument.n_pix)
-        curvature[1:-1] = np.diff(flux, 2) / np.gradient(instrument.wavelength)[1:-1] ** 2
-        rows.append((sigma**2 * curvature)[None])
-    return np.concatenate(rows)
+    return marginalised(torch.from_numpy(snr**2 * rows @ rows.T)[None])[0].numpy()
 
 
 def bounds(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:

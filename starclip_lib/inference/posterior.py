@@ -1,118 +1,179 @@
 """Gaussian posteriors of stellar labels, and the Bayes factor for "same star" against "different stars".
 
-The noise differs from view to view, which one set of coordinates for all cannot know.  For a Gaussian posterior of the
-labels from each spectrum, and a Gaussian population, the Bayes factor is exact (as `metrics.ideal.IdealMatcher`'s).
-Evidence is kept in coordinates in which the population is a standard Gaussian: the posterior mean (20 numbers) and the
-Cholesky factor of the posterior precision 1 + I (210 numbers), I being the spectrum's information.
+For a Gaussian posterior of the labels from each spectrum, and a Gaussian population, the Bayes factor is exact.
+Posteriors are kept in coordinates in which the population is a standard Gaussian ("whitened"): the mean (20 numbers)
+and the Cholesky factor of the precision 1 + I (210 numbers), I being the spectrum's information.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
-from torch import Tensor
 
-from starclip_lib.physics.labels import N_LABELS
+from starclip_lib.physics.labels import LABELS, N_LABELS
+from starclip_lib.support.errors import DataError
 
 WIDTH = N_LABELS + N_LABELS * (N_LABELS + 1) // 2
 _ROW, _COLUMN = np.tril_indices(N_LABELS)
-_CONVERGED = 1e-10  # relative gain of the likelihood: standard deviations are then good to about 1e-4
 DIAGONAL = N_LABELS + np.flatnonzero(_ROW == _COLUMN)  # where the factor's diagonal stands
+_CONVERGED = 1e-10  # relative gain of the likelihood: standard deviations are then good to about 1e-4
+_DEPENDENT = 1e-8  # least eigenvalue of the labels' correlation matrix
+_WIDER = 100.0  # times the population's covariance: a prior that does not matter
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
-    """What spectra say about the labels of their stars, Z-scored.
+class Population:
+    """Gaussian population of labels in K and dex: mean (20,) and a lower triangular root (20, 20) of the covariance."""
 
-    Parameters
-    ----------
-    labels : Tensor, shape (n, 20)
-        Posterior mean.
-    covariance : Tensor, shape (n, 20, 20)
-        float64, of the posterior; that of the population where nothing could be fitted.
-    refined : Tensor of bool, shape (n,)
-        False where a spectrum has too few pixels: its labels are the guess.
-    at_edge : Tensor of bool, shape (n,)
-        True where labels were held at the edge of the emulator's domain.
-    """
+    mean: np.ndarray
+    root: np.ndarray
 
-    labels: Tensor
-    covariance: Tensor
-    refined: Tensor
-    at_edge: Tensor
+    @classmethod
+    def of(cls, labels: np.ndarray) -> Population:
+        """The population of stars with labels (n, 20). Raises DataError if some labels are linearly dependent."""
+        std = labels.std(axis=0, dtype=np.float64)
+        covariance = np.cov(labels.astype(np.float64).T)
+        values, vectors = np.linalg.eigh(covariance / np.outer(std, std))
+        if values[0] < _DEPENDENT:
+            names = [name for name, share in zip(LABELS, np.abs(vectors[:, 0]), strict=True) if share > 0.1]
+            raise DataError(
+                f"the labels {', '.join(names)} of the {len(labels)} training stars are linearly dependent, "
+                "so they cannot be fitted separately; take a larger data set"
+            )
+        return cls(labels.mean(axis=0, dtype=np.float64), np.linalg.cholesky(covariance))
 
     @property
-    def remarks(self) -> list[str]:
-        """What a user should know about each spectrum's labels; '' if nothing."""
-        unfit = "too few pixels, or none that tell labels from continuum: a guess"
-        edge = "held at the edge of the emulator's domain"
-        pairs = zip(self.refined.tolist(), self.at_edge.tolist(), strict=True)
-        return [unfit if not refined else edge if at_edge else "" for refined, at_edge in pairs]
+    def precision(self) -> np.ndarray:
+        """Inverse (20, 20) of the covariance."""
+        inverse = np.linalg.inv(self.root)
+        return inverse.T @ inverse
+
+    def whitened(self, labels: np.ndarray) -> np.ndarray:
+        """Labels (n, 20) in coordinates in which the population is a standard Gaussian."""
+        return np.linalg.solve(self.root, (labels - self.mean).T).T
+
+    def whitened_covariance(self, covariance: np.ndarray) -> np.ndarray:
+        """Covariances (..., 20, 20) in those coordinates."""
+        inverse = np.linalg.inv(self.root)
+        return inverse @ covariance @ inverse.T
+
+    def physical(self, posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
+        """Means (n, 20) and covariances (n, 20, 20) of posteriors in K and dex."""
+        return self.mean + posterior.mean @ self.root.T, self.root @ posterior.covariance @ self.root.T
 
 
-def information_of(labels: Tensor, covariance: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """What a spectrum adds to the prior: its information matrix, and that times its own estimate."""
-    precision = torch.linalg.inv(covariance)
-    precision = (precision + precision.mT) / 2
-    return precision - prior, (precision @ labels.double()[..., None])[..., 0]
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Posteriors of the labels of n spectra, packed as embedding files keep them (n, 230).
+
+    `warnings` holds a sentence for each spectrum, '' where there is none. `independent` is False where spectra of one
+    star share part of their error, so that more of them do not lower it (networks).
+    """
+
+    packed: np.ndarray
+    warnings: tuple[str, ...] = ()
+    independent: bool = True
+
+    @classmethod
+    def of(
+        cls, mean: np.ndarray, covariance: np.ndarray, warnings: Sequence[str] = (), independent: bool = True
+    ) -> Posterior:
+        """From means (n, 20) and covariances (n, 20, 20), whitened, the population's prior in them."""
+        precision = np.linalg.inv(covariance)
+        shift = (precision @ mean[..., None])[..., 0]
+        return cls._from_information(precision - np.eye(N_LABELS), shift, tuple(warnings), independent)
+
+    @classmethod
+    def of_estimates(cls, population: Population, labels: np.ndarray, covariance: np.ndarray) -> Posterior:
+        """From unbiased estimates (n, 20) of labels and the covariances (n, 20, 20) of their errors."""
+        information = np.linalg.inv(population.whitened_covariance(covariance))
+        shift = (information @ population.whitened(labels)[..., None])[..., 0]
+        return cls._from_information(information, shift, (), True)
+
+    @classmethod
+    def _from_information(
+        cls, information: np.ndarray, shift: np.ndarray, warnings: tuple[str, ...], independent: bool
+    ) -> Posterior:
+        # rounding may leave a direction that nothing is known about a little below zero
+        values, vectors = np.linalg.eigh((information + information.transpose(0, 2, 1)) / 2)
+        precision = np.eye(N_LABELS) + (vectors * np.maximum(values, 0)[:, None]) @ vectors.transpose(0, 2, 1)
+        factor = np.linalg.cholesky(precision)
+        mean = np.linalg.solve(precision, shift[..., None])[..., 0]
+        packed = np.concatenate([mean, factor[:, _ROW, _COLUMN]], axis=1).astype(np.float32)
+        return cls(packed, warnings, independent)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Means (n, 20)."""
+        return self.packed[:, :N_LABELS].astype(np.float64)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Precisions (n, 20, 20), the prior's 1 in them."""
+        return _unpacked(self.packed)[0]
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariances (n, 20, 20)."""
+        return np.linalg.inv(self.precision)
+
+    def combine(self, star_id: np.ndarray) -> tuple[np.ndarray, Posterior]:
+        """Stars in order, and their posteriors from all their spectra: information adds up, the prior counts once.
+
+        Where errors are shared, means are averaged and the covariance stays that of one spectrum.
+        """
+        stars, row = np.unique(star_id, return_inverse=True)
+        precision, shift, _ = _unpacked(self.packed)
+        total, pull = np.zeros((len(stars), N_LABELS, N_LABELS)), np.zeros((len(stars), N_LABELS))
+        np.add.at(total, row, precision - np.eye(N_LABELS))
+        np.add.at(pull, row, shift)
+        if not self.independent:
+            count = np.bincount(row).astype(float)
+            total, pull = total / count[:, None, None], pull / count[:, None]
+        return stars, self._from_information(total, pull, (), self.independent)
+
+    def without_prior(self) -> tuple[np.ndarray, np.ndarray]:
+        """Estimates (n, 20) that do not lean towards the population, and their covariances (n, 20, 20)."""
+        precision, shift, _ = _unpacked(self.packed)
+        wide = np.linalg.inv(precision - (1 - 1 / _WIDER) * np.eye(N_LABELS))
+        return (wide @ shift[..., None])[..., 0], wide
+
+    def blurred(self, extra: np.ndarray) -> Posterior:
+        """Posteriors of labels that differ from those measured by a Gaussian of this covariance (20, 20), whitened."""
+        precision, shift, _ = _unpacked(self.packed)
+        information = precision - np.eye(N_LABELS)
+        factor = np.linalg.inv(np.eye(N_LABELS) + information @ extra)
+        shift = (factor @ shift[..., None])[..., 0]
+        return self._from_information(factor @ information, shift, self.warnings, self.independent)
 
 
-def unshrunk(labels: Tensor, covariance: Tensor, population: Tensor, weight: float) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates that do not lean towards the population, with the covariance of their errors."""
-    prior = torch.cholesky_inverse(population.double())
-    information, shift = information_of(labels, covariance, weight * prior)
-    wide = torch.linalg.inv(information + prior / 100)
-    return (wide @ shift[..., None])[..., 0].cpu().numpy(), ((wide + wide.mT) / 2).cpu().numpy()
+def is_posterior(packed: np.ndarray) -> np.ndarray:
+    """Which rows of (n, 230) are posteriors: finite, with a precision of at least the prior's."""
+    return np.isfinite(packed).all(axis=1) & (packed[:, DIAGONAL] > 0.99).all(axis=1)
 
 
-def evidence(labels: Tensor, covariance: Tensor, population: Tensor, weight: float, extra: Tensor) -> Tensor:
-    """Posteriors as they are kept."""
-    root = population.double()
-    one = torch.eye(N_LABELS, dtype=torch.float64, device=root.device)
-    posterior = torch.linalg.solve_triangular(root, covariance, upper=False)
-    posterior = torch.linalg.solve_triangular(root, posterior.mT, upper=False)
-    mean = torch.linalg.solve_triangular(root, labels.double().mT, upper=False).mT
-    information, shift = information_of(mean, posterior, weight * one)
-    other = torch.linalg.solve_triangular(root, extra.double(), upper=False)
-    other = torch.linalg.solve_triangular(root, other.mT, upper=False)
-    blurred = torch.linalg.inv(one + information @ other)
-    information, shift = blurred @ information, (blurred @ shift[..., None])[..., 0]
-    # rounding may leave a direction that nothing is known about a little below zero
-    values, vectors = torch.linalg.eigh((information + information.mT) / 2)
-    precision = one + (vectors * values.clamp_min(0)[:, None]) @ vectors.mT
-    factor = torch.linalg.cholesky(precision)
-    mean = torch.cholesky_solve(shift[..., None], factor)[..., 0]
-    return torch.cat([mean, factor[:, _ROW, _COLUMN]], 1).float()
-
-
-def _unpacked(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _unpacked(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision (n, 20, 20), shift (n, 20) and log evidence (n,) of each spectrum by itself."""
-    kept = np.asarray(kept, np.float64)
-    factor = np.zeros((len(kept), N_LABELS, N_LABELS))
-    factor[:, _ROW, _COLUMN] = kept[:, N_LABELS:]
-    half = (factor.transpose(0, 2, 1) @ kept[:, :N_LABELS, None])[..., 0]
+    packed = np.asarray(packed, np.float64)
+    factor = np.zeros((len(packed), N_LABELS, N_LABELS))
+    factor[:, _ROW, _COLUMN] = packed[:, N_LABELS:]
+    half = (factor.transpose(0, 2, 1) @ packed[:, :N_LABELS, None])[..., 0]
     shift = (factor @ half[..., None])[..., 0]
     alone = 0.5 * (half**2).sum(1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
     return factor @ factor.transpose(0, 2, 1), shift, alone
 
 
-def combined_views(kept: np.ndarray, star_id: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What all spectra of a star say together: their information adds up."""
-    stars, row = np.unique(star_id, return_inverse=True)
-    precision, shift, _ = _unpacked(kept)
-    total = np.tile(np.eye(N_LABELS), (len(stars), 1, 1))
-    pull = np.zeros((len(stars), N_LABELS))
-    np.add.at(total, row, precision - np.eye(N_LABELS))
-    np.add.at(pull, row, shift)
-    covariance = np.linalg.inv(total)
-    return stars, (covariance @ pull[..., None])[..., 0], covariance
-
-
 def log_bayes_factor(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Log Bayes factors of "one star" against "two stars of the population", of each spectrum with some others."""
+    """Log Bayes factors (n, k) of "same star" against "two stars of the population".
+
+    `a` (n, 230) are packed posteriors, `b` (n, k, 230) those of the spectra that each is compared with.
+    """
     n, k = b.shape[:2]
     precision_a, shift_a, alone_a = _unpacked(a)
     precision_b, shift_b, alone_b = _unpacked(b.reshape(n * k, -1))
@@ -124,7 +185,7 @@ def log_bayes_factor(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (joint - alone_b).reshape(n, k) - alone_a[:, None]
 
 
-def fitted_extra(a: np.ndarray, b: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def fit_pair_covariance(a: np.ndarray, b: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Covariance of what differs between partners besides the errors of their estimates, by maximum likelihood.
 
     The likelihood is maximised over a triangular factor (L-BFGS), relative to the mean covariance of the errors; where

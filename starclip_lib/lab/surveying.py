@@ -151,7 +151,7 @@ def _of_files(store: Store, paths: Sequence[Path], say: Say) -> Queries:
         batch = read_batches(task, params)
         failed += batch.failed
         names += batch.star_id
-        found.append(embed(model.encoders[task.instrument], model.scaler, batch.flux))
+        found.append(embed(model.encoders[task.instrument], batch.flux))
     for path, row, reason in failed:
         say(one_line(f"set aside: {path} [{row}]: {reason}"))
     if not names:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from starclip_lib.data.selection import in_parts, mock_stars
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
-from starclip_lib.inference.fitting import fit_spectrum
+from starclip_lib.inference.spectrum import fit_spectrum
 from starclip_lib.metrics.probing import Scores
 from starclip_lib.metrics.retrieval import ranks_of, retrieval_scores
 from starclip_lib.models.embeddings import Embeddings, as_embeddings

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.inference.posterior import Population, Posterior, log_bayes_factor
 from starclip_lib.metrics.retrieval import retrieval_scores
 from starclip_lib.metrics.seen import SeenInformation
 from starclip_lib.physics.labels import ASPCAP_ERROR, FE, N_LABELS, PUBLISHED_SPREAD
@@ -78,22 +79,21 @@ class IdealMatcher:
         rng: np.random.Generator,
     ):
         scale = np.outer(PUBLISHED_SPREAD, PUBLISHED_SPREAD)
-        self.mean, self.prior = population[0] / PUBLISHED_SPREAD, population[1] / scale
+        known = Population(population[0] / PUBLISHED_SPREAD, np.linalg.cholesky(population[1] / scale))
         # a hundred times the population's covariance stands for "unknown" where a spectrum holds no information
-        weak = np.linalg.inv(100 * self.prior)
-        self.sides = []
+        weak = known.precision / 100
+        self.estimates, self.posteriors = [], []
         for (labels, info), other in ((a, extra / scale), (b, 0.0)):
             covariance = np.linalg.inv(info + weak)
             noise = np.linalg.cholesky(covariance) @ rng.standard_normal((len(labels), N_LABELS, 1))
-            self.sides.append((labels / PUBLISHED_SPREAD + noise[..., 0], covariance + other))
-        self._alone = [_log_normal(x, self.mean, self.prior + c) for x, c in self.sides]
+            estimate = labels / PUBLISHED_SPREAD + noise[..., 0]
+            self.estimates.append(estimate)
+            self.posteriors.append(Posterior.of_estimates(known, estimate, covariance + other))
 
     def log_factor(self, query: int, backwards: bool = False) -> np.ndarray:
         """Log Bayes factor (n,) of each spectrum of b with spectrum `query` of a (or of each of a with one of b)."""
-        (x, c_x), (y, c_y) = self.sides[::-1] if backwards else self.sides
-        gain = np.linalg.solve(self.prior + c_x[query], self.prior).T  # of a Kalman filter
-        posterior = self.mean + gain @ (x[query] - self.mean), self.prior - gain @ self.prior
-        return _log_normal(y, posterior[0], posterior[1] + c_y) - self._alone[0 if backwards else 1]
+        one, others = self.posteriors[::-1] if backwards else self.posteriors
+        return log_bayes_factor(one.packed[[query]], others.packed[None])[0]
 
     def ranks(
         self, star_a: np.ndarray, star_b: np.ndarray, queries: np.ndarray | None = None, backwards: bool = False
@@ -119,13 +119,6 @@ def ideal_scores(
         ranks = matcher.ranks(star_a, star_b, np.flatnonzero(np.isin(queries, asked)), backwards)
         found.append(retrieval_scores(ranks, len(candidates)))
     return found[0], found[1]
-
-
-def _log_normal(x: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Log density of Gaussians (n,), up to a constant: x (n, k), mean (k,), covariance (n, k, k)."""
-    factor = np.linalg.cholesky(covariance)
-    z = np.linalg.solve(factor, (x - mean)[..., None])[..., 0]
-    return -0.5 * (z**2).sum(axis=1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
 
 
 def ideal_retrieval(

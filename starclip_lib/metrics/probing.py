@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score, root_mean_squared_error
 
-from starclip_lib.inference.posterior import combined_views
+from starclip_lib.inference.posterior import Posterior
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.physics.labels import ASPCAP_ERROR, LABELS, PLAIN, UNITS, by_name
 from starclip_lib.support.errors import DataError
@@ -65,7 +65,7 @@ def _sum_by(row: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) -> Predictions:
     """One linear regression from the embedding to all labels, predictions averaged over the views of a star.
 
-    Where the embeddings carry evidence, views are combined by their information in place of a plain mean, and the
+    Where the embeddings carry posterior, views are combined by their information in place of a plain mean, and the
     regression is one from the posterior means, which the sphere has not bent.
 
     Raises
@@ -79,8 +79,8 @@ def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) 
     if len(train) <= train.z.shape[1] + 1:
         raise DataError(f"a linear probe on {train.z.shape[1]} dimensions needs more than the {len(train)} views given")
     found = average_views(read_views(train, train_labels, test), test.star_id)
-    if train.evidence is not None and test.evidence is not None:
-        mean = combined_views(test.evidence, test.star_id)[1]
+    if train.posterior is not None and test.posterior is not None:
+        mean = Posterior(test.posterior).combine(test.star_id)[1].mean
         found.labels = LinearRegression().fit(_readable(train), train_labels).predict(mean)
     return found
 
@@ -91,7 +91,7 @@ def read_views(train: Embeddings, train_labels: np.ndarray, test: Embeddings) ->
 
 
 def _readable(embeddings: Embeddings) -> np.ndarray:
-    known = embeddings.z if embeddings.evidence is None else embeddings.evidence[:, : len(LABELS)]
+    known = embeddings.z if embeddings.posterior is None else embeddings.posterior[:, : len(LABELS)]
     return known.astype(np.float64)
 
 

@@ -29,12 +29,12 @@ def ranks_between(
 ) -> np.ndarray:
     """Rank of the first hit of every query among the candidates.
 
-    Where both carry evidence, the nearest candidates are ranked by exact Bayes factors.
+    Where both carry posterior, the nearest candidates are ranked by exact Bayes factors.
     """
-    index = SimilarityIndex(candidates.z, candidates.star_id, evidence=candidates.evidence)
+    index = SimilarityIndex(candidates.z, candidates.star_id, posterior=candidates.posterior)
     exclude = np.arange(len(queries)) if exclude_self else None
-    evidence = None if candidates.evidence is None else queries.evidence
-    return index.first_hit_ranks(queries.z, queries.star_id, exclude, by_star, evidence)
+    posterior = None if candidates.posterior is None else queries.posterior
+    return index.first_hit_ranks(queries.z, queries.star_id, exclude, by_star, posterior)
 
 
 def ranks_of(misfit: np.ndarray, star_id: np.ndarray, candidates: np.ndarray) -> np.ndarray:

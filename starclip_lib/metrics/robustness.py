@@ -16,5 +16,5 @@ def measured_robustness() -> pd.DataFrame:
 
 
 def measured_contrastive_fit() -> dict[str, Any]:
-    """Retrieval of the emulator fit after contrastive training, as `benchmarks/contrastive_fit.py` measured it."""
+    """Retrieval of the emulator fit after contrastive training, as version 0.2 could do it (measured once)."""
     return json.loads((files(__package__) / "contrastive_fit.json").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import numpy as np
 from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.inference.fisher import flux_responses, marginalised, rms_bound
+from starclip_lib.inference.fisher import flux_responses, information_of, rms_bound
 from starclip_lib.physics.emulator import Emulator
 from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import N_LABELS
@@ -120,7 +120,7 @@ def view_information(
     def of_star(row: int) -> list[np.ndarray]:
         responses = flux_responses(emulator, labels[row], instrument)
         views = zip(snr[row], missing[row], strict=True)
-        return [marginalised(responses, instrument, ratio, gaps) for ratio, gaps in views]
+        return [information_of(responses, instrument, ratio, gaps) for ratio, gaps in views]
 
     return np.array(side_by_side(of_star, range(len(labels)))).reshape(*snr.shape, N_LABELS, N_LABELS)
 

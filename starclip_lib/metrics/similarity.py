@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from starclip_lib.inference.posterior import log_bayes_factor
 from starclip_lib.support.threads import side_by_side
 
-RERANKED = 50  # candidates compared by exact Bayes factors, where there is evidence
+RERANKED = 50  # candidates compared by exact Bayes factors, where there is posterior
 _TIE = 1e-9  # cosines closer than this are the same: float64 sums of unit vectors are good to 1e-15
 _BLOCK_VALUES = 16_000_000  # similarities held at once, 128 MB
 
@@ -28,16 +28,16 @@ class SimilarityIndex:
         Identifiers, several views of a star allowed.
     dtype : type
         Of the unit vectors that are kept; float32 halves the memory, and knows cosines to 1e-7.
-    evidence : ndarray, shape (m, 230), optional
+    posterior : ndarray, shape (m, 230), optional
         Posteriors of the candidates' labels; with them, the nearest can be ranked by exact Bayes factors.
     """
 
     def __init__(
-        self, z: np.ndarray, star_id: np.ndarray, dtype: type = np.float64, evidence: np.ndarray | None = None
+        self, z: np.ndarray, star_id: np.ndarray, dtype: type = np.float64, posterior: np.ndarray | None = None
     ):
         if len(z) != len(star_id) or len(z) == 0:
             raise ValueError(f"need as many vectors as identifiers and at least one, got {len(z)} and {len(star_id)}")
-        self.z, self.star_id, self.evidence = unit_vectors(z, dtype), np.asarray(star_id), evidence
+        self.z, self.star_id, self.posterior = unit_vectors(z, dtype), np.asarray(star_id), posterior
 
     def __len__(self) -> int:
         return len(self.z)
@@ -56,7 +56,7 @@ class SimilarityIndex:
         k: int,
         among: np.ndarray | None = None,
         *,
-        evidence: np.ndarray | None = None,
+        posterior: np.ndarray | None = None,
         rerank: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar candidates of each query, best first."""
@@ -66,7 +66,7 @@ class SimilarityIndex:
         if rerank:
             place, cosine = self.search(queries, min(n, max(k, rerank)), among)
             count = min(n, rerank)
-            order = np.argsort(-self.log_bayes_factors(evidence, place[:, :count]), axis=1, kind="stable")
+            order = np.argsort(-self.log_bayes_factors(posterior, place[:, :count]), axis=1, kind="stable")
             order = np.concatenate([order, np.tile(np.arange(count, place.shape[1]), (len(order), 1))], axis=1)[:, :k]
             return np.take_along_axis(place, order, axis=1), np.take_along_axis(cosine, order, axis=1)
         place = np.empty((len(queries), k), np.int64)
@@ -79,17 +79,17 @@ class SimilarityIndex:
             cosine[rows] = np.take_along_axis(similarity, place[rows], axis=1)
         return place if among is None else among[place], cosine
 
-    def log_bayes_factors(self, evidence: np.ndarray | None, place: np.ndarray) -> np.ndarray:
+    def log_bayes_factors(self, posterior: np.ndarray | None, place: np.ndarray) -> np.ndarray:
         """Log Bayes factors (n, k) of queries with the candidates at positions (n, k)."""
-        if evidence is None or self.evidence is None:
-            raise ValueError("ranking by Bayes factors needs the evidence of the queries and of the candidates")
-        known, (n, k) = self.evidence, place.shape
+        if posterior is None or self.posterior is None:
+            raise ValueError("ranking by Bayes factors needs the posterior of the queries and of the candidates")
+        known, (n, k) = self.posterior, place.shape
         width = min(k, _BLOCK_VALUES // 2000)
         step = max(1, _BLOCK_VALUES // (width * 2000))
         out = np.empty((n, k))
 
         def fill(block: tuple[slice, slice]) -> None:
-            out[block] = log_bayes_factor(evidence[block[0]], known[place[block]])
+            out[block] = log_bayes_factor(posterior[block[0]], known[place[block]])
 
         blocks = [(slice(i, i + step), slice(j, j + width)) for i in range(0, n, step) for j in range(0, k, width)]
         side_by_side(fill, blocks)
@@ -101,7 +101,7 @@ class SimilarityIndex:
         star_id: np.ndarray,
         exclude: np.ndarray | None = None,
         by_star: bool = False,
-        evidence: np.ndarray | None = None,
+        posterior: np.ndarray | None = None,
     ) -> np.ndarray:
         """Rank of the first view of the query's own star among the candidates (FRank of equations 4.9 and 4.10).
 
@@ -114,7 +114,7 @@ class SimilarityIndex:
             Position of a candidate to leave out for each query (itself, in a search within one modality).
         by_star : bool
             Rank stars by their best view instead of views.
-        evidence : ndarray, shape (n, 230), optional
+        posterior : ndarray, shape (n, 230), optional
             Of the queries; the nearest 50 candidates are then ranked by Bayes factors.
 
         Returns
@@ -131,8 +131,8 @@ class SimilarityIndex:
         for rows, similarity in self._similarities(queries):
             if exclude is not None:
                 similarity[np.arange(len(similarity)), exclude[rows]] = -np.inf
-            if evidence is not None:
-                self._rerank(similarity, evidence[rows])
+            if posterior is not None:
+                self._rerank(similarity, posterior[rows])
             own = candidate
             if by_star:
                 similarity = np.maximum.reduceat(similarity[:, grouped], starts, axis=1)
@@ -146,12 +146,12 @@ class SimilarityIndex:
             ranks[rows] = np.where(np.isfinite(best[:, 0]), expected, np.inf)
         return ranks
 
-    def _rerank(self, similarity: np.ndarray, evidence: np.ndarray) -> None:
+    def _rerank(self, similarity: np.ndarray, posterior: np.ndarray) -> None:
         """Put the nearest candidates (in place) into the order of their Bayes factors, ahead of all others."""
         count = min(RERANKED, similarity.shape[1])
         nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
         place = rankdata(
-            -self.log_bayes_factors(evidence, nearest).round(9), method="dense", axis=1
+            -self.log_bayes_factors(posterior, nearest).round(9), method="dense", axis=1
         )  # equal ones stay equal
         excluded = np.isneginf(np.take_along_axis(similarity, nearest, axis=1))
         np.put_along_axis(similarity, nearest, np.where(excluded, -np.inf, 2 + count - place), axis=1)

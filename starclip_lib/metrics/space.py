@@ -10,13 +10,13 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.inference.posterior import combined_views
 from starclip_lib.metrics.probing import fit_probe
 from starclip_lib.metrics.similarity import RERANKED, SimilarityIndex
 from starclip_lib.models.embeddings import Embeddings
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.encoding import encode, encode_with_evidence
-from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.models.encoders import Estimator
+from starclip_lib.models.encoding import encode, encode_for_search
+from starclip_lib.settings.params import Params
+from starclip_lib.transforms.views import mock_telescope
 
 
 @dataclass(eq=False)
@@ -25,14 +25,15 @@ class Space:
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : Estimator
         Of NIRSpec spectra.
     nirspec, apogee : Embeddings
         Of all stars, some mock views and one spectrum of each.
     """
 
     data: PairedSpectra
-    encoder: Encoder
+    params: Params
+    encoder: Estimator
     nirspec: Embeddings
     apogee: Embeddings
 
@@ -41,8 +42,8 @@ class Space:
         return encode(self.encoder, flux)
 
     def point(self, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Unit vectors (n, dim) of NIRSpec spectra and, if the encoder knows its errors, evidence (n, 230)."""
-        return encode_with_evidence(self.encoder, flux)
+        """Unit vectors (n, dim) of NIRSpec spectra and, if the encoder knows its errors, posterior (n, 230)."""
+        return encode_for_search(self.encoder, flux)
 
     @cached_property
     def known(self) -> Embeddings:
@@ -66,53 +67,48 @@ class Space:
         return np.sqrt((error**2).mean(axis=0))
 
     def measure(self, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Labels of NIRSpec spectra and their uncertainties.
-
-        An encoder that knows its errors says them for each spectrum; of others, the linear probe reads the labels, and
-        its error on single views of test stars is the uncertainty of all.
-        """
-        if not isinstance(self.encoder, NewtonEncoder):
-            labels = self.read(self.embed(flux))
-            return labels, np.broadcast_to(self.probe_error, labels.shape), [""] * len(labels)
-        with torch.no_grad():
-            found = self.encoder.estimate(torch.from_numpy(flux))
-        scale = self.encoder.label_std.numpy()
-        sigma = found.covariance.diagonal(dim1=1, dim2=2).sqrt().numpy() * scale
-        return found.labels.numpy() * scale + self.encoder.label_mean.numpy(), sigma, found.remarks
+        """Labels (n, 20) of NIRSpec spectra, their standard deviations, and warnings ('' where there is none)."""
+        found = self.encoder.posterior(torch.from_numpy(flux))
+        labels, covariance = self.encoder.population.physical(found)
+        return labels, _sigma(covariance), list(found.warnings) or [""] * len(labels)
 
     def measure_star(self, star_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of a star from all its mock observations, with uncertainties as in `measure`."""
-        z, evidence = self.views(star_id)
-        if evidence is None:
-            return self.read(z).mean(axis=0, keepdims=True), self.probe_error[None]
-        assert isinstance(self.encoder, NewtonEncoder)
-        return self.encoder.physical(*combined_views(evidence, np.zeros(len(z)))[1:])
+        """Labels (1, 20) of a star from all its mock observations, and their standard deviations."""
+        row = self.data.row(star_id)
+        flux = mock_telescope(self.params).views(self.data.nirspec, np.array([row]))[0]
+        found = self.encoder.posterior(torch.from_numpy(flux))
+        labels, covariance = self.encoder.population.physical(found.combine(np.zeros(len(found)))[1])
+        return labels, _sigma(covariance)
 
     def views(self, star_id: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Unit vectors (n_views, dim) of a star's mock observations and, if there is some, their evidence."""
-        own, evidence = self.nirspec.star_id == star_id, self.nirspec.evidence
-        return self.nirspec.z[own], None if evidence is None else evidence[own]
+        """Unit vectors (n_views, dim) of a star's mock observations and, if there is some, their posterior."""
+        own, posterior = self.nirspec.star_id == star_id, self.nirspec.posterior
+        return self.nirspec.z[own], None if posterior is None else posterior[own]
 
     @cached_property
     def index(self) -> SimilarityIndex:
         """The APOGEE spectra, to search among."""
-        return SimilarityIndex(self.apogee.z, self.apogee.star_id, evidence=self.apogee.evidence)
+        return SimilarityIndex(self.apogee.z, self.apogee.star_id, posterior=self.apogee.posterior)
 
-    def nearest(self, z: np.ndarray, k: int, evidence: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, z: np.ndarray, k: int, posterior: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The APOGEE stars nearest to vectors, best first."""
-        known = evidence is not None and self.index.evidence is not None
+        known = posterior is not None and self.index.posterior is not None
         rerank = RERANKED if known else 0
-        place, cosine = self.index.search(z, min(k, len(self.index)), evidence=evidence, rerank=rerank)
+        place, cosine = self.index.search(z, min(k, len(self.index)), posterior=posterior, rerank=rerank)
         return self.apogee.star_id[place], cosine
 
-    def by_evidence(self, z: np.ndarray, k: int, evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def by_posterior(self, z: np.ndarray, k: int, posterior: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The k APOGEE stars most probably the same as each spectrum, with cosines and log Bayes factors, all (n, k).
 
         Among the nearest by cosine, at least fifty of them, those with the largest Bayes factors; best first.
         """
         n = len(self.index)
         place, cosine = self.index.search(z, min(n, max(k, RERANKED)))
-        factor = self.index.log_bayes_factors(evidence, place)
+        factor = self.index.log_bayes_factors(posterior, place)
         order = np.argsort(-factor, axis=1, kind="stable")[:, :k]
         place, cosine, factor = (np.take_along_axis(x, order, axis=1) for x in (place, cosine, factor))
         return self.apogee.star_id[place], cosine, factor
+
+
+def _sigma(covariance: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))

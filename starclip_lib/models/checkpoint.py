@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from starclip_lib.models.coordinates import Coordinates
-from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoders import Estimator
 from starclip_lib.models.factory import make_encoder
-from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import INSTRUMENTS
 from starclip_lib.physics.labels import LABELS, N_LABELS, LabelScaler
-from starclip_lib.settings.training import EncoderParams
+from starclip_lib.settings.training import EncoderParams, FitParams
 from starclip_lib.storage.tensor_files import check_tensors, load_tensors, problem_of, save_tensors
 from starclip_lib.support.errors import DataError
 
@@ -27,11 +27,11 @@ _FORMAT = "starclip model 1"
 
 @dataclass(repr=False)
 class Model:
-    """Trained encoders, one to four, and what is needed to use them.
+    """Trained networks or fits, one to four, and what is needed to use them.
 
     Parameters
     ----------
-    encoders : dict of str to Encoder
+    encoders : dict of str to Estimator
         By role, such as 'nirspec' and 'apogee', or 'mock' and 'extended'.
     scaler : LabelScaler
         Of the labels the encoders predict, fitted on training stars.
@@ -39,7 +39,7 @@ class Model:
     logit_scale : float, optional
     """
 
-    encoders: dict[str, Encoder]
+    encoders: dict[str, Estimator]
     scaler: LabelScaler
     history: History
     logit_scale: float | None = None
@@ -48,7 +48,8 @@ class Model:
         parts = []
         for role, encoder in self.encoders.items():
             count = sum(p.numel() for p in encoder.parameters())
-            parts.append(f"{role}: {encoder.settings.kind} for {encoder.instrument.title}, {count:,} parameters")
+            kind = "fit" if encoder.fit_settings else encoder.settings.kind
+            parts.append(f"{role}: {kind} for {encoder.instrument.title}, {count:,} parameters")
         best = f"epoch {self.history.best_epoch} of {self.history.epochs} kept" if self.history.epochs else "untrained"
         return f"{'; '.join(parts)}; {best}, validation loss {min(self.history.val_loss, default=float('nan')):.4g}"
 
@@ -121,6 +122,7 @@ class _EncoderState(_Part):
     instrument: str
     settings: dict[str, Any]
     weights: dict[str, Tensor]
+    fit: dict[str, Any] | None = None
     emulator: str = ""
 
 
@@ -154,8 +156,8 @@ class ModelFile(_Part):
     labels: list[str]
     """The twenty labels, in their order."""
     encoders: Annotated[dict[str, _EncoderState], Field(min_length=1, max_length=4)]
-    """One to four, by role (such as `nirspec` and `apogee`): `instrument`, `settings` and `weights` of each, and the
-    version of the `emulator` that refines its guesses, if one does."""
+    """One to four, by role (such as `nirspec` and `apogee`): `instrument`, `settings` and `weights` of each; of fits
+    also their settings (`fit`) and the version of the `emulator` that is fitted."""
     scaler: _ScalerState
     """`mean` and `std` of the labels over the training stars, 20 numbers each, in K and dex."""
     history: HistoryState
@@ -164,32 +166,37 @@ class ModelFile(_Part):
     """Factor on the cosines (1 / temperature), for aligned encoders."""
 
 
-def _state(encoder: Encoder) -> dict[str, Any]:
+def _state(encoder: Estimator) -> dict[str, Any]:
     return {
         "instrument": encoder.instrument.name,
         "settings": encoder.settings.model_dump(mode="json"),
         "weights": {key: value.detach().cpu().clone() for key, value in encoder.state_dict().items()},
-        "emulator": encoder.emulated.version if isinstance(encoder, NewtonEncoder) else "",
+        "fit": None if encoder.fit_settings is None else encoder.fit_settings.model_dump(mode="json"),
+        "emulator": encoder.emulator_version,
     }
 
 
-def _from_state(state: _EncoderState, path: str | Path) -> Encoder:
+def _from_state(state: _EncoderState, path: str | Path) -> Estimator:
     if state.instrument not in INSTRUMENTS:
         raise DataError(f"{path} is for the instrument '{state.instrument}', not for {' or '.join(INSTRUMENTS)}")
     try:
         settings = EncoderParams.model_validate(state.settings)
+        fit = None if state.fit is None else FitParams.model_validate(state.fit)
     except ValidationError as error:
         raise DataError(f"{path}: settings of an encoder: {problem_of(error)}; train it again") from None
     instrument = INSTRUMENTS[state.instrument]
-    present = default_emulator().version if settings.kind == "newton" else ""
+    present = default_emulator().version if fit else ""
     if state.emulator != present:
         raise DataError(
-            f"{path} refines its guesses with the emulator '{state.emulator[:40]}', this version has "
-            f"'{present or 'none for such a network'}'; train it again"
+            f"{path} fits the emulator '{state.emulator[:40]}', this version has '{present or 'none for a network'}'; "
+            "train it again"
         )
 
-    def make() -> Encoder:
-        encoder = make_encoder(instrument, settings, seed=0)
+    def make() -> Estimator:
+        encoder: Estimator = make_encoder(instrument, settings, seed=0)
+        if fit:
+            guess = make_encoder(instrument, settings, seed=0) if fit.guess == "network" else None
+            encoder = EmulatorFit(instrument, fit, settings, default_emulator(), guess)
         if any(key.startswith("coordinates.") for key in state.weights):
             encoder.coordinates = Coordinates()
         return encoder

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from starclip_lib.data.spectra import SPLITS
-from starclip_lib.inference.posterior import DIAGONAL
+from starclip_lib.inference.posterior import is_posterior
 from starclip_lib.storage.formats import EMBEDDINGS
 from starclip_lib.storage.hdf5 import opened_hdf5, read_members, write_member, written_hdf5
 from starclip_lib.support.errors import DataError
@@ -28,7 +28,6 @@ class Embeddings:
         Number of the copy.
     split : ndarray of uint8, shape (m,)
         0 train, 1 val, 2 test.
-    evidence : ndarray, shape (m, 230), optional
         What each spectrum says about the labels, if the encoder knows how well it knows them (`inference.posterior`).
     """
 
@@ -36,7 +35,7 @@ class Embeddings:
     star_id: np.ndarray
     view: np.ndarray
     split: np.ndarray
-    evidence: np.ndarray | None = None
+    posterior: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.z)
@@ -51,21 +50,21 @@ class Embeddings:
         return self._where(self.view == view)
 
     def _where(self, keep: np.ndarray) -> Embeddings:
-        evidence = None if self.evidence is None else self.evidence[keep]
-        return Embeddings(self.z[keep], self.star_id[keep], self.view[keep], self.split[keep], evidence)
+        posterior = None if self.posterior is None else self.posterior[keep]
+        return Embeddings(self.z[keep], self.star_id[keep], self.view[keep], self.split[keep], posterior)
 
 
 def join(*parts: Embeddings) -> Embeddings:
     """Embeddings one after another, such as those of both instruments."""
     columns = [np.concatenate([getattr(part, key) for part in parts]) for key in ("z", "star_id", "view", "split")]
-    evidence = [part.evidence for part in parts if part.evidence is not None]
+    posterior = [part.posterior for part in parts if part.posterior is not None]
     found = Embeddings(*columns)
-    found.evidence = np.concatenate(evidence) if len(evidence) == len(parts) else None
+    found.posterior = np.concatenate(posterior) if len(posterior) == len(parts) else None
     return found
 
 
 def as_embeddings(
-    z: np.ndarray, star_id: np.ndarray, split: np.ndarray, evidence: np.ndarray | None = None
+    z: np.ndarray, star_id: np.ndarray, split: np.ndarray, posterior: np.ndarray | None = None
 ) -> Embeddings:
     """Flatten (m, n_views, dim) with the identifiers and splits (m,) of the stars.
 
@@ -74,15 +73,15 @@ def as_embeddings(
     z : ndarray, shape (m, n_views, dim)
     star_id : ndarray of str, shape (m,)
     split : ndarray of uint8, shape (m,)
-    evidence : ndarray, shape (m, n_views, 230), optional
+    posterior : ndarray, shape (m, n_views, 230), optional
 
     Returns
     -------
     Embeddings
     """
     m, n_views, dim = z.shape
-    view, said = np.tile(np.arange(n_views), m), None if evidence is None else evidence.reshape(m * n_views, -1)
-    return Embeddings(z.reshape(-1, dim), np.repeat(star_id, n_views), view, np.repeat(split, n_views), said)
+    view, packed = np.tile(np.arange(n_views), m), None if posterior is None else posterior.reshape(m * n_views, -1)
+    return Embeddings(z.reshape(-1, dim), np.repeat(star_id, n_views), view, np.repeat(split, n_views), packed)
 
 
 def write_embeddings(path: str | Path, groups: dict[str, Embeddings]) -> None:
@@ -126,6 +125,6 @@ def read_embeddings(path: str | Path, name: str) -> Embeddings:
             else "no rows"
         )
         raise DataError(f"{path}: '{name}' holds no unit vectors ({what}); {again}")
-    if out.evidence is not None and not (out.evidence[:, DIAGONAL] > 0.99).all():  # a precision of at least the prior's
-        raise DataError(f"{path}: the evidence of '{name}' is no precision of labels; {again}")
+    if out.posterior is not None and not is_posterior(out.posterior).all():
+        raise DataError(f"{path}: 'posterior' of '{name}' does not hold posteriors of labels; {again}")
     return out

@@ -1,15 +1,19 @@
-"""Networks that turn a spectrum into twenty labels, and those labels into a point on the unit sphere."""
+"""Networks that turn a spectrum into twenty labels, and labels into a point on the unit sphere."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.covariance import ledoit_wolf
+from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 
+from starclip_lib.inference.posterior import Population, Posterior
 from starclip_lib.models.coordinates import Coordinates
 from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import N_LABELS
-from starclip_lib.settings.training import EncoderParams
+from starclip_lib.settings.training import EncoderParams, FitParams
 
 
 class InputScaling(nn.Module):
@@ -45,41 +49,48 @@ class InputScaling(nn.Module):
         return ((flux - self.mean) / self.std).masked_fill(flux == self.no_data, 0)
 
 
-class Encoder(nn.Module):
-    """Spectrum to labels.
+class Estimator(nn.Module):
+    """What turns spectra into labels: a network, or a fit of the emulator.
 
-    `forward` returns (n, 20) Z-scored labels; `embed` a unit vector (n, dim), the labels lifted by a constant.
-
-    Attributes
-    ----------
-    features : nn.Module
-        The part MockStarCLIP freezes.
-    head : nn.Module
-        Its fully connected part.
+    Calling it gives Z-scored labels (n, 20), `posterior` what is known about the labels, `embed` unit vectors (n, dim).
     """
 
-    features: nn.Module
-    head: nn.Module
+    population_mean: Tensor
+    population_root: Tensor
+
+    fit_settings: FitParams | None = None  # of fits
+    emulator_version = ""  # that a fit uses
 
     def __init__(self, instrument: Instrument, settings: EncoderParams):
         super().__init__()
         self.instrument, self.settings = instrument, settings
-        self.scaling = InputScaling(instrument) if settings.input_scaling == "standard" else nn.Identity()
         self.coordinates: Coordinates | None = None  # what is lifted to the sphere; None: the labels themselves
+        self.register_buffer("population_mean", torch.zeros(N_LABELS, dtype=torch.float64))
+        self.register_buffer("population_root", torch.eye(N_LABELS, dtype=torch.float64))
 
     @property
     def dim(self) -> int:
         """Number of coordinates of an embedding."""
         return N_LABELS + 2 * (self.coordinates is not None) + (self.settings.lift > 0)
 
-    def fit_scaling(self, flux: Tensor) -> None:
-        """Fit the input scaling, if there is one, to training spectra."""
-        if isinstance(self.scaling, InputScaling):
-            self.scaling.fit(flux)
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.population_mean.device
 
-    def freeze_features(self) -> None:
-        """Leave only the head to be trained, as MockStarCLIP does with its encoder of extended mock spectra."""
-        self.features.requires_grad_(False)
+    @property
+    def population(self) -> Population:
+        """The population of labels that its posteriors assume."""
+        return Population(self.population_mean.cpu().numpy(), self.population_root.cpu().numpy())
+
+    def set_population(self, population: Population) -> None:
+        """Take the population of the training stars."""
+        self.population_mean = torch.from_numpy(population.mean).to(self.device)
+        self.population_root = torch.from_numpy(population.root).to(self.device)
+
+    def posterior(self, flux: Tensor) -> Posterior:
+        """Posteriors of the labels of spectra (n, n_pix)."""
+        raise NotImplementedError
 
     def check_shape(self, flux: Tensor) -> None:
         """Raise ValueError unless spectra have as many pixels as the instrument."""
@@ -88,14 +99,13 @@ class Encoder(nn.Module):
                 f"{self.instrument.title} spectra must have shape (n, {self.instrument.n_pix}), not {tuple(flux.shape)}"
             )
 
-    def forward(self, flux: Tensor) -> Tensor:
-        """Z-scored labels (n, 20) of spectra (n, n_pix)."""
-        self.check_shape(flux)
-        return self.head(self.features(self.scaling(flux)))
-
     def embed(self, flux: Tensor) -> Tensor:
         """Embeddings of unit length."""
         return self.to_sphere(self(flux))
+
+    def for_search(self, flux: Tensor) -> Tensor:
+        """What a search needs: embeddings and, where they rank better, packed posteriors after them."""
+        return self.embed(flux)
 
     def to_sphere(self, labels: Tensor) -> Tensor:
         """Z-scored labels (n, 20) to unit vectors (n, dim).
@@ -109,6 +119,57 @@ class Encoder(nn.Module):
             if self.settings.lift > 0:
                 labels = torch.cat([labels, labels.new_full((len(labels), 1), self.settings.lift)], dim=1)
             return F.normalize(labels, dim=1)
+
+
+class Encoder(Estimator):
+    """A network: `features`, the part that MockStarCLIP freezes, and `head`, its fully connected part.
+
+    Its posterior is a linear regression of the true labels on the predicted ones, with one covariance for all spectra.
+    """
+
+    features: nn.Module
+    head: nn.Module
+    readout: Tensor
+    offset: Tensor
+    error: Tensor
+
+    def __init__(self, instrument: Instrument, settings: EncoderParams):
+        super().__init__(instrument, settings)
+        self.scaling = InputScaling(instrument) if settings.input_scaling == "standard" else nn.Identity()
+        self.register_buffer("readout", torch.zeros(N_LABELS, N_LABELS, dtype=torch.float64))
+        self.register_buffer("offset", torch.zeros(N_LABELS, dtype=torch.float64))
+        self.register_buffer("error", torch.eye(N_LABELS, dtype=torch.float64))
+
+    def fit_scaling(self, flux: Tensor) -> None:
+        """Fit the input scaling, if there is one, to training spectra."""
+        if isinstance(self.scaling, InputScaling):
+            self.scaling.fit(flux)
+
+    def freeze_features(self) -> None:
+        """Leave only the head to be trained, as MockStarCLIP does with its encoder of extended mock spectra."""
+        self.features.requires_grad_(False)
+
+    def learn_errors(self, predicted: np.ndarray, labels: np.ndarray) -> None:
+        """Learn how predictions (n, 20) for stars outside the training follow their labels (n, 20) in K and dex."""
+        n, fitted = len(labels), N_LABELS + 1
+        if n <= 2 * fitted:  # too few to tell: the posterior stays the population
+            return
+        true = self.population.whitened(labels.astype(np.float64))
+        line = LinearRegression().fit(predicted.astype(np.float64), true)
+        covariance = ledoit_wolf(true - line.predict(predicted), assume_centered=True)[0] * n / (n - fitted)
+        for name, value in (("readout", line.coef_.T), ("offset", line.intercept_), ("error", covariance)):
+            setattr(self, name, torch.from_numpy(np.ascontiguousarray(value)).to(self.device))
+
+    def forward(self, flux: Tensor) -> Tensor:
+        """Z-scored labels (n, 20) of spectra (n, n_pix)."""
+        self.check_shape(flux)
+        return self.head(self.features(self.scaling(flux)))
+
+    @torch.no_grad()
+    def posterior(self, flux: Tensor) -> Posterior:
+        """Posteriors of the labels of spectra (n, n_pix)."""
+        mean = (self(flux).double() @ self.readout + self.offset).cpu().numpy()
+        return Posterior.of(mean, np.tile(self.error.cpu().numpy(), (len(mean), 1, 1)), independent=False)
 
 
 class _Convolutions(nn.Module):

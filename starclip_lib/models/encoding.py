@@ -14,8 +14,7 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, as_embeddings, write_embeddings
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.models.encoders import Estimator
 from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.threads import ahead
@@ -25,7 +24,7 @@ _BLOCK = 512  # spectra encoded at once
 
 
 @torch.no_grad()
-def encode(encoder: Encoder, flux: np.ndarray, output: str = "embedding") -> np.ndarray:
+def encode(encoder: Estimator, flux: np.ndarray, output: str = "embedding") -> np.ndarray:
     """Embeddings or predicted labels of spectra as they are; otherwise as `run_encoder`."""
     function, device = _output(encoder, output)
     encoder.eval()
@@ -35,7 +34,7 @@ def encode(encoder: Encoder, flux: np.ndarray, output: str = "embedding") -> np.
 
 @torch.no_grad()
 def run_encoder(
-    encoder: Encoder,
+    encoder: Estimator,
     spectra: SpectrumSet,
     rows: np.ndarray,
     telescope: MockTelescope | None = None,
@@ -47,15 +46,15 @@ def run_encoder(
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : Estimator
     spectra : SpectrumSet
     rows : ndarray of int, shape (m,)
         Row numbers wanted.
     telescope : MockTelescope, optional
         What they are seen through, None for the spectra as they are.
-    output : {'embedding', 'labels', 'both'}
-        'embedding' for unit vectors, 'labels' for Z-scored labels, 'both' for vectors and, after them,
-        evidence, if the encoder has some.
+    output : {'embedding', 'labels', 'search'}
+        'embedding' for unit vectors, 'labels' for Z-scored labels, 'search' for vectors and, of fits, packed
+        posteriors after them.
 
     Returns
     -------
@@ -76,10 +75,9 @@ def run_encoder(
     return out
 
 
-def _output(encoder: Encoder, output: str) -> tuple[Callable[[Tensor], Tensor], torch.device]:
-    both = encoder.embed_with_evidence if isinstance(encoder, NewtonEncoder) else encoder.embed
-    functions = {"embedding": encoder.embed, "labels": encoder.forward, "both": both}
-    return functions[output], next(encoder.parameters()).device
+def _output(encoder: Estimator, output: str) -> tuple[Callable[[Tensor], Tensor], torch.device]:
+    functions = {"embedding": encoder.embed, "labels": encoder.forward, "search": encoder.for_search}
+    return functions[output], encoder.device
 
 
 def predict_labels(
@@ -103,25 +101,24 @@ def predict_labels(
     return model.scaler.inverse(run_encoder(encoder, spectra, rows, telescope, output="labels"))
 
 
-def separated(rows: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.ndarray | None]:
-    """Embeddings and evidence from the output 'both' of an encoder."""
-    if not isinstance(encoder, NewtonEncoder):
-        return rows, None
-    return np.ascontiguousarray(rows[..., : encoder.dim]), np.ascontiguousarray(rows[..., encoder.dim :])
+def separated(rows: np.ndarray, encoder: Estimator) -> tuple[np.ndarray, np.ndarray | None]:
+    """Embeddings and packed posteriors from the output 'search' of an encoder."""
+    z, packed = np.split(rows, [encoder.dim], axis=-1)
+    return np.ascontiguousarray(z), np.ascontiguousarray(packed) if packed.shape[-1] else None
 
 
-def encode_with_evidence(encoder: Encoder, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Embeddings of spectra as they are and, if the encoder knows how well it knows the labels, evidence."""
-    return separated(encode(encoder, flux, "both"), encoder)
+def encode_for_search(encoder: Estimator, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Embeddings of spectra as they are and, of fits, packed posteriors."""
+    return separated(encode(encoder, flux, "search"), encoder)
 
 
 def embed_views(
-    encoder: Encoder, data: PairedSpectra, rows: np.ndarray, telescope: MockTelescope | None = None
+    encoder: Estimator, data: PairedSpectra, rows: np.ndarray, telescope: MockTelescope | None = None
 ) -> Embeddings:
-    """Embeddings of the views of some stars, with the evidence if the encoder knows how well it knows their labels."""
+    """Embeddings of the views of some stars, of fits with packed posteriors."""
     spectra: SpectrumSet = getattr(data, encoder.instrument.name)
-    z, evidence = separated(run_encoder(encoder, spectra, rows, telescope, output="both"), encoder)
-    return as_embeddings(z, data.star_id[rows], data.split[rows], evidence)
+    z, posterior = separated(run_encoder(encoder, spectra, rows, telescope, output="search"), encoder)
+    return as_embeddings(z, data.star_id[rows], data.split[rows], posterior)
 
 
 def embed_all(path: Path, data: PairedSpectra, params: Params, models: dict[str, Path], device: torch.device) -> None:

@@ -1,20 +1,22 @@
 """Ab initio spectra of red giants from their labels, and the gradients of these spectra.
 
 A small network maps the twenty labels to coefficients of principal components of LTE spectra, one set for each
-instrument.  The formula and the physics are described in docs/emulator.md; everything here is NumPy.
+instrument.  docs/emulator.md describes the formula and the physics.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import as_file, files
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from starclip_lib.physics.emulated import EmulatedSpectra
 from starclip_lib.physics.instruments import INSTRUMENTS, NIRSPEC_SHARP, Instrument, check_grid
 from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
 from starclip_lib.support.errors import DataError
@@ -93,29 +95,24 @@ class Emulator:
         if not ((np.diff(self.logg_knots) > 0).all() and (self.teff_low < self.teff_high).all()):
             raise DataError(f"{where} is not an emulator file (its limits of Teff are not in order)")
 
-    def _coefficients(self, labels: np.ndarray) -> np.ndarray:
-        x = ((labels - self._center) / self._scale).astype(np.float32)
-        for k, (weight, bias) in enumerate(self._net):
-            x = x @ weight + bias
-            if k < 2:
-                x = x / (1 + np.exp(-x))  # SiLU
-        return x
-
-    def parts(self, instrument: Instrument) -> dict[str, np.ndarray]:
-        """The arrays of the formula, for those who evaluate it elsewhere (on a GPU): docs/emulator.md explains them.
+    def on(self, instrument: Instrument) -> EmulatedSpectra:
+        """The emulator on an instrument's grid, for tensors; each call makes one, which may move to a device.
 
         Raises
         ------
         DataError
             If it has no spectra for this instrument.
         """
-        (w1, b1), (w2, b2), (w3, b3) = self._net
         if instrument.name not in self._columns:
             raise DataError(f"the emulator {self.version} has no grid '{instrument.name}'")
+        (w1, b1), (w2, b2), (w3, b3) = self._net
         columns = self._columns[instrument.name]
-        return {
-            "center": self._center.astype(np.float32),
-            "scale": self._scale.astype(np.float32),
+        low, high = self.xfe_min.astype(np.float64), self.xfe_max.astype(np.float64)
+        for i in (LOGG, FE):
+            low[i], high[i] = self.label_min[i], self.label_max[i]
+        arrays: dict[str, np.ndarray] = {
+            "center": self._center.astype(np.float64),
+            "scale": self._scale.astype(np.float64),
             "w1": w1,
             "b1": b1,
             "w2": w2,
@@ -124,14 +121,24 @@ class Emulator:
             "b3": b3[columns],
             "basis": self._basis[instrument.name],
             "mean": self._mean[instrument.name],
+            "knots": np.stack([self.logg_knots, self.teff_low, self.teff_high]).astype(np.float64),
+            "lowest": low,
+            "highest": high,
         }
+        return EmulatedSpectra(arrays, self.version, self.max_c_over_o)
 
     def mean_spectrum(self, instrument: Instrument) -> np.ndarray:
         """Mean of the spectra it was fitted to."""
         return self._mean[instrument.name]
 
+    @property
+    def center(self) -> np.ndarray:
+        """Labels (20,) in the middle of its domain."""
+        return self._center.astype(np.float64)
+
+    @torch.no_grad()
     def __call__(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
-        """Spectra of labels.
+        """Spectra (n, n_pix) of labels (n, 20) in K and dex, relative to the true continuum.
 
         Raises
         ------
@@ -140,27 +147,26 @@ class Emulator:
         """
         labels = np.asarray(labels, np.float64)
         self.check_domain(labels)
-        flux = np.empty((len(labels), instrument.n_pix), np.float32)
-        for start in range(0, len(labels), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            coefficients = self._coefficients(labels[rows])[:, self._columns[instrument.name]]
-            np.matmul(coefficients, self._basis[instrument.name], out=flux[rows])
-            flux[rows] += self._mean[instrument.name]
-        return np.maximum(flux, 0, out=flux)
+        emulated = self._kept(instrument)
+        blocks = torch.from_numpy(labels).split(_BLOCK)
+        return (
+            np.concatenate([emulated(block).numpy() for block in blocks])
+            if len(labels)
+            else np.empty((0, instrument.n_pix), np.float32)
+        )
 
+    @torch.no_grad()
     def gradient(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
-        """Derivatives d flux / d label of one star: the chain rule through the network."""
-        labels = np.asarray(labels, np.float64)
-        self.check_domain(labels[None])
-        x = ((labels - self._center) / self._scale).astype(np.float32)
-        jacobian = np.diag(1 / self._scale).astype(np.float32)  # d x / d label
-        for k, (weight, bias) in enumerate(self._net):
-            x, jacobian = x @ weight + bias, jacobian @ weight
-            if k < 2:
-                gate = 1 / (1 + np.exp(-x))
-                jacobian = jacobian * (gate * (1 + x * (1 - gate)))  # d SiLU / d x
-                x = x * gate
-        return jacobian[:, self._columns[instrument.name]] @ self._basis[instrument.name]
+        """Derivatives d flux / d label (20, n_pix) of one star."""
+        labels = np.asarray(labels, np.float64)[None]
+        self.check_domain(labels)
+        emulated = self._kept(instrument)
+        _, slope = emulated.linearised(torch.from_numpy(labels), torch.eye(len(LABELS), dtype=torch.float64))
+        return (slope[0] @ emulated.basis).numpy()
+
+    @lru_cache(maxsize=3)  # noqa: B019 - emulators are few and live as long as the process
+    def _kept(self, instrument: Instrument) -> EmulatedSpectra:
+        return self.on(instrument)
 
     def teff_limits(self, logg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest Teff of the domain, which depend on log g: no stars live outside them."""

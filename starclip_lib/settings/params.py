@@ -21,6 +21,7 @@ from starclip_lib.settings.evaluation import AtlasParams, EvaluationParams, Limi
 from starclip_lib.settings.training import (
     CALIBRATION_STARS,
     CorruptionParams,
+    FitParams,
     MockParams,
     PretrainParams,
     StarclipParams,
@@ -53,6 +54,7 @@ class Params(Section):
     supervised: SupervisedParams = SupervisedParams()
     starclip: StarclipParams = StarclipParams()
     mockstarclip: MockParams = MockParams()
+    fit: FitParams = FitParams()
     retrieval: RetrievalParams = RetrievalParams()
     atlas: AtlasParams = AtlasParams()
     limits: LimitParams = LimitParams()
@@ -73,11 +75,6 @@ class Params(Section):
                 raise ValueError(f"{name}.logit_scale ({settings.logit_scale:g}) must not exceed {name}.max_scale")
         if self.starclip.calibrate and not self.pretrain.encoder.lift:
             raise ValueError("starclip.calibrate needs a lift: set pretrain.encoder.lift to 30, say")
-        if self.pretrain.encoder.kind == "newton" and self.corruption.continuum_spacing:
-            raise ValueError(
-                "pretrain.encoder.kind: newton refines with the emulator's true continuum, but "
-                "corruption.continuum_spacing divides by a pseudo-continuum; set that to 0, or kind to residual_mlp"
-            )
         n_val = self.data.n_stars * self.data.split[1] // sum(self.data.split)
         if self.starclip.calibrate and self.data.n_stars and n_val < CALIBRATION_STARS:
             raise ValueError(

@@ -84,14 +84,8 @@ class TrainParams(Section):
 class EncoderParams(Section):
     """Architecture of an encoder."""
 
-    kind: Literal["residual_mlp", "starnet", "newton"] = "residual_mlp"
-    """'starnet': the paper's CNN (Table 1); 'residual_mlp': ours, which sees the whole spectrum at once; 'newton': a
-    network guesses and, from StarCLIP on, Gauss-Newton steps of the emulator refine its guess."""
-    guess: Literal["residual_mlp", "starnet", "mean"] = "residual_mlp"
-    """Where the steps of 'newton' begin: the labels that such a network predicts, or the population's mean (a
-    residual_mlp is pretrained all the same, to compare with)."""
-    steps: Annotated[int, Field(ge=0, le=50)] = 2
-    """Gauss-Newton steps of 'newton'; from the mean it takes five or six."""
+    kind: Literal["residual_mlp", "starnet"] = "residual_mlp"
+    """'starnet': the paper's CNN (Table 1); 'residual_mlp': ours, which sees the whole spectrum at once."""
     input_scaling: Literal["standard", "none"] = "standard"
     """'standard': subtract the mean training spectrum and divide by the overall standard deviation, pixels without data
     at 0; 'none': the flux as it is (the paper)."""
@@ -103,17 +97,14 @@ class EncoderParams(Section):
     """Constant appended to the label vector before it is brought to unit length, so that the length of that vector
     (metallicity, mostly) survives; the larger, the flatter the space.  0: the paper's plain 20 dimensions."""
 
-    @property
-    def network(self) -> EncoderParams:
-        """The settings of the network that is pretrained."""
-        if self.kind != "newton":
-            return self
-        return self.changed(kind="residual_mlp" if self.guess == "mean" else self.guess)
 
-    @property
-    def fit(self) -> EncoderParams:
-        """The settings of the emulator fit that stands beside networks; the networks give its first guess."""
-        return self if self.kind == "newton" else self.changed(kind="newton", guess=self.kind)
+class FitParams(Section):
+    """The fit of the emulator that stands beside the networks (notebook 08b)."""
+
+    guess: Literal["network", "mean"] = "network"
+    """Where its steps begin: at the labels that the pretrained network predicts, or at the population's mean."""
+    steps: Annotated[int, Field(ge=1, le=50)] = 2
+    """Gauss-Newton steps; from the mean it takes five or six."""
 
 
 class PretrainParams(Section):

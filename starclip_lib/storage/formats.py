@@ -144,8 +144,8 @@ EMBEDDINGS: dict[str, Member] = {  # of one group, such as starclip/nirspec
     "star_id": Member("identifier of the star", "text", ("M",), "text"),
     "view": Member("number of the mock observation", "integer", ("M",), "int32", low=0, high=2**31 - 1),
     "split": Member("0 train, 1 validation, 2 test", "integer", ("M",), "uint8", low=0, high=2),
-    "evidence": Member(
-        "posterior of the labels where the encoder knows one: mean, and lower Cholesky factor of the precision, row by "
+    "posterior": Member(
+        "posterior of the labels, of fits: mean, and lower Cholesky factor of the precision, row by "
         "row, in coordinates in which the population is a standard Gaussian",
         shape=("M", N_LABELS + N_LABELS * (N_LABELS + 1) // 2),
         low=-1e9,

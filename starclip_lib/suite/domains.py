@@ -84,7 +84,7 @@ def train_on(
     seed: int,
 ) -> Encoder:
     """Train an encoder on stars seen in one domain, with fresh corruptions at every step."""
-    network = make_encoder(spectra.instrument, encoder.network, seed)
+    network = make_encoder(spectra.instrument, encoder, seed)
     clean = [replace(spectra, flux=domain.clean(spectra, part), mask=spectra.mask[part], ivar=None) for part in rows]
     network.fit_scaling(torch.from_numpy(clean[0].flux))
     telescope = MockTelescope(domain.corruption, 1, seed)

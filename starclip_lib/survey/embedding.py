@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from starclip_lib import __version__
-from starclip_lib.inference.posterior import WIDTH, evidence
 from starclip_lib.models.checkpoint import Model
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.models.encoders import Estimator
+from starclip_lib.models.encoding import separated
 from starclip_lib.observed.measuring import measure
 from starclip_lib.physics.emulator import default_emulator
-from starclip_lib.physics.labels import N_LABELS, LabelScaler
+from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.survey.formats import FIT, MODEL, SIMULATIONS, About, Part, is_posterior, write_part
@@ -72,7 +71,7 @@ def describe_model(path: Path) -> About:
         emulator=default_emulator().version,
         package=__version__,
         dim=dim.pop(),
-        posterior=all(isinstance(encoder, NewtonEncoder) for encoder in encoders),
+        posterior=all(encoder.fit_settings is not None for encoder in encoders),
     )
 
 
@@ -93,7 +92,7 @@ def embed_task(task: Task, setup: Setup) -> Done:
             raise DataError(f"a worker has {name} {here[name]}, the command has {wanted}; install the same on both")
     model, params = _model(setup.model, about.model_sha256), _params(setup.params)
     batch = read_batches(task, params)
-    found = embed(model.encoders[task.instrument], model.scaler, batch.flux)
+    found = embed(model.encoders[task.instrument], batch.flux)
     failed = list(batch.failed)
     origin = [MODEL if batch.simulated or params.data.file else SIMULATIONS] * len(batch.star_id)
     if task.kind == NIRSPEC_FILES:
@@ -150,32 +149,20 @@ class Embedded:
 
 
 @torch.no_grad()
-def embed(encoder: Encoder, scaler: LabelScaler, flux: np.ndarray) -> Embedded:
-    """What an encoder makes of spectra (n, n_pix)."""
+def embed(encoder: Estimator, flux: np.ndarray) -> Embedded:
+    """Embeddings, labels and errors of spectra (n, n_pix); of fits also the packed posteriors that rank searches."""
     blocks = torch.from_numpy(flux).split(_BLOCK) if len(flux) else ()
-    newton = isinstance(encoder, NewtonEncoder)
-    z, labels, sigma, verdict, posterior = [np.empty((0, encoder.dim), np.float32)], [], [], [], []
+    rows, labels, sigma, verdict = [np.empty((0, encoder.dim), np.float32)] * (not blocks), [], [], []
     for block in blocks:
-        if isinstance(encoder, NewtonEncoder):
-            found = encoder.estimate(block)
-            z.append(encoder.to_sphere(found.labels).numpy())
-            labels.append(scaler.inverse(found.labels.numpy()))
-            sigma.append(found.covariance.diagonal(dim1=1, dim2=2).sqrt().numpy() * scaler.std)
-            verdict += [remark or "good" for remark in found.remarks]
-            kept = evidence(found.labels, found.covariance, encoder.population, encoder.prior_scale, encoder.extra)
-            posterior.append(kept.numpy())
-        else:
-            z.append(encoder.embed(block).numpy())
-            labels.append(scaler.inverse(encoder(block).numpy()))
-            sigma.append(np.full((len(block), N_LABELS), np.nan))
-            verdict += ["good"] * len(block)
-    return Embedded(
-        np.concatenate(z),
-        np.concatenate([np.empty((0, N_LABELS)), *labels]),
-        np.concatenate([np.empty((0, N_LABELS)), *sigma]),
-        verdict,
-        np.concatenate([np.empty((0, WIDTH), np.float32), *posterior]) if newton else None,
-    )
+        found = encoder.posterior(block)
+        mean, covariance = encoder.population.physical(found)
+        rows.append(encoder.for_search(block).numpy())
+        labels.append(mean)
+        sigma.append(np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)))
+        verdict += [warning or "good" for warning in found.warnings or [""] * len(block)]
+    z, posterior = separated(np.concatenate(rows), encoder)
+    none = [np.empty((0, N_LABELS))]
+    return Embedded(z, np.concatenate(none + labels), np.concatenate(none + sigma), verdict, posterior)
 
 
 @lru_cache(maxsize=1)

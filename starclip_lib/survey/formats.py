@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from starclip_lib.inference.posterior import DIAGONAL, WIDTH
+from starclip_lib.inference.posterior import WIDTH, is_posterior
 from starclip_lib.physics.instruments import INSTRUMENTS
 from starclip_lib.physics.labels import LABELS
 from starclip_lib.storage.json_files import parse_json, read_json, write_json
@@ -242,12 +242,6 @@ def _check_text(column: pa.ChunkedArray, name: str, where: str) -> None:
         fine = pc.and_(pc.utf8_is_printable(column), pc.less_equal(pc.utf8_length(column), _TEXT))
     if pc.all(fine).as_py() is False:
         raise DataError(f"{where} holds text that this version would not write; {AGAIN}")
-
-
-def is_posterior(kept: np.ndarray) -> np.ndarray:
-    """Which rows (n, 230) can be posteriors: finite, and no less precise than the prior."""
-    with np.errstate(invalid="ignore"):
-        return (np.abs(kept) < _LARGEST).all(axis=1) & (kept[:, DIAGONAL] > 0.99).all(axis=1)
 
 
 def vectors(table: pa.Table, name: str = "embedding") -> np.ndarray:

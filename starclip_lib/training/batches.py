@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.physics.emulation import EmulatedSpectra
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import LabelScaler
@@ -143,7 +142,7 @@ class NewStars:
         self.device, self.copies, self._n = device, 0, len(labels)
         self._corruption = None if corruption is None else copy.deepcopy(corruption).to(device)
         drawn = _around(labels.astype(np.float64), smoothing, pool, emulator, np.random.default_rng(seed))
-        self._spectra = EmulatedSpectra(emulator, instrument).to(device)
+        self._spectra = emulator.on(instrument).to(device)
         self._drawn = on_device(drawn, device)
         self._targets = on_device(scaler.transform(drawn), device)
 

@@ -21,7 +21,6 @@ from starclip_lib.models.contrastive import StarCLIP
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import embed_all
 from starclip_lib.models.factory import make_encoder
-from starclip_lib.models.newton import NewtonEncoder
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
@@ -32,7 +31,7 @@ from starclip_lib.support.seeds import seeded
 from starclip_lib.training.batches import NewStars, Source, SpectrumSource
 from starclip_lib.training.devices import pick_device, pick_precision
 from starclip_lib.training.loop import Trainer, Watch
-from starclip_lib.training.refining import calibrate, learn_pairs, refined, some_views
+from starclip_lib.training.refining import calibrate, learn_errors, network_of
 from starclip_lib.transforms.corruptions import Compose, normalisation
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope, pretraining_telescope
 
@@ -86,10 +85,17 @@ class _Recipe:
         )
 
     def pretrain(
-        self, encoder: Encoder, train: Source, val: Source, settings: TrainParams, scaler: LabelScaler
+        self,
+        encoder: Encoder,
+        sources: tuple[Source, Source],
+        settings: TrainParams,
+        scaler: LabelScaler,
+        data: PairedSpectra,
+        telescope: MockTelescope | None,
     ) -> None:
         """Pretrain an encoder on labels and save it as the only encoder of a model."""
-        history = self.trainer(settings).pretrain(encoder, train, val)
+        history = self.trainer(settings).pretrain(encoder, *sources)
+        learn_errors(encoder, data, data.rows("val"), telescope)
         self.save(Model({encoder.instrument.name: encoder}, scaler, history))
 
     def save(self, model: Model) -> None:
@@ -144,8 +150,9 @@ def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: s
             corruption=None if telescope is None else telescope.corruption,
             seed=recipe.seed,
         )
-    encoder = _fresh_encoder(spectra, rows[0], settings.encoder.network, recipe)
-    recipe.pretrain(encoder, train, val, getattr(settings, instrument), scaler)
+    encoder = _fresh_encoder(spectra, rows[0], settings.encoder, recipe)
+    seen = mock_telescope(params) if instrument == "nirspec" else None
+    recipe.pretrain(encoder, (train, val), getattr(settings, instrument), scaler, data, seen)
 
 
 def train_supervised(path: Path, data: PairedSpectra, params: Params, watch: Watch | None = None) -> None:
@@ -156,7 +163,7 @@ def train_supervised(path: Path, data: PairedSpectra, params: Params, watch: Wat
     labels = [scaler.transform(data.labels[part]) for part in rows]
     sources = recipe.sources(data.nirspec, rows, labels, mock_telescope(params))
     encoder = _fresh_encoder(data.nirspec, rows[0], settings.encoder, recipe)
-    recipe.pretrain(encoder, *sources, settings.mock, scaler)
+    recipe.pretrain(encoder, sources, settings.mock, scaler, data, mock_telescope(params))
 
 
 def train_supervised_extended(
@@ -164,13 +171,13 @@ def train_supervised_extended(
 ) -> None:
     """The supervised baseline on extended mock: that CNN, its fully connected layers tuned on the few stars."""
     model, stars = Model.load(start), mock_stars(data, params)
-    encoder, rows = model.encoders["nirspec"], [stars["train"], stars["val"]]
+    encoder, rows = network_of(start, "nirspec"), [stars["train"], stars["val"]]
     encoder.freeze_features()
     recipe = _Recipe(path, params, _EXTENDED, "supervised CNN, extended mock", watch)
     labels = [model.scaler.transform(data.labels[part]) for part in rows]
     telescope = extended_telescope(data, params, params.mockstarclip.copies)
     sources = recipe.sources(data.nirspec, rows, labels, telescope)
-    recipe.pretrain(encoder, *sources, params.supervised.extended, model.scaler)
+    recipe.pretrain(encoder, sources, params.supervised.extended, model.scaler, data, telescope)
 
 
 def train_starclip(
@@ -189,27 +196,20 @@ def train_starclip(
     """
     if params.starclip.calibrate:  # said before the alignment, not after it
         check_enough(len(data.rows("val")))
-    models = {"nirspec": Model.load(nirspec), "apogee": Model.load(apogee)}
-    scaler, rows = models["nirspec"].scaler, [data.rows("train"), data.rows("val")]
+    scaler, rows = Model.load(nirspec).scaler, [data.rows("train"), data.rows("val")]
     recipe = _Recipe(path, params, _STARCLIP, "StarCLIP", watch)
     labels = [scaler.transform(data.labels[part]) for part in rows]
     sides = (
         recipe.sources(data.nirspec, rows, labels, mock_telescope(params)),
         recipe.sources(data.apogee, rows, labels),
     )
-    encoders = [models[name].encoders[name] for name in ("nirspec", "apogee")]
-    once, settings = (mock_telescope(params, 1), None), params.pretrain.encoder
-    if settings.kind == "newton":
-        encoders = [
-            refined(encoder, settings, data, rows[0], telescope, scaler, recipe.device)
-            for encoder, telescope in zip(encoders, once, strict=True)
-        ]
-    model = StarCLIP(encoders[0], encoders[1], params.starclip)
+    model = StarCLIP(network_of(nirspec, "nirspec"), network_of(apogee, "apogee"), params.starclip)
     history = recipe.trainer(params.starclip.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
     if params.starclip.calibrate:
         scale = calibrate((model.encoder_a, model.encoder_b), data, params)
-    learn_pairs((model.encoder_a, model.encoder_b), data, rows[1], once)
+    learn_errors(model.encoder_a, data, rows[1], mock_telescope(params))
+    learn_errors(model.encoder_b, data, rows[1])
     recipe.save(Model({"nirspec": model.encoder_a, "apogee": model.encoder_b}, scaler, history, scale))
 
 
@@ -229,20 +229,18 @@ def train_mockstarclip(
     """
     start, stars, settings = Model.load(starclip), mock_stars(data, params), params.mockstarclip
     rows = [stars["train"], stars["val"]]
-    frozen, tuned = start.encoders["nirspec"], copy.deepcopy(start.encoders["nirspec"])
+    frozen = network_of(starclip, "nirspec")
+    tuned = copy.deepcopy(frozen)
     frozen.requires_grad_(False)
     tuned.freeze_features()
     recipe = _Recipe(path, params, _MOCKSTARCLIP, "MockStarCLIP", watch)
     labels = [start.scaler.transform(data.labels[part]) for part in rows]
     telescopes = mock_telescope(params, settings.copies), extended_telescope(data, params, settings.copies)
-    if isinstance(tuned, NewtonEncoder):  # what the corruptions do to pixels, as the training stars show it
-        tuned.to(recipe.device).fit_floor(some_views(data.nirspec, rows[0], extended_telescope(data, params)))
     sides = [recipe.sources(data.nirspec, rows, labels, telescope) for telescope in telescopes]
     model = StarCLIP(frozen, tuned, settings.align)
     history = recipe.trainer(settings.align.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
-    seen = mock_telescope(params), extended_telescope(data, params)
-    learn_pairs((model.encoder_a, model.encoder_b), data, np.concatenate(rows), seen)
+    learn_errors(model.encoder_b, data, data.rows("val"), extended_telescope(data, params))
     recipe.save(Model({"mock": model.encoder_a, "extended": model.encoder_b}, start.scaler, history, scale))
 
 

@@ -1,4 +1,4 @@
-"""Fits of the emulator: what they take from training stars, and the physical reference of a run."""
+"""What networks and fits take from training and validation stars, and the physical reference of a run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch import Tensor
 from starclip_lib.data.selection import mock_stars
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.inference.posterior import fitted_extra, unshrunk
+from starclip_lib.inference.posterior import Population, fit_pair_covariance
 from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.checkpoint import History, Model
-from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoders import Encoder, Estimator
 from starclip_lib.models.encoding import embed_all, run_encoder
-from starclip_lib.models.newton import NewtonEncoder
-from starclip_lib.physics.labels import LabelScaler
+from starclip_lib.models.fitted import EmulatorFit
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.labels import N_LABELS, LabelScaler
 from starclip_lib.settings.params import Params
-from starclip_lib.settings.training import EncoderParams
+from starclip_lib.support.errors import DataError
 from starclip_lib.training.devices import pick_device
 from starclip_lib.training.loop import Watch
 from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
@@ -35,47 +36,54 @@ def some_views(spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope 
     return torch.from_numpy(views.reshape(-1, spectra.instrument.n_pix))
 
 
-def refined(
+def fit_emulator(
     guess: Encoder,
-    settings: EncoderParams,
+    params: Params,
     data: PairedSpectra,
     rows: np.ndarray,
     telescope: MockTelescope | None,
     scaler: LabelScaler,
     device: torch.device,
-) -> NewtonEncoder:
+) -> EmulatorFit:
     """A fit that starts from a network's guess; population and model error come from the training stars."""
-    encoder = NewtonEncoder(guess.instrument, settings, None if settings.guess == "mean" else guess)
-    encoder.know(data.labels[rows], scaler)
-    encoder.freeze_features()
-    encoder.to(device)
-    encoder.fit_floor(some_views(getattr(data, guess.instrument.name), rows, telescope))
-    return encoder
+    network = guess if params.fit.guess == "network" else None
+    fit = EmulatorFit(guess.instrument, params.fit, guess.settings, default_emulator(), network)
+    fit.set_population(Population.of(data.labels[rows]))
+    fit.set_scaler(scaler)
+    fit.to(device)
+    fit.fit_model_error(some_views(getattr(data, guess.instrument.name), rows, telescope))
+    return fit
 
 
 def learn_pairs(
-    encoders: tuple[Encoder, Encoder],
+    fits: tuple[EmulatorFit, EmulatorFit],
     data: PairedSpectra,
     rows: np.ndarray,
     telescopes: tuple[MockTelescope | None, MockTelescope | None],
 ) -> None:
-    """Tell the second of two refining encoders how much partners differ besides the errors of their estimates.
+    """Give the second fit the covariance by which partners differ besides the errors of their fits.
 
-    Between surveys these are the catalogue's errors.  Encoders that know no errors are left as they are.
+    Between surveys these are the catalogue's errors.
     """
     sides = []
-    for encoder, telescope in zip(encoders, telescopes, strict=True):
-        if not isinstance(encoder, NewtonEncoder):
-            return
-        second, spectra = encoder, getattr(data, encoder.instrument.name)
-        with torch.no_grad():
-            found = encoder.estimate(some_views(spectra, rows, telescope).to(encoder.trust.device))
-        sides.append(unshrunk(found.labels, found.covariance, encoder.population, encoder.prior_scale))
+    for fit, telescope in zip(fits, telescopes, strict=True):
+        views = some_views(getattr(data, fit.instrument.name), rows, telescope)
+        sides.append(fit.posterior(views.to(fit.device)).without_prior())
     (a, error_a), (b, error_b) = sides
-    second.extra = torch.from_numpy(fitted_extra(a, b, error_a + error_b)).to(second.population)
+    fits[1].pair_covariance = torch.from_numpy(fit_pair_covariance(a, b, error_a + error_b)).to(fits[1].device)
 
 
-def calibrate(encoders: tuple[Encoder, Encoder], data: PairedSpectra, params: Params) -> float:
+def learn_errors(
+    encoder: Encoder, data: PairedSpectra, rows: np.ndarray, telescope: MockTelescope | None = None
+) -> None:
+    """Give a network its posterior: how its predictions for stars that it was not trained on follow their labels."""
+    encoder.set_population(Population.of(data.labels[data.rows("train")]))
+    rows = rows[:_ENOUGH]
+    predicted = run_encoder(encoder, getattr(data, encoder.instrument.name), rows, telescope, output="labels")
+    encoder.learn_errors(predicted.reshape(-1, N_LABELS), np.repeat(data.labels[rows], predicted.shape[1], axis=0))
+
+
+def calibrate(encoders: tuple[Estimator, Estimator], data: PairedSpectra, params: Params) -> float:
     """Give a NIRSpec and an APOGEE encoder the coordinates that suit their errors on validation stars.
 
     Returns the scale by which cosines are then log Bayes factors.  Nothing is trained.
@@ -85,8 +93,16 @@ def calibrate(encoders: tuple[Encoder, Encoder], data: PairedSpectra, params: Pa
     apogee = np.repeat(run_encoder(encoders[1], data.apogee, rows, output="labels"), telescope.n_views, axis=1)
     *coordinates, scale = calibrated(nirspec, apogee, params.pretrain.encoder.lift)
     for encoder, own in zip(encoders, coordinates, strict=True):
-        encoder.coordinates = own.to(next(encoder.parameters()).device)
+        encoder.coordinates = own.to(encoder.device)
     return scale
+
+
+def network_of(path: Path, role: str) -> Encoder:
+    """The network of a model file."""
+    encoder = Model.load(path).encoders[role]
+    if not isinstance(encoder, Encoder):
+        raise DataError(f"{path}: '{role}' is a fit, not a network; train it again")
+    return encoder
 
 
 def train_fit(
@@ -97,21 +113,20 @@ def train_fit(
     The pretrained networks give the first guess.  Training stars give the emulator's error in each pixel, validation
     stars give by how much partners differ besides the errors of their fits.  There are no epochs to watch.
     """
-    models = {"nirspec": Model.load(nirspec), "apogee": Model.load(apogee)}
-    scaler, rows, stars = models["nirspec"].scaler, data.rows("train"), mock_stars(data, params)
-    settings, device = params.pretrain.encoder.fit, pick_device(params.device)
+    networks = {"nirspec": network_of(nirspec, "nirspec"), "apogee": network_of(apogee, "apogee")}
+    scaler, rows, stars = Model.load(nirspec).scaler, data.rows("train"), mock_stars(data, params)
+    device = pick_device(params.device)
     if params.corruption.continuum_spacing:  # the networks' guess is for other spectra than those that are fitted
-        settings, params = settings.changed(guess="mean", steps=_FROM_MEAN), _undivided(params)
+        params = _undivided(params).model_copy(update={"fit": params.fit.changed(guess="mean", steps=_FROM_MEAN)})
     once, extended = {"nirspec": mock_telescope(params, 1), "apogee": None}, extended_telescope(data, params)
     fits = {
-        name: refined(model.encoders[name], settings, data, rows, once[name], scaler, device)
-        for name, model in models.items()
+        name: fit_emulator(guess, params, data, rows, once[name], scaler, device) for name, guess in networks.items()
     }
     if params.starclip.calibrate:  # so that the nearest candidates, which Bayes factors rank, are good ones
         calibrate((fits["nirspec"], fits["apogee"]), data, params)
     fits["mock"] = fits["nirspec"]
     fits["extended"] = copy.deepcopy(fits["nirspec"])
-    fits["extended"].fit_floor(some_views(data.nirspec, stars["train"], extended))
+    fits["extended"].fit_model_error(some_views(data.nirspec, stars["train"], extended))
     learn_pairs((fits["nirspec"], fits["apogee"]), data, data.rows("val"), (once["nirspec"], None))
     known = np.concatenate([stars["train"], stars["val"]])
     learn_pairs((fits["mock"], fits["extended"]), data, known, (mock_telescope(params), extended))

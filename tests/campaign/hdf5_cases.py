@@ -50,7 +50,7 @@ def open_data_set(path: Path) -> str:
 
 def open_embeddings(path: Path) -> str:
     found = read_embeddings(path, GROUP)
-    return fingerprint(found.z, found.star_id, found.view, found.split, found.evidence)
+    return fingerprint(found.z, found.star_id, found.view, found.split, found.posterior)
 
 
 def edited(good: Path, edit: Callable[[h5py.File], None]) -> Callable[[Path], Path]:

@@ -41,7 +41,7 @@ from .limits import (
 )
 from .measured import against_catalogue, fitted_spectrum, labels_in_domain
 from .predictions import MAIN_LABELS, loss_curves, over_iron, predicted_against_true, study
-from .reliability import robustness, trust
+from .reliability import robustness
 from .spectra import example_pairs, neighbours, observed_spectrum, real_over_emulated, residuals
 from .stars import (
     abundance_patterns,
@@ -109,7 +109,6 @@ __all__ = [
     "top_percent",
     "trace_image",
     "transfer_curves",
-    "trust",
     "win_map",
     "wins_by_size",
 ]

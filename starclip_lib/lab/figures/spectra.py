@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from starclip_lib.inference.fitting import Fit
+from starclip_lib.inference.spectrum import SpectrumFit
 from starclip_lib.lab.figures.style import (
     APOGEE_COLOUR,
     APOGEE_FEATURES,
@@ -64,13 +64,13 @@ def residuals(one: np.ndarray, scatter: np.ndarray, window: tuple[float, float])
 
 @styled
 def real_over_emulated(
-    spectra: Sequence[ApogeeSpectrum], fits: Sequence[Fit], window: tuple[float, float] = (16680, 16800)
+    spectra: Sequence[ApogeeSpectrum], fits: Sequence[SpectrumFit], window: tuple[float, float] = (16680, 16800)
 ) -> Figure:
     """Observed APOGEE spectra over the emulated ones that fit them best, with the difference below each.
 
     Parameters
     ----------
-    fits : sequence of Fit
+    fits : sequence of SpectrumFit
         In the order of the spectra.
     window : tuple of (float, float)
         Ends of what is drawn, Angstrom.

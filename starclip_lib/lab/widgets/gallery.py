@@ -12,7 +12,7 @@ from starclip_lib.lab.widgets.queries import Query, QueryResult
 from starclip_lib.lab.widgets.spaces import EXTENDED, Side, Spaces
 from starclip_lib.metrics.atlas import fit_map
 from starclip_lib.metrics.similarity import RERANKED, unit_vectors
-from starclip_lib.models.encoding import encode_with_evidence
+from starclip_lib.models.encoding import encode_for_search
 from starclip_lib.observed.analysis import model_input, prepare_all
 from starclip_lib.observed.files import read_observed_folder
 from starclip_lib.observed.isolated import read_isolated
@@ -81,9 +81,9 @@ class Gallery:
         if side not in sides:
             raise DataError(f"the space '{space}' has no side '{side}'; its sides are {' and '.join(sides)}")
         flux, index = sides[side].flux, sides[side].index
-        evidence = None if index.evidence is None else index.evidence[row]
+        posterior = None if index.posterior is None else index.posterior[row]
         labels = self.data.labels[row].astype(np.float64)
-        return Query(str(self.data.star_id[row]), row, side, index.z[row], flux[row], labels, evidence)
+        return Query(str(self.data.star_id[row]), row, side, index.z[row], flux[row], labels, posterior)
 
     def star_with(self, labels: dict[str, float], rows: np.ndarray) -> int:
         """The row whose labels are nearest to the given ones (in units of the stars' spread)."""
@@ -133,10 +133,10 @@ class Gallery:
         title = EXTENDED if space == "MockStarCLIP" else NIRSPEC.title
         flux = model_input(star, star.flux[None], self.run.params)
         encoder = self.space(space)[title].encoder
-        z, evidence = (flux, None) if encoder is None else encode_with_evidence(encoder, flux)
+        z, posterior = (flux, None) if encoder is None else encode_for_search(encoder, flux)
         labels = self.measured[star.name].labels
         assert labels is not None  # `add` keeps no others
-        known = None if evidence is None else evidence[0]
+        known = None if posterior is None else posterior[0]
         return Query(star.name, None, title, unit_vectors(z, np.float32)[0], flux[0], labels, known)
 
     def search(self, space: str, query: Query, k: int, sides: Sequence[str], rows: np.ndarray) -> QueryResult:
@@ -159,13 +159,13 @@ class Gallery:
             if not 1 <= k < len(rows):
                 raise DataError(f"k must be between 1 and {len(rows) - 1}, not {k}")
             index = self.space(space)[title].index
-            if query.evidence is None or index.evidence is None:
+            if query.posterior is None or index.posterior is None:
                 found, cosine = index.search(query.z[None], k, among)
                 likeness = {"cosine": cosine[0]}
             else:
-                own = query.evidence[None]
-                found, cosine = index.search(query.z[None], k, among, evidence=own, rerank=RERANKED)
-                likeness = {"ln B": log_bayes_factor(own, index.evidence[found])[0], "cosine": cosine[0]}
+                own = query.posterior[None]
+                found, cosine = index.search(query.z[None], k, among, posterior=own, rerank=RERANKED)
+                likeness = {"ln B": log_bayes_factor(own, index.posterior[found])[0], "cosine": cosine[0]}
             parts.append((found[0], likeness, [title] * k))
         row = np.concatenate([part[0] for part in parts])
         side = np.concatenate([part[2] for part in parts])

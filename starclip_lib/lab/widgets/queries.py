@@ -24,7 +24,7 @@ class Query:
         The spectrum.
     labels : ndarray, shape (20,)
         Of the catalogue, or of the fit of an observed spectrum.
-    evidence : ndarray, shape (230,), or None
+    posterior : ndarray, shape (230,), or None
         What its spectrum says about the labels, if the encoder knows its errors.
     """
 
@@ -34,7 +34,7 @@ class Query:
     z: np.ndarray
     flux: np.ndarray
     labels: np.ndarray
-    evidence: np.ndarray | None
+    posterior: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)

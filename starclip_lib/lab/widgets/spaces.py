@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from starclip_lib.metrics.baselines import cropped_apogee
 from starclip_lib.metrics.similarity import SimilarityIndex
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.encoding import encode_with_evidence
+from starclip_lib.models.encoders import Estimator
+from starclip_lib.models.encoding import encode_for_search
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.run import Run
 from starclip_lib.storage.on_disk import Rows
 from starclip_lib.transforms.views import FirstView, MockTelescope, extended_telescope, mock_telescope
 
-SPACES = ("StarCLIP", "MockStarCLIP", "encoders before alignment", "raw spectra")
+FIT = "fits of the emulator"
+SPACES = ("StarCLIP", "MockStarCLIP", "encoders before alignment", FIT, "raw spectra")
 EXTENDED = "extended mock"  # the other side of MockStarCLIP: NIRSpec with all five corruptions
-NEEDED = ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "mockstarclip.ckpt", "embeddings.h5")
+MODELS = tuple(f"{name}.ckpt" for name in ("apogee", "nirspec", "starclip", "mockstarclip", "fit"))
+NEEDED = ("data.h5", *MODELS, "embeddings.h5", "fit.h5")
 
 Spectra = Rows | FirstView
 
@@ -32,7 +35,7 @@ class Side:
     flux : ndarray, RowsOnDisk or FirstView, shape (n, n_pix)
         The spectra.
     index : SimilarityIndex
-        Their unit vectors, float32, to search among, with evidence where the encoder knows its errors.
+        Their unit vectors, float32, to search among, with posterior where the encoder knows its errors.
     encoder : Encoder or None
         What makes vectors of new spectra; None if the spectra are the vectors.
     """
@@ -41,7 +44,7 @@ class Side:
     instrument: Instrument
     flux: Spectra
     index: SimilarityIndex
-    encoder: Encoder | None
+    encoder: Estimator | None
 
 
 class Spaces:
@@ -66,13 +69,14 @@ class Spaces:
     def __getitem__(self, name: str) -> dict[str, Side]:
         """The two sides of a space, by title."""
         if name not in self._open:
-            make = {
-                "StarCLIP": self._starclip,
+            make: dict[str, Callable[[], list[Side]]] = {
+                "StarCLIP": partial(self._from_file, "starclip"),
                 "MockStarCLIP": self._mockstarclip,
                 "encoders before alignment": self._before_alignment,
+                FIT: partial(self._from_file, "fit"),
                 "raw spectra": self._raw,
-            }[name]
-            self._open[name] = {side.title: side for side in make()}
+            }
+            self._open[name] = {side.title: side for side in make[name]()}
         return self._open[name]
 
     @property
@@ -101,29 +105,25 @@ class Spaces:
         instrument: Instrument,
         flux: Spectra,
         z: np.ndarray,
-        evidence: np.ndarray | None,
-        encoder: Encoder | None,
+        posterior: np.ndarray | None,
+        encoder: Estimator | None,
     ) -> Side:
-        index = SimilarityIndex(z, self._data.star_id, np.float32, evidence)
+        index = SimilarityIndex(z, self._data.star_id, np.float32, posterior)
         return Side(title, instrument, flux, index, encoder)
 
-    def _starclip(self) -> list[Side]:
-        encoders = self._run.model("starclip").encoders
-        return [
-            self._side(title, instrument, flux, *self._embedded(instrument), encoders[instrument.name])
-            for title, instrument, flux in self._both
-        ]
-
-    def _embedded(self, instrument: Instrument) -> tuple[np.ndarray, np.ndarray | None]:
-        """StarCLIP's vectors of all stars, in their order, from the file of embeddings, and their evidence."""
-        embedded = self._run.embeddings(f"starclip/{instrument.name}").of_view(0)
-        return embedded.z, embedded.evidence
+    def _from_file(self, model: str) -> list[Side]:
+        """Vectors and posteriors of all stars, in their order, from the files of embeddings."""
+        encoders, sides = self._run.model(model).encoders, []
+        for title, instrument, flux in self._both:
+            known = self._run.embeddings(f"{model}/{instrument.name}").of_view(0)
+            sides.append(self._side(title, instrument, flux, known.z, known.posterior, encoders[instrument.name]))
+        return sides
 
     def _before_alignment(self) -> list[Side]:
         sides = []
         for title, instrument, flux in self._both:
             encoder = self._run.model(instrument.name).encoders[instrument.name]
-            sides.append(self._side(title, instrument, flux, *encode_with_evidence(encoder, np.asarray(flux)), encoder))
+            sides.append(self._side(title, instrument, flux, *encode_for_search(encoder, np.asarray(flux)), encoder))
         return sides
 
     def _mockstarclip(self) -> list[Side]:
@@ -133,7 +133,7 @@ class Spaces:
             (EXTENDED, self._extended_flux, encoders["extended"]),
         )
         return [
-            self._side(title, NIRSPEC, flux, *encode_with_evidence(encoder, np.asarray(flux)), encoder)
+            self._side(title, NIRSPEC, flux, *encode_for_search(encoder, np.asarray(flux)), encoder)
             for title, flux, encoder in parts
         ]
 

@@ -1,4 +1,4 @@
-"""Encoders that refine a guess, what they say about their errors, and the search that uses it."""
+"""The fit of the emulator in batches, the posteriors that follow, and searches by them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from scipy.signal import lfilter
 from scipy.stats import multivariate_normal
 
 from starclip_lib.inference.fisher import flux_responses, information
-from starclip_lib.inference.least_squares import autocovariance, noise_of
-from starclip_lib.inference.posterior import WIDTH, combined_views, evidence, fitted_extra, log_bayes_factor, unshrunk
+from starclip_lib.inference.noise import autocovariance, noise_of
+from starclip_lib.inference.posterior import WIDTH, Population, Posterior, fit_pair_covariance, log_bayes_factor
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.metrics.space import Space
@@ -20,18 +21,18 @@ from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.models.factory import make_encoder
-from starclip_lib.models.newton import NewtonEncoder
-from starclip_lib.physics.emulation import EmulatedSpectra
+from starclip_lib.models.fitted import AT_EDGE, TOO_FEW, EmulatorFit
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import FE, LABELS, N_LABELS, PUBLISHED_SPREAD, TEFF, LabelScaler
 from starclip_lib.physics.population import draw_population
 from starclip_lib.run import Run
-from starclip_lib.settings.training import EncoderParams
+from starclip_lib.settings.training import EncoderParams, FitParams
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.views import mock_telescope
 
-FROM_MEAN = EncoderParams(kind="newton", guess="mean", steps=6, lift=30.0)
+FROM_MEAN = FitParams(guess="mean", steps=6)
+NETWORK = EncoderParams(width=8, lift=30.0)
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +43,23 @@ def labels() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def encoder(labels: np.ndarray) -> NewtonEncoder:
+def encoder(labels: np.ndarray) -> EmulatorFit:
     return knowing(NIRSPEC, labels, FROM_MEAN)
 
 
-def knowing(instrument, labels: np.ndarray, settings: EncoderParams) -> NewtonEncoder:
-    encoder = make_encoder(instrument, settings, seed=1)
-    assert isinstance(encoder, NewtonEncoder)
-    encoder.know(labels, LabelScaler.fit(labels))
-    return encoder.eval()
+def knowing(instrument, labels: np.ndarray, settings: FitParams) -> EmulatorFit:
+    guess = make_encoder(instrument, NETWORK, seed=1) if settings.guess == "network" else None
+    fit = EmulatorFit(instrument, settings, NETWORK, default_emulator(), guess)
+    fit.set_population(Population.of(labels))
+    fit.set_scaler(LabelScaler.fit(labels))
+    return fit.eval()
+
+
+def physical(fit: EmulatorFit, flux: torch.Tensor) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels, their standard deviations, and warnings."""
+    found = fit.posterior(flux)
+    labels, covariance = fit.population.physical(found)
+    return labels, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)), list(found.warnings)
 
 
 def observed(labels: np.ndarray, instrument, snr: float, seed: int = 0) -> torch.Tensor:
@@ -59,36 +68,35 @@ def observed(labels: np.ndarray, instrument, snr: float, seed: int = 0) -> torch
     return torch.from_numpy(np.where(instrument.covered, noisy, instrument.no_data).astype(np.float32))
 
 
-@torch.no_grad()
-def scaled_errors(encoder: NewtonEncoder, flux: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """Errors of the labels in units of what the encoder says that they are."""
-    found = encoder.estimate(flux)
-    assert found.refined.all()
-    truth = (labels - encoder.label_mean.numpy()) / encoder.label_std.numpy()
-    return (found.labels.numpy() - truth) / np.sqrt(np.diagonal(found.covariance.numpy(), axis1=1, axis2=2))
+def scaled_errors(fit: EmulatorFit, flux: torch.Tensor, truth: np.ndarray) -> np.ndarray:
+    """Errors of the labels in units of what the fit claims."""
+    labels, sigma, warnings = physical(fit, flux)
+    assert TOO_FEW not in warnings
+    return (labels - truth) / sigma
 
 
-@pytest.mark.parametrize("instrument", [APOGEE, NIRSPEC], ids=lambda i: i.name)
-def test_the_emulator_in_torch_is_the_emulator(instrument, labels: np.ndarray) -> None:
-    emulator, few = default_emulator(), labels[:5]
-    spectra = EmulatedSpectra(emulator, instrument)
-    given = torch.from_numpy(few).float()
-    np.testing.assert_allclose(spectra(given), emulator(few, instrument), atol=3e-6)
-    coefficients, slopes = spectra.linearised(given, torch.eye(N_LABELS))
-    torch.testing.assert_close(coefficients, spectra.coefficients(given), rtol=1e-3, atol=1e-3)
-    for star, slope in zip(few, slopes, strict=True):
-        expected = emulator.gradient(star, instrument)
-        assert np.abs(slope.numpy() @ spectra.basis.numpy() - expected).max() < 1e-3 * np.abs(expected).max()
+def test_the_emulator_is_the_formula_of_its_document(labels: np.ndarray) -> None:
+    with np.load(ROOT / "starclip_lib" / "physics" / "emulator.npz") as file:
+        parts = {name: file[name].astype(float) for name in file.files if file[name].dtype.kind == "f"}
+    hidden = (labels[:5] - parts["label_center"]) / parts["label_scale"]
+    for k in (1, 2):
+        hidden = hidden @ parts[f"w{k}"] + parts[f"b{k}"]
+        hidden = hidden / (1 + np.exp(-hidden))
+    start, coefficients = 0, hidden @ parts["w3"] + parts["b3"]
+    for instrument in (APOGEE, NIRSPEC):
+        basis = parts[f"{instrument.name}_basis"]
+        expected = parts[f"{instrument.name}_mean"] + coefficients[:, start : start + len(basis)] @ basis
+        np.testing.assert_allclose(default_emulator()(labels[:5], instrument), expected, rtol=1e-3, atol=1e-4)
+        start += len(basis)
 
 
 def test_labels_outside_the_domain_are_moved_to_its_edge(labels: np.ndarray) -> None:
     emulator, rng = default_emulator(), np.random.default_rng(1)
-    spectra = EmulatedSpectra(emulator, NIRSPEC)
-    inside = spectra.clamped(torch.from_numpy(labels).float())
-    torch.testing.assert_close(inside, torch.from_numpy(labels).float(), rtol=1e-3, atol=1e-3)
+    spectra = emulator.on(NIRSPEC)
+    np.testing.assert_allclose(spectra.inside(torch.from_numpy(labels)), labels, rtol=1e-6, atol=1e-6)
     far = labels[:200] + rng.normal(0, 3, (200, N_LABELS)) * np.where(np.arange(N_LABELS) == TEFF, 500, 1)
     assert not emulator.inside_domain(far).any()
-    assert emulator.inside_domain(spectra.clamped(torch.from_numpy(far).float()).numpy().astype(float)).all()
+    assert emulator.inside_domain(spectra.inside(torch.from_numpy(far)).numpy()).all()
 
 
 def test_a_step_is_weighted_least_squares_with_the_population_as_prior(labels: np.ndarray) -> None:
@@ -97,7 +105,7 @@ def test_a_step_is_weighted_least_squares_with_the_population_as_prior(labels: n
     truth = star + 0.2 * (labels[7] - star)
     flux = observed(truth[None], NIRSPEC, 100.0)
     flux[:, 3000:3333] = NIRSPEC.no_data
-    found = encoder.estimate(flux)
+    found, spread, _ = physical(encoder, flux)
     std, prior = labels.std(axis=0), np.cov(labels.T)
     rows = flux_responses(default_emulator(), star, NIRSPEC)
     rows[:N_LABELS] *= (std / PUBLISHED_SPREAD)[:, None]
@@ -110,19 +118,18 @@ def test_a_step_is_weighted_least_squares_with_the_population_as_prior(labels: n
     covariance = np.linalg.inv((rows * weight) @ rows.T + precision)
     change = covariance @ ((rows * weight) @ residual)
     sigma = np.sqrt(np.diag(covariance)[:N_LABELS])
-    np.testing.assert_allclose(found.labels[0].detach().numpy() / sigma, change[:N_LABELS] / sigma, atol=0.1)
-    np.testing.assert_allclose(np.sqrt(np.diagonal(found.covariance[0].detach())) / sigma, 1, atol=0.02)
+    np.testing.assert_allclose((found[0] - star) / std / sigma, change[:N_LABELS] / sigma, atol=0.1)
+    np.testing.assert_allclose(spread[0] / std / sigma, 1, atol=0.02)
 
 
-def test_what_it_says_about_its_errors_is_the_limit(encoder: NewtonEncoder, labels: np.ndarray) -> None:
+def test_what_it_says_about_its_errors_is_the_limit(encoder: EmulatorFit, labels: np.ndarray) -> None:
     """Its information is the Fisher information of the very spectrum, and its errors are as large as it says."""
-    with torch.no_grad():
-        found = encoder.estimate(observed(labels[:3], NIRSPEC, 150.0))
-    prior, std = np.cov(labels.T), labels.std(axis=0)
-    for star, covariance in zip(labels[:3], found.covariance.numpy(), strict=True):
+    _, spread, _ = physical(encoder, observed(labels[:3], NIRSPEC, 150.0))
+    prior = np.cov(labels.T)
+    for star, sigma in zip(labels[:3], spread, strict=True):
         expected = information(default_emulator(), star, NIRSPEC, 150.0) / np.outer(PUBLISHED_SPREAD, PUBLISHED_SPREAD)
         limit = np.sqrt(np.diag(np.linalg.inv(expected + np.linalg.inv(prior))))
-        np.testing.assert_allclose(np.sqrt(np.diag(covariance)) * std / limit, 1, atol=0.1)  # at its own labels
+        np.testing.assert_allclose(sigma / limit, 1, atol=0.1)  # at its own labels
     errors = scaled_errors(encoder, observed(labels[:300], NIRSPEC, 150.0), labels[:300])
     assert 0.9 < np.sqrt((errors**2).mean()) < 1.1
     assert np.abs(errors).max() < 5.5
@@ -162,28 +169,27 @@ def test_apogee_is_refined_too(labels: np.ndarray) -> None:
     assert 0.85 < np.sqrt((errors**2).mean()) < 1.15
 
 
-def test_a_bad_continuum_and_dead_pixels_do_not_move_a_star(encoder: NewtonEncoder, labels: np.ndarray) -> None:
+def test_a_bad_continuum_and_dead_pixels_do_not_move_a_star(encoder: EmulatorFit, labels: np.ndarray) -> None:
     flux = observed(labels[:40], NIRSPEC, 100.0)
     x = torch.linspace(-1, 1, NIRSPEC.n_pix)
     worse = flux * (1 + 0.01 * torch.sin(3 * x)) * (1 + 0.005 * x**2)
     place = torch.from_numpy(np.random.default_rng(2).integers(NIRSPEC.n_pix, size=(40, 8)))
     worse.scatter_(1, place, 0.3)
-    with torch.no_grad():
-        before, after = encoder.estimate(flux), encoder.estimate(worse)
-    sigma = before.covariance.diagonal(dim1=1, dim2=2).sqrt()
-    assert ((after.labels - before.labels).abs() / sigma).median() < 0.25
-    assert ((after.labels - before.labels).abs() / sigma).max() < 3
+    before, sigma, _ = physical(encoder, flux)
+    moved = np.abs(physical(encoder, worse)[0] - before) / sigma
+    assert np.median(moved) < 0.25
+    assert moved.max() < 3
 
 
 def dense_fit(
-    flux: np.ndarray, labels: np.ndarray, start: np.ndarray, encoder: NewtonEncoder, rounds: int = 8
+    flux: np.ndarray, labels: np.ndarray, start: np.ndarray, encoder: EmulatorFit, rounds: int = 8
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and their errors by Gauss-Newton in float64 over all pixels: continuum of degree 8, shift, prior."""
     emulator, mean, precision = default_emulator(), labels.mean(axis=0), np.linalg.inv(np.cov(labels.T))
     polynomials = np.polynomial.legendre.legvander(np.linspace(-1, 1, NIRSPEC.n_pix), 8).T
     good, found, nuisance = flux != NIRSPEC.no_data, start.copy(), np.zeros(10)
-    velocity, response = encoder.equations.shifts[0].numpy(), encoder.equations.response.double()
-    floor = torch.from_numpy(encoder.model_error).double() ** 2
+    velocity, response = encoder.forward_model.shifts[0].numpy(), encoder.forward_model.response.double()
+    floor = encoder.model_error.double() ** 2
     for _ in range(rounds):
         model = emulator(found[None], NIRSPEC)[0].astype(float)
         shift = np.pad((model[2:] - model[:-2]) / 2, 1) * velocity
@@ -210,32 +216,28 @@ def test_steps_end_where_exact_least_squares_does_with_a_wrong_continuum(labels:
     wrong = 1 + amplitude * np.polynomial.legendre.legval(x, [0.3, 0.5, -0.4, 0.3, 0, -0.3, 0.2, 0, 0.3])
     flux = observed(labels[:4], NIRSPEC, 100.0) * torch.from_numpy(wrong).float()
     flux[:, 3000:3333] = NIRSPEC.no_data
-    with torch.no_grad():
-        found = encoder.estimate(flux)
-    assert not found.at_edge.any()
-    for star, spectrum in zip(found.labels.numpy() * labels.std(0) + labels.mean(0), flux.numpy(), strict=True):
+    found, _, warnings = physical(encoder, flux)
+    assert set(warnings) == {""}
+    for star, spectrum in zip(found, flux.numpy(), strict=True):
         expected, sigma = dense_fit(spectrum.astype(float), labels, star, encoder)
         assert np.abs((star - expected) / sigma).max() < 0.01
 
 
 def test_too_few_pixels_leave_the_guess_and_never_nan(labels: np.ndarray) -> None:
-    settings = FROM_MEAN.changed(guess="residual_mlp", width=8, steps=2)
-    encoder, flux = knowing(NIRSPEC, labels, settings), observed(labels[:3], NIRSPEC, 100.0)
+    fit, flux = knowing(NIRSPEC, labels, FitParams(guess="network", steps=2)), observed(labels[:3], NIRSPEC, 100.0)
     flux[0] = NIRSPEC.no_data
     flux[1, 40:] = NIRSPEC.no_data
+    found, sigma, warnings = physical(fit, flux)
+    assert warnings[:2] == [TOO_FEW, TOO_FEW]
+    assert warnings[2] != TOO_FEW
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(sigma[0], labels.std(axis=0, ddof=1), rtol=1e-3)
     with torch.no_grad():
-        found = encoder.estimate(flux)
-        guess = encoder.guess(flux)
-    assert found.refined.tolist() == [False, False, True]
-    assert not found.labels.isnan().any()
-    assert not found.covariance.isnan().any()
-    population = torch.from_numpy(np.cov(LabelScaler.fit(labels).transform(labels).T))
-    torch.testing.assert_close(found.covariance[0], population, atol=1e-5, rtol=1e-3)
-    inside = ~found.at_edge
-    torch.testing.assert_close(found.labels[:2][inside[:2]], guess[:2][inside[:2]], rtol=1e-3, atol=1e-3)
+        guess = fit.guess(flux[:2]).double() * fit.label_std + fit.label_mean
+    np.testing.assert_allclose(found[:2], fit.forward_model.inside(guess), rtol=1e-3, atol=1e-3)
 
 
-def test_a_star_beyond_the_domain_is_held_at_its_edge_and_said_so(encoder: NewtonEncoder, labels: np.ndarray) -> None:
+def test_a_star_beyond_the_domain_is_held_at_its_edge_and_said_so(encoder: EmulatorFit, labels: np.ndarray) -> None:
     emulator, star = default_emulator(), labels.mean(axis=0)
     edge = star.copy()
     edge[LABELS.index("Mg")] = edge[FE] + emulator.xfe_max[LABELS.index("Mg")]
@@ -243,38 +245,20 @@ def test_a_star_beyond_the_domain_is_held_at_its_edge_and_said_so(encoder: Newto
     inner[LABELS.index("Mg")] -= 0.3
     ahead, behind = (emulator(x[None], NIRSPEC) for x in (edge, inner))
     beyond = torch.from_numpy(ahead + 2 * (ahead - behind)).float()  # as with 0.6 dex more magnesium than allowed
-    with torch.no_grad():
-        found = encoder.estimate(beyond + 0.002 * torch.randn(beyond.shape, generator=torch.Generator().manual_seed(1)))
-    assert found.at_edge.tolist() == [True]
-    assert emulator.inside_domain((found.labels.numpy() * labels.std(0) + labels.mean(0)).astype(float)).all()
+    noise = 0.002 * torch.randn(beyond.shape, generator=torch.Generator().manual_seed(1))
+    found, _, warnings = physical(encoder, beyond + noise)
+    assert warnings == [AT_EDGE]
+    assert emulator.inside_domain(found).all()
 
 
 def test_pixels_of_another_star_are_found_and_not_trusted(labels: np.ndarray) -> None:
     encoder, flux = knowing(NIRSPEC, labels, FROM_MEAN), observed(labels[:150], NIRSPEC, 100.0)
     foreign = slice(4000, 4020)
     flux[:, foreign] += 0.05 * torch.randn((150, 1), generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        encoder.fit_floor(flux)
-    error = encoder.model_error
+    encoder.fit_model_error(flux)
+    error = encoder.model_error.numpy()
     assert error[foreign].min() > 0.02
     assert np.median(np.delete(error, np.arange(3990, 4030))) < 0.003
-
-
-def test_what_is_learned_is_the_trust_and_the_prior(labels: np.ndarray) -> None:
-    encoder = knowing(NIRSPEC, labels, FROM_MEAN.changed(guess="residual_mlp", width=8, steps=2))
-    encoder.freeze_features()
-    assert {name for name, p in encoder.named_parameters() if p.requires_grad} == {"trust", "prior_weight"}
-    encoder(observed(labels[:4], NIRSPEC, 50.0)).square().sum().backward()
-    assert encoder.trust.grad.abs().max() > 0
-    assert encoder.prior_weight.grad.abs() > 0
-    # by finite differences
-    flux, step = observed(labels[:4], NIRSPEC, 50.0), 0.05
-    values = []
-    for sign in (1, -1):
-        with torch.no_grad():
-            encoder.prior_weight.fill_(sign * step)
-            values.append(float(encoder(flux).square().sum()))
-    assert float(encoder.prior_weight.grad) == pytest.approx((values[0] - values[1]) / (2 * step), rel=0.1)
 
 
 def test_labels_that_hang_together_rigidly_are_named(labels: np.ndarray) -> None:
@@ -284,7 +268,7 @@ def test_labels_that_hang_together_rigidly_are_named(labels: np.ndarray) -> None
         knowing(NIRSPEC, rigid, FROM_MEAN)
 
 
-def test_a_model_comes_back_and_refuses_another_emulator(encoder: NewtonEncoder, labels, tmp_path: Path) -> None:
+def test_a_model_comes_back_and_refuses_another_emulator(encoder: EmulatorFit, labels, tmp_path: Path) -> None:
     path = tmp_path / "m.ckpt"
     Model({"nirspec": encoder}, LabelScaler.fit(labels), History()).save(path)
     again = Model.load(path).encoders["nirspec"]
@@ -295,39 +279,35 @@ def test_a_model_comes_back_and_refuses_another_emulator(encoder: NewtonEncoder,
     content["encoders"]["nirspec"]["emulator"] = "abinitio-1"
     torch.save(content, path)
     with pytest.raises(
-        DataError, match=r"with the emulator 'abinitio-1', this version has 'abinitio-2'; train it again"
+        DataError, match=r"fits the emulator 'abinitio-1', this version has 'abinitio-2'; train it again"
     ):
         Model.load(path)
 
 
-def posteriors(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
-    """A population, true labels, and measurements of them with errors of their own."""
+def measurements(rng: np.random.Generator, n: int) -> tuple[Population, np.ndarray, np.ndarray, np.ndarray]:
+    """A population, true labels, covariances of errors, and measurements."""
     root = np.linalg.cholesky(np.cov(rng.standard_normal((20, 200))))
     truth = rng.standard_normal((n, 20)) @ root.T
     errors = np.array([np.diag(rng.uniform(0.05, 0.8, 20) ** 2) for _ in range(n)])
     measured = truth + np.stack([np.linalg.cholesky(e) @ rng.standard_normal(20) for e in errors])
-    return root, truth, errors, measured
+    return Population(np.zeros(20), root), truth, errors, measured
 
 
-def kept(root: np.ndarray, errors: np.ndarray, measured: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray:
-    prior = np.linalg.inv(root @ root.T)
-    covariance = np.linalg.inv(np.linalg.inv(errors) + prior)
-    mean = np.einsum("nij,nj->ni", covariance, np.einsum("nij,nj->ni", np.linalg.inv(errors), measured))
-    extra = np.zeros((20, 20)) if extra is None else extra
-    given = (torch.from_numpy(x) for x in (mean, covariance, root))
-    return evidence(*given, 1.0, torch.from_numpy(extra)).numpy()
+def packed(population: Population, errors: np.ndarray, measured: np.ndarray, extra=None) -> np.ndarray:
+    found = Posterior.of_estimates(population, measured, errors)
+    return (found if extra is None else found.blurred(population.whitened_covariance(extra))).packed
 
 
 def test_bayes_factors_are_those_of_gaussians(rng: np.random.Generator) -> None:
-    root, _, errors, measured = posteriors(rng, 8)
-    population, extra = root @ root.T, 0.04 * np.eye(20)
-    a, b = kept(root, errors[:3], measured[:3]), kept(root, errors[3:], measured[3:], extra)
+    population, _, errors, measured = measurements(rng, 8)
+    prior, extra = population.root @ population.root.T, 0.04 * np.eye(20)
+    a, b = packed(population, errors[:3], measured[:3]), packed(population, errors[3:], measured[3:], extra)
     assert a.shape == (3, WIDTH)
     found = log_bayes_factor(a, np.repeat(b[None], 3, axis=0))
     for i in range(3):
         for j in range(3, 8):
-            one, two = population + errors[i], population + errors[j] + extra
-            together = np.block([[one, population], [population, two]])
+            one, two = prior + errors[i], prior + errors[j] + extra
+            together = np.block([[one, prior], [prior, two]])
             expected = multivariate_normal(np.zeros(40), together).logpdf(np.concatenate([measured[i], measured[j]]))
             expected -= multivariate_normal(np.zeros(20), one).logpdf(measured[i])
             expected -= multivariate_normal(np.zeros(20), two).logpdf(measured[j])
@@ -335,24 +315,32 @@ def test_bayes_factors_are_those_of_gaussians(rng: np.random.Generator) -> None:
 
 
 def test_views_add_their_information(rng: np.random.Generator) -> None:
-    root, _, errors, measured = posteriors(rng, 6)
+    population, _, errors, measured = measurements(rng, 6)
     star = np.array(["b", "a", "b", "a", "a", "b"])
-    stars, mean, covariance = combined_views(kept(root, errors, measured), star)
+    stars, found = Posterior(packed(population, errors, measured)).combine(star)
     assert stars.tolist() == ["a", "b"]
-    for name, m, c in zip(stars, mean, covariance, strict=True):
+    for name, m, c in zip(stars, *population.physical(found), strict=True):
         own = star == name
         precision = np.linalg.inv(errors[own])
-        expected = np.linalg.inv(precision.sum(axis=0) + np.linalg.inv(root @ root.T))
+        expected = np.linalg.inv(precision.sum(axis=0) + population.precision)
         labels = expected @ np.einsum("nij,nj->i", precision, measured[own])
-        np.testing.assert_allclose(root @ m, labels, rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(root @ c @ root.T, expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(m, labels, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(c, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_views_whose_errors_are_shared_are_averaged() -> None:
+    mean, covariance = np.linspace(-1, 1, 40).reshape(2, 20), np.tile(0.25 * np.eye(20), (2, 1, 1))
+    shared = Posterior.of(mean, covariance, independent=False)
+    _, both = shared.combine(np.array(["a", "a"]))
+    np.testing.assert_allclose(both.mean[0], mean.mean(axis=0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(both.covariance[0], covariance[0], rtol=1e-3, atol=1e-5)
 
 
 def test_what_else_differs_between_partners_is_found(rng: np.random.Generator) -> None:
-    _, truth, errors, measured = posteriors(rng, 4000)
+    _, truth, errors, measured = measurements(rng, 4000)
     extra = np.diag(np.linspace(0.1, 0.6, 20))
     other = truth + rng.multivariate_normal(np.zeros(20), extra, 4000)
-    found = fitted_extra(measured, other, errors)
+    found = fit_pair_covariance(measured, other, errors)
     np.testing.assert_allclose(np.diag(found), np.diag(extra), rtol=0.15)
     assert np.abs(found - np.diag(np.diag(found))).max() < 0.05
     assert np.linalg.eigvalsh(found).min() > 0
@@ -370,7 +358,7 @@ def small_extras(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarr
 
 def test_what_differs_by_less_than_the_errors_is_found_in_full(rng: np.random.Generator) -> None:
     difference, extra, errors = small_extras(rng, 5000)
-    found = fitted_extra(difference, np.zeros_like(difference), errors)
+    found = fit_pair_covariance(difference, np.zeros_like(difference), errors)
     ratio = np.sqrt(np.diag(found) / np.diag(extra))
     assert ratio.min() > 0.7
     assert ratio.max() < 1.3
@@ -380,7 +368,7 @@ def test_what_differs_by_less_than_the_errors_is_found_in_full(rng: np.random.Ge
 def test_the_extra_covariance_is_where_expectation_maximisation_ends(rng: np.random.Generator) -> None:
     extra, errors = np.diag([0.2, 0.5, 1.0]), np.array([np.diag(rng.uniform(0.5, 1.5, 3) ** 2) for _ in range(150)])
     difference = (np.linalg.cholesky(errors + extra) @ rng.standard_normal((150, 3, 1)))[..., 0]
-    found = fitted_extra(difference, np.zeros_like(difference), errors)
+    found = fit_pair_covariance(difference, np.zeros_like(difference), errors)
     expected = 0.3 * np.eye(3)
     for _ in range(4000):
         gain = expected @ np.linalg.inv(expected + errors)
@@ -390,40 +378,55 @@ def test_the_extra_covariance_is_where_expectation_maximisation_ends(rng: np.ran
 
 
 def test_estimates_can_be_freed_from_the_prior(rng: np.random.Generator) -> None:
-    root, _, errors, measured = posteriors(rng, 5)
-    prior = np.linalg.inv(root @ root.T)
-    covariance = np.linalg.inv(np.linalg.inv(errors) + 0.8 * prior)
-    mean = np.einsum("nij,njk,nk->ni", covariance, np.linalg.inv(errors), measured)
-    labels, spread = unshrunk(*(torch.from_numpy(x) for x in (mean, covariance, root)), 0.8)
-    wide = np.linalg.inv(np.linalg.inv(errors) + prior / 100)
-    np.testing.assert_allclose(spread, wide, atol=1e-9)
-    np.testing.assert_allclose(labels, np.einsum("nij,njk,nk->ni", wide, np.linalg.inv(errors), measured), atol=1e-9)
+    population, _, errors, measured = measurements(rng, 5)
+    labels, covariance = Posterior(packed(population, errors, measured)).without_prior()
+    precision = np.linalg.inv(population.whitened_covariance(errors))
+    wide = np.linalg.inv(precision + np.eye(20) / 100)
+    np.testing.assert_allclose(covariance, wide, rtol=1e-3, atol=1e-4)
+    expected = np.einsum("nij,njk,nk->ni", wide, precision, population.whitened(measured))
+    np.testing.assert_allclose(labels, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_the_nearest_are_ranked_anew_by_bayes_factors(rng: np.random.Generator) -> None:
-    root, _, errors, measured = posteriors(rng, 40)
+def test_a_network_learns_how_well_it_predicts(rng: np.random.Generator, labels: np.ndarray) -> None:
+    """Predictions that are shrunk and shifted, with errors of known size."""
+    network = make_encoder(NIRSPEC, NETWORK, seed=1).eval()
+    network.set_population(Population.of(labels))
+    flux = observed(labels[:400], NIRSPEC, 100.0)
+    with torch.no_grad():
+        predicted = network(flux).numpy()
+    noise = 0.3 * rng.standard_normal((400, 20))
+    true = network.population.mean + (2 * predicted + 0.5 + noise) @ network.population.root.T
+    network.learn_errors(predicted, true)
+    found = network.posterior(flux)
+    assert not found.independent
+    np.testing.assert_allclose(np.std(network.population.whitened(true) - found.mean, axis=0), 0.3, rtol=0.2)
+    np.testing.assert_allclose(np.sqrt(np.diagonal(found.covariance[0])), 0.3, rtol=0.2)
+
+
+def test_the_nearest_are_ranked_again_by_bayes_factors(rng: np.random.Generator) -> None:
+    population, _, errors, measured = measurements(rng, 40)
     star = np.array([f"s{i}" for i in range(40)])
-    said = kept(root, errors, measured)
+    known = packed(population, errors, measured)
     z = rng.standard_normal((40, 6))
-    index, queries, asked = SimilarityIndex(z, star, evidence=said), z[:7], said[:7]
-    place, cosine = index.search(queries, 4, evidence=asked, rerank=12)
+    index, queries, asked = SimilarityIndex(z, star, posterior=known), z[:7], known[:7]
+    place, cosine = index.search(queries, 4, posterior=asked, rerank=12)
     for i in range(7):
         nearest = np.argsort(-(index.z @ index.z[i]))[:12]
-        factor = log_bayes_factor(asked[i : i + 1], said[nearest][None])[0]
+        factor = log_bayes_factor(asked[i : i + 1], known[nearest][None])[0]
         assert place[i].tolist() == nearest[np.argsort(-factor)][:4].tolist()
         np.testing.assert_allclose(cosine[i], index.z[place[i]] @ index.z[i])
-    with pytest.raises(ValueError, match="needs the evidence of the queries and of the candidates"):
+    with pytest.raises(ValueError, match="needs the posterior of the queries and of the candidates"):
         index.search(queries, 4, rerank=5)
 
 
 @pytest.fixture(scope="module")
 def searchable(survey, params, tmp_path_factory) -> Run:
     """A run whose space is made of fits that begin at the mean star, nothing trained."""
-    run, settings = Run(params, tmp_path_factory.mktemp("searchable")), FROM_MEAN.changed(steps=4)
+    run, settings = Run(params, tmp_path_factory.mktemp("searchable")), FitParams(guess="mean", steps=4)
     nirspec, apogee = (knowing(instrument, survey.labels.astype(float), settings) for instrument in (NIRSPEC, APOGEE))
     every, telescope = np.arange(survey.n_stars), mock_telescope(params, 1)
     sides = embed_views(nirspec, survey, every, telescope), embed_views(apogee, survey, every)
-    run.__dict__ |= {"data": survey, "space": Space(survey, nirspec, *sides)}
+    run.__dict__ |= {"data": survey, "space": Space(survey, params, nirspec, *sides)}
     return run
 
 
@@ -433,9 +436,9 @@ def test_neighbours_are_sorted_by_the_bayes_factor_that_is_shown(searchable: Run
     assert (np.diff(table["ln_B"]) <= 0).all()
     assert (table["match"] == np.where(table["ln_B"] < 0, "no match", "possible")).all()
     assert table["match"][0] == "possible"
-    evidence, apogee = searchable.space.views("SIM000042")[1][:1], searchable.space.apogee
+    own, apogee = searchable.space.views("SIM000042")[1][:1], searchable.space.apogee
     rows = [apogee.star_id.tolist().index(name) for name in table["star_id"]]
-    expected = log_bayes_factor(evidence, apogee.evidence[rows][None])[0]
+    expected = log_bayes_factor(own, apogee.posterior[rows][None])[0]
     np.testing.assert_allclose(table["ln_B"], expected, atol=0.006)
 
 
@@ -448,50 +451,44 @@ def test_a_best_neighbour_that_the_evidence_excludes_is_no_match(searchable: Run
 
 
 def test_bayes_factors_of_many_candidates_come_in_blocks(rng: np.random.Generator, monkeypatch) -> None:
-    root, _, errors, measured = posteriors(rng, 20)
-    said, star = kept(root, errors, measured), np.array([f"s{i}" for i in range(20)])
-    index, place = SimilarityIndex(rng.standard_normal((20, 6)), star, evidence=said), np.tile(np.arange(20), (3, 1))
-    whole = index.log_bayes_factors(said[:3], place)
+    population, _, errors, measured = measurements(rng, 20)
+    known, star = packed(population, errors, measured), np.array([f"s{i}" for i in range(20)])
+    index, place = SimilarityIndex(rng.standard_normal((20, 6)), star, posterior=known), np.tile(np.arange(20), (3, 1))
+    whole = index.log_bayes_factors(known[:3], place)
     monkeypatch.setattr("starclip_lib.metrics.similarity._BLOCK_VALUES", 14_000)
-    np.testing.assert_allclose(index.log_bayes_factors(said[:3], place), whole)
+    np.testing.assert_allclose(index.log_bayes_factors(known[:3], place), whole)
 
 
 def test_ranks_use_the_evidence_where_there_is_some(rng: np.random.Generator) -> None:
-    root, truth, errors, measured = posteriors(rng, 30)
+    population, truth, errors, measured = measurements(rng, 30)
     star = np.array([f"s{i:02}" for i in range(30)])
     again = truth + np.stack([np.linalg.cholesky(e) @ rng.standard_normal(20) for e in errors])
-    a, b = kept(root, errors, measured), kept(root, errors, again)
+    a, b = packed(population, errors, measured), packed(population, errors, again)
     z, one = rng.standard_normal((30, 5)), np.zeros(30, int)
     queries, candidates = (Embeddings(z, star, one, one, said) for said in (a, b))
     factors = log_bayes_factor(a, np.repeat(b[None], 30, axis=0))
     expected = 1 + (factors > np.diag(factors)[:, None]).sum(axis=1)
-    assert ranks_between(queries, candidates).tolist() == expected.tolist()  # 30 are fewer than what is ranked anew
+    assert ranks_between(queries, candidates).tolist() == expected.tolist()  # 30 are fewer than what is ranked again
     assert (expected == 1).mean() > 0.8
     plain = ranks_between(Embeddings(z, star, one, one), candidates)
     assert plain.tolist() == [1.0] * 30  # by cosine: the vectors are the same
 
 
-def test_a_run_that_refines_says_how_well_it_knows_labels(refined: Run) -> None:
-    data, star = refined.data, refined.data.star("SIM000042")
-    both = refined.labels(np.stack([star.nirspec, data.nirspec.flux[7]]))
+def test_a_run_searches_and_measures_with_its_fit(finished: Run) -> None:
+    data, star, space = finished.data, finished.data.star("SIM000042"), finished.fit_space
+    labels, sigma, warnings = space.measure(np.stack([star.nirspec, data.nirspec.flux[7]]))
     # spectra without noise, two steps from the guess of a network that was hardly trained
-    assert np.abs(both["Teff"].value - data.labels[[42, 7], TEFF]).max() < 15
-    assert (both["sigma_Fe"].value > 0).all()
-    assert "remark" not in both.colnames
+    assert np.abs(labels[:, TEFF] - data.labels[[42, 7], TEFF]).max() < 15
+    assert (sigma > 0).all()
+    assert warnings == ["", ""]
     empty = np.ones(8192)
     empty[:30] = 0.9
-    assert refined.labels(np.stack([star.nirspec, empty]))["remark"].tolist() == [
-        "",
-        "too few pixels, or none that tell labels from continuum: a guess",
-    ]
-    views = refined.labels(star)
-    error = np.array([(views[name].value[0] - star.labels[i]) for i, name in enumerate(LABELS)])
-    sigma = np.array([views[f"sigma_{name}"].value[0] for name in LABELS])
-    assert np.sqrt(np.mean((error / sigma) ** 2)) < 2
-    table = refined.neighbours(star, k=3)
-    assert table["star_id"][0] == "SIM000042"
-    groups = [refined.embeddings(f"starclip/{name}") for name in ("nirspec", "apogee")]
-    assert [g.evidence.shape[1] for g in groups] == [WIDTH, WIDTH]
-    assert (ranks_between(*(g.take("test") for g in groups)) == 1).mean() > 0.9
-    mock, extended = (refined.embeddings(f"mockstarclip/{name}").take("test") for name in ("mock", "extended"))
+    assert space.measure(np.stack([star.nirspec, empty]).astype(np.float32))[2] == ["", TOO_FEW]
+    labels, sigma = space.measure_star("SIM000042")
+    assert np.sqrt(np.mean(((labels[0] - star.labels) / sigma[0]) ** 2)) < 2
+    assert finished.neighbours(star, k=3, by="fit")["star_id"][0] == "SIM000042"
+    groups = [finished.embeddings(f"fit/{name}") for name in ("nirspec", "apogee")]
+    assert [group.posterior.shape[1] for group in groups] == [WIDTH, WIDTH]
+    assert (ranks_between(*(group.take("test") for group in groups)) == 1).mean() > 0.9
+    mock, extended = (finished.embeddings(f"fit/{name}").take("test") for name in ("mock", "extended"))
     assert (ranks_between(mock.of_view(0), extended.of_view(0)) == 1).mean() > 0.9

@@ -1,23 +1,23 @@
-"""The emulator in PyTorch: spectra and their derivatives for batches of labels, on any device."""
+"""Emulated spectra on one grid, and how they change with the labels: for batches, on any device."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from starclip_lib.physics.emulator import Emulator
-from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
 
 _CARBON, _OXYGEN = LABELS.index("C"), LABELS.index("O")
 
 
 class EmulatedSpectra(nn.Module):
-    """`Emulator` for one instrument, with the formula of docs/emulator.md.
+    """The formula of docs/emulator.md for one grid, with the emulator's domain; `physics.emulator` brings the arrays.
 
-    Nothing of it is kept in model files: it comes from the emulator that is at hand.
+    Nothing of it is kept in model files: it comes from the emulator that is in use. Labels are in K and dex.
     """
 
     center: Tensor
@@ -34,30 +34,28 @@ class EmulatedSpectra(nn.Module):
     lowest: Tensor
     highest: Tensor
 
-    def __init__(self, emulator: Emulator, instrument: Instrument):
+    def __init__(self, arrays: Mapping[str, np.ndarray], version: str, max_c_over_o: float):
         super().__init__()
-        low, high = emulator.xfe_min.copy(), emulator.xfe_max.copy()
-        for i in (LOGG, FE):
-            low[i], high[i] = emulator.label_min[i], emulator.label_max[i]
-        knots = np.stack([emulator.logg_knots, emulator.teff_low, emulator.teff_high])
-        parts = {**emulator.parts(instrument), "knots": knots, "lowest": low, "highest": high}
-        for name, array in parts.items():
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array, np.float32)), persistent=False)
-        self.version, self.max_c_over_o = emulator.version, emulator.max_c_over_o
+        for name, array in arrays.items():
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
+        self.version, self.max_c_over_o = version, max_c_over_o
+
+    def _scaled(self, labels: Tensor) -> Tensor:
+        return ((labels.double() - self.center) / self.scale).to(self.w1.dtype)
 
     def coefficients(self, labels: Tensor) -> Tensor:
-        """Coefficients (n, k) of `basis` for labels (n, 20) in K and dex."""
-        hidden = F.silu((labels - self.center) / self.scale @ self.w1 + self.b1)
+        """Coefficients (n, k) of `basis` for labels (n, 20)."""
+        hidden = F.silu(self._scaled(labels) @ self.w1 + self.b1)
         return F.silu(hidden @ self.w2 + self.b2) @ self.w3 + self.b3
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Flux (n, n_pix), relative to the true continuum, of labels (n, 20) in K and dex."""
+        """Flux (n, n_pix), relative to the true continuum, of labels (n, 20)."""
         return torch.addmm(self.mean, self.coefficients(labels), self.basis).clamp_min(0)
 
     def linearised(self, labels: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients of `basis`, and how they change with the labels."""
-        x = (labels - self.center) / self.scale
-        slope: Tensor = directions / self.scale
+        """Coefficients (n, k) of `basis`, and their change (n, d, k) with the labels along directions (d, 20)."""
+        x = self._scaled(labels)
+        slope = (directions / self.scale).to(x.dtype)
         for weight, bias in ((self.w1, self.b1), (self.w2, self.b2)):
             x = x @ weight + bias
             gate = torch.sigmoid(x)
@@ -65,12 +63,12 @@ class EmulatedSpectra(nn.Module):
             x = x * gate
         return x @ self.w3 + self.b3, slope @ self.w3
 
-    def clamped(self, labels: Tensor) -> Tensor:
+    def inside(self, labels: Tensor) -> Tensor:
         """Labels (n, 20) moved to the edge of the emulator's domain where they lie outside."""
         iron = labels[:, FE].clamp(self.lowest[FE], self.highest[FE])
         logg = labels[:, LOGG].clamp(self.lowest[LOGG], self.highest[LOGG])
         low, high = (_interpolated(logg, self.knots[0], limit) for limit in self.knots[1:])
-        teff = labels[:, TEFF].clamp(low, high)
+        teff = torch.minimum(torch.maximum(labels[:, TEFF], low), high)
         first = len(LABELS) - len(ELEMENTS)
         over_iron = (labels[:, first:] - iron[:, None]).clamp(self.lowest[first:], self.highest[first:])
         abundances = (iron[:, None] + over_iron).unbind(1)
@@ -82,6 +80,6 @@ class EmulatedSpectra(nn.Module):
 
 def _interpolated(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     """Linear interpolation between increasing knots, for x inside them."""
-    right = torch.searchsorted(knots, x.detach().contiguous()).clamp(1, len(knots) - 1)
+    right = torch.searchsorted(knots, x.contiguous()).clamp(1, len(knots) - 1)
     share = (x - knots[right - 1]) / (knots[right] - knots[right - 1])
     return values[right - 1] + share * (values[right] - values[right - 1])

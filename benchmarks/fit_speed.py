@@ -1,6 +1,6 @@
-"""Refined labels per second: Gauss-Newton steps in batches against the network alone and against `fit_spectrum`.
+"""Fits per second: Gauss-Newton steps in batches against the network alone and against `fit_spectrum`.
 
-    python benchmarks/newton_speed.py [number of spectra] [--device cuda]
+    python benchmarks/fit_speed.py [number of spectra] [--device cuda]
 
 Mock NIRSpec spectra; the best of three passes each, all in one run.  `fit_spectrum` gets twelve of them.
 """
@@ -15,13 +15,15 @@ import numpy as np
 import torch
 
 from starclip_lib.data.simulate import simulate_survey
-from starclip_lib.inference.fitting import fit_spectrum
+from starclip_lib.inference.posterior import Population
+from starclip_lib.inference.spectrum import fit_spectrum
 from starclip_lib.models.factory import make_encoder
-from starclip_lib.models.newton import NewtonEncoder
+from starclip_lib.models.fitted import EmulatorFit
+from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.params import Params
-from starclip_lib.settings.training import EncoderParams
+from starclip_lib.settings.training import EncoderParams, FitParams
 from starclip_lib.training.devices import pick_device
 from starclip_lib.transforms.views import mock_telescope
 
@@ -53,16 +55,17 @@ def main() -> None:
     print(f"{arguments.n:,} mock NIRSpec spectra on {device}, {torch.get_num_threads()} threads")
 
     def rate(guess: str, steps: int) -> float:
-        encoder = make_encoder(NIRSPEC, EncoderParams(kind="newton", guess=guess, steps=steps), seed=0)
-        assert isinstance(encoder, NewtonEncoder)
-        encoder.know(data.labels, LabelScaler.fit(data.labels))
-        encoder.to(device).eval()
-        return arguments.n / seconds(lambda: encoder.estimate(flux), device)
+        start = make_encoder(NIRSPEC, EncoderParams(), seed=0) if guess == "network" else None
+        fit = EmulatorFit(NIRSPEC, FitParams(guess=guess, steps=steps), EncoderParams(), default_emulator(), start)
+        fit.set_population(Population.of(data.labels))
+        fit.set_scaler(LabelScaler.fit(data.labels))
+        fit.to(device).eval()
+        return arguments.n / seconds(lambda: fit.posterior(flux), device)
 
     network = make_encoder(NIRSPEC, EncoderParams(), seed=0).to(device).eval()
     rates = {"network alone": arguments.n / seconds(lambda: network(flux), device)}
     rates |= {f"{steps} step{'s' * (steps > 1)} from the mean": rate("mean", steps) for steps in (1, 6)}
-    rates["network and 2 steps"] = rate("residual_mlp", 2)
+    rates["network and 2 steps"] = rate("network", 2)
     few = seen[:FITTED]
     ivar = np.where(few == NIRSPEC.no_data, 0, 1e4)
 
