@@ -95,7 +95,7 @@ def work(task: Task, setup: Setup) -> Done:
     n = one.stop - one.start
     rows = {"star_id": [f"M{i}" for i in range(one.start, one.stop)], "file": ["made"] * n,
             "row": range(one.start, one.stop), "instrument": ["nirspec"] * n, "verdict": out.verdict,
-            "labels_from": [MODEL] * n}  # fmt: skip
+            "labels_from": [MODEL] * n, "from_prior": [""] * n}  # fmt: skip
     part = Part(model_sha256=setup.about.model_sha256, instrument="nirspec", rows=n, inputs=task.inputs)
     path = write_part(Path(setup.store), setup.about, part, rows, out.z, out.labels, out.sigma, out.posterior)
     return Done(n, path.stat().st_size)

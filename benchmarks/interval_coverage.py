@@ -1,6 +1,6 @@
 """How often do the 95 % intervals of `starclip observe` contain the truth?
 
-    python benchmarks/coverage.py [--stars 40] [--seed 1]
+    python benchmarks/interval_coverage.py [--stars 40] [--seed 1]
 
 Giants as NIRSpec sees them (G140H, SNR 50 per pixel), in four cases: drawn from the Milky Way's population; the same
 with noise that is correlated between neighbouring pixels (0.4, autoregressive); at [Fe/H] = -1.5; and 0.5 dex above or
