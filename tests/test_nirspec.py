@@ -205,20 +205,11 @@ def test_spectra_that_cannot_be_used_get_a_reason(survey, tmp_path: Path, rng: n
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
     wave = np.arange(9700, 16000, 2.35)
-    with pytest.raises(DataError, match=r"none.fits is missing"):
-        read_spec1d(tmp_path / "none.fits")
     path = write_spec1d(tmp_path / "spec1d_box.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, wave, drop="OPT_WAVE"))
     with pytest.raises(DataError, match=r"spec1d_box.fits: SPAT1-SLIT1-MSC01 has no column OPT_WAVE"):
         read_spec1d(path)
     with pytest.raises(DataError, match=r"spec1d_empty.fits: no extracted object in it"):
         read_spec1d(write_spec1d(tmp_path / "spec1d_empty.fits"))
-    whole = write_spec1d(tmp_path / "spec1d_cut.fits", spec1d_table("SPAT1-SLIT1-MSC01", wave, wave))
-    whole.write_bytes(whole.read_bytes()[:12000])
-    with pytest.raises(DataError, match=r"spec1d_cut.fits is truncated or no FITS file"):
-        read_spec1d(whole)
-    (tmp_path / "spec1d_text.fits").write_text("hello")
-    with pytest.raises(DataError, match="is truncated or no FITS file"):
-        read_spec1d(tmp_path / "spec1d_text.fits")
 
 
 def test_folders_are_checked(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Observed spectra from a folder to labels and twins, on files that the test writes."""
+"""Observed spectra from a folder to labels and neighbours, on files that the test writes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_from_a_folder_to_labels_neighbours_and_tables(folder: Path, trained: Ru
     spectra = read_observed_folder(trained.root, ObservedParams(folder="sky"))
     names = [f"spec1d_{part}_star_1" for part in ("exposure_1", "exposure_2", "ruined")]
     assert [spectrum.name for spectrum in spectra] == names
-    assert analysis.describe(spectra, params.observed)["verdict"].str.startswith("saw-tooth").tolist() == [0, 0, 1]
+    assert analysis.describe(spectra, params.observed)["verdict"].tolist() == ["good", "good", "set aside"]
     prepared = analysis.prepare_all(spectra, data, params)
     assert list(prepared.set_aside) == names[2:]
     assert [star.velocity for star in prepared.stars] == pytest.approx([20.0, -90.0], abs=8)
@@ -94,7 +94,8 @@ def test_from_a_folder_to_labels_neighbours_and_tables(folder: Path, trained: Ru
     csv, ecsv = analysis.write_tables(result, prepared.set_aside, tmp_path)
     table = Table.read(ecsv)
     assert table["name"].tolist() == names
-    assert table["verdict"][2].startswith("saw-tooth")
+    assert table["verdict"][2] == "set aside"
+    assert table["reason"][2].startswith("saw-tooth")
     assert str(table["Teff"].unit) == str(table["sigma_Teff"].unit) == "K"
     assert str(table["velocity"].unit) == "km / s"
     assert pd.read_csv(csv)["name"].tolist() == names
@@ -131,20 +132,21 @@ def test_models_of_the_true_continuum_get_it_back(star: PreparedSpectrum, finish
 
 def test_what_lies_outside_the_domain_is_said(star: PreparedSpectrum, finished: Run) -> None:
     cold = changed_params(finished.params, {"data": {"teff_range": [1000.0, 1100.0]}})
-    (said,) = analysis.analyse([star], finished.space, cold).labels["domain"]
-    teff, sigma = analysis.analyse([star], finished.space, cold).labels[["Teff", "sigma_Teff"]].to_numpy(float)[0]
-    assert f"outside: Teff {teff:.0f} ± {sigma:.0f}, trained from 1000 to 1100" in said
+    (row,) = analysis.analyse([star], finished.space, cold).labels.to_dict("records")
+    assert row["verdict"] == "outside"
+    assert f"Teff {row['Teff']:.0f} ± {row['sigma_Teff']:.0f}, trained from 1000 to 1100" in row["reason"]
 
 
 def test_edge_and_distance_are_said(star: PreparedSpectrum, finished: Run, monkeypatch) -> None:
     params = finished.params
     labels, sigma = finished.data.labels[0].astype(float), np.full(20, 0.1)
-    for logg, said in ((1.0, []), (1.95, ["at the edge"]), (2.05, ["just outside"]), (2.5, ["outside"])):
+    for logg, said in ((1.0, []), (1.95, ["at the edge"]), (2.05, ["at the edge"]), (2.5, ["outside"])):
         labels[:2], sigma[0] = (4500, logg), 30
-        assert [text.split(":")[0] for text in analysis._domain(labels, sigma, params)] == said
+        assert [text.split(":")[0] for text in analysis._range_warnings(labels, sigma, params)] == said
     monkeypatch.setattr(analysis, "_FAR", 0.0)  # every spectrum is farther away than the closest one
-    (said,) = analysis.analyse([star], finished.space, params).labels["domain"]
-    assert "outside: nearest training spectrum at cosine" in said
+    (row,) = analysis.analyse([star], finished.space, params).labels.to_dict("records")
+    assert row["verdict"] == "outside"
+    assert "nearest training spectrum at cosine" in row["reason"]
 
 
 def test_the_study_gives_a_row_for_each_kind_and_star(folder: Path, trained: Run, monkeypatch) -> None:

@@ -25,7 +25,7 @@ from starclip_lib.lab.labelled import labelled
 from starclip_lib.observed import finder
 from starclip_lib.observed.combining import combined
 from starclip_lib.observed.finder import find_files
-from starclip_lib.observed.measuring import Measured
+from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.readers.columns import plain_name, roles
 from starclip_lib.observed.readers.kinds import Options
 from starclip_lib.observed.readers.look import look
@@ -696,3 +696,81 @@ def test_what_in_memory_cannot_be_used_is_named(source, said: str) -> None:
 
 def test_vacuum_undoes_air() -> None:
     assert np.allclose(vacuum(AIR), WAVE, rtol=1e-9)
+
+
+def rows_of_text(separator: str, row: str = "{:.4f}") -> str:
+    return "\n".join(separator.join(map(row.format, values)) for values in zip(WAVE, FLUX, ERROR, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("decimal commas", ("wave;flux;err\n" + rows_of_text(";").replace(".", ",")).encode()),
+        ("of a spreadsheet", ("wave\tflux\terr\n" + rows_of_text("\t")).encode("utf-16")),
+        ("Latin-1", ("# \xc5ngstr\xf6m\nwave,flux,err\n" + rows_of_text(",")).encode("latin-1")),
+        ("Fortran", ("wave flux err\n" + rows_of_text(" ", "{:.8E}").replace("E", "D")).encode()),
+        ("marks of what is missing", ("wave,flux,err\n9700,--,INDEF\n" + rows_of_text(",")).encode()),
+    ],
+)
+def test_text_as_other_programs_write_it(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    (spectrum,) = starclip.read_spectra(path, wavelength_unit="Angstrom", flux_unit="1")
+    good = ~spectrum.bad
+    assert good.sum() == len(WAVE)
+    np.testing.assert_allclose(spectrum.wavelength[good], WAVE, rtol=1e-6)
+    assert np.ptp(spectrum.flux[good] / FLUX) < 1e-3
+
+
+def test_a_row_of_units_below_the_names(tmp_path: Path) -> None:
+    text = "wave,flux,err\nnm,W m-2 um-1,W m-2 um-1\n" + "\n".join(
+        f"{a / 10},{b},{c}" for a, b, c in zip(WAVE, FLUX, ERROR, strict=True)
+    )
+    (tmp_path / "a.csv").write_text(text)
+    assert same(starclip.read_spectra(tmp_path / "a.csv")[0])
+
+
+@pytest.mark.parametrize("column", ["wavelength_air", "Wavelength (air)", "air_wavelength", "lambda in air"])
+def test_names_of_columns_tell_air(tmp_path: Path, column: str) -> None:
+    Table({column: AIR, "flux": FLUX, "error": ERROR}).write(tmp_path / "a.csv")
+    (spectrum,) = starclip.read_spectra(tmp_path / "a.csv", wavelength_unit="Angstrom", flux_unit="1")
+    assert spectrum.medium == "air"
+    np.testing.assert_allclose(spectrum.wavelength, WAVE, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("comment", "medium"),
+    [
+        ("wavelengths were converted from air to vacuum", "vacuum"),
+        ("wavelengths are in air", "air"),
+        ("the air was dry", ""),
+        ("vacuum wavelengths, not those in air", ""),
+    ],
+)
+def test_comments_tell_air_or_vacuum(tmp_path: Path, comment: str, medium: str) -> None:
+    (tmp_path / "a.csv").write_text(f"# {comment}\nwave,flux,err\n" + rows_of_text(","))
+    (spectrum,) = starclip.read_spectra(tmp_path / "a.csv", wavelength_unit="Angstrom", flux_unit="1")
+    assert spectrum.medium == medium
+
+
+def test_an_object_of_an_odd_name_costs_itself_only(tmp_path: Path) -> None:
+    tables = [spec1d_table(name, WAVE, 400 * FLUX) for name in ("SPAT1-SLIT1-MSC01", "ODD")]
+    good, odd = starclip.read_spectra(write_spec1d(tmp_path / "spec1d_a.fits", *tables))
+    assert not good.damage
+    assert "is named 'ODD', expected SPAT" in odd.damage
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"", r"a\.csv is empty: it has 0 bytes"),
+        ("a.csv", b"wave [AA],flux [Jy],err\n", r"a\.csv: the spectrum of a is empty"),
+        ("a.txt", b"9800 1\n9801 2\n", r"a\.txt has two columns of numbers; a third one, the error"),
+    ],
+)
+def test_what_is_missing_in_a_text_is_named_with_the_file(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        starclip.read_spectra(tmp_path / name)
+    with pytest.raises(DataError, match="no spectrum is given"):
+        starclip.read_spectra([])

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,8 +16,8 @@ from test_stores import ABOUT, filled, part_of, random_posteriors, rows_of
 from starclip_lib.inference.posterior import log_bayes_factor
 from starclip_lib.support.errors import DataError
 from starclip_lib.survey import formats
-from starclip_lib.survey.formats import SCHEMA, About, Input, Part, read_about, write_part
-from starclip_lib.survey.searching import found_table, no_match, search
+from starclip_lib.survey.formats import SCHEMA, SIMULATIONS, About, Input, Part, read_about, write_part
+from starclip_lib.survey.searching import found_table, match_words, no_match, search
 from starclip_lib.survey.store import Store
 
 
@@ -57,8 +58,8 @@ def test_a_changed_store_json_is_seen(tmp_path: Path, rng: np.random.Generator) 
             continue
         assert found.model_copy(update={"model": "a model"}) == ABOUT  # its path may be corrected by hand
     for content, said in (
-        ({"format": 1, "dim": 5}, "a store of format 1, this version reads 2"),
-        ({"format": 2, "dim": 5}, "is not what was written"),
+        ({"format": 1, "dim": 5}, "a store of format 1, this version reads 3"),
+        ({"format": 3, "dim": 5}, "is not what was written"),
         ([1], "does not hold what it should"),
     ):
         path.write_text(json.dumps(content))
@@ -195,3 +196,19 @@ def test_the_nearest_are_ranked_by_bayes_factors(tmp_path: Path, rng: np.random.
     assert by_cosine.ln_b is None
     assert "ranked by cosine" in by_cosine.ranking
     assert "match" not in found_table(store, list("abc"), by_cosine)
+
+
+def test_errors_of_simulations_exclude_no_match(tmp_path: Path, rng: np.random.Generator) -> None:
+    """What a model of simulations makes of observed APOGEE spectra has errors that are too small."""
+    store = filled(tmp_path, rng, (6,), posterior=True)
+    found = search(store, rng.normal(size=(2, 5)), 6, posterior=random_posteriors(rng, 2).astype(np.float32))
+    known = found_table(store, ["a", "b"], found)
+    assert set(known.match) <= {"no match", "possible"}
+    table = found_table(store, ["a", "b"], found, [True, False])
+    assert table[table["query"] == "a"].match.tolist() == known[known["query"] == "a"].match.tolist()
+    assert set(table[table["query"] == "b"].match) == {"not known"}
+    assert match_words(np.array([-5.0, 5.0, -5.0]), pd.Series(["fit", "fit", SIMULATIONS])).tolist() == [
+        "no match",
+        "possible",
+        "not known",
+    ]

@@ -52,7 +52,7 @@ def random_posteriors(rng: np.random.Generator, n: int, spread: float = 1.0) -> 
 def rows_of(names: list[str], instruments: list[str]) -> dict:
     n = len(names)
     return {"star_id": names, "file": ["f"] * n, "row": range(n), "instrument": instruments,
-            "verdict": ["good"] * n, "labels_from": ["model"] * n}  # fmt: skip
+            "verdict": ["good"] * n, "labels_from": ["model"] * n, "from_prior": [""] * n}  # fmt: skip
 
 
 def part_of(n: int, number: int = 0) -> Part:
@@ -65,9 +65,9 @@ def filled(
     """A store of unit vectors with labels drawn at random."""
     about = ABOUT.model_copy(update={"posterior": posterior})
     Store.create(folder, about)
-    parts = sorted((part_of(n, number) for number, n in enumerate(sizes)), key=lambda part: part.name)
-    sizes = [part.rows for part in parts]
-    for number, (part, n) in enumerate(zip(parts, sizes, strict=True)):
+    order = sorted(range(len(sizes)), key=lambda place: part_of(0, place).name)  # as a store has its parts
+    for number, (n, place) in enumerate(zip(sizes, order, strict=True)):
+        part = part_of(n, place)
         z = rng.normal(size=(n, 5)).astype(np.float32)
         z /= np.linalg.norm(z, axis=1, keepdims=True)
         rows = rows_of([f"S{number}-{i}" for i in range(n)], ["nirspec" if i % 2 else "apogee" for i in range(n)])

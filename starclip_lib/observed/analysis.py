@@ -12,12 +12,17 @@ from astropy.table import QTable, Table
 from starclip_lib.data.selection import select_evenly
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.tables import printable, with_units
+from starclip_lib.inference.posterior import Population, Posterior
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.metrics.space import Space
+from starclip_lib.models.encoders import Estimator
+from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.preparation import PreparedSpectrum, prepare_observed
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.observed.verdicts import EDGE, GOOD, OUTSIDE, SET_ASIDE, reason_of, verdict_of
+from starclip_lib.physics.giants import scale_covariance
 from starclip_lib.physics.instruments import NIRSPEC
-from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF
+from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.settings.params import Params
 from starclip_lib.storage.csv_files import write_csv
@@ -26,36 +31,30 @@ from starclip_lib.transforms.continuum import PseudoContinuum
 
 _N_TEMPLATES = 64
 _STRETCHES = 8  # of equally many pixels, about 500 Angstrom: wider than a band of a molecule
-# Of the test stars' views, so many per cent lie closer to the training stars than what is said to lie outside.
+# Per cent of the test stars' views that lie closer to the training stars than a spectrum that is called outside.
 _FAR = 99.9
 
 
 def describe(spectra: list[ObservedSpectrum], settings: ObservedParams) -> pd.DataFrame:
-    """What was measured on each spectrum, and the verdict: 'good', or everything that is wrong with it."""
+    """What was measured on each spectrum, the verdict ('good' or 'set aside') and the reason."""
     rows = [
         {
             "name": s.name,
             "good pixels": s.n_good,
             "S/N claimed": round(s.snr),
             "neighbours differ by [%]": round(100 * s.roughness, 1),
-            "verdict": "; ".join(s.faults(settings)) or "good",
+            "verdict": SET_ASIDE if (faults := s.faults(settings)) else GOOD,
+            "reason": "; ".join(faults),
         }
         for s in (spectrum.within(settings) for spectrum in spectra)
     ]
-    return pd.DataFrame(rows, columns=["name", "good pixels", "S/N claimed", "neighbours differ by [%]", "verdict"])
+    columns = ["name", "good pixels", "S/N claimed", "neighbours differ by [%]", "verdict", "reason"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Observed spectra, those that may be embedded and those that may not.
-
-    Parameters
-    ----------
-    stars : list of PreparedSpectrum
-        What may be embedded.
-    set_aside : dict of str to str
-        Name and reason of everything else.
-    """
+    """Observed spectra that may be embedded, and the name and reason of those that were set aside."""
 
     stars: list[PreparedSpectrum]
     set_aside: dict[str, str]
@@ -81,7 +80,7 @@ def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Pa
 def prepare_if_good(
     spectrum: ObservedSpectrum, templates: np.ndarray, continuum: PseudoContinuum, settings: ObservedParams
 ) -> tuple[PreparedSpectrum | None, str]:
-    """A spectrum at rest and on the grid, or what is wrong with it."""
+    """A spectrum at rest and on the grid, or None and the reason."""
     if faults := spectrum.faults(settings):
         return None, "; ".join(faults)
     star = prepare_observed(spectrum, templates, continuum, settings)
@@ -92,6 +91,27 @@ def prepare_if_good(
 def model_input(star: PreparedSpectrum, flux: np.ndarray, params: Params) -> np.ndarray:
     """Spectra of a star, relative to the continuum that the run's models were trained on."""
     return flux if params.corruption.continuum_spacing else star.with_continuum(flux)
+
+
+def posterior_of_fit(population: Population, one: Measured) -> Posterior:
+    """The posterior of a measured spectrum in another population: the fit's prior is replaced by that.
+
+    The errors of the synthesis and of the labels' scales stay; fits on an instrument's grid do not know them.
+    """
+    fit = one.fits[0]
+    mean, precision, _ = fit.prior
+    inverse, root, centre = np.linalg.inv(fit.covariance), population.root, population.mean
+    information = root.T @ (inverse - precision) @ root
+    shift = root.T @ (inverse @ (fit.labels - centre) - precision @ (mean - centre))
+    covariance = np.linalg.inv(np.eye(N_LABELS) + information)
+    found = Posterior.of((covariance @ shift)[None], (covariance + covariance.T)[None] / 2)
+    return found.blurred(population.whitened_covariance(scale_covariance()))
+
+
+def point_of_fit(encoder: Estimator, one: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vector (1, dim) and packed posterior (1, 230) of a measured spectrum, for a search among fits."""
+    found = encoder.placed(posterior_of_fit(encoder.population, one)).cpu().numpy()
+    return found[:, : encoder.dim], found[:, encoder.dim :]
 
 
 def _draws(star: PreparedSpectrum, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -120,16 +140,10 @@ def jackknife_error(without: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the models say of observed spectra.
+    """What networks read from observed spectra.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        A row a star: labels with uncertainties `sigma_...`, velocity, domain.
-    neighbours : DataFrame
-        A row a neighbour.
-    z : ndarray, shape (n, dim)
-        Embeddings of the stars.
+    `labels` has a row for each star (verdict, reason, velocity, labels with `sigma_`), `neighbours` one for each
+    neighbour; `z` (n, dim) are the embeddings.
     """
 
     labels: pd.DataFrame
@@ -144,9 +158,9 @@ def analyse(stars: list[PreparedSpectrum], space: Space, params: Params) -> Anal
     error on the views of test stars, and what the star's own wavelengths disagree by (a jackknife over eight stretches
     of the spectrum), which grows where real spectra differ from synthetic ones.
 
-    A spectrum lies outside the domain if Teff, log g or [Fe/H] is beyond the training stars' range, or if its embedding
-    is farther from them than 99.9 per cent of the test stars' views are; 'just outside' and 'at the edge' say that one
-    sigma of a label decides.
+    The verdict is 'outside' if Teff, log g or [Fe/H] is beyond the training stars' range by more than its uncertainty,
+    or if the embedding is farther from them than 99.9 per cent of the test stars' views are, and 'at the edge' if a
+    label lies within its uncertainty of the range's limit.
     """
     if not stars:
         return Analysis(pd.DataFrame(), pd.DataFrame(), np.empty((0, 0)))
@@ -161,16 +175,17 @@ def analyse(stars: list[PreparedSpectrum], space: Space, params: Params) -> Anal
         labels, without = np.split(space.read(points), [len(draws)])
         sigma = np.hypot(labels.std(axis=0, ddof=1), np.maximum(space.probe_error, jackknife_error(without)))
         closest = float(index.search(points[:1], 1)[1][0, 0])
-        domain = _domain(labels[0], sigma, params)
+        warnings = _range_warnings(labels[0], sigma, params)
         if closest < usual:
-            domain.insert(0, f"outside: nearest training spectrum at cosine {closest:.3f}, below {usual:.3f}")
+            warnings.insert(0, f"{OUTSIDE}: nearest training spectrum at cosine {closest:.3f}, below {usual:.3f}")
         rows.append(
             {
                 "name": star.name,
+                "verdict": verdict_of(warnings),
+                "reason": reason_of(warnings),
                 "velocity": star.velocity,
                 "sigma_velocity": star.velocity_error,
                 "correlation": star.correlation,
-                "domain": "; ".join(sorted(domain, reverse=True)) or "inside",
                 **dict(zip(LABELS, labels[0].tolist(), strict=True)),
                 **{f"sigma_{name}": value for name, value in zip(LABELS, sigma.tolist(), strict=True)},
             }
@@ -184,9 +199,9 @@ def analyse(stars: list[PreparedSpectrum], space: Space, params: Params) -> Anal
     return Analysis(pd.DataFrame(rows), near, np.array(z))
 
 
-def _domain(labels: np.ndarray, sigma: np.ndarray, params: Params) -> list[str]:
-    """What is to be said about labels (20,) and their uncertainties beside the range the models have learned."""
-    said = []
+def _range_warnings(labels: np.ndarray, sigma: np.ndarray, params: Params) -> list[str]:
+    """Where labels (20,) with their uncertainties leave the range of the training stars."""
+    warnings = []
     for name, column, (low, high), digits in (
         ("Teff", TEFF, params.data.teff_range, 0),
         ("log g", LOGG, params.data.logg_range, 2),
@@ -195,16 +210,16 @@ def _domain(labels: np.ndarray, sigma: np.ndarray, params: Params) -> list[str]:
         value, error = labels[column], sigma[column]
         beyond = max(low - value, value - high)  # negative inside
         if beyond > -error:
-            where = "outside" if beyond > error else "just outside" if beyond > 0 else "at the edge"
-            said.append(f"{where}: {name} {value:.{digits}f} ± {error:.{digits}f}, trained from {low:g} to {high:g}")
-    return said
+            verdict = OUTSIDE if beyond > error else EDGE
+            warnings.append(
+                f"{verdict}: {name} {value:.{digits}f} ± {error:.{digits}f}, trained from {low:g} to {high:g}"
+            )
+    return warnings
 
 
 def _joined(analysis: Analysis, set_aside: dict[str, str]) -> pd.DataFrame:
-    table = analysis.labels.copy()
-    table.insert(min(1, table.shape[1]), "verdict", "good")
-    aside = pd.DataFrame({"name": list(set_aside), "verdict": list(set_aside.values())})
-    return pd.concat([table, aside], ignore_index=True) if len(table) else aside
+    aside = pd.DataFrame({"name": list(set_aside), "verdict": SET_ASIDE, "reason": list(set_aside.values())})
+    return pd.concat([analysis.labels, aside], ignore_index=True) if len(analysis.labels) else aside
 
 
 def table_of(analysis: Analysis, set_aside: dict[str, str]) -> QTable:

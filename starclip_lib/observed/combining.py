@@ -7,27 +7,33 @@ from dataclasses import replace
 
 import numpy as np
 
+from starclip_lib.data.tables import as_labels
 from starclip_lib.observed.fit import Fit
-from starclip_lib.observed.measuring import Measured, domain_of, with_remarks
+from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measurements import Measurements
+from starclip_lib.observed.measuring import domain_warnings
+from starclip_lib.observed.verdicts import DOUBTFUL
 from starclip_lib.physics.giants import WIDE, giants, prior_fraction, scale_covariance
 from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 
+_CONTRADICTS = 50.0  # chi squared of three labels: 6.5 standard deviations
 _DISAGREE = 4.0  # scatter of the spectra of one target, over what noise claims
 
 
-def combined(found: Sequence[Measured], population: str = WIDE) -> list[Measured]:
-    """Spectra of one target as one, in the order of first spectra; one that is there twice counts once.
+def combined(found: Sequence[Measured], population: str = WIDE) -> Measurements:
+    """Spectra of one target as one, in the order of the first of each; a repeated spectrum counts once.
 
     Likelihoods are multiplied, the prior (of the population they were measured with) enters once, and the error of the
     synthesis, which they share, stays.
     """
-    out = []
+    out = Measurements()
     for target in dict.fromkeys(one.target for one in found):
         group = [one for one in found if one.target == target]
         good = _once([one for one in group if one.labels is not None])
         if len(good) < 2:
             out.append(replace((good or group)[0], name=target))
             continue
+        good, rejected = _agreeing(good)
         fits = [one.fits[0] for one in good]
         precision, pull = np.zeros((N_LABELS, N_LABELS)), np.zeros(N_LABELS)
         for number, fit in enumerate(fits):
@@ -44,15 +50,46 @@ def combined(found: Sequence[Measured], population: str = WIDE) -> list[Measured
         claimed = np.mean([np.diag(n)[three] for n in noise], axis=0)
         scatter = float(np.sqrt((off**2 / claimed).sum() / (len(fits) - 1) / len(three)))
         held = np.any([fit.held for fit in fits], axis=0)
-        strange = tuple(dict.fromkeys(said for one in good for said in one.strange))
+        warnings = tuple(dict.fromkeys(w for one in good for w in one.warnings if w.startswith(DOUBTFUL)))
+        warnings += rejected
         if scatter > _DISAGREE:
-            strange += (f"outside: its spectra differ by {scatter:.1f} times what noise allows: is it one star?",)
-        domain = with_remarks(strange, domain_of(labels, np.sqrt(np.diag(covariance)), held, giants(population)))
+            warnings += (f"{DOUBTFUL}: its spectra differ by {scatter:.1f} times what noise allows: is it one star?",)
+        warnings += domain_warnings(labels, np.sqrt(np.diag(covariance)), held, giants(population))
         fraction = prior_fraction(own, fits[0].prior[2])
-        out.append(
-            Measured(target, target, "good", labels, covariance, domain, strange, tuple(fits), scatter, fraction)
-        )
+        frames = {one.frame for one in good}
+        frame = frames.pop() if len(frames) == 1 else ""
+        fits_, star_labels = tuple(fits), as_labels(labels)
+        star = Measured(target, target, "", star_labels, covariance, warnings, fits_, scatter, fraction, frame)
+        out.append(star)
     return out
+
+
+def _agreeing(found: list[Measured]) -> tuple[list[Measured], tuple[str, ...]]:
+    """Measurements without those that contradict at least two others, and a warning for each of these.
+
+    Teff, log g and [Fe/H] of each are compared with the weighted mean of the others; the worst goes first.
+    """
+    kept, warnings = list(found), []
+    three = [TEFF, LOGG, FE]
+    while len(kept) > 2:
+        values = np.array([one.fits[0].labels[three] for one in kept])
+        noise = np.array([noise_covariance(one.fits[0])[np.ix_(three, three)] for one in kept])
+        weights = np.linalg.inv(noise)
+        chi2 = []
+        for k in range(len(kept)):
+            rest = [i for i in range(len(kept)) if i != k]
+            own = np.linalg.inv(weights[rest].sum(axis=0))
+            off = values[k] - own @ np.einsum("nij,nj->i", weights[rest], values[rest])
+            chi2.append(float(off @ np.linalg.solve(noise[k] + own, off)))
+        worst = int(np.argmax(chi2))
+        if chi2[worst] < _CONTRADICTS:
+            break
+        one = kept.pop(worst)
+        warnings.append(
+            f"{DOUBTFUL}: {one.name} is left out: it differs from the others by {np.sqrt(chi2[worst]):.1f} "
+            "standard deviations"
+        )
+    return kept, tuple(warnings)
 
 
 def _once(found: Sequence[Measured]) -> list[Measured]:

@@ -66,13 +66,15 @@ def read_spectra(
     options = Options(settings or OBSERVED, air, wavelength_unit, flux_unit)
     in_memory = from_memory(source, options)
     if in_memory is not None:
-        return _told_apart([(None, spectrum) for spectrum in in_memory])
+        return _told_apart([(None, spectrum) for spectrum in in_memory], options.settings)
     if not isinstance(source, str | Path | Iterable):
         raise DataError(f"{one_line(repr(source))[:80]} is not a spectrum, file or folder")
     given = [source] if isinstance(source, str | Path) else list(source)
     paths = [as_path(path, "a file or folder of spectra") for path in given]
+    if not paths:
+        raise DataError("no spectrum is given: the list is empty")
     if len(paths) == 1 and not paths[0].is_dir():
-        spectra = _told_apart([(paths[0], spectrum) for spectrum in _read(paths[0], options)])
+        spectra = _told_apart([(paths[0], spectrum) for spectrum in _read(paths[0], options)], options.settings)
         _say_notes(spectra, say)
         return spectra
     return _read_found(paths, options, say)
@@ -93,7 +95,7 @@ def _read_found(paths: list[Path], options: Options, say: Callable[[str], None] 
     unusable = len(set(found.files) - {path for path, spectrum in read if not spectrum.damage})
     if say is not None:
         say(one_line(found.summary(unusable)))
-    spectra = _told_apart(read)
+    spectra = _told_apart(read, options.settings)
     _say_notes(spectra, say)
     return spectra
 
@@ -105,11 +107,13 @@ def _say_notes(spectra: Sequence[ObservedSpectrum], say: Callable[[str], None] |
                 say(one_line(f"{spectrum.name}: {spectrum.note}"))
 
 
-def _told_apart(read: Sequence[tuple[Path | None, ObservedSpectrum]]) -> list[ObservedSpectrum]:
+def _told_apart(
+    read: Sequence[tuple[Path | None, ObservedSpectrum]], settings: ObservedParams
+) -> list[ObservedSpectrum]:
     """The spectra, each with a name of its own; repeats of the same exposures set aside."""
     spectra = [spectrum for _, spectrum in read]
     tell_targets_apart(spectra)
-    set_aside_repeats(spectra)
+    set_aside_repeats(spectra, settings)
     count = Counter(spectrum.name for spectrum in spectra)
     for path, spectrum in read:
         if count[spectrum.name] > 1 and path is not None:
@@ -153,6 +157,10 @@ def _read_unknown(path: Path, seen: Look, options: Options) -> list[ObservedSpec
     if sort_of(seen):  # its name promises a FITS file
         with opened_fits(path):
             pass
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty: it has 0 bytes; copy or download it again")
+    if seen.form == TEXT and seen.n_numbers == 2:
+        raise DataError(f"{path} has two columns of numbers; a third one, the error of the flux, is needed")
     if seen.form in (TEXT, VOTABLE):
         columns = ", ".join(seen.columns[:20]) or "columns without names"
         raise DataError(
@@ -161,9 +169,11 @@ def _read_unknown(path: Path, seen: Look, options: Options) -> list[ObservedSpec
     return read_with_specutils(path, options)
 
 
-def read_observed_folder(root: Path, settings: ObservedParams) -> list[ObservedSpectrum]:
+def read_observed_folder(
+    root: Path, settings: ObservedParams, say: Callable[[str], None] | None = None
+) -> list[ObservedSpectrum]:
     """The spectra of `observed.folder`, which is relative to `root`; none if no folder is set."""
-    return read_spectra(root / settings.folder, settings) if settings.folder else []
+    return read_spectra(root / settings.folder, settings, say=say) if settings.folder else []
 
 
 def read_observed(

@@ -120,8 +120,8 @@ def fit_giant(
 ) -> Fit:
     """Fit the good pixels (m,) of one spectrum: observed vacuum Angstrom, flux per Angstrom or pixel.
 
-    `velocity` [km/s] is a first guess, `known` the prior; `prior` holds precisions (20,) and values (20,) of what else
-    is known about this star; `strengths` (8192,) multiplies the depth of lines on the sharp NIRSpec grid.
+    `velocity` [km/s] is a first guess, `known` the prior; `prior` holds precisions, (20,) or (20, 20), and values (20,)
+    of what else is known about this star; `strengths` (8192,) multiplies the depth of lines on the sharp NIRSpec grid.
     Raises DataError if too few pixels are left, or nothing can be fitted to them.
     """
     rest = wavelength / (1 + velocity / SPEED_OF_LIGHT)
@@ -196,9 +196,10 @@ def _prior(known: Giants, more: tuple[np.ndarray, np.ndarray] | None) -> tuple[n
     if more is None:
         return known.mean, known.precision, known.covariance
     weights, values = more
-    both = known.precision + np.diag(weights)
-    mean = np.linalg.solve(both, known.precision @ known.mean + weights * values)
-    return mean, both, np.linalg.inv(np.linalg.inv(known.covariance) + np.diag(weights))
+    weights = np.diag(weights) if weights.ndim == 1 else weights
+    both = known.precision + weights
+    mean = np.linalg.solve(both, known.precision @ known.mean + weights @ values)
+    return mean, both, np.linalg.inv(np.linalg.inv(known.covariance) + weights)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> float:

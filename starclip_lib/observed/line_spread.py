@@ -1,7 +1,9 @@
-"""What a user writes for a line-spread function: a width, a resolution, or a table in a CSV file."""
+"""Line-spread functions: those of NIRSpec's gratings, and a width, a resolution or a table that a user gives."""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,7 @@ from starclip_lib.physics.lsf import SHARPEST, LineSpread
 from starclip_lib.storage.csv_files import read_csv
 from starclip_lib.support.errors import DataError
 
-DEFAULT = "3.9"  # Angstrom: G140H, between the 3.4 and 4.5 of emission lines in its fixed slits
-G140M = "13"  # Angstrom: R about 1,000
+DEFAULT = "G140H/F100LP/slit"
 
 
 def line_spread(text: str) -> LineSpread:
@@ -22,8 +23,8 @@ def line_spread(text: str) -> LineSpread:
     Parameters
     ----------
     text : str
-        A width in Angstrom that is the same everywhere ('3.9'), a constant resolution ('R=2000'), or the name of a CSV
-        file with columns `wavelength` and `fwhm`, both in Angstrom.
+        A width in Angstrom that is the same everywhere ('3.9'), a constant resolution ('R=2000'), the name of a CSV
+        file with columns `wavelength` and `fwhm`, both in Angstrom, or a setting of NIRSpec such as 'G140M/F100LP/MSA'.
 
     Raises
     ------
@@ -31,7 +32,9 @@ def line_spread(text: str) -> LineSpread:
         If it is none of these, or narrower than the emulator's sharpest spectra.
     """
     text = text.strip()
-    if text.upper().startswith("R="):
+    if text.upper() in nirspec_settings():
+        found = nirspec_settings()[text.upper()]
+    elif text.upper().startswith("R="):
         resolution = _number(text[2:], text)
         ends = (5000.0, 30000.0)
         found = LineSpread(ends, tuple(end / resolution for end in ends))
@@ -50,6 +53,17 @@ def line_spread(text: str) -> LineSpread:
     return found
 
 
+@cache
+def nirspec_settings() -> dict[str, LineSpread]:
+    """Line-spread functions by grating, filter and mode; nirspec-lsf.csv has them, each with its source."""
+    with as_file(files(__package__) / "nirspec-lsf.csv") as path:
+        table = read_csv(path, text=("grating", "filter", "mode", "source"))
+    return {
+        "/".join(map(str, setting)).upper(): LineSpread(tuple(rows["wavelength"]), tuple(rows["fwhm"]))
+        for setting, rows in table.groupby(["grating", "filter", "mode"], sort=False)
+    }
+
+
 def _number(text: str, whole: str) -> float:
     try:
         value = float(text)
@@ -57,8 +71,8 @@ def _number(text: str, whole: str) -> float:
         value = float("nan")
     if not 0 < value < 1e6:
         raise DataError(
-            f"line-spread function {whole!r:.80}: expected a width in Angstrom (3.9), a resolution (R=2000), or a CSV "
-            "file with columns wavelength and fwhm"
+            f"line-spread function {whole!r:.80}: expected a width in Angstrom (3.9), a resolution (R=2000), a CSV "
+            f"file with columns wavelength and fwhm, or a setting of NIRSpec: {', '.join(nirspec_settings())}"
         )
     return value
 

@@ -11,10 +11,30 @@ from starclip_lib.physics.instruments import MAD_PER_SIGMA
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.support.errors import DataError
 
-# What `starclip observe` reads: as far to the blue as the filter lets light through.
-OBSERVED = ObservedParams(wavelength_range=(9700.0, 18000.0))
+# What `starclip observe` reads: as far to the blue as the filter lets light through; G140M with F070LP has 468 pixels.
+OBSERVED = ObservedParams(wavelength_range=(9700.0, 18000.0), min_pixels=400)
 
 _OF_NOISE = MAD_PER_SIGMA * np.sqrt(2)  # median difference of neighbours, over the noise
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """What a spectrum of JWST was extracted from, by which pipeline.
+
+    `level` 2 is one exposure, 3 all exposures of an observation, 4 those in a c1d. `detector` is that of the name of an
+    exposure, `start` its date (MJD) and `seconds` how long it took; 0 where the file does not tell.
+    """
+
+    pipeline: str
+    level: int
+    program: str
+    observation: str
+    grating: str
+    filter: str
+    exposure: str = ""
+    detector: str = ""
+    start: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(eq=False, repr=False)
@@ -46,8 +66,10 @@ class ObservedSpectrum:
         stated, and they were taken for those in vacuum.
     position : tuple of float, optional
         Right ascension and declination of the star, degrees.
-    exposures : str
-        What it was extracted from, see `observed.identity`; empty if the file does not tell.
+    exposures : Exposures, optional
+        What it was extracted from; None if the file does not tell.
+    frame : str
+        Of its wavelengths and so of velocities: 'barycentric', or empty if nothing is stated.
     note : str
         What the reader did or left out that a user should know.
     """
@@ -65,8 +87,9 @@ class ObservedSpectrum:
     target: str = ""
     medium: str = ""
     position: tuple[float, float] | None = None
-    exposures: str = ""
+    exposures: Exposures | None = None
     note: str = ""
+    frame: str = ""
 
     def __repr__(self) -> str:
         if self.damage:

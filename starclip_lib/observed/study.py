@@ -1,4 +1,4 @@
-"""What label networks that were trained on differently treated spectra say about the same observed stars."""
+"""Labels of the same observed stars by networks that were trained on differently treated spectra."""
 
 from __future__ import annotations
 
@@ -35,20 +35,10 @@ STUDY: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def corruption_study(data: PairedSpectra, params: Params, root: Path) -> pd.DataFrame:
-    """What label networks that were pretrained on differently treated spectra say about the observed stars.
+    """Teff, log g, [Fe/H] and [Mg/H] of the observed stars, a row for each treatment (`STUDY`) and star.
 
-    A minute for each treatment.  Models of the true continuum get the observed spectrum on the pseudo-continuum: it is
-    all an observer has.
-
-    Parameters
-    ----------
-    root : Path
-        Of the project, to which `observed.folder` is relative.
-
-    Returns
-    -------
-    DataFrame
-        One row for each treatment (`STUDY`) and star: Teff, log g, [Fe/H] and [Mg/H].
+    A label network is trained for each treatment, which takes a minute. Networks of the true continuum also get the
+    observed spectrum on the pseudo-continuum, which is all an observer has. `observed.folder` is relative to `root`.
     """
     rows = []
     for kind, change in STUDY.items():

@@ -81,7 +81,7 @@ def doubtful_medium(spectrum: ObservedSpectrum, velocity: float) -> tuple[str, .
     if spectrum.medium or abs(in_air) + _MARGIN > abs(velocity):
         return ()
     return (
-        "outside: whether its wavelengths are in air is not stated; its velocity is "
+        "doubtful: whether its wavelengths are in air is not stated; its velocity is "
         f"{velocity:+.0f} km/s if they are in vacuum and {in_air:+.0f} km/s if in air: "
         "give --air or --vacuum (in Python air=True or air=False)",
     )

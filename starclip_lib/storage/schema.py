@@ -102,8 +102,11 @@ def check_values(array: np.ndarray, member: Member, where: str, first: int = 0) 
         _check_names(array, where)
     elif array.dtype.kind != "b":
         _check_range(array, member, where, first)
-    if member.unique and (repeats := len(array) - len(np.unique(array))):
-        raise DataError(f"{where} has {repeats} repeats; drop duplicate stars first")
+    if member.unique:
+        names, counts = np.unique(array, return_counts=True)
+        if (repeats := len(array) - len(names)) > 0:
+            first = names[counts > 1][0]
+            raise DataError(f"{where} has {repeats} repeats, {first} among them; drop duplicate stars first")
 
 
 def _check_range(array: np.ndarray, member: Member, where: str, first: int) -> None:

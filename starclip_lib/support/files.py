@@ -54,6 +54,14 @@ def as_path(what: object, meaning: str) -> Path:
     return path
 
 
+def printable_path(path: Path, meaning: str) -> Path:
+    """An absolute path that can be shown and kept in UTF-8; DataError if a folder's name is of another kind."""
+    shown = one_line(os.fsencode(path.absolute()).decode("utf-8", "backslashreplace"))
+    if shown != str(path.absolute()):
+        raise DataError(f"{meaning} {shown}: its name has characters that are not UTF-8, or cannot be shown; rename it")
+    return path.absolute()
+
+
 def regular_file(path: str | Path, hint: str = "", limit: int | None = None) -> Path:
     """The path of a file that is there, is not a folder, pipe or device, and has at most `limit` bytes.
 

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 import dask
-from dask.distributed import Client, LocalCluster, as_completed
+from dask.distributed import Client, Future, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
@@ -25,6 +25,7 @@ _AHEAD = 3  # tasks that are handed out for each worker
 _EVERY = 10.0  # seconds between lines of progress
 _STARTING, _ATTEMPTS = 300, 2  # seconds until a worker has to answer, and how often it is tried
 _PATIENCE = 15  # seconds until a scheduler has to answer
+_PAUSE = 0.1  # seconds between looks at the workers
 
 
 @contextmanager
@@ -132,12 +133,12 @@ def compute(
         return [client.submit(work, task, setup, key=f"embed-{task.key}", retries=0) for task in few]
 
     futures = as_completed(hand_out(_AHEAD * n_workers))
-    for done, future in enumerate(futures, start=1):
+    for done, future in enumerate(while_there_are_workers(client, futures), start=1):
         try:
             result: Done = future.result()
             spectra, written = spectra + result.spectra, written + result.size
         except KilledWorker:
-            task = handed[future.key]
+            task = handed[str(future.key)]
             if len(task.inputs) == 1:
                 lost.append((task.inputs[0].file, task.inputs[0].start, "workers died of it (memory?)"))
             else:  # which of them?
@@ -168,6 +169,21 @@ def compute(
             left, rate = _clock(elapsed / done * (total - done)), spectra / elapsed
             say(f"{done} of {total} parts, {spectra:,} spectra, {rate:,.0f} a second, {left} left")
     return lost
+
+
+def while_there_are_workers(client: Client, futures: as_completed) -> Iterator[Future]:
+    """Finished futures; SystemFault if there has been no worker for as long as one takes to start, twice."""
+    seen = time.monotonic()
+    while not futures.is_empty():
+        if futures.has_ready():
+            yield next(futures)
+            seen = time.monotonic()
+            continue
+        time.sleep(_PAUSE)
+        if client.scheduler_info(n_workers=-1)["workers"]:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > 2 * _STARTING:
+            raise SystemFault("all workers were lost and none came back. Run the same command again to continue")
 
 
 def _clock(seconds: float) -> str:

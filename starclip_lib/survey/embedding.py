@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,13 +15,15 @@ from starclip_lib import __version__
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.encoders import Estimator
 from starclip_lib.models.encoding import separated
+from starclip_lib.observed.analysis import point_of_fit
 from starclip_lib.observed.measuring import measure
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.survey.formats import FIT, MODEL, SIMULATIONS, About, Part, is_posterior, write_part
-from starclip_lib.survey.sources import NIRSPEC_FILES, Batch, Task, read_batches
+from starclip_lib.survey.sources import NIRSPEC_FILES, Task, read_batches
 
 _BLOCK = 256  # spectra encoded at once
 
@@ -97,7 +100,7 @@ def embed_task(task: Task, setup: Setup) -> Done:
     origin = [MODEL if batch.simulated or params.data.file else SIMULATIONS] * len(batch.star_id)
     if task.kind == NIRSPEC_FILES:
         origin = [FIT] * len(batch.star_id)
-        _fit(found, batch)
+        fit_observed(found, batch.observed, model.encoders[task.instrument])
     elif SIMULATIONS in origin:
         found.sigma[:] = np.nan  # its errors are those of simulated spectra
     keep = np.isfinite(found.z).all(axis=1) & np.isfinite(found.labels).all(axis=1)
@@ -112,7 +115,7 @@ def embed_task(task: Task, setup: Setup) -> Done:
         "row": batch.row,
         "verdict": found.verdict,
     }
-    columns |= {"instrument": [task.instrument] * len(keep), "labels_from": origin}
+    columns |= {"instrument": [task.instrument] * len(keep), "labels_from": origin, "from_prior": found.from_prior}
     rows = {name: [value for value, good in zip(column, keep, strict=True) if good] for name, column in columns.items()}
     part = Part(
         model_sha256=about.model_sha256,
@@ -127,24 +130,32 @@ def embed_task(task: Task, setup: Setup) -> Done:
     return Done(part.rows, path.stat().st_size)
 
 
-def _fit(found: Embedded, batch: Batch) -> None:
-    """Labels of observed spectra, with their errors, from the fit that `starclip observe` does."""
-    for i, spectrum in enumerate(batch.observed):
+def fit_observed(found: Embedded, spectra: Sequence[ObservedSpectrum], encoder: Estimator) -> None:
+    """Labels of observed spectra, with their errors, from the fit that `starclip observe` does.
+
+    Of an encoder that fits, which knows no errors of the synthesis, embeddings and posteriors are the fit's as well.
+    """
+    for i, spectrum in enumerate(spectra):
         (one,) = measure([spectrum])
         found.labels[i] = np.nan if one.labels is None else one.labels
-        found.sigma[i] = one.sigma
-        good = "good" if one.domain == "inside" else one.domain
-        found.verdict[i] = one_line(one.verdict if one.labels is None else good)
+        found.sigma[i], found.from_prior[i] = one.sigma, one.from_prior
+        found.verdict[i] = one_line("; ".join(one.warnings) or one.reason or one.verdict)
+        if one.labels is not None and found.posterior is not None:
+            found.z[i : i + 1], found.posterior[i : i + 1] = point_of_fit(encoder, one)
 
 
 @dataclass(eq=False)
 class Embedded:
-    """Unit vectors (n, dim), labels and errors (n, 20) in K and dex (NaN: unknown), verdicts, posteriors (n, 230)."""
+    """Unit vectors (n, dim), labels and errors (n, 20) in K and dex (NaN: unknown), verdicts, posteriors (n, 230).
+
+    `from_prior` lists the labels whose value is mostly the prior's; empty where no fit tells.
+    """
 
     z: np.ndarray
     labels: np.ndarray
     sigma: np.ndarray
     verdict: list[str]
+    from_prior: list[str]
     posterior: np.ndarray | None
 
 
@@ -162,7 +173,9 @@ def embed(encoder: Estimator, flux: np.ndarray) -> Embedded:
         verdict += [warning or "good" for warning in found.warnings or [""] * len(block)]
     z, posterior = separated(np.concatenate(rows), encoder)
     none = [np.empty((0, N_LABELS))]
-    return Embedded(z, np.concatenate(none + labels), np.concatenate(none + sigma), verdict, posterior)
+    return Embedded(
+        z, np.concatenate(none + labels), np.concatenate(none + sigma), verdict, [""] * len(verdict), posterior
+    )
 
 
 @lru_cache(maxsize=1)

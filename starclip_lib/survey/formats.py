@@ -27,7 +27,7 @@ from starclip_lib.storage.schema import Member, check_values
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import atomic_path, damage_refused, digest
 
-FORMAT = 2
+FORMAT = 3
 ABOUT = "store.json"
 FIT, MODEL, SIMULATIONS = "fit", "model", "model of simulations"  # where labels come from
 AGAIN = "delete it and run starclip embed again"
@@ -38,6 +38,7 @@ _ROW = {
     "instrument": pa.string(),
     "verdict": pa.string(),
     "labels_from": pa.string(),
+    "from_prior": pa.string(),  # of a fit: the labels whose value is mostly the prior's, separated by commas
 }
 LABEL_COLUMNS = (*LABELS, *(f"sigma_{label}" for label in LABELS))
 SCHEMA = {**_ROW, **dict.fromkeys(LABEL_COLUMNS, pa.float32())}  # besides embedding and posterior
@@ -55,13 +56,19 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True)
 class Input:
-    """One file, or some rows of one, as it was when it was looked at: bytes, and nanoseconds since 1970."""
+    """One file, or some rows of one, as it was when it was looked at: bytes, and nanoseconds since 1970.
+
+    Of observed spectra, by number in the file: `stars` are those whose star is another one than the file tells, with
+    its name; `repeats` those that are set aside since their exposures are in another file, with that reason.
+    """
 
     file: Text
     size: Natural
     modified: Natural
     start: Natural = 0
     stop: Natural = 0
+    stars: tuple[tuple[Natural, Text], ...] = ()
+    repeats: tuple[tuple[Natural, Text], ...] = ()
 
 
 class _Declared(BaseModel):
@@ -124,7 +131,7 @@ def read_about(folder: Path) -> About:
     content = read_json(path, dict[str, Any], damaged=cure)
     if content.get("format") != FORMAT:
         raise DataError(
-            f"{folder}: a store of format {content.get('format')!s:.20}, this version reads {FORMAT}; "
+            f"{path}: a store of format {content.get('format')!s:.20}, this version reads {FORMAT}; "
             "embed into a new folder"
         )
     seal = content.pop("crc32", None)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from starclip_lib.inference.posterior import DIAGONAL, log_bayes_factor
 from starclip_lib.metrics.similarity import RERANKED, unit_vectors
 from starclip_lib.support.errors import DataError
-from starclip_lib.survey.formats import vectors
+from starclip_lib.survey.formats import SIMULATIONS, vectors
 from starclip_lib.survey.store import Store
 
 _MARGIN = 8  # candidates beyond k that are kept: float32 knows cosines to 1e-7, then float64 decides
@@ -73,6 +73,15 @@ class Nearest:
 def no_match(ln_b: np.ndarray) -> np.ndarray:
     """Where a Bayes factor says that two spectra are of two stars rather than of one."""
     return np.asarray(ln_b) < 0
+
+
+def match_words(ln_b: np.ndarray, labels_from: pd.Series, is_known: np.ndarray | bool = True) -> np.ndarray:
+    """'possible' or 'no match'; 'not known' where the errors of a posterior are those of simulated spectra.
+
+    `is_known` tells it of the queries, `labels_from` of the candidates.
+    """
+    known = np.asarray(labels_from != SIMULATIONS) & is_known
+    return np.where(known, np.where(no_match(ln_b), "no match", "possible"), "not known")
 
 
 def search(
@@ -148,8 +157,8 @@ def rank_by_posterior(store: Store, found: Nearest, posterior: np.ndarray, k: in
     return Nearest(place, cosine, np.where(place < 0, np.nan, ln_b))
 
 
-def found_table(store: Store, names: list[str], found: Nearest) -> pd.DataFrame:
-    """What was found, a row a candidate."""
+def found_table(store: Store, names: list[str], found: Nearest, is_known: Sequence[bool] | None = None) -> pd.DataFrame:
+    """What was found, a row a candidate; `is_known` tells of each query whether its errors are those of its kind."""
     there = found.place.ravel() >= 0
     query = np.repeat(np.arange(len(found.place)), found.place.shape[1])[there]
     number = np.tile(np.arange(1, found.place.shape[1] + 1), len(found.place))[there]
@@ -157,6 +166,7 @@ def found_table(store: Store, names: list[str], found: Nearest) -> pd.DataFrame:
     front: dict[str, object] = {"query": np.asarray(names)[query], "number": number}
     if found.ln_b is not None:
         ln_b = found.ln_b.ravel()[there]
-        front |= {"ln_B": ln_b, "match": np.where(no_match(ln_b), "no match", "possible")}
+        known = np.ones(len(names), bool) if is_known is None else np.asarray(is_known, bool)
+        front |= {"ln_B": ln_b, "match": match_words(ln_b, rows["labels_from"], known[query])}
     front["cosine"] = found.cosine.ravel()[there]
     return pd.concat([pd.DataFrame(front), rows], axis=1)

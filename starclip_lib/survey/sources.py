@@ -15,12 +15,13 @@ from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.observed.analysis import model_input, prepare_if_good
 from starclip_lib.observed.files import read_observed
 from starclip_lib.observed.finder import APOGEE, DATA_SET, SPECTRUM, find_files
+from starclip_lib.observed.identity import counted_in, repeats, tell_targets_apart
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.physics.giants import giant_templates
 from starclip_lib.physics.instruments import INSTRUMENTS
 from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError, StarclipError, one_line
-from starclip_lib.support.files import regular_file
+from starclip_lib.support.files import printable_path, regular_file
 from starclip_lib.survey.apogee import ApogeeSpectrum, normalised, read_ap_star, read_aspcap_star
 from starclip_lib.survey.formats import Input, part_name
 from starclip_lib.transforms.continuum import PseudoContinuum
@@ -106,21 +107,18 @@ def find_inputs(
     found = find_files(paths, (SPECTRUM, APOGEE, DATA_SET))
     for given, sort in found.files.items():
         path = given.absolute()  # links are not followed to their targets' names: only their own tell what they are
-        shown = one_line(os.fsencode(path).decode("utf-8", "backslashreplace"))
-        if shown != str(path):
-            failed.append((shown, 0, "its name has characters that cannot be shown; rename it"))
-            continue
         try:
-            one = _seen(path)
+            one = _seen(printable_path(path, "the file"))
             if sort != DATA_SET:
                 spectra[APOGEE_FILES if sort == APOGEE else NIRSPEC_FILES].append(one)
                 continue
             n = _data_set_of(one).n_stars
         except StarclipError as error:
-            failed.append((str(path), 0, str(error)))
+            failed.append((one_line(os.fsencode(path).decode("utf-8", "backslashreplace")), 0, str(error)))
             continue
         blocks = [replace(one, start=start, stop=min(start + ROWS, n)) for start in range(0, n, ROWS)]
         tasks += [Task(DATA, instrument, (block,)) for instrument in instruments for block in blocks]
+    spectra[NIRSPEC_FILES], n_repeats = _told_apart(spectra[NIRSPEC_FILES])
     for kind, instrument in ((APOGEE_FILES, "apogee"), (NIRSPEC_FILES, "nirspec")):
         listed = spectra[kind]
         tasks += [Task(kind, instrument, tuple(listed[i : i + FILES])) for i in range(0, len(listed), FILES)]
@@ -130,8 +128,49 @@ def find_inputs(
             "folders of these"
         )
     if say is not None:
-        say(one_line(found.summary()))
+        single = "spectrum set aside: its exposures are in another file"
+        several = "spectra set aside: their exposures are in other files"
+        more = f"; {n_repeats} {single if n_repeats == 1 else several}" if n_repeats else ""
+        say(one_line(found.summary()) + more)
     return tasks, failed
+
+
+def _told_apart(inputs: Sequence[Input]) -> tuple[list[Input], int]:
+    """The inputs with what their spectra are in view of each other, as in `starclip observe`; how many are repeats.
+
+    Memory: a few numbers for each spectrum.
+    """
+    spectra: list[ObservedSpectrum] = []
+    origin: list[tuple[int, int]] = []
+    for number, one in enumerate(inputs):
+        try:
+            read = read_observed(one.file, OBSERVED)
+        except StarclipError:  # whoever embeds it tells what is wrong
+            continue
+        for row, spectrum in enumerate(read):
+            damage, nothing = "; ".join(spectrum.faults(OBSERVED)), np.empty(0)
+            ends = spectrum.wavelength[[0, -1]] if len(spectrum.wavelength) else nothing
+            spectra.append(
+                replace(
+                    spectrum, wavelength=ends, flux=nothing, ivar=nothing, flagged=nothing, bad=nothing, damage=damage
+                )
+            )
+            origin.append((number, row))
+    before = [spectrum.target for spectrum in spectra]
+    tell_targets_apart(spectra)
+    found = repeats(spectra, [not spectrum.damage for spectrum in spectra])
+    stars: dict[int, list[tuple[int, str]]] = {}
+    set_aside: dict[int, list[tuple[int, str]]] = {}
+    for i, (number, row) in enumerate(origin):
+        if spectra[i].target != before[i]:
+            stars.setdefault(number, []).append((row, spectra[i].target))
+        if i in found:
+            set_aside.setdefault(number, []).append((row, counted_in(spectra[found[i]])))
+    told = [
+        replace(one, stars=tuple(stars.get(number, ())), repeats=tuple(set_aside.get(number, ())))
+        for number, one in enumerate(inputs)
+    ]
+    return told, len(found)
 
 
 def read_batches(task: Task, params: Params) -> Batch:
@@ -164,11 +203,12 @@ def read_batches(task: Task, params: Params) -> Batch:
                 apogee = _apogee(one)
                 take(one, 0, apogee.star_id, apogee.flux)
             else:
+                stars = dict(one.stars)
                 for row, (seen, spectrum, reason) in enumerate(_observed(one, params)):
                     if spectrum is None:
                         batch.failed.append((one.file, row, reason))
                     else:
-                        take(one, row, seen.name, spectrum)
+                        take(one, row, stars.get(row, seen.target or seen.name), spectrum)
                         batch.observed.append(seen)
         except StarclipError as error:
             where = f"none of rows {one.start} to {one.stop - 1}: " if task.kind == DATA else ""
@@ -219,6 +259,10 @@ def _observed(one: Input, params: Params) -> Iterator[tuple[ObservedSpectrum, np
     """Spectra of a file as `starclip observe` takes them, and as the encoder does."""
     settings = params.observed
     continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
-    for seen in read_observed(one.file, OBSERVED):
+    set_aside = dict(one.repeats)
+    for row, seen in enumerate(read_observed(one.file, OBSERVED)):
+        if row in set_aside:
+            yield seen, None, set_aside[row]
+            continue
         star, faults = prepare_if_good(seen.within(settings), giant_templates(_TEMPLATES), continuum, settings)
         yield seen, None if star is None else model_input(star, star.flux[None], params)[0], faults

@@ -10,6 +10,7 @@ whole or not at all, and records what it was made from, so a second run finds ou
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 
 from starclip_lib.inference.posterior import WIDTH
 from starclip_lib.support.errors import DataError
-from starclip_lib.support.files import atomic_path, damage_refused, regular_file
+from starclip_lib.support.files import atomic_path, damage_refused, printable_path, regular_file
 from starclip_lib.survey.conditions import columns_of, condition
 from starclip_lib.survey.formats import (
     ABOUT,
@@ -55,6 +56,7 @@ class Store:
     """
 
     def __init__(self, folder: Path):
+        printable_path(folder, "the store")
         if not (folder / ABOUT).is_file():
             raise DataError(f"{folder} is not an embedding store: it has no {ABOUT}; starclip embed makes one")
         self.folder = folder
@@ -110,7 +112,7 @@ class Store:
         failed = {line for part in made for line in part.failed} | set(more)
         known = {one.file for part in made for one in part.inputs} | {file for file, *_ in failed}
         path = self.folder / FAILED
-        if path.is_file():  # what an earlier command could not open, and this one did not look at
+        if os.path.lexists(path):  # what an earlier command could not open, and this one did not look at
             with damage_refused(regular_file(path, limit=_FAILED_BYTES), "is damaged", "delete it"):
                 before = pd.read_csv(path, keep_default_na=False, dtype={"file": str, "row": int, "reason": str})
                 lines = before[["file", "row", "reason"]].itertuples(index=False, name=None)

@@ -25,6 +25,7 @@ import command_cases  # noqa: E402
 import fits_cases  # noqa: E402
 import hdf5_cases  # noqa: E402
 import pandas_cases  # noqa: E402
+import store_cases  # noqa: E402
 import table_cases  # noqa: E402
 import tensor_cases  # noqa: E402
 import text_cases  # noqa: E402
@@ -32,7 +33,7 @@ import torch  # noqa: E402
 from cases import Case, judged  # noqa: E402
 
 CASES: list[Case] = []  # forked workers find them here; a case itself cannot be sent
-MODULES = (hdf5_cases, tensor_cases, text_cases, fits_cases, pandas_cases, table_cases, command_cases)
+MODULES = (hdf5_cases, tensor_cases, text_cases, fits_cases, pandas_cases, table_cases, store_cases, command_cases)
 
 
 def judge(number: int) -> str:

@@ -32,7 +32,7 @@ def door(*words: str, **how: Any) -> Callable[[Path], str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             command, cwd=path.parent, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
-            timeout=25, **{"stdout": subprocess.DEVNULL, **how},
+            timeout=250, **{"stdout": subprocess.DEVNULL, **how},
         )  # fmt: skip
         said = done.stderr.decode("utf-8", "replace")
         if done.returncode == 2:  # argparse: usage, then one line

@@ -52,6 +52,15 @@ def put(path: Path, content: bytes) -> Path:
     return path
 
 
+def gzip_bomb(path: Path, start: bytes, zeros: int) -> Path:
+    """A gzip file of some content and then zeros, written in pieces."""
+    with gzip.open(path, "wb", 1) as file:
+        file.write(start)
+        for _ in range(zeros // 2**20):
+            file.write(bytes(2**20))
+    return path
+
+
 def no_file_at_all(name: str, suffix: str) -> Iterator[tuple[str, Callable]]:
     """What may stand where a file is expected."""
 

@@ -14,7 +14,7 @@ from apogee_files import catalogue, image
 from astropy.io import fits
 from astropy.table import Table
 from cases import Case, fingerprint
-from damage import NASTY, put, whole_file
+from damage import NASTY, gzip_bomb, put, whole_file
 from nirspec_files import observe
 
 from starclip_lib.observed.files import read_spectra
@@ -194,10 +194,11 @@ def card_cases(kind: str, name: str, good: bytes, door: Callable[[Path], Any]) -
         for place in {found[0], found[-1]} if found else {end - 80}:
             for value in VALUES:
                 line = f"{card:<8}= {value:>20}".ljust(80)[:80].encode()
-                content = good[:place] + line + good[place + 80 :]
-                yield Case(
-                    f"{kind}: {card} at {place} is {value[:12]}", lambda f, c=content: put(f / name, c), door, "any"
-                )
+
+                def make(folder: Path, place: int = place, line: bytes = line) -> Path:
+                    return put(folder / name, good[:place] + line + good[place + 80 :])
+
+                yield Case(f"{kind}: {card} at {place} is {value[:12]}", make, door, "any")
     for what, text in NASTY.items():
         if text.isprintable() and 0 < len(text) < 60:
             place = (
@@ -227,8 +228,11 @@ def cases(folder: Path, seed: int) -> Iterator[Case]:
         stem, _, suffix = name.partition(".")
         yield from whole_file(kind, good, stem, f".{suffix}", door, 100, 20, seed, checked=False, reference=None)
         if kind != "allStar":
-            bomb = gzip.compress(good + bytes(2**29), 1)
-            yield Case(f"{kind}: a gzip bomb", lambda f, n=name, b=bomb: put(f / f"{n}.gz", b), door)
+
+            def bomb(folder: Path, name: str = name, good: bytes = good) -> Path:
+                return gzip_bomb(folder / f"{name}.gz", good, 2**29)
+
+            yield Case(f"{kind}: a gzip bomb", bomb, door)
             yield Case(f"{kind}: gzipped", lambda f, n=name, g=good: put(f / f"{n}.gz", gzip.compress(g)), door, "any")
         yield Case(f"{kind}: an image", lambda f, n=name: put(f / n, written(fits.ImageHDU(np.ones((9, 9))))), door)
         yield Case(f"{kind}: nothing but a header", lambda f, n=name: put(f / n, written()), door)

@@ -11,13 +11,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
 from cases import Case, fingerprint
 from damage import NASTY, whole_file
 
 from starclip_lib.data.simulate import simulate_survey
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.inference.posterior import evidence
+from starclip_lib.inference.posterior import Posterior
 from starclip_lib.models.embeddings import Embeddings, read_embeddings, write_embeddings
 from starclip_lib.settings.data import DataParams
 from starclip_lib.storage.formats import DATA_SET, EMBEDDINGS
@@ -34,8 +33,7 @@ def good_files(folder: Path) -> dict[str, Path]:
     z = np.random.default_rng(0).normal(size=(50, 21)).astype(np.float32)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     ids = np.array([f"star{n}" for n in range(50)])
-    said = torch.eye(20, dtype=torch.float64).expand(50, -1, -1)
-    known = evidence(torch.zeros(50, 20), said / 2, torch.eye(20), 1.0, torch.zeros(20, 20)).numpy()
+    known = Posterior.of(np.zeros((50, 20)), np.tile(np.eye(20) / 2, (50, 1, 1))).packed
     embeddings = Embeddings(z, ids, np.zeros(50, int), np.zeros(50, np.uint8), known)
     write_embeddings(folder / "embeddings.h5", {GROUP: embeddings})
     return {"data set": folder / "data.h5", "embeddings": folder / "embeddings.h5"}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from apogee_files import catalogue
 from cases import Case, fingerprint
-from damage import put, whole_file
+from damage import gzip_bomb, put, whole_file
 
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import NIRSPEC
@@ -114,10 +114,12 @@ def cases(folder: Path, seed: int) -> Iterator[Case]:
         "a frame of objects": pd.DataFrame({"a": ["x", {}]}), "nothing": None, "a number": 3,
     }.items():  # fmt: skip
         yield Case(f"pickle: {what}", lambda f, c=content: put(f / "a.pkl", pickle.dumps(c)), open_pickle_numbers)
-    bombs = {"zeros": bytes(2**30), "a pickle and then zeros": plain + bytes(2**30)}
-    for what, content in bombs.items():
-        bomb = gzip.compress(content, 1)
-        yield Case(f"pickle: a bomb of {what}", lambda f, b=bomb: put(f / "a.pkl.gz", b), open_pickle)
+    for what, start in {"zeros": b"", "a pickle and then zeros": plain}.items():
+
+        def bomb(folder: Path, start: bytes = start) -> Path:
+            return gzip_bomb(folder / "a.pkl.gz", start, 2**30)
+
+        yield Case(f"pickle: a bomb of {what}", bomb, open_pickle)
     array = pickle.dumps(np.zeros((3, 3)))
     for size in (b"\x8a\x05\x00\xe4\x0b\x54\x02", b"J\xff\xff\xff\x7f"):
         content = array.replace(b"K\x03K\x03", size + b"K\x03", 1)

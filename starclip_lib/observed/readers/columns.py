@@ -21,6 +21,7 @@ _NAMES = {
 _UNIT = re.compile(
     r"\s*[\[(]\s*([^\])]+?)\s*[\])]\s*$|[ _](um|micron|microns|nm|aa|ang|angstrom|angstroms|jy|mjy|hz|ghz)$"
 )
+_MEDIUM = re.compile(r"^(?:air|vac|vacuum)_|_[(\[]?(?:in_)?(?:air|vac|vacuum)[)\]]?$")  # 'wavelength_air'
 _SPELLED = {**dict.fromkeys(("a", "å", "aa", "ang", "angstrom", "angstroms"), "Angstrom"), "microns": "micron",
             "µm": "um", "jy": "Jy", "mjy": "mJy", "hz": "Hz", "ghz": "GHz"}  # fmt: skip
 
@@ -29,7 +30,7 @@ def plain_name(column: str) -> tuple[str, str]:
     """The name of a column in lower case without a unit, and the unit that stands in it: 'Wave [um]', 'flux_jy'."""
     name = column.strip().lower()
     found = _UNIT.search(name)
-    if found is None or not found.start():
+    if found is None or not found.start() or (found[1] or "").startswith(("air", "vac", "in ")):
         return name, ""
     where = found.span(1) if found[1] else found.span(2)
     unit = column.strip()[slice(*where)] if found[1] else found[2]
@@ -45,7 +46,9 @@ def roles(columns: Iterable[str]) -> dict[str, str]:
     """The column of each role: wavelength, log_wavelength, flux, error, ivar, variance, mask."""
     there: dict[str, str] = {}
     for column in columns:
-        there.setdefault(plain_name(column)[0], column)
+        name = plain_name(column)[0]
+        there.setdefault(name, column)
+        there.setdefault(_MEDIUM.sub("", name.replace(" ", "_")), column)
     found = {}
     for role, names in _NAMES.items():
         if column := next((there[name] for name in names if name in there), ""):

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from starclip_lib.observed.line_spread import DEFAULT, G140M
+from starclip_lib.observed.line_spread import DEFAULT, nirspec_settings
 from starclip_lib.support.errors import DataError
 
+_WHY_NOT = {
+    "G235": "it begins at 16,600 Angstrom, and the emulator ends at 18,000: too few lines of a giant are left",
+    "G395": "it begins at 28,700 Angstrom, and the emulator ends at 18,000",
+    "PRISM": "at a resolution of 30 to 300 no line of a giant is resolved",
+    "MIRROR": "it is an image",
+}
+_LAMPS = ("NRS_LAMP", "NRS_AUTOWAVE", "NRS_AUTOFLAT")
 _READ = "what can be read is NIRSpec's G140H and G140M, 9,000 to 18,000 Angstrom"
 
 
@@ -36,12 +43,25 @@ def check_instrument(header: Mapping[str, Any], path: Path) -> None:
     )
 
 
-def grating_spread(name: object, path: Path) -> str:
-    """The line-spread function of a grating; DataError for one that cannot be read."""
-    grating = str(name or "").strip().upper()
-    if grating and not grating.startswith("G140"):
-        raise DataError(f"{path}: taken with {grating:.20}; {_READ}")
-    return G140M if grating.startswith("G140M") else DEFAULT
+def grating_spread(header: Mapping[str, Any], path: Path) -> str:
+    """The line-spread function of a header's grating, filter and mode; DataError for what cannot be measured."""
+    kind = text(header, "EXP_TYPE").upper()
+    if kind in _LAMPS:
+        raise DataError(f"{path}: EXP_TYPE {kind} is a lamp, not a star; give the exposures of the target")
+    grating = text(header, "GRATING", "DISPNAME").upper()
+    if not grating:
+        return DEFAULT
+    if not grating.startswith("G140"):
+        why = next((why for name, why in _WHY_NOT.items() if grating.startswith(name)), "")
+        raise DataError(f"{path}: taken with {grating:.20}{f': {why}' if why else ''}; {_READ}")
+    place = " ".join((kind, text(header, "APERNAME"), text(header, "DECKER"))).upper()
+    mode = "IFU" if "IFU" in place else "MSA" if "MSA" in place else "slit"
+    setting = f"{grating}/{text(header, 'FILTER', 'FILTER1').upper() or 'F100LP'}/{mode}"
+    if setting.upper() not in nirspec_settings():
+        raise DataError(
+            f"{path}: taken with {setting:.60}; G140H and G140M are read with the filters F070LP and F100LP"
+        )
+    return setting
 
 
 def stated_medium(header: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ _LONGEST_HEADER = 2**20  # bytes
 _MOST_TABLES = 5000
 _UNPACKED = 2**20  # bytes of a gzipped file that are looked at
 _TEXT = 2**16  # bytes of a text file that are looked at
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _CARD = re.compile(r"(?:HIERARCH +)?([^=]+?) *= *('(?:[^']|'')*'|[^/]*)")
 _FIELD = re.compile(r"<FIELD\b[^>]*?\bname\s*=\s*[\"']([^\"']*)[\"']", re.IGNORECASE)
 _NAMES_A_SPECTRUM = re.compile(r"wave|lambda|flux", re.IGNORECASE)
@@ -90,13 +91,23 @@ def _looked(name: str, file: BinaryIO) -> Look:
         return Look(name, FITS, tuple(headers), whole=whole)
     if start.startswith(b"\x89HDF\r\n"):
         return Look(name, HDF5)
-    if b"\0" in start:
+    if b"\0" in start and not start.startswith(_UTF_16):
         return Look(name, BINARY)
-    text = (start + file.read(_TEXT)).decode("utf-8-sig", "replace")
+    text = decoded(start + file.read(_TEXT))
     if "<VOTABLE" in text:
         return Look(name, VOTABLE, columns=tuple(field.strip() for field in _FIELD.findall(text)))
     columns, numbers = _text_columns(text.splitlines())
     return Look(name, TEXT, columns=columns, n_numbers=numbers)
+
+
+def decoded(content: bytes) -> str:
+    """The text of a table, whether spreadsheets wrote it (UTF-16, Latin-1) or others (UTF-8)."""
+    if content.startswith(_UTF_16):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _headers(file: BinaryIO) -> tuple[list[Header], bool]:

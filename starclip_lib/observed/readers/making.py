@@ -78,6 +78,8 @@ def each(
             with damage_refused(path, f"cannot be read: its spectrum {name}"):
                 spectra.append(read(name, part))
         except StarclipError as error:
+            if str(path) not in str(error):
+                error = type(error)(f"{path}: {error}")
             errors.append(error)
             spectra.append(damaged(name, str(error), str(path)))
     if errors and len(errors) == len(spectra):

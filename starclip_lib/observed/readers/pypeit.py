@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from starclip_lib.observed.barycentre import velocity_frame, with_correction
+from starclip_lib.observed.identity import PYPEIT, jwst_exposures
 from starclip_lib.observed.readers.instrument import check_instrument, grating_spread, stated_medium, text
 from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import FITS, Look
@@ -40,16 +42,17 @@ def _read_spec1d(path: Path, options: Options) -> list[ObservedSpectrum]:
     with opened_fits(path) as file:
         header = file[0].header
         check_instrument(header, path)
-        spread = grating_spread(header.get("DISPNAME"), path)
+        spread = grating_spread(header, path)
         tables = [hdu for hdu in file[1:] if hdu.header.get("DMODCLS") == "SpecObj"]
         if not tables:
             raise DataError(f"{path}: no extracted object in it; is it a PypeIt spec1d file?")
         slits: dict[str, list[fits.BinTableHDU]] = {}
+        unnamed: list[Any] = []
         for hdu in tables:
-            named = _NAMED.fullmatch(hdu.name)
-            if named is None:
-                raise DataError(f"{path}: an object is named {hdu.name[:80]!r}, expected SPAT...-SLIT...-DET...")
-            slits.setdefault(named[2], []).append(hdu)
+            if named := _NAMED.fullmatch(hdu.name):
+                slits.setdefault(named[2], []).append(hdu)
+            else:
+                unnamed.append((safe_name(hdu.name), (hdu, [], [])))
         target = text(header, "TARGET") or stem(path)
         objects = [
             (_name(best, target, slit if len(slits) > 1 else ""), (best, others, slits[slit]))
@@ -59,18 +62,21 @@ def _read_spec1d(path: Path, options: Options) -> list[ObservedSpectrum]:
 
         def read(name: str, found: tuple[Any, list[Any], list[Any]]) -> ObservedSpectrum:
             best, others, there = found
+            if not there:
+                raise DataError(f"{path}: an object is named {best.name[:80]!r}, expected SPAT...-SLIT...-DET...")
             parts = [best]
             if best.name.rpartition("-")[2].startswith("DET"):
                 parts = [hdu for hdu in there if hdu.name.startswith(f"{_trace(best)}-DET")]
             wave, flux, ivar, good = _joined(parts, f"{path}: {best.name}")
             second = max(map(_snr, others), default=0.0) / _snr(best) if _snr(best) > 0 else 0.0
-            made = _made(name, (wave, flux, ivar, ~good), header, path, options, second, spread)
-            made.position = _position(best.header)
+            made = _made(name, (wave, flux, ivar, ~good), header, path, options, second, spread, best.header)
             if unnamed := {_trace(hdu) for hdu in others if not _own_name(hdu)}:
-                made.note = f"{len(unnamed)} fainter object(s) in the slit of {made.name}"
+                made.note = "; ".join(
+                    filter(None, (made.note, f"{len(unnamed)} fainter object(s) in the slit of {made.name}"))
+                )
             return made
 
-        return each(path, objects, read)
+        return each(path, [*objects, *unnamed], read)
 
 
 def _objects(tables: list[fits.BinTableHDU]) -> list[tuple[fits.BinTableHDU, list[fits.BinTableHDU]]]:
@@ -120,32 +126,31 @@ def _made(
     options: Options,
     second: float,
     spread: str,
+    own: fits.Header,
+    level: int = 2,
 ) -> ObservedSpectrum:
     """A spectrum of wavelength, flux, inverse variance and what is bad; in vacuum unless the header differs."""
     wave, flux, ivar, bad = arrays
     wave, medium = in_vacuum(wave, stated_medium(header) or "vacuum", options)
+    position = _position(own)
+    frame, factor = velocity_frame((own, header), position or _position(header))
+    wave = wave * factor
     made = as_observed(name, wave, flux, ivar, bad, options.settings, second, str(path), spread)
-    made.medium = medium
-    made.exposures = re.sub(r"_nrs[12]_.*", "", text(header, "FILENAME")) if _is_jwst(header) else ""
+    made.medium, made.frame, made.position, made.note = medium, frame, position, with_correction("", factor)
+    made.exposures = jwst_exposures(PYPEIT, path.name, header, level)
     return made
-
-
-def _is_jwst(header: fits.Header) -> bool:
-    return text(header, "FILENAME").startswith("jw")
 
 
 def _read_one_spec(path: Path, options: Options) -> list[ObservedSpectrum]:
     with opened_fits(path) as file:
         header = file[0].header
         check_instrument(header, path)
-        spread = grating_spread(header.get("DISPNAME"), path)
+        spread = grating_spread(header, path)
         tables = [hdu for hdu in file[1:] if hdu.header.get("DMODCLS") == "OneSpec"]
         columns = read_columns(tables[0], ONE_SPEC_COLUMNS, f"{path}: {tables[0].name}")
         arrays = (columns["wave"], columns["flux"], columns["ivar"], ~columns["mask"])
         name = safe_name(text(header, "TARGET", "OBJECT") or stem(path))
-        made = _made(name, arrays, header, path, options, 0.0, spread)
-        made.exposures = ""
-        return [made]
+        return [_made(name, arrays, header, path, options, 0.0, spread, tables[0].header, level=3)]
 
 
 SPEC1D = Kind("PypeIt spec1d", _is_spec1d, _read_spec1d)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from starclip_lib.observed.readers import pypeit, refused, spex, stsci, tables, with_specutils
+from starclip_lib.observed.readers import msaexp, pypeit, refused, spex, stsci, tables, with_specutils
 from starclip_lib.observed.readers.kinds import Kind
 from starclip_lib.observed.readers.look import FITS, Look
 
 SPECTRUM, APOGEE, DATA_SET = "observed spectra", "APOGEE spectra", "data sets"
 # The first kind that recognises a file reads it: a new one goes before the tables, which take whatever has the columns.
-KINDS = (pypeit.SPEC1D, pypeit.ONE_SPEC, stsci.KIND, spex.KIND, tables.KIND, with_specutils.KIND)
+KINDS = (pypeit.SPEC1D, pypeit.ONE_SPEC, stsci.KIND, msaexp.KIND, spex.KIND, tables.KIND, with_specutils.KIND)
 _ENDINGS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy as np
 from astropy import units
 from astropy.io import fits
 
-from starclip_lib.observed.identity import jwst_exposures
+from starclip_lib.observed.barycentre import velocity_frame, with_correction
+from starclip_lib.observed.identity import STSCI, jwst_exposures
 from starclip_lib.observed.readers.instrument import check_instrument, grating_spread, stated_medium, text
 from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import FITS, Look
 from starclip_lib.observed.readers.making import each, in_vacuum, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
+from starclip_lib.physics.instruments import MAD_PER_SIGMA
 from starclip_lib.storage.fits_files import checked_columns, opened_fits
 from starclip_lib.storage.formats import X1D
 from starclip_lib.support.errors import DataError
@@ -26,6 +29,7 @@ from starclip_lib.support.files import safe_name
 _TABLES = ("EXTRACT1D", "COMBINE1D")
 _ONE_TARGET = ("NRS_FIXEDSLIT", "NRS_BRIGHTOBJ", "NRS_IFU", "NRS_AUTOFLAT")  # modes that point at one star
 _NO_NAME = re.compile(r"\d*|S\d+[AB]\d", re.IGNORECASE)  # what the pipeline calls a source of which it knows no name
+_OUTLYING = 5.0  # standard deviations
 _SAME = 1e-6  # relative difference of wavelengths that are the same pixel's
 
 Arrays = dict[str, np.ndarray]
@@ -78,7 +82,7 @@ def _read(path: Path, options: Options) -> list[ObservedSpectrum]:
     with opened_fits(path) as file:
         header = file[0].header
         check_instrument(header, path)
-        spread = grating_spread(header.get("GRATING"), path)
+        spread = grating_spread(header, path)
         hdus = [hdu for hdu in file[1:] if hdu.name in _TABLES]
         if not hdus:
             raise DataError(f"{path}: no EXTRACT1D or COMBINE1D table in it; is it an STScI x1d or c1d file?")
@@ -87,14 +91,17 @@ def _read(path: Path, options: Options) -> list[ObservedSpectrum]:
         def read(name: str, parts: list[_Table]) -> ObservedSpectrum:
             arrays, note = _joined([part.columns(f"{path}: the table of {name}") for part in parts], parts)
             wave, medium = in_vacuum(arrays["wave"], stated_medium(header) or "vacuum", options)
+            position = _position(header, parts[0])
+            frame, factor = velocity_frame((parts[0].hdu.header, header), position)
+            wave = wave * factor
             with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
                 ivar = np.where(arrays["error"] > 0, 1 / arrays["error"] ** 2, 0.0)
             made = as_observed(
                 name, wave, arrays["flux"], ivar, arrays["bad"], options.settings, 0.0, str(path), spread
             )
             made.target = safe_name(parts[0].source)
-            made.medium, made.note, made.position = medium, note, _position(header, parts[0])
-            made.exposures = jwst_exposures(path.name, header, hdus[0].name == "COMBINE1D")
+            made.medium, made.note, made.position, made.frame = medium, with_correction(note, factor), position, frame
+            made.exposures = jwst_exposures(STSCI, path.name, header, 4 if hdus[0].name == "COMBINE1D" else 2)
             return made
 
         return each(path, sources, read)
@@ -193,16 +200,39 @@ def _same_pixels(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _average(tables: list[Arrays]) -> Arrays:
-    """The mean of spectra of the same pixels, weighted by inverse variance; a pixel is bad where it is so in all."""
+    """The mean of spectra of the same pixels, weighted by inverse variance; a pixel is bad where it is so in all.
+
+    Three and more are brought to one level, and pixels off the median by 5 standard deviations are left out.
+    """
     if len(tables) == 1:
         return tables[0]
     flux, error, bad = (np.stack([table[key] for table in tables]) for key in ("flux", "error", "bad"))
     usable = np.isfinite(flux) & np.isfinite(error) & ~bad
+    if len(tables) > 2:
+        flux, error = (array / _levels(np.where(usable, flux, np.nan)) for array in (flux, error))
+        usable &= ~_discrepant(np.where(usable, flux, np.nan), error)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         weight = np.where(usable, 1 / error**2, 0.0)
         total = weight.sum(axis=0)
         mean = (weight * np.where(usable, flux, 0.0)).sum(axis=0) / total
         return {"wave": tables[0]["wave"], "flux": mean, "error": 1 / np.sqrt(total), "bad": ~usable.any(axis=0)}
+
+
+def _levels(flux: np.ndarray) -> np.ndarray:
+    """Levels (n, 1) of n spectra of one star relative to their median; NaN where a pixel is unusable."""
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # pixels without any value
+        level = np.nanmedian(flux / np.nanmedian(flux, axis=0), axis=1, keepdims=True)
+    return np.where(level > 0, level, 1.0)
+
+
+def _discrepant(flux: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Pixels (n, m) of n spectra of one star that differ from the others, as cosmic rays do."""
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        off = np.abs(flux - np.nanmedian(flux, axis=0)) / error
+        claimed = np.nanmedian(off) / MAD_PER_SIGMA  # 1 where the errors are right
+    return off > _OUTLYING * max(claimed, 1.0)
 
 
 def _position(header: fits.Header, table: _Table) -> tuple[float, float] | None:

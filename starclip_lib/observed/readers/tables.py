@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from starclip_lib.observed.readers import look as shapes
 from starclip_lib.observed.readers.columns import has_spectrum, plain_name, roles, spelled
 from starclip_lib.observed.readers.instrument import stated_medium, text
 from starclip_lib.observed.readers.kinds import Kind, Options
-from starclip_lib.observed.readers.look import Header, Look, look
+from starclip_lib.observed.readers.look import Header, Look, decoded, look
 from starclip_lib.observed.readers.making import each, from_quantities, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.storage.fits_files import SPECTRUM_BYTES, opened_fits
@@ -27,8 +28,12 @@ from starclip_lib.support.files import damage_refused, read_bytes, regular_file
 _UNITS = {"wavelength": "wavelength_unit", "flux": "flux_unit"}
 _EXAMPLES = {"wavelength": "Angstrom", "flux": "Jy"}
 _NAME_KEYS = ("name", "OBJECT", "TARGNAME", "TARGET", "TARGPROP", "object", "target", "star")
-_AIR = re.compile(r"\bin air\b|\bair wavelength|^air$|obs\.atmos|awav", re.IGNORECASE)
+_AIR = re.compile(r"\bair\b|obs\.atmos|awav", re.IGNORECASE)
 _VACUUM = re.compile(r"\bvac(uum)?\b", re.IGNORECASE)
+_INTO = re.compile(r"\b(?:to|into) (air|vac)", re.IGNORECASE)  # 'converted from air to vacuum'
+_OF_WAVELENGTHS = re.compile(r"wave|lambda|medium|vac", re.IGNORECASE)
+_MISSING = ["--", "---", "...", "-", "INDEF", "masked"]
+_FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
 
 def _fits_columns(header: Header) -> list[str]:
@@ -83,11 +88,14 @@ def _stated(header: Mapping[str, Any], hdu: fits.BinTableHDU, given: Mapping[str
 
 
 def _said_of_air(*texts: object) -> str:
-    for said in texts:
-        if _AIR.search(str(said or "")):
-            return "air"
-        if _VACUUM.search(str(said or "").replace("_", " ")):
-            return "vacuum"
+    for one in texts:
+        said = str(one or "").replace("_", " ")
+        air, vacuum = bool(_AIR.search(said)), bool(_VACUUM.search(said))
+        if air and vacuum:
+            into = _INTO.search(said)
+            air, vacuum = (into[1].lower() == word if into else False for word in ("air", "vac"))
+        if air or vacuum:
+            return "air" if air else "vacuum"
     return ""
 
 
@@ -118,18 +126,32 @@ def _text(path: Path, seen: Look) -> Table:
         with damage_refused(path, "cannot be read as an ECSV table"):
             return Table.read(path, format="ascii.ecsv")
     names = seen.columns or ("wavelength", "flux", "error", "mask")[: seen.n_numbers]
-    lines = content.decode("utf-8-sig", "replace").splitlines()
-    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
-    separator = next((mark for mark in (",", ";", "\t") if mark in first), r"\s+")
+    written = decoded(content)
+    lines = written.splitlines()
+    rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    separator = next((mark for mark in (",", ";", "\t") if mark in (rows or [""])[0]), r"\s+")
+    decimal = "," if separator in ";\t" and all("," in row and "." not in row for row in rows[1:20]) else "."
     with damage_refused(path, "cannot be read as a table"):
         frame = pd.read_csv(
-            path, sep=separator, comment="#", header=None if seen.n_numbers else 0, compression=None,
-            names=list(names) if seen.n_numbers else None, skipinitialspace=True, encoding="utf-8-sig",
+            io.StringIO(written), sep=separator, comment="#", header=None if seen.n_numbers else 0, decimal=decimal,
+            names=list(names) if seen.n_numbers else None, skipinitialspace=True, na_values=_MISSING,
         )  # fmt: skip
-    table = table_of_frame(frame, str(path))
-    comments = [line for line in lines[:50] if line.lstrip().startswith("#")]
-    table.meta["medium"] = _said_of_air(*comments)
+    units = {} if seen.n_numbers or not len(frame) else _row_of_units(frame)
+    table = table_of_frame(frame.iloc[1:] if units else frame, str(path))
+    for column in set(units) & set(table.colnames):
+        table[column].unit = _parsed_unit(units[column], column, path)
+    comments = [line for line in lines[:50] if line.lstrip().startswith("#") and _OF_WAVELENGTHS.search(line)]
+    table.meta["medium"] = _said_of_air(roles(table.colnames).get("wavelength"), *comments)
     return table
+
+
+def _row_of_units(frame: pd.DataFrame) -> dict[str, str]:
+    """The units in the first row below the names, if no number stands there."""
+    first = {str(name).strip().strip("\"'"): value for name, value in frame.iloc[0].items()}
+    texts = {name: value.strip() for name, value in first.items() if isinstance(value, str) and value.strip()}
+    numbers = pd.Series([_FORTRAN.sub("e", one) for one in texts.values()])
+    is_text = bool(texts) and pd.to_numeric(numbers, errors="coerce").isna().all()
+    return texts if is_text and all(isinstance(value, str) or pd.isna(value) for value in first.values()) else {}
 
 
 def table_of_frame(frame: pd.DataFrame, where: str) -> Table:
@@ -137,8 +159,11 @@ def table_of_frame(frame: pd.DataFrame, where: str) -> Table:
     table = Table()
     frame = frame.rename(columns=lambda name: str(name).strip().strip("\"'"))
     for column in dict.fromkeys(roles(map(str, frame.columns)).values()):
+        values = frame[column]
+        if values.dtype.kind not in "buif":  # Fortran's 1.0D-03
+            values = values.map(lambda one: _FORTRAN.sub("e", one) if isinstance(one, str) else one)
         try:
-            table[column] = pd.to_numeric(frame[column]).to_numpy()
+            table[column] = pd.to_numeric(values).to_numpy()
         except (ValueError, TypeError):
             raise DataError(f"{where}: column {column} holds text, expected numbers") from None
     table.meta["columns"] = list(map(str, frame.columns))

@@ -43,7 +43,10 @@ def read_with_specutils(path: Path, options: Options) -> list[ObservedSpectrum]:
             raise DataError(f"{unknown}, and specutils does not know it either") from None
     base = stem(path)
     named = [(base if len(read) == 1 else f"{base}_{number}", one) for number, one in enumerate(read, start=1)]
-    rows = [(name, row) for name, one in named for row in of_specutils(one, options, name)]
+    try:
+        rows = [(name, row) for name, one in named for row in of_specutils(one, options, name)]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     return each(path, rows, lambda name, row: row(str(path)))
 
 

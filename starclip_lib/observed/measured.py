@@ -1,0 +1,207 @@
+"""A measured star: its labels with their covariance, abundance ratios, and a verdict."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import QTable
+
+from starclip_lib.data.tables import Labels, as_labels, label_table
+from starclip_lib.observed.barycentre import ZERO_POINT
+from starclip_lib.observed.fit import Fit
+from starclip_lib.observed.verdicts import SET_ASIDE, reason_of, verdict_of
+from starclip_lib.physics.giants import FROM_PRIOR, giants
+from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
+from starclip_lib.support.errors import DataError
+
+N_NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Abundance:
+    """An abundance ratio in dex with its standard deviation; unpacks as `value, sigma`."""
+
+    name: str
+    value: float
+    sigma: float
+    from_prior: bool
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.value, self.sigma))
+
+    def __repr__(self) -> str:
+        return f"{self.name} = {self.value:+.2f} ± {self.sigma:.2f} dex{' (from the prior)' * self.from_prior}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Measured:
+    """One observed spectrum, or several of one star.
+
+    Parameters
+    ----------
+    name, target : str
+    set_aside : str
+        Why there is no measurement; empty if there is one.
+    labels : Labels, shape (20,), optional
+        K and dex, [X/H]; `labels["Teff"]` has units.
+    covariance : ndarray, shape (20, 20), optional
+        Of noise, synthesis and the scales of the labels, in products of K and dex.
+    warnings : tuple of str
+        What speaks against the labels; each begins with its verdict, one of `observed.verdicts.VERDICTS`.
+    fits : tuple of Fit
+        One for each spectrum.
+    scatter : float
+        Of several spectra: root mean square of Teff, log g and [Fe/H] about their mean, over the claimed noise.
+    prior_fraction : ndarray, shape (20,), optional
+        Posterior over prior standard deviation, see `giants.prior_fraction`.
+    frame : str
+        Of the velocity: 'barycentric', or empty if the file states none.
+    """
+
+    name: str
+    target: str
+    set_aside: str = ""
+    labels: Labels | None = None
+    covariance: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
+    fits: tuple[Fit, ...] = ()
+    scatter: float = float("nan")
+    prior_fraction: np.ndarray | None = None
+    frame: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """One of `observed.verdicts.VERDICTS`: good, at the edge, doubtful, outside, set aside."""
+        return SET_ASIDE if self.labels is None else verdict_of(self.warnings)
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is not 'good'; empty if it is."""
+        return self.set_aside or reason_of(self.warnings)
+
+    @property
+    def sigma(self) -> Labels:
+        """(20,) standard deviations of the labels."""
+        if self.covariance is None:
+            return as_labels(np.full(N_LABELS, np.nan))
+        return as_labels(np.sqrt(np.diag(self.covariance)))
+
+    @property
+    def velocity(self) -> float:
+        """Radial velocity in km/s, mean of the spectra; NaN if there is no fit."""
+        return float(np.mean([fit.velocity for fit in self.fits])) if self.fits else float("nan")
+
+    @property
+    def sigma_velocity(self) -> float:
+        """Standard deviation of `velocity` in km/s: noise alone."""
+        errors = [fit.velocity_error for fit in self.fits]
+        return float(np.sqrt(np.sum(np.square(errors))) / len(errors)) if errors else float("nan")
+
+    @property
+    def velocity_error(self) -> float:
+        """Error of `velocity` in km/s: noise, and the zero point of the wavelengths, which exposures share."""
+        return float(np.hypot(self.sigma_velocity, ZERO_POINT))
+
+    @property
+    def from_prior(self) -> str:
+        """The labels whose value is mostly the prior's, separated by commas."""
+        fraction = np.zeros(N_LABELS) if self.prior_fraction is None else self.prior_fraction
+        return ", ".join(name for name, part in zip(PLAIN, fraction, strict=True) if part > FROM_PRIOR)
+
+    def abundance(self, element: str, over: str = "H") -> Abundance:
+        """[X/H], or the ratio to another element, with the error from the covariance.
+
+        Parameters
+        ----------
+        element : str
+            Such as 'Mg'.
+        over : str
+            'H', 'Fe' or another element.
+
+        Returns
+        -------
+        Abundance
+            `value` and `sigma` in dex, and whether the prior decides rather than the spectrum (`from_prior`).
+
+        Raises
+        ------
+        DataError
+            If there is no measurement, or an element is not among the eighteen.
+        """
+        if self.labels is None or self.covariance is None:
+            raise DataError(f"{self.name} has no abundances: {self.reason}")
+        above, below = _element(element), None if str(over).strip().upper() == "H" else _element(over)
+        if above == below:
+            raise DataError(f"[{LABELS[above]}/{LABELS[above]}] is 0 by definition; give two elements, or over='H'")
+        row = np.zeros(N_LABELS)
+        row[above] = 1
+        if below is not None:
+            row[below] = -1
+        fraction = np.zeros(N_LABELS) if self.prior_fraction is None else self.prior_fraction
+        name = f"[{LABELS[above]}/{'H' if below is None else LABELS[below]}]"
+        sigma = float(np.sqrt(row @ self.covariance @ row))
+        return Abundance(name, float(row @ self.labels), sigma, bool((fraction[row != 0] > FROM_PRIOR).any()))
+
+    def nearest_neighbours(self, k: int = N_NEIGHBOURS) -> QTable:
+        """The stars of the model atlas that this one could be; see `nearest_neighbours`."""
+        return nearest_neighbours(self, k)
+
+    def __repr__(self) -> str:
+        if self.labels is None:
+            return f"{self.name}: {self.verdict}, {self.reason}"
+        lines = [
+            f"{self.name}: {self.verdict}{f', {self.reason}' if self.reason else ''}",
+            f"Teff {pair(self, TEFF)} K, log g {pair(self, LOGG)}, [Fe/H] {pair(self, FE)}, "
+            f"velocity {self.velocity:.1f} ± {self.velocity_error:.1f} km/s",
+        ]
+        if len(self.fits) > 1:
+            lines.append(f"{len(self.fits)} spectra, scatter {self.scatter:.1f} sigma")
+        return "\n".join([*lines, f"from the prior: {self.from_prior}"] if self.from_prior else lines)
+
+
+def _element(name: object) -> int:
+    """The place among the labels of an element."""
+    given = str(name).strip().capitalize()
+    if given not in ELEMENTS:
+        close = difflib.get_close_matches(given, ELEMENTS, 3, 0.5)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise DataError(f"unknown element {name!r:.60}; {hint}the elements are {', '.join(ELEMENTS)}")
+    return LABELS.index(given)
+
+
+def pair(one: Measured, i: int) -> str:
+    """A label with its error."""
+    digits = 0 if i == TEFF else 2
+    assert one.labels is not None
+    return f"{one.labels[i]:.{digits}f} ± {one.sigma[i]:.{digits}f}"
+
+
+def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS) -> QTable:
+    """The stars of the model atlas that a measured star could be, best first.
+
+    Parameters
+    ----------
+    one : Measured
+        With labels.
+    k : int
+
+    Returns
+    -------
+    QTable
+        Identifier, `distance` (standard deviations of the measurement, root mean square over the labels) and labels.
+
+    Raises
+    ------
+    DataError
+        If there is no measurement.
+    """
+    if one.labels is None or one.covariance is None:
+        raise DataError(f"{one.name} has no neighbours: {one.reason}")
+    known = giants()
+    root = np.linalg.cholesky(one.covariance)
+    distance = np.sqrt((np.linalg.solve(root, (known.atlas - one.labels).T) ** 2).mean(axis=0))
+    best = np.argsort(distance, kind="stable")[:k]
+    return label_table(known.atlas[best], star_id=known.star_id[best], distance=distance[best].round(3))
