@@ -93,7 +93,7 @@ def test_an_uploaded_spectrum_becomes_a_query(finished, tmp_path: Path, rng: np.
     assert len(gallery.observed) == 1
 
 
-def test_what_is_no_spectrum_is_refused(gallery: Gallery) -> None:
+def test_a_file_without_a_spectrum_is_refused(gallery: Gallery) -> None:
     with pytest.raises(DataError, match=r"spec1d_two\.fits"):
         gallery.add_file("spec1d_two.fits", b"SIMPLE  =                    F")
     assert gallery.observed == []

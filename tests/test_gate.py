@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
-from starclip_lib.lab.widgets.gate import Gate
+from starclip_lib.lab.widgets.gate import TokenAuth
 
 PORT = 8866
 HOST = f"127.0.0.1:{PORT}"
 
 
 @pytest.fixture
-def gate() -> Gate:
-    return Gate(PORT)
+def auth() -> TokenAuth:
+    return TokenAuth(PORT)
 
 
 class Visitor:
@@ -39,24 +39,24 @@ def request(path: str = "/", method: str = "GET", host: str = HOST, **headers: s
     return HTTPServerRequest(method, path, headers=fields, connection=Connection())
 
 
-def cookie(gate: Gate) -> str:
+def cookie(auth: TokenAuth) -> str:
     visitor = Visitor()
-    gate.let_in(visitor)  # type: ignore[arg-type]
-    value, options = visitor.cookies[gate.cookie]
+    auth.set_cookies(visitor)  # type: ignore[arg-type]
+    value, options = visitor.cookies[auth.cookie]
     assert options == {"httponly": True, "samesite": "Strict", "path": "/"}
-    return f"{gate.cookie}={value}"
+    return f"{auth.cookie}={value}"
 
 
-def test_the_cookie_opens_and_nothing_else_does(gate: Gate) -> None:
-    right = cookie(gate)
-    assert gate.admits(request(Cookie=right))
-    assert gate.match(request(Cookie=right)) is None
-    assert gate.admits(request("/api/kernels/x/channels", Cookie=right, Origin=f"http://{HOST}"))
-    assert gate.admits(request(host=f"localhost:{PORT}", Cookie=right))
-    assert gate.match(request()) == {}
-    for wrong in ("", f"{gate.cookie}=", f"{gate.cookie}={gate.token}", right[:-1], f"other={right.split('=')[1]}"):
-        assert not gate.admits(request(Cookie=wrong))
-    assert cookie(Gate(PORT)) != right
+def test_the_cookie_opens_and_nothing_else_does(auth: TokenAuth) -> None:
+    right = cookie(auth)
+    assert auth.admits(request(Cookie=right))
+    assert auth.match(request(Cookie=right)) is None
+    assert auth.admits(request("/api/kernels/x/channels", Cookie=right, Origin=f"http://{HOST}"))
+    assert auth.admits(request(host=f"localhost:{PORT}", Cookie=right))
+    assert auth.match(request()) == {}
+    for wrong in ("", f"{auth.cookie}=", f"{auth.cookie}={auth.token}", right[:-1], f"other={right.split('=')[1]}"):
+        assert not auth.admits(request(Cookie=wrong))
+    assert cookie(TokenAuth(PORT)) != right
 
 
 @pytest.mark.parametrize(
@@ -75,25 +75,27 @@ def test_the_cookie_opens_and_nothing_else_does(gate: Gate) -> None:
         {"Sec_Fetch_Site": "same-site"},
     ],
 )
-def test_other_hosts_origins_and_sites_do_not_pass_even_with_the_cookie(gate: Gate, headers: dict[str, str]) -> None:
-    assert not gate.admits(request(Cookie=cookie(gate), **headers))
+def test_other_hosts_origins_and_sites_do_not_pass_even_with_the_cookie(
+    auth: TokenAuth, headers: dict[str, str]
+) -> None:
+    assert not auth.admits(request(Cookie=cookie(auth), **headers))
 
 
-def test_the_token_is_asked_for_at_the_front_page(gate: Gate) -> None:
-    way_in = gate.address.removeprefix(f"http://{HOST}")
-    assert gate.brings_token(request(way_in))
-    assert gate.brings_token(request(way_in, Sec_Fetch_Site="cross-site"))  # a link in a mail
-    assert not gate.admits(request(way_in))
-    assert not gate.brings_token(request(way_in, method="POST"))
-    assert not gate.brings_token(request(way_in.replace("/?", "/voila/static/x?")))
-    assert not gate.brings_token(request(f"{way_in}&token=x"))
-    assert not gate.brings_token(request(way_in[:-1]))
-    assert not gate.brings_token(request("/"))
-    assert not gate.brings_token(request(way_in, host="evil.example"))
-    assert not gate.brings_token(request(way_in, Origin="http://evil.example"))
+def test_the_token_is_asked_for_at_the_front_page(auth: TokenAuth) -> None:
+    way_in = auth.address.removeprefix(f"http://{HOST}")
+    assert auth.brings_token(request(way_in))
+    assert auth.brings_token(request(way_in, Sec_Fetch_Site="cross-site"))  # a link in a mail
+    assert not auth.admits(request(way_in))
+    assert not auth.brings_token(request(way_in, method="POST"))
+    assert not auth.brings_token(request(way_in.replace("/?", "/voila/static/x?")))
+    assert not auth.brings_token(request(f"{way_in}&token=x"))
+    assert not auth.brings_token(request(way_in[:-1]))
+    assert not auth.brings_token(request("/"))
+    assert not auth.brings_token(request(way_in, host="evil.example"))
+    assert not auth.brings_token(request(way_in, Origin="http://evil.example"))
 
 
-def test_two_hosts_are_none(gate: Gate) -> None:
-    two = request(Cookie=cookie(gate))
+def test_two_hosts_are_none(auth: TokenAuth) -> None:
+    two = request(Cookie=cookie(auth))
     two.headers.add("Host", "evil.example")
-    assert not gate.admits(two)
+    assert not auth.admits(two)

@@ -63,13 +63,18 @@ def test_a_condition_says_which_stars_count(store: Store) -> None:
     browser, rows = StoreBrowser(store), whole(store)
     browser._controls["where"].value = "Fe < -0.5"
     assert (rows.set_index("star_id")["Fe"][browser.table["star"][1:]] < -0.5).all()
-    assert "that meet the condition" in browser._caption.value
+    assert "that meet Fe &lt; -0.5; " in browser._caption.value
     browser._controls["where"].value = "Iron < 0"
     assert "Iron" in browser._status.value
     browser._controls["where"].value = "Fe < -99"
     assert "no spectrum of" in browser._status.value
+    assert "that meet Fe &lt; -0.5; " in browser._caption.value  # the filter that works stays
+    browser._controls["star"].value = "s0-7"  # in any case
+    assert browser._names[browser.query].as_py() == "S0-7"
+    browser._controls["star"].value = "S0-77"
+    assert "has no star 'S0-77'; similar: S0-7" in browser._status.value
     browser._controls["star"].value = "nobody"
-    assert "no star" in browser._status.value
+    assert "has no star 'nobody'; identifiers look like S0-0" in browser._status.value
     for colour in range(3):
         browser._controls["colour"].value = colour
         column = ("Teff", "logg", "Fe")[colour]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,11 +61,11 @@ def test_a_click_makes_a_star_the_query(browser: SimilarityBrowser) -> None:
     assert len(browser.table) == 10
     *rings, here = [(mark["x"], mark["y"]) for mark in browser._panels.kiel.marks]
     assert here == pytest.approx(tuple(browser.query.labels[:2]))
-    np.testing.assert_allclose(rings, browser.gallery.data.labels[browser.found.row][:, :2])
+    np.testing.assert_allclose(rings, browser.gallery.data.labels[browser.result.row][:, :2])
     places = browser.gallery.places("StarCLIP", "PCA")
     *rings, here = [(mark["x"], mark["y"]) for mark in browser._panels.map.marks]
     assert here == pytest.approx(tuple(places["APOGEE"][rows[9]]))
-    near = [places[side][row] for side, row in zip(browser.found.side, browser.found.row, strict=True)]
+    near = [places[side][row] for side, row in zip(browser.result.side, browser.result.row, strict=True)]
     np.testing.assert_allclose(rings, near, rtol=1e-3)
 
 
@@ -97,7 +99,7 @@ def test_every_control_changes_what_it_says(browser: SimilarityBrowser) -> None:
 def test_spectra_and_residuals_are_those_of_the_table(browser: SimilarityBrowser) -> None:
     control(browser, "window").value = "everything"
     drawn = browser._panels.spectra.data
-    row = next(row for row in browser.found.row if row != browser.query.row)
+    row = next(row for row in browser.result.row if row != browser.query.row)
     side = browser.gallery.space("StarCLIP")["NIRSpec"]
     flux = np.where(side.flux[row] == 1, np.nan, side.flux[row])
     own = np.where(side.flux[browser.query.row] == 1, np.nan, side.flux[browser.query.row])
@@ -106,17 +108,69 @@ def test_spectra_and_residuals_are_those_of_the_table(browser: SimilarityBrowser
     np.testing.assert_array_equal(drawn[-1].y, own)
 
 
-def test_mistakes_are_said_and_change_nothing(browser: SimilarityBrowser) -> None:
+def test_mistakes_are_reported_and_change_nothing(browser: SimilarityBrowser) -> None:
     before = browser.query.name
-    control(browser, "star").value = "<b>nobody</b>"
-    assert "no star" in said(browser)
-    assert "&lt;b&gt;" in said(browser)
-    assert browser.query.name == before
+    control(browser, "star").value = f"{before}9"
+    assert f"no star '{before}9' in this data set; similar: " in said(browser)
+    assert before in said(browser)
+    assert browser._status.bad
+    assert control(browser, "star").value == browser.query.name == before
     upload(browser, "spec1d_x.fits", b"abc")
     assert "spec1d_x.fits" in said(browser)
     assert browser.query.name == before
     with pytest.raises(DataError, match="no star"):
         browser.choose("nobody")
+    control(browser, "Teff").value += 120
+    assert browser.query.name != before
+    browser.choose(f" {browser.gallery.data.star_id[3].lower()} ")
+    assert browser.query.row == 3
+
+
+@pytest.mark.parametrize("fault", [DataError("no map today"), KeyboardInterrupt(), ValueError("unforeseen")])
+def test_what_fails_or_is_cancelled_leaves_menus_and_map_in_step(
+    browser: SimilarityBrowser, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    control(browser, "space").value = "raw spectra"
+    control(browser, "spectra").value = "APOGEE"
+    menus = {name: widget.value for name, widget in browser._controls.items()}
+    drawn, table = browser._panels.map.to_json(), browser.table
+
+    def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("starclip_lib.lab.widgets.gallery.fit_map", fail)
+    for name, value in (("map", "UMAP"), ("space", "MockStarCLIP")):
+        with suppress(ValueError):  # goes on to the log of the kernel
+            control(browser, name).value = value
+        assert (str(fault) or "Cancelled.") in said(browser)
+        assert {name: widget.value for name, widget in browser._controls.items()} == menus
+        assert browser._panels.map.to_json() == drawn
+        assert browser.table.equals(table)
+    monkeypatch.undo()
+    control(browser, "space").value = "MockStarCLIP"
+    assert set(browser.table["spectrum"]) == {"NIRSpec", "extended mock"}
+    assert said(browser) == ""
+
+
+def test_a_hidden_side_stays_hidden(browser: SimilarityBrowser) -> None:
+    control(browser, "shown").value = "APOGEE"
+    control(browser, "stars").value = False
+    assert [trace.visible for trace in browser._panels.map.data[:2]] == [False, True]
+    control(browser, "space").value = "raw spectra"  # other sides: both are shown
+    assert control(browser, "shown").value == "both"
+    assert [trace.visible for trace in browser._panels.map.data[:2]] == [True, True]
+
+
+def test_the_query_is_inside_the_maps(browser: SimilarityBrowser) -> None:
+    far = browser.query.labels.copy()
+    far[:2] = 6000.0, 4.0
+    for labels in (far, browser.query.labels):  # and back
+        browser._show(replace(browser.query, labels=labels))
+        for figure in (browser._panels.map, browser._panels.kiel):
+            for axis, which in ((figure.layout.xaxis, "x"), (figure.layout.yaxis, "y")):
+                low, high = sorted(axis.range)
+                assert all(low < mark[which] < high for mark in figure.marks)
+    assert browser._panels.kiel.layout.xaxis.range[0] < 6000
 
 
 def test_an_upload_is_searched_with(browser: SimilarityBrowser, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -133,6 +187,28 @@ def test_an_upload_is_searched_with(browser: SimilarityBrowser, tmp_path: Path, 
     assert control(browser, "observed").value == "(none)"
     click(browser, 2, 0)
     assert browser.query.name == "star_1"
+    control(browser, "observed").value = "(none)"
+    assert browser.query.row is not None
+
+
+def test_a_star_that_is_uploaded_again_is_selected(browser: SimilarityBrowser, tmp_path: Path, rng) -> None:
+    stars = browser.gallery.data.nirspec.flux[browser.gallery.rows(test_only=True)[2:4]]
+    first, other = (spec1d_bytes(tmp_path / f"spec1d_{n}.fits", flux, rng) for n, flux in enumerate(stars))
+    upload(browser, "spec1d_first.fits", first)
+    click(browser, 0, 3)
+    upload(browser, "spec1d_renamed.fits", first)
+    assert "star_1: is already here" in said(browser)
+    assert not browser._status.bad
+    assert (browser.query.name, control(browser, "observed").value) == ("star_1", "star_1")
+    upload(browser, "spec1d_other.fits", other)  # another star that its file calls by the same name
+    assert browser.query.name == "star_1_2"
+    assert "star_1_2: good" in said(browser)
+    control(browser, "star").value = "STAR_1"
+    assert browser.query.name == "star_1"
+    upload(browser, "picture.png", b"\x89PNG\r\n\x1a\n" + bytes(200))
+    assert "picture.png" in said(browser)
+    assert browser.query.name == "star_1"
+    assert len(browser.gallery.observed) == 2
 
 
 def test_widgets_leave_a_picture(browser: SimilarityBrowser, finished) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from nirspec_files import observe, spec1d_table, write_spec1d
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 from servers import MINUTE, ROOT, free_port, printed_address, serve, stop
 
 from starclip_lib.run import Run
@@ -83,11 +84,11 @@ def picture(page: Page, name: str) -> None:
 
 def until(page: Page, true: Callable[[], bool]) -> None:
     """Wait until something is true."""
-    for _ in range(200):
+    for _ in range(800):
         if true():
             return
         page.wait_for_timeout(100)
-    raise AssertionError("nothing happened within 20 seconds")
+    raise AssertionError("nothing happened within 80 seconds")
 
 
 def changes(page: Page, what: Callable[[], str], action: Callable[[], None]) -> None:
@@ -143,17 +144,17 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     changes(page, lambda: rows_of(page), lambda: page.get_by_label("space", exact=True).select_option("StarCLIP"))
     # By keyboard alone: type an identifier, then move a slider.
     field = page.get_by_label("star", exact=True)
-    field.fill("nobody")
+    field.fill("sim00000")
     field.press("Enter")
-    page.wait_for_selector("[role=status] >> text=no star 'nobody'")
+    page.wait_for_selector("[role=status] >> text=no star 'sim00000' in this data set; similar: SIM0")
+
+    until(page, lambda: star_of(page) != "sim00000")
 
     def slide() -> None:
         page.locator("[role=slider]").nth(0).focus()
-        for _ in range(12):
-            page.keyboard.press("ArrowRight")
+        page.keyboard.press("End")  # the hottest star
 
     changes(page, lambda: star_of(page), slide)
-    page.wait_for_timeout(2000)  # until the last of the answers to so many key strokes has come
     # Sort the table, and save it.
     changes(page, lambda: rows_of(page), lambda: page.click(".dt-container th >> text=Teff [K]"))
     teff = [int(line.split("\t")[4]) for line in rows_of(page).splitlines() if line.count("\t") > 4]
@@ -163,6 +164,39 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     saved = Path(download.value.path()).read_text(encoding="utf-8-sig")
     assert saved.splitlines()[0].replace('"', "").startswith("star,spectrum,cosine,part,Teff [K]")
     assert len(saved.splitlines()) == 11
+
+
+def test_what_takes_long_is_cancelled(page: Page, voila: str) -> None:
+    page.goto(voila)
+    wait_for_browser(page)
+    before = page.evaluate(DRAWN, 0)
+    page.get_by_label("map", exact=True).select_option("UMAP")  # imports and compiles for twenty seconds
+    cancel = page.get_by_role("button", name="Cancel")
+    cancel.wait_for()
+    picture(page, "page_cancel")
+    cancel.click()
+    page.wait_for_selector("[role=status] >> text=Cancelled.")
+    until(page, lambda: page.get_by_label("map", exact=True).input_value() == "PCA")
+    assert page.evaluate(DRAWN, 0) == before
+    cancel.wait_for(state="hidden")
+    changes(page, lambda: rows_of(page), lambda: page.get_by_label("space", exact=True).select_option("raw spectra"))
+
+
+def test_a_page_whose_kernel_has_died_tells_to_reload(chromium: Browser, voila: str) -> None:
+    page = chromium.new_page(viewport={"width": 1400, "height": 1700})  # whose console tells of the lost kernel
+    page.set_default_timeout(MINUTE)
+    page.goto(voila)
+    wait_for_browser(page)
+    kernel = page.evaluate("JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId")
+    for process in psutil.process_iter(["cmdline"]):
+        if kernel in " ".join(process.info["cmdline"] or []):
+            process.kill()
+    page.wait_for_selector("[role=status] >> text=has ended. Reload the page")
+    picture(page, "page_dead_kernel")
+    page.reload()
+    wait_for_browser(page)
+    changes(page, lambda: rows_of(page), lambda: page.get_by_label("space", exact=True).select_option("raw spectra"))
+    page.close()
 
 
 def test_every_control_is_reached_and_moved_by_the_keyboard(page: Page, voila: str) -> None:
@@ -181,24 +215,42 @@ def test_every_control_is_reached_and_moved_by_the_keyboard(page: Page, voila: s
     changes(page, lambda: str(page.evaluate(DRAWN, 0)), lambda: page.keyboard.press("ArrowDown"))
 
 
-def test_an_upload_in_the_page(page: Page, voila: str, project: Path, tmp_path: Path) -> None:
-    data = Run.open(project / "params" / "small.yaml").data
-    flux = data.nirspec.flux[data.rows("test")[0]]
-    write_spec1d(
-        tmp_path / "spec1d_mine.fits", spec1d_table("SPAT1-SLIT1-MSC01", *observe(flux, 30.0, np.random.default_rng(0)))
-    )
+def test_uploads_in_the_page(page: Page, voila: str, project: Path, tmp_path: Path) -> None:
+    data, rng = Run.open(project / "params" / "small.yaml").data, np.random.default_rng(0)
+    for number, row in enumerate(data.rows("test")[:2]):
+        table = spec1d_table("SPAT1-SLIT1-MSC01", *observe(data.nirspec.flux[row], 30.0, rng))
+        write_spec1d(tmp_path / f"spec1d_{number}.fits", table)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG" + bytes(5000))
     page.goto(voila)
     wait_for_browser(page)
+    status = page.locator("[role=status]")
 
-    def upload() -> None:
+    def upload(*names: str) -> None:
         with page.expect_file_chooser() as chooser:
             page.click("button:has-text('upload spec1d or x1d')")
-        chooser.value.set_files(tmp_path / "spec1d_mine.fits")
+        chooser.value.set_files([tmp_path / name for name in names])
 
-    changes(page, lambda: star_of(page), upload)
-    page.wait_for_selector("[role=status] >> text=good")
+    changes(page, lambda: star_of(page), lambda: upload("spec1d_0.fits"))
+    page.wait_for_selector("[role=status] >> text=star_1: good")
     assert "whose labels are from its fit: Teff" in page.inner_text("body")
+    assert page.get_by_label("observed", exact=True).input_value() == "star_1"
     picture(page, "page_uploaded")
+
+    changes(page, lambda: star_of(page), lambda: click_on(page, 0, 30))
+    upload("spec1d_0.fits")  # again: it is selected
+    page.wait_for_selector("[role=status] >> text=star_1: is already here")
+    until(page, lambda: star_of(page) == "star_1")
+
+    upload("picture.png")
+    page.wait_for_selector("[role=status] >> text=/^(?!Reading).*picture.png/")
+    assert star_of(page) == "star_1"
+    picture(page, "page_another_kind")
+
+    upload("picture.png")  # and a second file while the first is read
+    status.filter(has_text="Reading picture.png ... (a file that is uploaded meanwhile is read afterwards)").wait_for()
+    upload("spec1d_1.fits")
+    until(page, lambda: star_of(page) == "star_1_2")
+    page.wait_for_selector("[role=status] >> text=star_1_2: good")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What our widgets share: a picture for readers without a running kernel, and menus and sliders."""
+"""What our widgets share: a picture for readers without a running kernel, a status line, menus and sliders."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import base64
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from html import escape
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets
 import plotly.graph_objects as go
+import traitlets
 from matplotlib.figure import Figure
 
 from starclip_lib.support.errors import StarclipError, one_line
 
 
-class Pictured(ipywidgets.VBox):
-    """A box of widgets that leaves a picture of itself in the notebook.
-
-    Where a kernel runs, the widgets are shown; on GitHub, on a page or on paper the picture of the moment in which the
-    cell was run.  Who inherits says in `picture` what it shows.
-    """
+class PicturedBox(ipywidgets.VBox):
+    """A box of widgets that leaves a picture of itself in the notebook, for readers without a running kernel."""
 
     def picture(self) -> Figure:
         """A figure of the present state."""
@@ -34,31 +32,56 @@ class Pictured(ipywidgets.VBox):
         return {**data, "image/png": base64.b64encode(_png(self.picture())).decode()}
 
 
-class Answering(Pictured):
-    """A box whose controls are answered, with a line that says what went wrong.
+class StatusLine(anywidget.AnyWidget):
+    """A line of text; its page adds a button that interrupts long work, and a notice when the kernel has ended."""
 
-    Who inherits makes `_status`, the line.
-    """
+    value = traitlets.Unicode("").tag(sync=True)
+    bad = traitlets.Bool(False).tag(sync=True)
+    _esm = Path(__file__).with_name("status_line.js")
 
-    _status: ipywidgets.HTML
+    def show(self, text: str, bad: bool = False) -> None:
+        """Replace the text; a bad one is red."""
+        with self.hold_sync():
+            self.value, self.bad = text, bad
+
+
+class ControlledBox(PicturedBox):
+    """A box whose controls are answered, with a status line for what goes wrong or was cancelled."""
+
     _quiet = False
 
+    @cached_property
+    def _status(self) -> StatusLine:
+        return StatusLine()
+
     def _answer(self, handler: Callable[..., None]) -> Callable[..., None]:
-        """A handler that stays silent when we set a control ourselves, and says what went wrong."""
+        """A handler that ignores what the box itself sets, and after a failure restores what is drawn."""
 
         def answer(*event: object) -> None:
             if self._quiet:
                 return
-            self._status.value = ""
+            self._say("")
             try:
                 handler(*event)
+                self._keep()
+            except KeyboardInterrupt:  # the status line's button, or that of JupyterLab
+                self._restore()
+                self._say("Cancelled.")
             except StarclipError as error:
-                self._say(one_line(str(error)), bad=True)
-            except Exception as error:  # a page shows no traceback, and `Reading ...` would stay for ever
-                self._say(one_line(f"This should not have happened: {type(error).__name__}: {error}"), bad=True)
+                self._restore()
+                self._say(str(error), bad=True)
+            except Exception as error:  # a page shows no traceback
+                self._restore()
+                self._say(f"Internal error: {type(error).__name__}: {error}", bad=True)
                 raise
 
         return answer
+
+    def _keep(self) -> None:
+        """Remember the controls' values, which are drawn now."""
+
+    def _restore(self) -> None:
+        """Set the controls back to the values that were kept."""
 
     @contextmanager
     def _silently(self) -> Iterator[None]:
@@ -69,20 +92,11 @@ class Answering(Pictured):
             self._quiet = before
 
     def _say(self, text: str, bad: bool = False) -> None:
-        colour = "#b00020" if bad else "#444444"
-        self._status.value = f'<span role="status" style="color:{colour}">{escape(text)}</span>'
+        self._status.show(one_line(text), bad)
 
 
-class Stops(Pictured):
-    """A slider with a figure at each of its stops.
-
-    Parameters
-    ----------
-    description : str
-        Title of the slider.
-    figures : mapping of str to Figure
-        Name of the stop to what is shown there.
-    """
+class Stops(PicturedBox):
+    """A slider with a figure at each of its stops, by name."""
 
     def __init__(self, description: str, figures: Mapping[str, Figure]):
         self._figures = figures
@@ -101,17 +115,7 @@ class Stops(Pictured):
 
 
 class Illustrated:
-    """A plotly figure that leaves a picture beside itself, for readers whose page cannot draw it.
-
-    Parameters
-    ----------
-    figure : go.Figure
-        What is shown.
-    picture : Figure
-        A matplotlib figure of the same.
-    page : Path, optional
-        Where the figure was saved as a page of its own, which the report shows in a frame; None if it was not.
-    """
+    """A plotly figure with a matplotlib picture for pages that cannot draw it; `page` is where it was saved."""
 
     def __init__(self, figure: go.Figure, picture: Figure, page: Path | None = None):
         self.figure, self.picture, self.page = figure, picture, page

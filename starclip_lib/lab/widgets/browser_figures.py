@@ -66,7 +66,11 @@ def empty_map() -> go.Figure:
     axis = {"showgrid": False, "zeroline": False}
     figure = go.Figure([*sides, observed])
     figure.update_layout(
-        _layout("The map: click a star", 440), width=580, xaxis=axis, yaxis=axis, coloraxis={"colorscale": "Viridis"}
+        _layout("Map: click a star (★ query, ○ its neighbours)", 440),
+        width=580,
+        xaxis=axis,
+        yaxis=axis,
+        coloraxis={"colorscale": "Viridis"},
     )
     return figure
 
@@ -76,7 +80,7 @@ def empty_kiel_diagram() -> go.Figure:
     stars = go.Scattergl(mode="markers", marker={"size": 3, "color": "#c4c4c4"}, hoverinfo="skip", name="stars")
     figure = go.Figure(stars)
     figure.update_layout(
-        _layout("Kiel diagram", 440),
+        _layout("Kiel diagram: ★ query, ○ its neighbours", 440),
         width=380,
         showlegend=False,
         xaxis={"title": "Teff [K]"},
@@ -105,23 +109,36 @@ def empty_spectra() -> go.Figure:
 
 def feature_marks(instrument: Instrument) -> tuple[list[dict], list[dict]]:
     """Lines and names of an instrument's features as plotly shapes and annotations."""
-    places = features_of(instrument)
+    features = features_of(instrument)
     lines = [
         {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
         | {"line": {"color": "#bbbbbb", "width": 1, "dash": "dot"}}
-        for x in places.values()
+        for x in features.values()
     ]
     names = [
         {"x": x, "y": 1.0, "yref": "paper", "yanchor": "bottom", "text": name.strip(), "showarrow": False}
-        for name, x in places.items()
+        for name, x in features.items()
     ]
     return lines, names
 
 
 def around(values: np.ndarray) -> tuple[float, float]:
     """A range of an axis with a margin."""
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
+
+
+Ranges = list[tuple[float, float]]
+
+
+def frame(figure: go.Figure, before: Ranges, points: np.ndarray, flipped: bool = False) -> Ranges:
+    """Choose ranges of the axes with all points (n, 2) inside; a user's zoom stays where they are those of before."""
+    ranges = [around(values) for values in points.T]
+    if flipped:
+        ranges = [(high, low) for low, high in ranges]
+    if ranges != before:
+        figure.update_layout(xaxis={"range": ranges[0]}, yaxis={"range": ranges[1]})
+    return ranges
 
 
 def marks(query: np.ndarray, neighbours: np.ndarray) -> list[dict]:
@@ -179,19 +196,19 @@ def similarity_picture(
 
 @styled
 def store_picture(
-    xy: np.ndarray, labels: np.ndarray, places: np.ndarray, near: np.ndarray, axis: str, drawn: str
+    xy: np.ndarray, labels: np.ndarray, marked: np.ndarray, near: np.ndarray, axis: str, drawn: str
 ) -> Figure:
     """Map and Kiel diagram of a survey, the query and its neighbours."""
     figure, axes = new_axes(1, 2, (11, 4.4))
-    _map_and_kiel((axes[0], axes[1]), xy, labels, places, near, axis)
+    _map_and_kiel((axes[0], axes[1]), xy, labels, marked, near, axis)
     axes[0].set_title(f"the map: {drawn}")
     return figure
 
 
 def _map_and_kiel(
-    panels: tuple[Axes, Axes], xy: np.ndarray, labels: np.ndarray, places: np.ndarray, near: np.ndarray, axis: str
+    panels: tuple[Axes, Axes], xy: np.ndarray, labels: np.ndarray, marked: np.ndarray, near: np.ndarray, axis: str
 ) -> None:
-    """Points with (Teff, log g, [Fe/H]) on a map and in a Kiel diagram, the query marked first among `places`."""
+    """Points with (Teff, log g, [Fe/H]) on a map and in a Kiel diagram, the query first among `marked`."""
     low, high = np.percentile(labels[:, 2], [1, 99])
     points = panels[0].scatter(xy[:, 0], xy[:, 1], c=labels[:, 2], s=3, lw=0, vmin=low, vmax=high, rasterized=True)
     panels[0].figure.colorbar(points, ax=panels[0], label=AXIS_TITLES[FE])
@@ -200,6 +217,6 @@ def _map_and_kiel(
     panels[1].set(xlabel=AXIS_TITLES[TEFF], ylabel=AXIS_TITLES[LOGG], title="Kiel diagram")
     panels[1].invert_xaxis()
     panels[1].invert_yaxis()
-    for panel, spots in zip(panels, (places, near[:, :2]), strict=True):
+    for panel, spots in zip(panels, (marked, near[:, :2]), strict=True):
         panel.plot(*spots[1:].T, "o", ms=9, mfc="none", mec="black")
         panel.plot(*spots[0], "*", ms=15, color=APOGEE_COLOUR, mec="white")

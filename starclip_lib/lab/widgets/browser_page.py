@@ -12,40 +12,55 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_server.services.kernels.handlers import KernelActionHandler
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from tornado.ioloop import IOLoop
 from traitlets import Unicode
 from traitlets.config import Config
 from voila.app import Voila
 
-from starclip_lib.lab.widgets.gate import Entrance, Gate
+from starclip_lib.lab.widgets.gate import TokenAuth, TokenHandler
 from starclip_lib.lab.widgets.kernels import OwnPython
 from starclip_lib.lab.widgets.spaces import NEEDED
+from starclip_lib.observed.files import read_observed_folder
 from starclip_lib.observed.isolated import UPLOAD_BYTES
 from starclip_lib.run import Run
-from starclip_lib.support.errors import StarclipError
+from starclip_lib.support.errors import StarclipError, one_line
 from starclip_lib.support.machine import socket_folder
 from starclip_lib.survey.store import Store
 
-_RUN = """# StarCLIP: stars alike
+_RUN = """# StarCLIP: similar stars
 
 Click a star on the map, type an identifier, move the sliders, or upload a NIRSpec spectrum. Its nearest neighbours
 appear on the map, in the table and as spectra. Change the space to see what alignment does.
 """
-_CODE = """import starclip_lib as starclip
+# The code of the page.  jsonschema, which plotly imports, compiles a grammar of web addresses for a second, and no code
+# here checks one.  The box around the browser spares the picture that it would leave in a notebook.
+_PREPARE = """import sys
 
-starclip.SimilarityBrowser(starclip.open_run({file!r}, {overrides!r}))
+sys.modules["rfc3987_syntax"] = None
+import ipywidgets
+import starclip_lib as starclip
+
 """
-_STORE = """# A survey's stars alike
+_CODE = (
+    _PREPARE
+    + """ipywidgets.VBox([starclip.SimilarityBrowser(starclip.open_run({file!r}, {overrides!r}))])
+"""
+)
+_STORE = """# Similar stars in a survey
 
 Click a star on the map or type an identifier. The nearest of all stars in the store appear in the table, on the map and
 in the Kiel diagram; a condition, such as `instrument == 'apogee' and Fe < -0.5`, says which of them count.
 """
-_STORE_CODE = """import starclip_lib as starclip
-
-starclip.StoreBrowser({folder!r})
+_STORE_CODE = (
+    _PREPARE
+    + """ipywidgets.VBox([starclip.StoreBrowser({folder!r})])
 """
-_UNFIT = ("jupyterlab-jupytext",)  # its extension of JupyterLab fails in a page of Voila
+)
+# Extensions of JupyterLab that the page does without: the first fails in Voila, the second is a plotly.js of 5 MB, and
+# our figures bring their own.
+_UNFIT = ("jupyterlab-jupytext", "jupyterlab-plotly", "@voila-dashboards/jupyterlab-preview")
 # Voila's own page, but for style sheets it fetches from the net: the same icons are in its bundle.
 _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 {%- block notebook_css -%}
@@ -57,8 +72,8 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
     """Serve the browser of a run on 127.0.0.1 until it is stopped with Ctrl-C.
 
-    The server lives in this process, so it ends with it, whatever ends it, and its kernels end with it, too.  A kernel
-    whose page is gone ends within two minutes.
+    A kernel is kept ready for the next visit, 0.8 GB with a small run.  The server lives in this process and ends with
+    it, and so do its kernels; a kernel whose page is gone ends within two minutes.
 
     Raises
     ------
@@ -67,18 +82,15 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
     """
     for file in NEEDED:
         run.need(file)
+    for spectrum in read_observed_folder(run.root, run.params.observed, say):  # those of no use are told of here
+        if spectrum.damage:
+            say(one_line(f"{spectrum.name}: {spectrum.damage}"))
     code = _CODE.format(file=str(run.params_file or run.folder), overrides=run.overrides)
     _serve(_RUN, code, run.params.name, run.root, port, open_browser, say)
 
 
 def browse_store(store: Store, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
-    """Serve the browser of an embedding store, as `browse` does that of a run.
-
-    Raises
-    ------
-    StarclipError
-        If the port is in use.
-    """
+    """Serve the browser of an embedding store, as `browse` does that of a run."""
     folder = store.folder.resolve()
     _serve(_STORE, _STORE_CODE.format(folder=str(folder)), str(store.folder), folder, port, open_browser, say)
 
@@ -108,12 +120,15 @@ def _serve(
         os.environ["PYTHONWARNINGS"] = "ignore"
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         os.chdir(root)
-        gate = Gate(port)
+        say(f"starting the browser of {name} (some ten seconds) ...")
+        auth = TokenAuth(port)
         server = _Server(
-            gate, lambda: _tell(gate.address, Path(folder), open_browser, name, say), config=_settings(port, folder)
+            auth, lambda: _announce(auth.address, Path(folder), open_browser, name, say), config=_settings(port, folder)
         )
         server.initialize([str(page)])
         server.start()
+        if server.failure is not None:
+            raise server.failure
 
 
 def _settings(port: int, folder: str) -> Config:
@@ -121,9 +136,11 @@ def _settings(port: int, folder: str) -> Config:
     settings: dict[str, dict[str, Any]] = {
         "Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "log_level": "ERROR", "open_browser": False}
         | {"tornado_settings": {"websocket_max_message_size": 4 * UPLOAD_BYTES}},
-        "VoilaConfiguration": {"template": "starclip", "show_tracebacks": True, "extension_denylist": list(_UNFIT)},
+        "VoilaConfiguration": {"template": "starclip", "show_tracebacks": True, "extension_denylist": list(_UNFIT)}
+        | {"preheat_kernel": True, "default_pool_size": 1},
         "MappingKernelManager": kernels,
     }
+    settings["KernelRestarter"] = {"restart_limit": 0}  # a new kernel would not know the page: the page tells to reload
     settings["MultiKernelManager"] = {"kernel_manager_class": f"{__name__}.PrivateKernelManager"}
     if os.name == "posix":  # as in the pipeline: sockets in a folder of our own, where no other user can listen
         settings["KernelManager"] = {"transport": "ipc"}
@@ -131,9 +148,9 @@ def _settings(port: int, folder: str) -> Config:
     return Config(settings)
 
 
-def _tell(address: str, folder: Path, open_browser: bool, name: str, say: Callable[[str], None]) -> None:
+def _announce(address: str, folder: Path, open_browser: bool, name: str, say: Callable[[str], None]) -> None:
     say(f"serving the browser of {name}; Ctrl-C stops it")
-    say(f"open {address} (it takes some twenty seconds to fill)")
+    say(f"open {address}")
     if open_browser:  # by a file that only we can read: other users see the arguments of a program
         link = folder / "open.html"
         link.touch(mode=0o600)
@@ -153,19 +170,38 @@ class PrivateKernelManager(OwnPython, ServerKernelManager):
 
 
 class _Server(Voila):
-    """Voila behind the gate, with no settings but ours."""
+    """Voila behind access control, with no settings but ours; `ready` is called when its first kernel is."""
 
-    def __init__(self, gate: Gate, ready: Callable[[], None], **kwargs: Any):
+    failure: StarclipError | None = None
+
+    def __init__(self, auth: TokenAuth, ready: Callable[[], None], **kwargs: Any):
         super().__init__(**kwargs)
-        self.gate, self.ready = gate, ready
+        self.auth, self.ready = auth, ready
         self.config_file_paths: list[str] = []
 
     def init_settings(self) -> dict[str, Any]:
         return {**super().init_settings(), "allow_remote_access": False, "local_hostnames": ["localhost"]}
 
     def init_handlers(self) -> list[Any]:
-        return [(self.gate, Entrance, {"gate": self.gate}), *super().init_handlers()]
+        interrupt = r"/api/kernels/(?P<kernel_id>[\w-]+)/(?P<action>interrupt)"  # the page's Cancel
+        return [
+            (self.auth, TokenHandler, {"auth": self.auth}),
+            (interrupt, KernelActionHandler),
+            *super().init_handlers(),
+        ]
 
     def listen(self) -> None:
-        IOLoop.current().add_callback(self.ready)
+        IOLoop.current().add_callback(self._wait_for_kernel)
         super().listen()
+
+    async def _wait_for_kernel(self) -> None:
+        """Call `ready` when the page of the first kernel has been rendered, or stop if it cannot be started."""
+        try:
+            for pool in list(self.kernel_manager._pools.values()):
+                for heating in list(pool):
+                    await (await heating)["task"]
+        except Exception as error:
+            self.failure = StarclipError(f"the browser's kernel cannot be started: {type(error).__name__}: {error}")
+            IOLoop.current().stop()
+        else:
+            self.ready()

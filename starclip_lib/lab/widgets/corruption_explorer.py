@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from starclip_lib.lab import figures
 from starclip_lib.lab.figures.style import NIRSPEC_COLOUR, without_gaps
-from starclip_lib.lab.widgets.base import Pictured, line, menu, slider
+from starclip_lib.lab.widgets.base import PicturedBox, line, menu, slider
 from starclip_lib.lab.widgets.live_figure import LiveFigure
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import LABELS, PLAIN, UNITS
@@ -45,7 +45,7 @@ _WINDOWS = {
 }
 
 
-class CorruptionExplorer(Pictured):
+class CorruptionExplorer(PicturedBox):
     """Sliders for the five corruptions, the spectrum before and after, and what the models read from it.
 
     Parameters

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,10 +15,11 @@ from starclip_lib.lab.widgets.spaces import EXTENDED, Side, Spaces
 from starclip_lib.metrics.atlas import fit_map
 from starclip_lib.metrics.similarity import RERANKED, unit_vectors
 from starclip_lib.models.encoding import encode_for_search
-from starclip_lib.observed.analysis import model_input, prepare_all
+from starclip_lib.observed.analysis import model_input, point_of_fit, prepare_all
 from starclip_lib.observed.files import read_observed_folder
 from starclip_lib.observed.isolated import read_isolated
-from starclip_lib.observed.measuring import Measured, measure
+from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measuring import measure
 from starclip_lib.observed.preparation import PreparedSpectrum
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.physics.instruments import NIRSPEC
@@ -30,25 +33,21 @@ MAPS = ("PCA", "UMAP")
 _SHOWN = tuple(LABELS.index(name) for name in ("Teff", "logg", "Fe", "C", "N", "O", "Mg", "Al", "Si", "Ca"))
 
 
+def _same(one: ObservedSpectrum, other: ObservedSpectrum) -> bool:
+    """Whether two spectra hold the same numbers, whatever their names."""
+    columns = ((getattr(star, name) for star in (one, other)) for name in ("wavelength", "flux", "ivar"))
+    return all(np.array_equal(first, second, equal_nan=True) for first, second in columns)
+
+
 class Gallery:
-    """The stars of a run in every space, opened when first asked for, and observed spectra among them.
-
-    Parameters
-    ----------
-    run : Run
-        A run whose notebooks 01 to 06 have been run.
-
-    Raises
-    ------
-    DataError
-        Naming what is missing.
-    """
+    """The stars of a run whose notebooks 01 to 06 have been run, in every space, and observed spectra among them."""
 
     def __init__(self, run: Run):
         self.run, self.data, self._spaces = run, run.data, Spaces(run)
         self._maps: dict[tuple[str, str], tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {}
         self.observed: list[PreparedSpectrum] = []
-        self.measured: dict[str, Measured] = {}  # by name of the observed spectrum
+        self.measured: dict[str, Measured] = {}  # by name of the observed spectrum, as the next
+        self._original: dict[str, ObservedSpectrum] = {}
         self.add(read_observed_folder(run.root, self._settings))
 
     @property
@@ -70,13 +69,7 @@ class Gallery:
         return self._spaces[name]
 
     def star(self, space: str, side: str, row: int) -> Query:
-        """The spectrum of a star of the data set as a query.
-
-        Raises
-        ------
-        DataError
-            If the space has no such side.
-        """
+        """The spectrum of a star of the data set as a query; DataError if the space has no such side."""
         sides = self.space(space)
         if side not in sides:
             raise DataError(f"the space '{space}' has no side '{side}'; its sides are {' and '.join(sides)}")
@@ -92,66 +85,65 @@ class Gallery:
         distance = (known - np.array(list(labels.values()))) / self.data.labels[:, columns].std(axis=0)
         return int(rows[(distance**2).sum(axis=1).argmin()])
 
+    def find_observed(self, name: str) -> int | None:
+        """The position of an observed spectrum among `observed`, by its name in any case."""
+        names = [star.name.lower() for star in self.observed]
+        return names.index(name.strip().lower()) if name.strip().lower() in names else None
+
     def add(self, spectra: Sequence[ObservedSpectrum]) -> dict[str, str]:
         """Measure observed spectra, as `starclip observe` does, and keep those that can be measured and embedded.
 
-        Returns
-        -------
-        dict of str to str
-            Name to verdict of each.
+        Returns what became of each by its name in `observed`, or its own if it was not kept.  A spectrum that is there
+        already is not added again; another one of the same name gets a number.
         """
-        if not spectra:
-            return {}
-        taken = {star.name for star in self.observed}
-        new = [spectrum for spectrum in spectra if spectrum.name not in taken]
-        measured = {one.name: one for one in measure(new)}
-        settings = self.run.params.observed
-        fine = [spectrum.within(settings) for spectrum in new if measured[spectrum.name].labels is not None]
+        outcome: dict[str, str] = {}
+        new: list[ObservedSpectrum] = []
+        for spectrum in spectra:
+            if known := next((name for name, other in self._original.items() if _same(spectrum, other)), None):
+                outcome[known] = "is already here"
+            else:
+                taken = {*self._original, *(star.name for star in new)}
+                names = itertools.chain([spectrum.name], (f"{spectrum.name}_{n}" for n in itertools.count(2)))
+                new.append(replace(spectrum, name=next(name for name in names if name not in taken)))
+        if not new:
+            return outcome
+        measured = {star.name: star for star in measure(new)}
+        fine = [
+            spectrum.within(self.run.params.observed) for spectrum in new if measured[spectrum.name].labels is not None
+        ]
         prepared = prepare_all(fine, self.data, self.run.params)
+        kept = {star.name for star in prepared.stars}
         self.observed += prepared.stars
-        self.measured |= {star.name: measured[star.name] for star in prepared.stars}
-        verdict = dict.fromkeys(taken & {s.name for s in spectra}, "is already here")
-        verdict |= {one.name: one.verdict for one in measured.values() if one.labels is None}
-        return verdict | prepared.set_aside | {star.name: "good" for star in prepared.stars}
+        self.measured |= {name: measured[name] for name in kept}
+        self._original |= {spectrum.name: spectrum for spectrum in new if spectrum.name in kept}
+        outcome |= {
+            name: " because ".join(filter(None, (star.verdict, star.reason))) for name, star in measured.items()
+        }
+        return outcome | prepared.set_aside
 
     def add_file(self, name: str, content: bytes) -> dict[str, str]:
-        """The same with an uploaded FITS file.
-
-        Raises
-        ------
-        DataError
-            If it is none that we read.
-        """
+        """The same with an uploaded FITS file; DataError if it is not one that we read."""
         return self.add(read_isolated(name, content, self._settings))
 
     def observation(self, space: str, number: int) -> Query:
-        """An observed spectrum as a query.
-
-        In MockStarCLIP real spectra are on the extended side.
-        """
+        """An observed spectrum as a query; in MockStarCLIP it is on the extended side."""
         star = self.observed[number]
         title = EXTENDED if space == "MockStarCLIP" else NIRSPEC.title
         flux = model_input(star, star.flux[None], self.run.params)
         encoder = self.space(space)[title].encoder
+        one = self.measured[star.name]
         z, posterior = (flux, None) if encoder is None else encode_for_search(encoder, flux)
-        labels = self.measured[star.name].labels
+        if encoder is not None and posterior is not None:  # its own errors are those of simulated spectra
+            z, posterior = point_of_fit(encoder, one)
+        labels = one.labels
         assert labels is not None  # `add` keeps no others
         known = None if posterior is None else posterior[0]
         return Query(star.name, None, title, unit_vectors(z, np.float32)[0], flux[0], labels, known)
 
     def search(self, space: str, query: Query, k: int, sides: Sequence[str], rows: np.ndarray) -> QueryResult:
-        """The most similar spectra of each given side, the query itself left out.
+        """The k most similar spectra of each given side among stars (rows), the query itself left out.
 
-        Where spectra know how well they know their labels, the nearest are ranked by exact Bayes factors.
-
-        Parameters
-        ----------
-        k : int
-            How many of each side.
-        sides : sequence of str
-            Titles of the sides.
-        rows : ndarray of int, shape (m,)
-            The stars to search among.
+        Where the encoders give posteriors, the nearest are ranked by exact Bayes factors.
         """
         parts = []
         for title in sides:
@@ -160,13 +152,13 @@ class Gallery:
                 raise DataError(f"k must be between 1 and {len(rows) - 1}, not {k}")
             index = self.space(space)[title].index
             if query.posterior is None or index.posterior is None:
-                found, cosine = index.search(query.z[None], k, among)
+                neighbours, cosine = index.search(query.z[None], k, among)
                 likeness = {"cosine": cosine[0]}
             else:
                 own = query.posterior[None]
-                found, cosine = index.search(query.z[None], k, among, posterior=own, rerank=RERANKED)
-                likeness = {"ln B": log_bayes_factor(own, index.posterior[found])[0], "cosine": cosine[0]}
-            parts.append((found[0], likeness, [title] * k))
+                neighbours, cosine = index.search(query.z[None], k, among, posterior=own, rerank=RERANKED)
+                likeness = {"ln B": log_bayes_factor(own, index.posterior[neighbours])[0], "cosine": cosine[0]}
+            parts.append((neighbours[0], likeness, [title] * k))
         row = np.concatenate([part[0] for part in parts])
         side = np.concatenate([part[2] for part in parts])
         likeness = {name: np.concatenate([part[1][name] for part in parts]) for name in parts[0][1]}
@@ -196,10 +188,7 @@ class Gallery:
         return pd.DataFrame(columns)
 
     def places(self, space: str, kind: str) -> dict[str, np.ndarray]:
-        """Where the stars are on a map of a space.
-
-        A UMAP is made when it is first asked for, which takes minutes with thousands of stars.
-        """
+        """Where the stars are on a map of a space; a UMAP of thousands of stars takes minutes when first asked for."""
         return self._map(space, kind)[0]
 
     def place(self, space: str, kind: str, z: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Who may enter a page served on this machine: a token, the right host and origin, and strict cookies."""
+"""Access control for a page served on this machine: a token, the right host and origin, and strict cookies."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ from tornado.web import RequestHandler
 _WELCOME = '<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/"><title>StarCLIP</title>'
 
 
-class Gate(Matcher):
-    """Matches the requests that may *not* pass: put it in front of all other routes, with `Entrance` as its handler.
+class TokenAuth(Matcher):
+    """Matches the requests to refuse: put it in front of all other routes, with `TokenHandler` as its handler.
 
-    A request passes with the cookie of somebody who came in by the token, if it names this machine as its host (so that
-    a rebound name gets nothing) and does not come from a page of another origin, other ports of this machine included.
-
-    Parameters
-    ----------
-    port : int
-        Of the server.
+    A request passes with the cookie that the token buys, if its host is this machine (a rebound name is refused) and it
+    does not come from a page of another origin, other ports of this machine included.
     """
 
     def __init__(self, port: int):
@@ -38,7 +33,7 @@ class Gate(Matcher):
 
     def admits(self, request: HTTPServerRequest) -> bool:
         """Whether a request may pass."""
-        if not self._is_from_here(request) or request.headers.get("Sec-Fetch-Site", "none") not in (
+        if not self._is_local(request) or request.headers.get("Sec-Fetch-Site", "none") not in (
             "none",
             "same-origin",
         ):
@@ -53,34 +48,36 @@ class Gate(Matcher):
         """Whether a request is for the front page, with the token in its address."""
         given = request.query_arguments.get("token", [b""])
         right = len(given) == 1 and secrets.compare_digest(given[0], self.token.encode())
-        return right and request.method == "GET" and request.path == "/" and self._is_from_here(request)
+        return right and request.method == "GET" and request.path == "/" and self._is_local(request)
 
-    def _is_from_here(self, request: HTTPServerRequest) -> bool:
+    def _is_local(self, request: HTTPServerRequest) -> bool:
         hosts, origins = request.headers.get_list("Host"), request.headers.get_list("Origin")
         return len(hosts) == 1 and hosts[0] in self._hosts and origins in ([], [f"http://{hosts[0]}"])
 
-    def let_in(self, handler: RequestHandler) -> None:
-        """Give the cookie to somebody who brought the token."""
+    def set_cookies(self, handler: RequestHandler) -> None:
+        """Set the cookie after a request with the token."""
         handler.set_cookie(self.cookie, self._pass, httponly=True, samesite="Strict", path="/")
-        handler.set_cookie("_xsrf", handler.xsrf_token, samesite="Strict", path="/")  # for the page's word of farewell
+        handler.set_cookie(
+            "_xsrf", handler.xsrf_token, samesite="Strict", path="/"
+        )  # for the request that ends the kernel with its page
 
 
-class Entrance(RequestHandler):
-    """Answers requests without a valid cookie: those with the token get one, all others are refused."""
+class TokenHandler(RequestHandler):
+    """Answers requests without a valid cookie: one with the token gets the cookie, all others are refused."""
 
-    def initialize(self, gate: Gate) -> None:
-        """Take the gate that sent us a request."""
-        self._gate = gate
+    def initialize(self, auth: TokenAuth) -> None:
+        """Called by tornado with the handler's arguments."""
+        self._auth = auth
 
     def prepare(self) -> None:
-        """Answer before any method of ours is looked for."""
+        """Answer whatever the method of the request is."""
         self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "no-referrer")
-        if self._gate.brings_token(self.request):
-            self._gate.let_in(self)
+        if self._auth.brings_token(self.request):
+            self._auth.set_cookies(self)
             self.finish(_WELCOME)
             return
         self.set_status(403)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish("Not allowed. Open the address that `starclip browse` has printed, with its token.\n")
+        self.finish("Not allowed: open the address that `starclip browse` has printed, with its token.\n")

@@ -30,12 +30,10 @@ class Panels:
         self.kiel: go.Figure = browser_figures.empty_kiel_diagram()
         self.spectra: go.Figure = browser_figures.empty_spectra()
         self._marks: tuple[list[dict], list[dict]] = [], []
+        self._ranges: tuple[browser_figures.Ranges, browser_figures.Ranges] = [], []
 
     def wake(self, on_click: Callable[..., None]) -> list[ipywidgets.DOMWidget]:
-        """Turn the figures into live ones, and return them; to be called when all is drawn.
-
-        A live figure keeps what it was made with, and would lose what is drawn before a page shows it.
-        """
+        """Turn the figures into live ones and return them; only when all is drawn, or a page would not show it."""
         self.map = LiveFigure(self.map)
         self.kiel, self.spectra = FurtherFigure(self.kiel), FurtherFigure(self.spectra)
         self.map.marks, self.kiel.marks = self._marks
@@ -45,32 +43,23 @@ class Panels:
         return [maps, self.spectra]
 
     def draw_stars(self, space: str, kind: str, rows: np.ndarray) -> None:
-        """Draw some stars, and observed spectra, on a map of a space.
-
-        Parameters
-        ----------
-        rows : ndarray of int, shape (m,)
-            The stars.
-        """
+        """Draw some stars (rows), and observed spectra, on a map of a space."""
         places, labels = self.gallery.places(space, kind), self.gallery.data.labels[rows]
         text = [
             f"{name}<br>Teff {star[TEFF]:.0f} K, log g {star[LOGG]:.2f}, [Fe/H] {star[FE]:+.2f}"
             for name, star in zip(self.gallery.data.star_id[rows], labels, strict=True)
         ]
-        seen = [self.gallery.observation(space, number) for number in range(len(self.gallery.observed))]
-        spots = np.array([self.gallery.place(space, kind, query.z) for query in seen]).reshape(-1, 2)
+        observed = [self.gallery.observation(space, number) for number in range(len(self.gallery.observed))]
+        spots = np.array([self.gallery.place(space, kind, query.z) for query in observed]).reshape(-1, 2)
         with self.map.batch_update():
             for trace, (title, xy) in zip(self.map.data, places.items(), strict=False):
-                trace.update(x=xy[rows, 0], y=xy[rows, 1], text=text, name=title, visible=True)
-            names = [query.name for query in seen]
+                trace.update(x=xy[rows, 0], y=xy[rows, 1], text=text, name=title)
+            names = [query.name for query in observed]
             self.map.data[OBSERVED].update(x=spots[:, 0], y=spots[:, 1], text=names, hovertext=names)
-            x, y = np.concatenate([*(xy[rows] for xy in places.values()), spots]).T
-            self.map.update_layout(xaxis={"title": f"{kind} 1", "range": browser_figures.around(x)})
-            self.map.update_layout(yaxis={"title": f"{kind} 2", "range": browser_figures.around(y)})
+            self.map.update_layout(xaxis={"title": f"{kind} 1"}, yaxis={"title": f"{kind} 2"})
         with self.kiel.batch_update():
             self.kiel.data[0].update(x=labels[:, TEFF], y=labels[:, LOGG])
-            self.kiel.update_xaxes(range=browser_figures.around(labels[:, TEFF])[::-1])
-            self.kiel.update_yaxes(range=browser_figures.around(labels[:, LOGG])[::-1])
+        self._drawn = np.concatenate([*(xy[rows] for xy in places.values()), spots]), labels[:, [TEFF, LOGG]]
 
     def show_sides(self, visible: Sequence[bool]) -> None:
         """Show or hide the two sides of the space on the map."""
@@ -88,46 +77,44 @@ class Panels:
                 trace.marker.color = values
             self.map.update_layout(coloraxis={"cmin": low, "cmax": high, "colorbar": bar})
 
-    def _places(self, space: str, kind: str, query: Query, found: QueryResult) -> tuple[np.ndarray, np.ndarray]:
-        """Where the query (2,) and what was found (k, 2) are on the map."""
+    def _places(self, space: str, kind: str, query: Query, result: QueryResult) -> tuple[np.ndarray, np.ndarray]:
+        """Where the query (2,) and its neighbours (k, 2) are on the map."""
         places = self.gallery.places(space, kind)
         known = query.row is not None
         here = places[query.side][query.row] if known else self.gallery.place(space, kind, query.z)
-        return here, np.array([places[side][row] for side, row in zip(found.side, found.row, strict=True)])
+        return here, np.array([places[side][row] for side, row in zip(result.side, result.row, strict=True)])
 
-    def mark(self, space: str, kind: str, query: Query, found: QueryResult) -> None:
+    def mark(self, space: str, kind: str, query: Query, result: QueryResult) -> None:
         """Mark the query and its neighbours on the map and in the Kiel diagram."""
-        here, near = self._places(space, kind, query, found)
+        here, near = self._places(space, kind, query, result)
         columns = [TEFF, LOGG]
-        labels = self.gallery.data.labels[found.row]
-        on_kiel = browser_figures.marks(query.labels[columns], labels[:, columns])
-        self._marks = browser_figures.marks(here, near), on_kiel
+        own, others = query.labels[columns], self.gallery.data.labels[result.row][:, columns]
+        on_map, in_kiel_diagram = np.vstack([self._drawn[0], here, near]), np.vstack([self._drawn[1], own, others])
+        self._ranges = (
+            browser_figures.frame(self.map, self._ranges[0], on_map),
+            browser_figures.frame(self.kiel, self._ranges[1], in_kiel_diagram, flipped=True),
+        )
+        self._marks = browser_figures.marks(here, near), browser_figures.marks(own, others)
         if isinstance(self.map, LiveFigure):
             self.map.marks, self.kiel.marks = self._marks
 
-    def _fluxes(self, query: Query, found: QueryResult, side: Side) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _fluxes(self, query: Query, result: QueryResult, side: Side) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The query's spectrum on a side, and those of the nearest other stars by name; NaN where there is no data."""
         instrument, flux = side.instrument, np.full(side.instrument.n_pix, side.instrument.no_data)
         if query.row is not None:
             flux = side.flux[query.row]
         elif instrument is NIRSPEC:  # an observed star has been seen by this one only
             flux = query.flux
-        stars = list(dict.fromkeys(row for row in found.row.tolist() if row != query.row))[:_N_SPECTRA]
+        stars = list(dict.fromkeys(row for row in result.row.tolist() if row != query.row))[:_N_SPECTRA]
         names = self.gallery.data.star_id[stars]
         others = [browser_figures.with_gaps(side.flux[row], instrument) for row in stars]
         return browser_figures.with_gaps(flux, instrument), dict(zip(names.tolist(), others, strict=True))
 
-    def draw_spectra(self, query: Query, found: QueryResult, side: Side, window: tuple[float, float]) -> None:
-        """Overlay a stretch of the spectra of the query and of the nearest other stars from one side.
-
-        Parameters
-        ----------
-        window : tuple of (float, float)
-            Ends of the stretch, Angstrom.
-        """
+    def draw_spectra(self, query: Query, result: QueryResult, side: Side, window: tuple[float, float]) -> None:
+        """Overlay a stretch (Angstrom) of the spectra of the query and of the nearest other stars from one side."""
         instrument = side.instrument
         inside = (instrument.wavelength >= window[0]) & (instrument.wavelength <= window[1])
-        own, others = self._fluxes(query, found, side)
+        own, others = self._fluxes(query, result, side)
         drawn = [*others.items(), *[("", None)] * (_N_SPECTRA - len(others))]
         lines, names = browser_figures.feature_marks(instrument)
         note = "" if np.isfinite(own[inside]).any() else " <b>The query has no data in this stretch.</b>"
@@ -151,19 +138,19 @@ class Panels:
         kind: str,
         rows: np.ndarray,
         query: Query,
-        found: QueryResult,
+        result: QueryResult,
         side: Side,
         window: tuple[float, float],
     ) -> Figure:
         """All three as one figure for paper."""
         places, labels = self.gallery.places(space, kind), self.gallery.data.labels
-        here, near = self._places(space, kind, query, found)
-        own, others = self._fluxes(query, found, side)
+        here, near = self._places(space, kind, query, result)
+        own, others = self._fluxes(query, result, side)
         return browser_figures.similarity_picture(
             np.concatenate([xy[rows] for xy in places.values()]),
             np.concatenate([labels[rows]] * len(places)),
             (here, query.labels),
-            (near, labels[found.row]),
+            (near, labels[result.row]),
             {f"{query.name} (query)": own, **others},
             side.instrument,
             window,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from itables.widget import ITable
 from matplotlib.figure import Figure
 
 from starclip_lib.lab.widgets import browser_figures
-from starclip_lib.lab.widgets.base import Answering, line, menu
+from starclip_lib.lab.widgets.base import ControlledBox, line, menu
 from starclip_lib.lab.widgets.live_figure import FurtherFigure, LiveFigure
 from starclip_lib.lab.widgets.similarity_browser import TABLE
 from starclip_lib.metrics.atlas import fit_map
@@ -24,16 +25,17 @@ from starclip_lib.physics.labels import FE, LABELS, LOGG, PLAIN, TEFF, UNITS
 from starclip_lib.settings.evaluation import AtlasParams
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import check_memory
-from starclip_lib.survey.formats import vectors
-from starclip_lib.survey.searching import Nearest, no_match, rank_by_posterior
+from starclip_lib.survey.formats import SIMULATIONS, vectors
+from starclip_lib.survey.searching import Nearest, match_words, rank_by_posterior
 from starclip_lib.survey.store import Store
 
 DRAWN = 20_000  # points on the map, a random part of the store; more would only hide each other
 _FEWEST = 3
+_COMPARED = 10_000  # names that are compared with an unknown one, letter by letter
 _SIDES = ("nirspec", "apogee")
 
 
-class StoreBrowser(Answering):
+class StoreBrowser(ControlledBox):
     """A map of a store's stars to click on, with the nearest of all of them in a table and in a Kiel diagram.
 
     Memory: the vectors and three labels, 0.1 kB a star.
@@ -64,13 +66,14 @@ class StoreBrowser(Answering):
         self._names, self._labels, self._index, is_apogee = _read(self.store)
         n = len(self._labels)
         self._drawn = np.sort(np.random.default_rng(0).permutation(n)[:DRAWN])
-        (self._places,), self._place = fit_map([self._index.z[self._drawn]], "PCA", AtlasParams(), 0)
+        (self._positions,), self._project = fit_map([self._index.z[self._drawn]], "PCA", AtlasParams(), 0)
         self._sides = [self._drawn[is_apogee[self._drawn] == side] for side in (False, True)]
-        self._among: np.ndarray | None = None  # rows that meet the condition
+        self._filter: tuple[str, np.ndarray | None] = "", None  # a condition and the rows that meet it
+        self._ranges: tuple[browser_figures.Ranges, browser_figures.Ranges] = [], []
         self._controls: dict[str, Any] = {
             "star": ipywidgets.Text(description="star", continuous_update=False, layout={"width": "330px"}),
             "colour": menu(
-                "colour", [(f"{PLAIN[i]} [{UNITS[i]}]", place) for place, i in enumerate((TEFF, LOGG, FE))], 2
+                "colour", [(f"{PLAIN[i]} [{UNITS[i]}]", column) for column, i in enumerate((TEFF, LOGG, FE))], 2
             ),
             "k": ipywidgets.IntSlider(value=10, min=1, max=50, description="k", continuous_update=False),
             "where": ipywidgets.Text(
@@ -81,15 +84,17 @@ class StoreBrowser(Answering):
                 layout={"width": "480px"},
             ),
         }
-        self._status, self._caption = ipywidgets.HTML(), ipywidgets.HTML()
+        self._caption = ipywidgets.HTML()
         self._table = ITable(pd.DataFrame(), **TABLE)
         self.map, self.kiel = browser_figures.empty_map(), browser_figures.empty_kiel_diagram()
         self._draw_stars()
         self._paint()
+        self.choose(int(self._drawn[0]))
+        # now that all is drawn: a live figure would lose what is drawn before a page shows it
         self.map, self.kiel = LiveFigure(self.map), FurtherFigure(self.kiel)
+        self.map.marks, self.kiel.marks = self._marks
         for number, trace in enumerate(self.map.data[:2]):
             trace.on_click(self._answer(lambda _, points, __, side=number: self._on_click(side, points)))
-        self.choose(int(self._drawn[0]))
         maps = ipywidgets.HBox([self.map, self.kiel], layout={"flex_flow": "row wrap"})
         table = ipywidgets.Box([self._table], layout={"overflow": "auto"})
         controls = [
@@ -113,37 +118,55 @@ class StoreBrowser(Answering):
         Parameters
         ----------
         star : str or int
-            Identifier, of which the first spectrum is taken, or row in the store.
+            Identifier in any case, of which the first spectrum is taken, or row in the store.
 
         Raises
         ------
         DataError
-            If there is no such star, or too few meet the condition.
+            If there is no such star, with the most similar identifiers, or too few meet the condition.
         """
-        row = int(star) if isinstance(star, int | np.integer) else pc.index(self._names, star).as_py()
+        row = int(star) if isinstance(star, int | np.integer) else self._row(star.strip())
         if not 0 <= row < len(self._labels):
-            raise DataError(f"{self.store.folder} has no star {star!r}")
+            raise DataError(f"{self.store.folder} has no row {row}: it has {len(self._labels):,}, from 0")
+        self._search(row, self._filter)
+
+    def _row(self, star: str) -> int:
+        """The first row of a star, by its identifier in any case."""
+        for names, wanted in ((self._names, star), (pc.utf8_lower(self._names), star.lower())):
+            if (row := pc.index(names, wanted).as_py()) >= 0:
+                return row
+        similar = _similar(self._names, star)
+        hint = f"similar: {', '.join(similar)}" if similar else f"identifiers look like {self._names[0].as_py()}"
+        raise DataError(f"{self.store.folder} has no star '{star:.60}'; {hint}")
+
+    def _search(self, row: int, filter_: tuple[str, np.ndarray | None]) -> None:
+        """Show the nearest of a row among those that pass a filter."""
+        allowed = filter_[1]
         own = pc.equal(self._names, self._names[row]).to_numpy()
-        among = np.flatnonzero(~own) if self._among is None else self._among[~own[self._among]]
+        among = np.flatnonzero(~own) if allowed is None else allowed[~own[allowed]]
         if not len(among):
-            raise DataError("there is no other star" if self._among is None else "no other star meets the condition")
+            raise DataError("there is no other star" if allowed is None else "no other star meets the condition")
         k, ranked = min(self._controls["k"].value, len(among)), self.store.about.posterior
         wanted = min(max(k, RERANKED), len(among)) if ranked else k
-        found = Nearest(*self._index.search(self._index.z[[row]], wanted, among))
+        nearest = Nearest(*self._index.search(self._index.z[[row]], wanted, among))
         if ranked:
-            found = rank_by_posterior(self.store, found, self.store.posteriors(np.array([row])), k)
-        self.query, self._found = row, found.place[0]
-        self._ln_b = None if found.ln_b is None else found.ln_b[0]
-        rows = self.store.rows(np.array([row, *self._found]))
-        self.table = _table(rows, np.array([1.0, *found.cosine[0]]), self._ln_b)
+            nearest = rank_by_posterior(self.store, nearest, self.store.posteriors(np.array([row])), k)
+        rows = self.store.rows(np.array([row, *nearest.place[0]]))
+        self.query, self._neighbours, self._filter = row, nearest.place[0], filter_
+        self._ln_b = None if nearest.ln_b is None else nearest.ln_b[0]
+        self.table = _table(rows, np.array([1.0, *nearest.cosine[0]]), self._ln_b)
         self._show()
 
     def picture(self) -> Figure:
         """Map and Kiel diagram as they are now."""
-        columns = [self.query, *self._found]
-        places = self._place(self._index.z[columns])
+        columns = [self.query, *self._neighbours]
         return browser_figures.store_picture(
-            self._places, self._labels[self._drawn], places, self._labels[columns], "PCA", self._thinned
+            self._positions,
+            self._labels[self._drawn],
+            self._project(self._index.z[columns]),
+            self._labels[columns],
+            "PCA",
+            self._thinned,
         )
 
     @property
@@ -156,25 +179,21 @@ class StoreBrowser(Answering):
             self.choose(int(self._sides[side][points.point_inds[0]]))
 
     def _on_where(self, change: dict) -> None:
-        text, among = change["new"].strip(), None
+        text, rows = change["new"].strip(), None
         if text:
-            among = np.concatenate([place for place, _ in self.store.blocks(["row"], text)])
-            if not len(among):
+            rows = np.concatenate([block for block, _ in self.store.blocks(["row"], text)])
+            if not len(rows):
                 raise DataError(f"no spectrum of {self.store.folder} meets {text!r}")
-        self._among = among
-        self.choose(self.query)
+        self._search(self.query, (text, rows))
 
     def _draw_stars(self) -> None:
         for trace, side, rows in zip(self.map.data, _SIDES, self._sides, strict=False):
             text = [f"{teff:.0f} K, log g {logg:.2f}, [Fe/H] {fe:+.2f}" for teff, logg, fe in self._labels[rows]]
-            xy = self._places[np.searchsorted(self._drawn, rows)]
+            xy = self._positions[np.searchsorted(self._drawn, rows)]
             trace.update(x=xy[:, 0], y=xy[:, 1], text=text, name=side, visible=bool(len(rows)))
-        for number, (axis, values) in enumerate(zip(("xaxis", "yaxis"), self._places.T, strict=True), start=1):
-            self.map.update_layout({axis: {"title": f"PCA {number}", "range": browser_figures.around(values)}})
+        self.map.update_layout(xaxis={"title": "PCA 1"}, yaxis={"title": "PCA 2"})
         teff, logg, _ = self._labels[self._drawn].T
         self.kiel.data[0].update(x=teff, y=logg)
-        self.kiel.update_xaxes(range=browser_figures.around(teff)[::-1])
-        self.kiel.update_yaxes(range=browser_figures.around(logg)[::-1])
 
     def _paint(self) -> None:
         column = self._controls["colour"].value
@@ -186,15 +205,24 @@ class StoreBrowser(Answering):
             self.map.update_layout(coloraxis={"cmin": low, "cmax": high, "colorbar": {"title": {"text": title}}})
 
     def _show(self) -> None:
-        columns = [self.query, *self._found]
-        for figure, places in ((self.map, self._place(self._index.z[columns])), (self.kiel, self._labels[columns, :2])):
-            figure.marks = browser_figures.marks(places[0], places[1:])
+        columns = [self.query, *self._neighbours]
+        drawn = self._positions, self._labels[self._drawn, :2]
+        marked = self._project(self._index.z[columns]), self._labels[columns, :2]
+        on_map, in_kiel_diagram = (np.vstack(parts) for parts in zip(drawn, marked, strict=True))
+        self._ranges = (
+            browser_figures.frame(self.map, self._ranges[0], on_map),
+            browser_figures.frame(self.kiel, self._ranges[1], in_kiel_diagram, flipped=True),
+        )
+        self._marks = [browser_figures.marks(points[0], points[1:]) for points in marked]
+        if isinstance(self.map, LiveFigure):
+            self.map.marks, self.kiel.marks = self._marks
         star = self._names[self.query].as_py()
         with self._silently():  # it is shown, not asked for
             self._controls["star"].value = str(star)
-        only = f", among {len(self._among):,} that meet the condition" if self._among is not None else ""
+        condition, allowed = self._filter
+        only = "" if allowed is None else f", among {len(allowed):,} that meet {escape(condition)}"
         how, excluded = ("cosine" if self._ln_b is None else "Bayes factor (ln B)"), ""
-        if self._ln_b is not None and no_match(self._ln_b[0]):
+        if self._ln_b is not None and self.table["ln B"].iloc[1].endswith("(no match)"):
             excluded = " <b>No match:</b> the posteriors exclude that even the best is the same star."
         self._caption.value = (
             f"<b>Nearest to {escape(str(star))}</b> by {how}{only}; its own spectra do not count.{excluded} All "
@@ -212,23 +240,37 @@ def _read(store: Store) -> tuple[pa.ChunkedArray, np.ndarray, SimilarityIndex, n
     labels = np.empty((len(store), 3), np.float32)
     is_apogee, names = np.empty(len(store), bool), []
     columns = [LABELS[i] for i in (TEFF, LOGG, FE)]
-    for place, table in store.blocks(["embedding", "star_id", "instrument", *columns]):
-        z[place] = vectors(table)
-        labels[place] = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
-        is_apogee[place] = pc.equal(table.column("instrument"), "apogee").to_numpy()
+    for rows, table in store.blocks(["embedding", "star_id", "instrument", *columns]):
+        z[rows] = vectors(table)
+        labels[rows] = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
+        is_apogee[rows] = pc.equal(table.column("instrument"), "apogee").to_numpy()
         names += table.column("star_id").chunks
     return pa.chunked_array(names), labels, SimilarityIndex(z, np.arange(len(z)), np.float32), is_apogee
+
+
+def _similar(names: pa.ChunkedArray, star: str) -> list[str]:
+    """At most three names like the given one, of those that begin as it does."""
+    lower = pc.utf8_lower(names)
+    for length in range(len(star), 0, -1):
+        rows = np.flatnonzero(pc.starts_with(lower, star[:length].lower()).to_numpy())[:_COMPARED]
+        if len(rows):
+            alike = {name.lower(): name for name in names.take(rows).to_pylist()}
+            return [alike[name] for name in difflib.get_close_matches(star.lower(), alike, 3, 0.0)]
+    return []
 
 
 def _table(rows: pd.DataFrame, cosine: np.ndarray, ln_b: np.ndarray | None) -> pd.DataFrame:
     names = [f"{rows['star_id'].iloc[0]} (query)", *rows["star_id"].iloc[1:]]
     table = pd.DataFrame({"star": names, "spectrum": rows["instrument"]})
     if ln_b is not None:
-        table["ln B"] = ["", *(f"{value:.1f}{' (no match)' if no_match(value) else ''}" for value in ln_b)]
+        words = match_words(ln_b, rows["labels_from"].iloc[1:], rows["labels_from"].iloc[0] != SIMULATIONS)
+        ends = ("" if word == "possible" else f" ({word})" for word in words)
+        table["ln B"] = ["", *(f"{value:.1f}{end}" for value, end in zip(ln_b, ends, strict=True))]
     table["cosine"] = cosine.round(4)
     table["Teff [K]"] = rows["Teff"].round().astype(int)
     for i in (LOGG, FE, *(i for i in range(len(LABELS)) if i not in (TEFF, LOGG, FE))):
         table[PLAIN[i]] = rows[LABELS[i]].round(2)
     return table.assign(
-        verdict=rows["verdict"], labels=rows["labels_from"], file=[Path(file).name for file in rows["file"]]
+        **{"verdict": rows["verdict"], "labels": rows["labels_from"], "from the prior": rows["from_prior"]},
+        file=[Path(file).name for file in rows["file"]],
     )
