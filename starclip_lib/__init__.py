@@ -4,10 +4,12 @@ The front door: what notebooks and scripts use, under one name each.  Nothing is
 
     import starclip_lib as starclip
 
+    star = starclip.measure("spec1d_star.fits")
+    star.plot()
+    star.abundance("Mg", over="Fe")
+
     run = starclip.open_run("quick")
-    star = run.data.star("SIM000123")
-    run.neighbours(star, k=5)
-    run.labels(starclip.read_spectra("folder"))
+    run.neighbours("SIM000123", k=5)
 """
 
 import lazy_loader

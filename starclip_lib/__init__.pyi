@@ -5,6 +5,8 @@ from .data.spectra import PairedSpectra as PairedSpectra
 from .data.spectra import SpectrumSet as SpectrumSet
 from .data.spectra import Star as Star
 from .lab import figures as figures
+from .lab.measuring import MeasuredStar as MeasuredStar
+from .lab.measuring import measure as measure
 from .lab.widgets.corruption_explorer import CorruptionExplorer as CorruptionExplorer
 from .lab.widgets.similarity_browser import SimilarityBrowser as SimilarityBrowser
 from .lab.widgets.store_browser import StoreBrowser as StoreBrowser
@@ -16,9 +18,9 @@ from .models.embeddings import read_embeddings as read_embeddings
 from .models.encoding import predict_labels as predict_labels
 from .models.encoding import run_encoder as run_encoder
 from .observed.files import read_spectra as read_spectra
-from .observed.measuring import measure as measure
-from .observed.measuring import measured_table as measured_table
-from .observed.measuring import twins as twins
+from .observed.measured import nearest_neighbours as nearest_neighbours
+from .observed.measurements import Measurements as Measurements
+from .observed.measurements import measured_table as measured_table
 from .observed.readers.memory import as_specutils as as_specutils
 from .physics.emulator import default_emulator as default_emulator
 from .physics.instruments import APOGEE as APOGEE

@@ -17,8 +17,10 @@ from starclip_lib.data.tables import label_table
 from starclip_lib.metrics.space import Space
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, read_embeddings
-from starclip_lib.observed.analysis import analyse, model_input, prepare_all, table_of
-from starclip_lib.observed.measuring import measure, measured_table
+from starclip_lib.observed.analysis import analyse, model_input, point_of_fit, prepare_all, table_of
+from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measurements import measured_table
+from starclip_lib.observed.measuring import measure
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.params import Params, load_params, merged, params_from_mapping
 from starclip_lib.stages import SETTINGS, STAGES, Books
@@ -26,13 +28,13 @@ from starclip_lib.storage.json_files import read_json, write_json
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import as_path, atomic_path, locked, project_root
 
-if TYPE_CHECKING:  # drawing is for those who draw
+if TYPE_CHECKING:  # plotting packages are loaded only where something is drawn
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
 
 def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
-    """Open a run: by its name, its parameter file, or the folder that it has left under `runs`.
+    """Open a run: by its name, its parameter file, or its folder under `runs`.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
         Such as 'quick', 'params/quick.yaml' or 'runs/quick'.  A name is looked up in the project around the working
         directory, or in the one that the package was installed from.
     overrides : dict, optional
-        Settings to change, a (nested) dict of the shape of a parameter file.
+        Settings to change: a (nested) dict with the keys of a parameter file.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
     Raises
     ------
     ConfigError or DataError
-        In one line, if there is no such run or something in its settings is wrong.
+        If the run does not exist, or one of its settings is wrong.
     """
     path = as_path(what, "a run")
     if path.is_file() or path.suffix in (".yaml", ".yml"):
@@ -63,11 +65,11 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
     if (root / "runs" / what).is_dir():
         return _opened(root / "runs" / what, overrides)
     known = ", ".join(sorted(file.stem for file in (root / "params").glob("*.yaml")))
-    raise DataError(f"no run '{what}': {root / 'params'} has {known}, and {root / 'runs'} has no folder of that name")
+    raise DataError(f"unknown run '{what}': {root / 'params'} has {known}; {root / 'runs'} has no folder of that name")
 
 
 def _opened(folder: Path, overrides: dict[str, Any] | None) -> Run:
-    """The run that has left a folder."""
+    """The run that made a folder."""
     place, file = folder.resolve(), folder / SETTINGS
     if place.parent.name != "runs" or not file.is_file():
         raise DataError(f"{folder} is not the folder of a run: it has no {SETTINGS}; give one such as runs/quick")
@@ -84,9 +86,9 @@ class Run(Books):
     root : Path
         Of the project.
     params_file : Path, optional
-        Where the parameters came from; None if they were made in memory.
+        The file of the parameters; None if they were made in memory.
     overrides : dict, optional
-        What was changed in them.
+        Changes to the file.
     """
 
     def __init__(
@@ -98,18 +100,7 @@ class Run(Books):
 
     @classmethod
     def open(cls, params_file: str | Path, overrides: dict[str, Any] | None = None) -> Run:
-        """Read a parameter file and find the project around it or around the working directory.
-
-        Parameters
-        ----------
-        params_file : str or Path
-        overrides : dict, optional
-            Settings to change, a (nested) dict of the shape of the file.
-
-        Returns
-        -------
-        Run
-        """
+        """The run of a parameter file, with changes to it, in the project around the working directory or the file."""
         params, path = load_params(params_file, overrides), Path(params_file)
         return cls(params, project_root(Path.cwd(), path.parent), path.resolve(), overrides)
 
@@ -117,29 +108,19 @@ class Run(Books):
         there = [file for file in STAGES if self.is_current(file)]
         return f"Run {self.params.name} in {self.root}: {', '.join(there) or 'nothing'} up to date"
 
-    def train(self, say: Callable[[str], None] = print) -> None:
+    def train(self, callback: Callable[[str], None] = print) -> None:
         """Make every file that is not up to date, from the data set to the embeddings, without the notebooks."""
         with locked(self.folder):
             for file in STAGES:
-                say(f"{file}: up to date" if self.is_current(file) else f"{file} ...")
+                callback(f"{file}: up to date" if self.is_current(file) else f"{file} ...")
                 self.build(file)
 
     def model(self, name: str) -> Model:
-        """A trained model of the run, on the CPU.
-
-        Parameters
-        ----------
-        name : str
-            Such as 'starclip'.
-
-        Returns
-        -------
-        Model
-        """
+        """A trained model of the run, such as 'starclip', on the CPU."""
         return Model.load(self.need(f"{name}.ckpt"))
 
     def embeddings(self, name: str) -> Embeddings:
-        """Of stars: 'starclip/' and 'nirspec' or 'apogee', 'mockstarclip/' and 'mock' or 'extended', 'fit/' and any."""
+        """Embeddings by name: starclip/ with nirspec or apogee, mockstarclip/ with mock or extended, fit/ with any."""
         return read_embeddings(self.need("fit.h5" if name.startswith("fit/") else "embeddings.h5"), name)
 
     @cached_property
@@ -156,14 +137,16 @@ class Run(Books):
         nirspec, apogee = (self.embeddings(f"{name}/{side}") for side in ("nirspec", "apogee"))
         return Space(self.data, self.params, self.model(name).encoders["nirspec"], nirspec, apogee)
 
-    def neighbours(self, spectrum: Star | ObservedSpectrum | np.ndarray, k: int = 5, by: str = "starclip") -> QTable:
+    def neighbours(
+        self, spectrum: str | Star | ObservedSpectrum | np.ndarray, k: int = 5, by: str = "starclip"
+    ) -> QTable:
         """The APOGEE stars nearest to a NIRSpec spectrum, best first.
 
         Parameters
         ----------
-        spectrum : Star, ObservedSpectrum or ndarray, shape (8192,)
-            A star of the data set (its first mock observation is used), an observed spectrum, or flux over the
-            continuum on the NIRSpec grid, 1 where there is no data.
+        spectrum : str, Star, ObservedSpectrum or ndarray, shape (8192,)
+            A star of the data set or its identifier (its first mock observation is used), an observed spectrum, or flux
+            over the continuum on the NIRSpec grid, 1 where there is no data.
         k : int
         by : {'starclip', 'fit'}
             Whose embeddings are compared: those of the aligned networks, or posteriors of fits of the emulator.
@@ -171,92 +154,127 @@ class Run(Books):
         Returns
         -------
         QTable
-            Identifier, cosine, part of the data set, and the catalogue's labels with units.  Of fits, rows are
-            sorted by `ln_B`, the log Bayes factor of "same star" against "different stars", and `match` is "no match"
-            where that is negative; of networks they are sorted by cosine.
+            Identifier, cosine, part of the data set, and the catalogue's labels with units. Of fits, rows are sorted by
+            `ln_B`, the log Bayes factor of "same star" against "different stars", and `match` is "no match" where that
+            is negative; of networks they are sorted by cosine. For a star of the data set `match` is "itself" in its
+            own row. The posterior of an observed spectrum is that of `starclip observe`.
 
         Raises
         ------
         DataError
-            Saying why, for an observed spectrum that cannot be used.
+            For an unknown identifier, or an observed spectrum that cannot be used.
         """
         if not isinstance(k, int | np.integer) or k < 1:
             raise DataError(f"k must be at least 1, not {k!r:.40}")
         if by not in ("starclip", "fit"):
             raise DataError(f"by must be 'starclip' or 'fit', not {by!r:.40}")
-        space = self.space if by == "starclip" else self.fit_space
-        z, posterior = self._point(spectrum, space)
+        space, star = self.space if by == "starclip" else self.fit_space, self._star(spectrum)
+        z, posterior = self._point(star or spectrum, space)
         columns: dict[str, Any] = {}
         if posterior is None:
             found, cosine = space.nearest(z, k)
+            match = np.full(found.shape[1], "", "<U8")
         else:
             found, cosine, factor = space.by_posterior(z, k, posterior)
-            columns = {
-                "ln_B": factor[0].round(2),
-                "match": np.where(factor[0] < 0, "no match", "possible"),
-            }
-        rows = [self.data.row(star) for star in found[0]]
+            columns["ln_B"] = factor[0].round(2)
+            match = np.where(factor[0] < 0, "no match", "possible")
+        if star is not None:
+            match[found[0] == star.star_id] = "itself"
+        if columns or star is not None:
+            columns["match"] = match
+        rows = [self.data.row(name) for name in found[0]]
         columns |= {"cosine": cosine[0].round(4), "part": [SPLITS[split] for split in self.data.split[rows]]}
         return label_table(self.data.labels[rows], star_id=found[0], **columns)
 
-    def _point(
-        self, spectrum: Star | ObservedSpectrum | np.ndarray, space: Space
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """A spectrum's vector (1, dim) and its posterior (1, 230) if the encoder has some."""
+    def _star(self, given: object) -> Star | None:
+        """The star of the data set that an identifier or a star stands for; None for spectra."""
+        if isinstance(given, str):
+            try:
+                return self.data.star(given)
+            except DataError as error:
+                if not as_path(given, "a star").exists():
+                    raise
+                raise DataError(f"{error}. For a file or folder give starclip.read_spectra({given!r})") from None
+        if not isinstance(given, Star):
+            return None
+        if np.array_equal(self.data.star(given.star_id).labels, given.labels):
+            return given
+        raise DataError(f"star {given.star_id} is one of another data set; take it from this run's: run.data.star")
+
+    def _point(self, spectrum: object, space: Space) -> tuple[np.ndarray, np.ndarray | None]:
+        """A spectrum's vector (1, dim) and its posterior (1, 230) if the encoder gives one."""
         if isinstance(spectrum, Star):
-            z, posterior = space.views(self._own(spectrum))
+            z, posterior = space.views(spectrum.star_id)
             return z[:1], None if posterior is None else posterior[:1]
+        if isinstance(spectrum, Measured):
+            raise DataError(f"{spectrum.name} is a measurement: give the spectrum it was made from")
+        if isinstance(spectrum, list | tuple) and len(spectrum) == 1:
+            (spectrum,) = spectrum
         if isinstance(spectrum, ObservedSpectrum):
             prepared = prepare_all([spectrum], self.data, self.params)
             if not prepared.stars:
                 raise DataError(f"{spectrum.name} cannot be used: {prepared.set_aside[spectrum.name]}")
+            if space.index.posterior is not None:
+                (one,) = measure([spectrum])
+                if one.labels is None:
+                    raise DataError(f"{spectrum.name} cannot be used: {one.reason}")
+                return point_of_fit(space.encoder, one)
             flux = model_input(prepared.stars[0], prepared.stars[0].flux[None], self.params)
+        elif isinstance(spectrum, list | tuple) and any(isinstance(one, ObservedSpectrum | Star) for one in spectrum):
+            raise DataError(f"`neighbours` takes one spectrum at a time; got {len(spectrum)}")
         else:
-            flux = on_nirspec_grid(spectrum)
+            flux = on_nirspec_grid(spectrum)  # type: ignore[arg-type]  # which raises DataError for other types
         if len(flux) != 1:
             raise DataError(f"`neighbours` takes one spectrum at a time; got {len(flux)}")
         return space.point(flux)
 
-    def _own(self, star: Star) -> str:
-        if np.array_equal(self.data.star(star.star_id).labels, star.labels):
-            return star.star_id
-        raise DataError(f"star {star.star_id} is one of another data set; take it from this run's: run.data.star")
-
-    def labels(self, spectra: Star | ObservedSpectrum | Sequence[ObservedSpectrum] | np.ndarray) -> QTable:
+    def labels(self, spectra: str | Star | ObservedSpectrum | Sequence[Any] | np.ndarray) -> QTable:
         """Labels of NIRSpec spectra, with units and uncertainties.
 
         Parameters
         ----------
-        spectra : Star, ObservedSpectrum, sequence of ObservedSpectrum or ndarray, shape (n, 8192)
-            Observed spectra (they are measured as `starclip observe` does, without the run's models), a star of the
-            data set (all its mock observations), or simulated flux as the models were trained with.
+        spectra : str, Star, ObservedSpectrum, list of these, or ndarray, shape (n, 8192)
+            Stars of the data set or their identifiers (all mock observations of each), observed spectra (they are
+            measured as `starclip observe` does, without the run's models), or flux as the models were trained with.
 
         Returns
         -------
         QTable
-            `Teff`, `sigma_Teff`, ...; for observed spectra the rows of `measured_table`, for others what the encoder
-            reads, or the linear probe if the encoder does not know its errors, with a `remark` if there is one.
+            `Teff`, `sigma_Teff`, ...; for observed spectra the rows of `measured_table`, for others the posterior of
+            StarCLIP's NIRSpec encoder, with a `warning` if there is one.
+
+        Raises
+        ------
+        DataError
+            For an unknown identifier, or an argument of another kind.
         """
-        if isinstance(spectra, Star):
-            found = self.space.measure_star(self._own(spectra))
-            return label_table(*found, star_id=[spectra.star_id], part=[spectra.split])
+        given = spectra if isinstance(spectra, list | tuple) else [spectra]
+        if stars := [star for star in map(self._star, given) if star is not None]:
+            if len(stars) < len(given):
+                raise DataError("give stars of the data set or observed spectra, not both at once")
+            found = [self.space.measure_star(star.star_id) for star in stars]
+            labels, sigma = (np.concatenate(part) for part in zip(*found, strict=True))
+            return label_table(labels, sigma, star_id=[s.star_id for s in stars], part=[s.split for s in stars])
         if isinstance(spectra, np.ndarray):
-            labels, sigma, remarks = self.space.measure(on_nirspec_grid(spectra))
-            return label_table(labels, sigma, remark=remarks if any(remarks) else None)
+            labels, sigma, warnings = self.space.measure(on_nirspec_grid(spectra))
+            return label_table(labels, sigma, warning=warnings if any(warnings) else None)
         return measured_table(measure(self._observed(spectra)))
 
     def network_labels(self, spectra: ObservedSpectrum | Sequence[ObservedSpectrum]) -> QTable:
-        """What the run's networks, trained on simulations, read off observed spectra: to compare with `labels`."""
+        """Labels of observed spectra by the run's networks, trained on simulations: to compare with `labels`."""
         prepared = prepare_all(self._observed(spectra), self.data, self.params)
         table = table_of(analyse(prepared.stars, self.space, self.params), prepared.set_aside)
         table["labels_from"] = "networks trained on simulations"
         return table
 
     @staticmethod
-    def _observed(spectra: ObservedSpectrum | Sequence[ObservedSpectrum]) -> list[ObservedSpectrum]:
+    def _observed(spectra: Any) -> list[ObservedSpectrum]:
         given = list(spectra) if isinstance(spectra, Sequence) else [spectra]
+        if not given:
+            raise DataError("the list of spectra is empty; starclip.read_spectra reads some")
         if not all(isinstance(one, ObservedSpectrum) for one in given):
-            raise DataError("labels are read off a star of the data set, observed spectra, or one array of fluxes")
+            kind = type(next(one for one in given if not isinstance(one, ObservedSpectrum))).__name__
+            raise DataError(f"expected observed spectra, as starclip.read_spectra gives, not {kind}")
         return given
 
     def save_metrics(self, section: str, content: dict[str, Any]) -> None:
@@ -264,7 +282,7 @@ class Run(Books):
         write_json(self.folder / "metrics" / f"{section}.json", content)
 
     def metrics(self, without: Collection[str] = ()) -> dict[str, Any]:
-        """All sections saved so far but those `without`; 'evaluation.benchmark' becomes a part of 'evaluation'."""
+        """All sections saved so far except `without`; 'evaluation.benchmark' becomes a part of 'evaluation'."""
         found: dict[str, Any] = {}
         for path in sorted((self.folder / "metrics").glob("*.json")):
             if path.stem in without:
@@ -284,18 +302,7 @@ class Run(Books):
         return figure
 
     def save_page(self, name: str, figure: go.Figure) -> Path:
-        """Save an interactive figure as a page that needs no Python and no network.
-
-        Parameters
-        ----------
-        name : str
-        figure : plotly.graph_objects.Figure
-
-        Returns
-        -------
-        Path
-            That of the file.
-        """
+        """Save an interactive figure as a page that needs no Python and no network; returns its path."""
         path = self.report / f"{name}.html"
         with atomic_path(path) as part:
             figure.write_html(part, include_plotlyjs=True)

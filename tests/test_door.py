@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from astropy import units as u
 from conftest import OVERRIDES
 from nirspec_files import observe, spec1d_table, write_spec1d
 
 import starclip_lib as starclip
+from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.physics.labels import ASPCAP_ERROR, LABELS
 from starclip_lib.run import Run, open_run
@@ -91,17 +95,17 @@ def test_settings_can_be_changed_on_the_way(here: Run) -> None:
 @pytest.mark.parametrize(
     ("what", "kind", "message"),
     [
-        ("nowhere", DataError, r"^no run 'nowhere': \S+params has small, and \S+runs has no folder of that name$"),
+        ("nowhere", DataError, r"^unknown run 'nowhere': \S+params has small; \S+runs has no folder of that name$"),
         ("params/nowhere.yaml", ConfigError, r"^params/nowhere\.yaml: no such parameter file$"),
         (
             "runs/nowhere",
             DataError,
             r"^runs/nowhere is not the folder of a run: it has no settings\.json; give one such as runs/quick$",
         ),
-        ("params", DataError, r"^no run 'params': \S+params has small, and \S+runs has no folder of that name$"),
+        ("params", DataError, r"^unknown run 'params': \S+params has small; \S+runs has no folder of that name$"),
     ],
 )
-def test_what_is_no_run_is_named(here: Run, what: str, kind: type[Exception], message: str) -> None:
+def test_what_is_not_a_run_is_named(here: Run, what: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         starclip.open_run(what)
     assert len(str(caught.value).splitlines()) == 1
@@ -147,11 +151,52 @@ def test_a_star_has_its_labels_and_spectra(finished: Run) -> None:
         finished.data.star("SIM00042")
 
 
+def test_identifiers_are_found_in_any_case_and_with_blanks(finished: Run) -> None:
+    for given in ("SIM000042", "sim000042", "  Sim000042\n"):
+        assert finished.data.star(given).star_id == "SIM000042"
+        assert (
+            finished.neighbours(given, k=3)["star_id"].tolist()
+            == finished.neighbours("SIM000042", k=3)["star_id"].tolist()
+        )
+        assert finished.labels(given)["star_id"].tolist() == ["SIM000042"]
+
+
+def test_unknown_identifiers_name_the_nearest_ones(finished: Run) -> None:
+    similar = difflib.get_close_matches("sim00042", [name.lower() for name in finished.data.star_id.tolist()], 3, 0.5)
+    named = ", ".join(similar).upper()
+    for ask in (finished.neighbours, finished.labels, finished.data.star):
+        with pytest.raises(DataError) as caught:
+            ask("sim00042")
+        assert str(caught.value) == f"no star 'sim00042' in this data set; similar: {named}"
+        with pytest.raises(DataError, match=r"^no star 'HD 1' in this data set; identifiers look like SIM\d{6}$"):
+            ask("HD 1")
+
+
+def test_a_star_that_is_there_twice_is_named(survey: PairedSpectra) -> None:
+    names = survey.star_id.copy()
+    names[5] = names[4].lower()
+    data = replace(survey, star_id=names)
+    assert data.row("sim000004") == 5  # exactly
+    assert data.row("SIM000004") == 4
+    message = r"^2 stars of this data set are called 'Sim000004' but for case: give SIM000004, sim000004$"
+    with pytest.raises(DataError, match=message):
+        data.row("Sim000004")
+    names[5] = names[4]
+    with pytest.raises(DataError, match=r"star_id has 1 repeats, SIM000004 among them; drop duplicate stars first"):
+        replace(survey, star_id=names)
+
+
+def test_a_file_in_place_of_an_identifier_is_read_first(finished: Run, tmp_path: Path) -> None:
+    for ask in (finished.neighbours, finished.labels):
+        with pytest.raises(DataError, match=r"For a file or folder give starclip\.read_spectra\("):
+            ask(str(tmp_path))
+
+
 def test_neighbours_of_a_star_are_those_of_a_search_one_by_one(finished: Run) -> None:
     star = finished.data.star("SIM000042")
     table = finished.neighbours(star, k=3)
     names, cosine = brute_force(finished, first_view(finished, star.star_id), 3)
-    assert table.colnames == ["star_id", "cosine", "part", *LABELS]
+    assert table.colnames == ["star_id", "match", "cosine", "part", *LABELS]
     assert table["star_id"].tolist() == names
     np.testing.assert_allclose(table["cosine"], cosine, atol=6e-5)
     assert (np.diff(table["cosine"]) <= 0).all()
@@ -162,7 +207,10 @@ def test_neighbours_of_a_star_are_those_of_a_search_one_by_one(finished: Run) ->
     for i, name in enumerate(LABELS):
         np.testing.assert_allclose(table[name].value, finished.data.labels[rows, i])
     assert len(finished.neighbours(star)) == 5
-    assert len(finished.neighbours(star, k=10_000)) == 160  # all there are
+    everything = finished.neighbours(star, k=10_000)
+    assert len(everything) == 160  # all there are
+    assert everything["star_id"][everything["match"] == "itself"].tolist() == [star.star_id]
+    assert (np.diff(everything["cosine"]) <= 0).all()
 
 
 def test_neighbours_of_flux_are_those_of_its_embedding(finished: Run) -> None:
@@ -180,7 +228,9 @@ def test_neighbours_of_an_observed_spectrum(finished: Run, tmp_path: Path, rng: 
     table = finished.neighbours(spectrum, k=3)
     (row,) = finished.labels(spectrum)
     assert len(table) == 3
+    assert "match" not in table.colnames
     assert (np.diff(table["cosine"]) <= 0).all()
+    assert finished.neighbours([spectrum], k=3)["star_id"].tolist() == table["star_id"].tolist()
     assert row["verdict"] == "good"
     spectrum.flux[:] = rng.normal(size=len(spectrum.flux))
     with pytest.raises(DataError, match=r"^star_1 cannot be used: "):
@@ -188,35 +238,31 @@ def test_neighbours_of_an_observed_spectrum(finished: Run, tmp_path: Path, rng: 
 
 
 def test_labels_of_a_star_are_the_mean_of_its_views(finished: Run) -> None:
-    """An ordinary least-squares fit to the views of training and validation stars, written out."""
-    data, views = finished.data, finished.embeddings("starclip/nirspec")
-    known, test = views.take("train", "val"), views.take("test")
-    design = np.column_stack([np.ones(len(known)), known.z]).astype(float)
-    weights = np.linalg.lstsq(design, data.labels_of(known.star_id), rcond=None)[0]
-
-    def read(z: np.ndarray) -> np.ndarray:
-        return np.column_stack([np.ones(len(z)), z]) @ weights
-
-    star = data.star("SIM000042")
+    """Views share the error of a network, so that more of them do not make it smaller."""
+    star = finished.data.star("SIM000042")
     table = finished.labels(star)
     assert table.colnames == ["star_id", "part", *LABELS, *(f"sigma_{name}" for name in LABELS)]
     assert (table["star_id"][0], table["part"][0]) == (star.star_id, star.split)
-    expected = read(views.z[views.star_id == star.star_id]).mean(axis=0)
-    error = np.sqrt(((read(test.z) - data.labels_of(test.star_id)) ** 2).mean(axis=0))
+    views = finished.labels(starclip.mock_telescope(finished.params).views(finished.data.nirspec, np.array([42]))[0])
+    assert len(views) > 1
     for i, name in enumerate(LABELS):
         unit = u.K if name == "Teff" else u.dex
         assert table[name].unit == table[f"sigma_{name}"].unit == unit
-        assert table[name][0].value == pytest.approx(expected[i], abs=0.01 * ASPCAP_ERROR[i])
-        assert table[f"sigma_{name}"][0].value == pytest.approx(error[i], rel=1e-3)
+        assert table[name][0].value == pytest.approx(views[name].value.mean(), abs=0.01 * ASPCAP_ERROR[i])
+        assert table[f"sigma_{name}"][0].value == pytest.approx(views[f"sigma_{name}"][0].value, rel=1e-3)
 
 
 def test_labels_of_flux_have_a_row_for_each_spectrum(finished: Run) -> None:
-    flux = finished.data.nirspec.flux[:3]
+    flux, encoder = finished.data.nirspec.flux[:3], finished.model("starclip").encoders["nirspec"]
     table = finished.labels(flux)
     assert table.colnames == [*LABELS, *(f"sigma_{name}" for name in LABELS)]
-    expected = finished.space.read(finished.space.embed(flux))
+    with torch.no_grad():
+        whitened = (encoder(torch.from_numpy(flux)).double() @ encoder.readout + encoder.offset).numpy()
+    expected = encoder.population.mean + whitened @ encoder.population.root.T
     np.testing.assert_allclose(table["Teff"].to_value(u.K), expected[:, 0], rtol=1e-3)
-    np.testing.assert_allclose(table["Fe"].to_value(u.dex), expected[:, LABELS.index("Fe")], rtol=1e-3)
+    np.testing.assert_allclose(table["Fe"].to_value(u.dex), expected[:, LABELS.index("Fe")], rtol=1e-3, atol=1e-3)
+    error = np.sqrt(np.diag(encoder.population.root @ encoder.error.numpy() @ encoder.population.root.T))
+    np.testing.assert_allclose([table[f"sigma_{name}"][0].value for name in LABELS], error, rtol=1e-3)
     one = finished.labels(flux[1])
     assert len(one) == 1
     np.testing.assert_allclose(one["logg"].value, table["logg"][1:2].value, rtol=1e-3)
@@ -228,14 +274,14 @@ def test_labels_of_observed_spectra_have_a_verdict(finished: Run, tmp_path: Path
     bad.name, bad.bad = "ruined", np.ones(len(bad.flux), bool)
     table = finished.labels([good, bad])
     assert table["name"].tolist() == ["star_1", "ruined"]
-    assert table["verdict"][0] == "good"
-    assert table["verdict"][1].startswith("only 0 good pixels")
+    assert table["verdict"].tolist() == ["good", "set aside"]
+    assert table["reason"][0] == ""
+    assert table["reason"][1].startswith("only 0 good pixels")
     assert table["Teff"].unit == table["sigma_Teff"].unit == u.K
     assert table["velocity"].unit == u.km / u.s
     assert float(table["velocity"][0].value) == pytest.approx(30, abs=8)
     assert np.isfinite(float(table["Teff"][0].value))
     assert np.isnan(table["Teff"].value).tolist() == [False, True]
-    assert table["domain"][1] == ""
     assert finished.labels(good)["name"].tolist() == ["star_1"]
 
 
@@ -260,8 +306,30 @@ def test_spectra_of_another_shape_or_with_holes_are_refused(finished: Run, ask: 
 
 def test_one_spectrum_at_a_time_has_neighbours(finished: Run) -> None:
     """Of two spectra, one must not be forgotten silently."""
-    with pytest.raises(DataError, match="one spectrum"):
-        finished.neighbours(finished.data.nirspec.flux[:2])
+    for two in (finished.data.nirspec.flux[:2], [finished.data.star("SIM000001")] * 2):
+        with pytest.raises(DataError, match="`neighbours` takes one spectrum at a time; got 2"):
+            finished.neighbours(two)
+
+
+def test_labels_of_several_stars_have_a_row_each(finished: Run) -> None:
+    names = ["SIM000042", "sim000007"]
+    table = finished.labels(names)
+    assert table["star_id"].tolist() == ["SIM000042", "SIM000007"]
+    for row, name in zip(table, names, strict=True):
+        (alone,) = finished.labels(name)
+        assert row["Teff"].value == pytest.approx(alone["Teff"].value, rel=1e-3)
+        assert row["sigma_Fe"].value == pytest.approx(alone["sigma_Fe"].value, rel=1e-3)
+    with pytest.raises(DataError, match="not both at once"):
+        finished.labels(["SIM000042", ObservedSpectrum("x", *[np.ones(3)] * 5)])
+
+
+def test_posteriors_rank_neighbours_by_what_the_table_shows(finished: Run) -> None:
+    table = finished.neighbours("SIM000042", k=60, by="fit")
+    assert table.colnames[:4] == ["star_id", "ln_B", "match", "cosine"]
+    assert (np.diff(table["ln_B"]) <= 0).all()
+    others = table["star_id"] != "SIM000042"
+    assert set(table["match"][~others]) == {"itself"}
+    assert (table["match"][others] == np.where(table["ln_B"][others] < 0, "no match", "possible")).all()
 
 
 def test_bad_numbers_of_neighbours_are_refused(finished: Run) -> None:
@@ -309,15 +377,15 @@ def test_things_say_what_they_hold(finished: Run, run: Run, tmp_path: Path, rng:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (
-            lambda run: run.labels("a text"),
-            "labels are read off a star of the data set, observed spectra, or one array",
-        ),
-        (lambda run: run.labels(None), "labels are read off a star"),
+        (lambda run: run.labels("a text"), "no star 'a text' in this data set; identifiers look like"),
+        (lambda run: run.labels(None), "expected observed spectra, as starclip.read_spectra gives, not NoneType"),
+        (lambda run: run.labels([]), "the list of spectra is empty; starclip.read_spectra reads some"),
+        (lambda run: run.network_labels("SIM000042"), "expected observed spectra, as starclip.read_spectra gives"),
+        (lambda run: run.neighbours([]), r"NIRSpec spectra have shape \(n, 8192\)"),
         (lambda run: run.labels(np.full((1, 8192), "a")), "NIRSpec spectra are real numbers"),
         (lambda run: run.labels(np.ones((1, 8192), complex)), "NIRSpec spectra are real numbers"),
         (lambda run: run.labels(np.full((1, 8192), 1e300)), "the spectra hold NaN or infinite values"),
-        (lambda run: run.neighbours("nobody"), "NIRSpec spectra are real numbers"),
+        (lambda run: run.neighbours("Arcturus"), "no star 'Arcturus' in this data set"),
         (lambda run: run.neighbours(run.data.star(str(run.data.star_id[0])), k="a"), "k must be at least 1, not 'a'"),
         (lambda run: run.data.star(5), "no star '5' in this data set"),
         (lambda run: open_run(3), "3 is not a run: give a name or a path"),

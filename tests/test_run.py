@@ -56,20 +56,6 @@ def test_a_file_is_made_once(run: Run, made: list) -> None:
     assert all(run.is_current(file) for file in CHAIN)
 
 
-def test_makers_get_the_root_or_the_data_the_settings_and_their_models(run: Run, made: list) -> None:
-    def watch(history: object, planned: int) -> None: ...
-
-    for file in CHAIN:
-        run.build(file, watch)
-    data = "read from data.h5"
-    assert made == [
-        ("data.h5", run.root, run.params, watch),
-        ("apogee.ckpt", data, run.params, watch),
-        ("nirspec.ckpt", data, run.params, watch),
-        ("starclip.ckpt", data, run.params, run.path("nirspec.ckpt"), run.path("apogee.ckpt"), watch),
-    ]
-
-
 def test_the_data_set_is_read_once_and_anew_when_it_was_made_anew(run: Run, made: list, monkeypatch) -> None:
     run.build("data.h5")
     reads: list[Path] = []

@@ -96,6 +96,7 @@ class PairedSpectra:
         Parameters
         ----------
         star_id : str
+            In any case, with blanks around it or not.
 
         Returns
         -------
@@ -104,15 +105,25 @@ class PairedSpectra:
         Raises
         ------
         DataError
-            With the most similar identifiers, if there is none.
+            With the most similar identifiers, if there is none; if several differ only in case.
         """
-        star_id = str(star_id)
-        rows = np.flatnonzero(self.star_id == star_id)
+        wanted = str(star_id).strip()
+        rows = np.flatnonzero(self.star_id == wanted)
         if len(rows):
             return int(rows[0])
-        close = difflib.get_close_matches(star_id, self.star_id.tolist(), 3, 0.5)
+        by_lower: dict[str, list[int]] = {}
+        for row, name in enumerate(self.star_id.tolist()):
+            by_lower.setdefault(str(name).lower(), []).append(row)
+        same = by_lower.get(wanted.lower(), [])
+        if len(same) > 1:
+            names = ", ".join(self.star_id[same[:5]])
+            raise DataError(f"{len(same)} stars of this data set are called '{wanted:.60}' but for case: give {names}")
+        if same:
+            return same[0]
+        alike = difflib.get_close_matches(wanted.lower(), by_lower, 3, 0.5)
+        close = [str(self.star_id[by_lower[name][0]]) for name in alike]
         hint = f"; similar: {', '.join(close)}" if close else f"; identifiers look like {self.star_id[0]}"
-        raise DataError(f"no star '{star_id}' in this data set{hint}")
+        raise DataError(f"no star '{wanted:.60}' in this data set{hint}")
 
     def star(self, star_id: str) -> Star:
         """Everything there is about one star.

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     observe.add_argument("--lsf", default="", help="line-spread function: 3.9 (FWHM in Angstrom), R=2000, a CSV file")
     observe.add_argument(
-        "--prior", type=Path, metavar="FILE", help="CSV: star, teff, teff_error, logg, logg_error, ..."
+        "--prior", type=Path, metavar="FILE", help="CSV of magnitudes, colours or labels: docs/guides/priors.md"
     )
     observe.add_argument("--population", default="wide", metavar="NAME", help=_POPULATION)
     observe.add_argument("--combine", action="store_true", help="spectra of one target are one star")
@@ -72,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     train.set_defaults(command="train")
 
-    evaluate = commands.add_parser("evaluate", help="judge a finished run: probes, decoders, densities, transfer")
+    evaluate = commands.add_parser(
+        "evaluate", help="judge a finished run: limits, baselines, probes, decoders, densities, transfer"
+    )
     evaluate.add_argument("params", type=Path, metavar="PARAMS", help="parameter file of the run (params/quick.yaml)")
     evaluate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     evaluate.set_defaults(command="evaluate")
@@ -107,6 +109,18 @@ def parser() -> argparse.ArgumentParser:
     )
     embed.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler instead: tcp://host:8786")
     embed.set_defaults(command="embed")
+
+    emulator = commands.add_parser("emulator", help="make an emulator of your own")
+    kinds = emulator.add_subparsers(required=True, metavar="ACTION")
+    build = kinds.add_parser("build", help="synthesise spectra, fit an emulator to them, and judge it")
+    build.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/emulator.yaml")
+    build.add_argument("--output", type=Path, metavar="FOLDER", help="where it works; a killed build goes on there")
+    build.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes here (as many as there are cores)"
+    )
+    build.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler instead: tcp://host:8786")
+    build.add_argument("--finished", action="store_true", help="fit the syntheses that are finished; make no more")
+    build.set_defaults(command="emulator_build")
 
     search = commands.add_parser("search", help="the nearest spectra of a store")
     search.add_argument("store", type=Path, metavar="STORE", help="folder that starclip embed has filled")

@@ -1,4 +1,4 @@
-"""`starclip benchmark-real`: real stars whose labels, cluster or repeats say how right a measurement is."""
+"""`starclip benchmark-real`: measurements of real stars judged by known labels, clusters and repeats."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from astropy.table import QTable
 from starclip_lib import __version__
 from starclip_lib.lab import figures
 from starclip_lib.lab.labelled import KEYS, labelled
-from starclip_lib.lab.observing import Say, write_tables
+from starclip_lib.lab.observing import write_tables
 from starclip_lib.observed.combining import noise_covariance
 from starclip_lib.observed.files import read_spectra
-from starclip_lib.observed.measuring import Measured, measure, measured_table
+from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measurements import measured_table
+from starclip_lib.observed.measuring import Callback, measure
 from starclip_lib.observed.spectrum import OBSERVED
+from starclip_lib.observed.verdicts import SET_ASIDE
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import WIDE, giants
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
@@ -40,9 +43,9 @@ _ROWS[1:, FE] -= 1
 def benchmark_real(
     folder: Path,
     output: Path,
-    say: Say,
+    callback: Callback,
     labels: Path | None = None,
-    spread: str = "",
+    lsf: str = "",
     run: Run | None = None,
     population: str = WIDE,
     reading: Mapping[str, Any] | None = None,
@@ -51,45 +54,45 @@ def benchmark_real(
 
     The table of labels is a CSV in the folder, or `labels`: `teff`, `logg`, `fe_h`, or `cluster`, or all of them, with
     the name of a `file`, or of a star in `source_name` or `star`. With a `run` its networks are judged in place of
-    fits; `reading` is as for `observe`. Raises DataError if there is no such table, or no star can be measured.
+    fits; `reading` is as for `observe`. Raises DataError if the table is missing, or if no star can be measured.
     """
     giants(population)  # an unknown name is refused before anything is read
     path = labels or _only_csv(folder)
     table = _catalogue(path)
     rows = [row for row in table.to_dict("records") if _known(row) or _cluster(row)]
-    settings, told = OBSERVED if run is None else run.params.observed, list[str]()
-    pairs = labelled(read_spectra(folder, settings, say=told.append, **(reading or {})), rows, folder, told.append)
+    settings, notes = OBSERVED if run is None else run.params.observed, list[str]()
+    pairs = labelled(read_spectra(folder, settings, say=notes.append, **(reading or {})), rows, folder, notes.append)
     if not pairs:
         raise DataError(f"no spectrum in {folder} has labels: its table must name files (column file) or targets")
     named = {spectrum.name: row for spectrum, row in pairs}
     stars = [spectrum for spectrum, _ in pairs]
-    found = measure(stars, spread, say=say, population=population) if run is None else []
+    found = measure(stars, lsf, callback=callback, population=population) if run is None else []
     results = measured_table(found) if run is None else run.network_labels(stars)
-    good = results[[str(verdict) == "good" for verdict in results["verdict"]]]
+    good = results[[str(verdict) != SET_ASIDE for verdict in results["verdict"]]]
     if not len(good):
-        raise DataError(f"none of {len(pairs)} labelled stars in {folder} can be measured: {results['verdict'][0]}")
+        raise DataError(f"none of {len(pairs)} labelled stars in {folder} can be measured: {results['reason'][0]}")
     names = [str(name) for name in good["name"]]
     measured, sigma = (
         np.array([u.Quantity(good[f"{start}{LABELS[i]}"]).value for i in _THREE]).T for start in ("", "sigma_")
     )
     catalogue = np.array([[named[name].get(key, np.nan) for key in _CATALOGUE] for name in names], float)
-    off, out = measured - catalogue, QTable(good["name", "domain", "velocity"])
+    off, out = measured - catalogue, QTable(good["name", "verdict", "reason", "velocity"])
     for k, name in enumerate(_CATALOGUE):
         out[name], out[f"{name}_catalogue"] = measured[:, k], catalogue[:, k]
         out[f"{name}_error"], out[f"{name}_pull"] = sigma[:, k], off[:, k] / sigma[:, k]
     out.meta["emulator"] = default_emulator().version
     out.meta["population"] = population if run is None else "of the run"
-    say(f"\nemulator {default_emulator().version}, starclip {__version__}, population {out.meta['population']}")
+    callback(f"\nemulator {default_emulator().version}, starclip {__version__}, population {out.meta['population']}")
     judged = np.isfinite(off).all(axis=1)
     if judged.any():
         for line in _differences([n for n, j in zip(names, judged, strict=True) if j], off[judged], sigma[judged]):
-            say(line)
+            callback(line)
     if any(_cluster(row) for row in named.values()):
         out[_CLUSTER] = [_cluster(named[name]) for name in names]
         if run is not None:
-            say("\ncluster scatter and repeats are for fits: leave out --params")
+            callback("\ncluster scatter and repeats are for fits: leave out --params")
         for line in clusters([one for one in found if one.labels is not None], named):
-            say(line)
+            callback(line)
     paths = write_tables(out, output, "benchmark")
     if judged.any():
         paths.append(output / "benchmark.png")
@@ -97,9 +100,9 @@ def benchmark_real(
         with atomic_path(paths[-1]) as part:
             figure = figures.against_catalogue(shown, measured[judged], sigma[judged], catalogue[judged])
             figure.savefig(part, dpi=110)
-    say(f"\n{', '.join(path.name for path in paths)} in {output}")
-    for line in told:
-        say(line)
+    callback(f"\n{', '.join(path.name for path in paths)} in {output}")
+    for line in notes:
+        callback(line)
     return out
 
 

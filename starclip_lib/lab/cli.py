@@ -178,7 +178,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from starclip_lib.lab.runner import run_evaluation
 
     index = run_evaluation(_open(arguments, arguments.params), _say)
-    _say(f"\nOpen {os.path.relpath(index)}; the numbers are in metrics.json beside it, under 'evaluation'")
+    _say(f"\nOpen {os.path.relpath(index)}; the numbers are in metrics.json beside it")
 
 
 def _browse(arguments: argparse.Namespace) -> None:
@@ -206,14 +206,19 @@ def _embed(arguments: argparse.Namespace) -> None:
     embed_files(arguments.spectra, run, arguments.output, sides, arguments.workers, arguments.scheduler, _say)
 
 
+def _emulator_build(arguments: argparse.Namespace) -> None:
+    from starclip_lib.building.building import build
+
+    build(arguments.params, arguments.output, arguments.workers, arguments.scheduler, _say, arguments.finished)
+
+
 def _search(arguments: argparse.Namespace) -> None:
     from starclip_lib.lab.surveying import search_store
 
     if bool(arguments.queries) == bool(arguments.star):
         raise StarclipError("give either files of spectra or --star ID")
-    search_store(
-        arguments.store, arguments.queries, arguments.star, arguments.k, arguments.where, arguments.output, _say
-    )
+    wanted = (arguments.queries, arguments.star, arguments.k, arguments.where)
+    search_store(arguments.store, *wanted, arguments.output, _say)
 
 
 def _fetch_apogee(arguments: argparse.Namespace) -> None:
@@ -267,9 +272,8 @@ def _mark(arguments: argparse.Namespace) -> None:
     table = mark_returned(arguments.folder)
     _say(table.to_string(index=False))
     right, asked = (table["mark"] == "right").sum(), (table["exercise"] != "").sum()
-    _say(
-        f"\n{right} of {asked} exercises are right; 'by hand' is what is no plain value or arithmetic: nothing was run"
-    )
+    by_hand = "'by hand' is what is no plain value or arithmetic: nothing was run"
+    _say(f"\n{right} of {asked} exercises are right; {by_hand}")
     if arguments.output:
         write_marks(table, arguments.output)
 
@@ -300,6 +304,7 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "browse": _browse,
     "embed": _embed,
+    "emulator_build": _emulator_build,
     "search": _search,
     "fetch_apogee": _fetch_apogee,
     "import_original": _import_original,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from starclip_lib.observed.measuring import Callback
 from starclip_lib.observed.readers.making import stem
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.support.errors import DataError, one_line
@@ -15,7 +16,7 @@ KEYS = ("file", "source_name", "star")
 
 
 def labelled(
-    spectra: Sequence[ObservedSpectrum], rows: Sequence[dict[str, object]], folder: Path, say: Callable[[str], None]
+    spectra: Sequence[ObservedSpectrum], rows: Sequence[dict[str, object]], folder: Path, callback: Callback
 ) -> list[tuple[ObservedSpectrum, dict[str, object]]]:
     """Each spectrum that a row of a catalogue names, with that row; a line about the rows without a spectrum.
 
@@ -45,9 +46,9 @@ def labelled(
         shown = ", ".join(
             next((str(row[key]) for key in KEYS if isinstance(row.get(key), str)), "?") for row in missing[:9]
         )
-        say(one_line(f"{len(missing)} of {len(rows)} labelled stars have no spectrum in {folder}: {shown}"))
+        callback(one_line(f"{len(missing)} of {len(rows)} labelled stars have no spectrum in {folder}: {shown}"))
     if len(found) < len(spectra):
-        say(f"{len(spectra) - len(found)} of {len(spectra)} spectra have no labels and are left out")
+        callback(f"{len(spectra) - len(found)} of {len(spectra)} spectra have no labels and are left out")
     return found
 
 

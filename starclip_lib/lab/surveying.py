@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,15 +10,16 @@ import numpy as np
 import pandas as pd
 from astropy.table import Table
 
+from starclip_lib.inference.posterior import WIDTH
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.run import Run, open_run
 from starclip_lib.storage.csv_files import write_csv
 from starclip_lib.support.errors import DataError, one_line
-from starclip_lib.support.files import atomic_path, locked
-from starclip_lib.survey.embedding import Setup, describe_model, embed
-from starclip_lib.survey.formats import vectors
-from starclip_lib.survey.searching import found_table, no_match, search
-from starclip_lib.survey.sources import Task, find_inputs, read_batches
+from starclip_lib.support.files import atomic_path, locked, printable_path
+from starclip_lib.survey.embedding import Setup, describe_model, embed, fit_observed
+from starclip_lib.survey.formats import SIMULATIONS, Input, vectors
+from starclip_lib.survey.searching import found_table, search
+from starclip_lib.survey.sources import NIRSPEC_FILES, Task, find_inputs, read_batches
 from starclip_lib.survey.store import FAILED, Store
 
 Say = Callable[[str], None]
@@ -42,8 +44,9 @@ def embed_files(
     DataError or SystemFault
         In one line; what was finished stays.
     """
-    model = run.need("starclip.ckpt").resolve()
-    setup = Setup(str(output.resolve()), str(model), describe_model(model), run.params.model_dump_json())
+    place = printable_path(Path(os.path.realpath(output)), "the store")  # before anything is written
+    model = printable_path(run.need("starclip.ckpt").resolve(), "the model")
+    setup = Setup(str(place), str(model), describe_model(model), run.params.model_dump_json())
     tasks, unopened = find_inputs(paths, instruments, say)
     if not tasks:
         raise DataError(f"none of {len(unopened)} files can be embedded; the first, {unopened[0][0]}: {unopened[0][2]}")
@@ -62,7 +65,7 @@ def embed_files(
         n_failed = store.write_failed([*unopened, *lost])
     if not len(store):
         raise DataError(f"none of the spectra could be embedded; {output / FAILED} has the reason for each")
-    say(f"{store}" + (f"; {n_failed:,} could not be embedded: {output / FAILED}" if n_failed else ""))
+    say(f"{store}" + (f"; {n_failed:,} were not embedded: {output / FAILED}" if n_failed else ""))
     return store
 
 
@@ -80,13 +83,18 @@ def search_store(
         given = output.suffix or "no ending"
         raise DataError(f"--output: {given} is no kind of table; give one of {', '.join(_TABLES)}")
     store = Store(folder)
-    names, z, posterior = _of_files(store, queries, say) if queries else _of_stars(store, stars)
+    names, z, posterior, is_known = _of_files(store, queries, say) if queries else _of_stars(store, stars)
     found = search(store, z, k, where, None if queries else names, posterior)
-    table = found_table(store, names, found)
+    table = found_table(store, names, found, is_known)
     say(found.ranking)
-    for name, ln_b in zip(names, found.ln_b[:, 0] if found.ln_b is not None else (), strict=False):
-        if no_match(ln_b):
-            say(f"{name}: no match: the posteriors exclude that even the best is the same star (ln B = {ln_b:.0f})")
+    if found.ln_b is not None:
+        for best in table[(table["number"] == 1) & (table["match"] == "no match")].itertuples():
+            say(
+                f"{best.query}: no match: the posteriors exclude that even the best is the same star "
+                f"(ln B = {best.ln_B:.0f})"
+            )
+        if (table["match"] == "not known").any():
+            say("match not known: a model of simulations does not know the errors of observed APOGEE spectra")
     columns = ["query", "number", "ln_B", "cosine", "match", "star_id", "instrument", "verdict", *_THREE]
     shown = table[[name for name in columns if name in table]]
     say(shown.head(_SHOWN).to_string(index=False, float_format="{:.4g}".format))
@@ -110,13 +118,12 @@ def _write(table: pd.DataFrame, path: Path, suffix: str) -> None:
 
 def _what_is_new(store: Store, tasks: list[Task], say: Say) -> tuple[list[Task], dict[Path, set[str]]]:
     """Tasks less the inputs that the store has; and parts with files that have changed since, which go afterwards."""
-    now = {(one.file, task.instrument): (one.size, one.modified) for task in tasks for one in task.inputs}
+    now = {(one.file, task.instrument): one for task in tasks for one in task.inputs}
     done: set[tuple] = set()
     changed: dict[Path, set[str]] = {}
     for path, made in store.made_from().items():
         for one in made.inputs:
-            state = now.get((one.file, made.instrument))
-            if state is not None and state != (one.size, one.modified):
+            if _has_changed(now.get((one.file, made.instrument), one), one):
                 changed.setdefault(path, set()).add(one.file)
             else:
                 done.add((one.file, one.start, one.stop, made.instrument))
@@ -132,11 +139,20 @@ def _what_is_new(store: Store, tasks: list[Task], say: Say) -> tuple[list[Task],
     return todo, changed
 
 
-Queries = tuple[list[str], np.ndarray, np.ndarray | None]
+def _has_changed(now: Input, before: Input) -> bool:
+    """Whether a file, or what its spectra are beside those of other files, differs from what is in the store.
+
+    What was told of it beside files that are not given now stays.
+    """
+    told = now.stars != before.stars or now.repeats != before.repeats
+    return (now.size, now.modified) != (before.size, before.modified) or bool(told and (now.stars or now.repeats))
+
+
+Queries = tuple[list[str], np.ndarray, np.ndarray | None, list[bool]]
 
 
 def _of_files(store: Store, paths: Sequence[Path], say: Say) -> Queries:
-    """Names, embeddings and posteriors of spectra in files, by the store's own model."""
+    """Names, embeddings and posteriors of spectra in files, by the store's own model; whether it knows their errors."""
     file = Path(store.about.model)
     if not file.is_file():
         raise DataError(f"the model of this store is gone: {file}; restore it, or search by --star, which needs none")
@@ -146,24 +162,32 @@ def _of_files(store: Store, paths: Sequence[Path], say: Say) -> Queries:
             raise DataError(f"{file} is not the model of this store ({key} differs); embed into a new folder")
     params, model = open_run(file.parent).params, Model.load(file)
     tasks, failed = find_inputs(paths, ("nirspec",), say)
-    names, found = [], []
+    names: list[str] = []
+    is_known: list[bool] = []
+    z: list[np.ndarray] = []
+    posterior: list[np.ndarray] = []
     for task in tasks:
         batch = read_batches(task, params)
         failed += batch.failed
-        names += batch.star_id
-        found.append(embed(model.encoders[task.instrument], batch.flux))
+        one = embed(model.encoders[task.instrument], batch.flux)
+        good = np.ones(len(batch.star_id), bool)
+        if store.about.posterior and batch.observed:
+            fit_observed(one, batch.observed, model.encoders[task.instrument])
+            good = np.isfinite(one.labels).all(axis=1)
+            failed += [(batch.file[i], batch.row[i], one.verdict[i]) for i in np.flatnonzero(~good)]
+        is_known += [task.kind == NIRSPEC_FILES or batch.simulated or bool(params.data.file)] * int(good.sum())
+        names += [name for name, is_good in zip(batch.star_id, good, strict=True) if is_good]
+        z.append(one.z[good])
+        posterior.append(np.empty((0, WIDTH), np.float32) if one.posterior is None else one.posterior[good])
     for path, row, reason in failed:
         say(one_line(f"set aside: {path} [{row}]: {reason}"))
     if not names:
         raise DataError("none of the queries can be read")
-    z, posterior = np.concatenate([one.z for one in found]), None
-    if store.about.posterior:
-        posterior = np.concatenate([one.posterior for one in found if one.posterior is not None])
-    return names, z, posterior
+    return names, np.concatenate(z), np.concatenate(posterior) if store.about.posterior else None, is_known
 
 
 def _of_stars(store: Store, stars: Sequence[str]) -> Queries:
-    """Names, embeddings and posteriors of the first spectrum of each star that the store has."""
+    """The same of the first spectrum of each star that the store has."""
     wanted = dict.fromkeys(stars)
     found: dict[str, np.ndarray] = {}
     places: dict[str, int] = {}
@@ -177,4 +201,5 @@ def _of_stars(store: Store, stars: Sequence[str]) -> Queries:
             f"{store.folder} has no star {missing[0]!r}" + (f", and {len(missing) - 1} more" * (len(missing) > 1))
         )
     posterior = store.posteriors(np.array(list(places.values()))) if store.about.posterior else None
-    return list(found), np.stack(list(found.values())), posterior
+    is_known = (store.rows(np.array(list(places.values())))["labels_from"] != SIMULATIONS).tolist()
+    return list(found), np.stack(list(found.values())), posterior, is_known
