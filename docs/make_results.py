@@ -1,4 +1,4 @@
-"""Write docs/results.md from the metrics.json files of finished runs: no number in it is typed by hand.
+"""Write docs/results.md from the metrics.json files of evaluated runs: no number in it is typed by hand.
 
     python docs/make_results.py reports/best-small reports/best-small-8 reports/best-small-9 \\
         --unseen reports/best-small-101 ... --paper reports/paper-4000 --leak reports/paper-4000-leak \\
@@ -14,6 +14,7 @@ recipe on as many stars as the paper has.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from starclip_lib.lab.report import PUBLISHED_RETRIEVAL, read_metrics, with_inte
 from starclip_lib.metrics.retrieval import wilson_interval
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.labels import LABELS, PLAIN, UNITS
+from starclip_lib.support.errors import DataError, StarclipError
 from starclip_lib.support.files import atomic_path
 
 PAPER = "the paper's recipe"
@@ -62,6 +64,22 @@ SHOWN = {
     "mock_to_extended": "mock → extended",
     "extended_to_mock": "extended → mock",
 }
+
+
+def read_evaluated(path: Path) -> dict[str, Any]:
+    """The metrics of a run that `starclip evaluate` has judged.
+
+    Raises
+    ------
+    DataError
+        If the numbers of notebook 12 are missing.
+    """
+    metrics = read_metrics(path)
+    if "baselines" not in metrics:
+        raise DataError(
+            f"{path}: no baselines in its metrics.json; run: starclip evaluate params/{metrics['run']}.yaml"
+        )
+    return metrics
 
 
 def pick(runs: list[dict[str, Any]], *keys: str) -> list[float]:
@@ -270,7 +288,7 @@ def main() -> None:
     parser.add_argument("--unseen", type=Path, nargs="+", default=[], help="runs with seeds that were never looked at")
     parser.add_argument("--scale", type=Path, nargs="+", help="without it, the page has none at the paper's scale")
     arguments = parser.parse_args()
-    runs = [read_metrics(path) for path in arguments.reports]
+    runs = [read_evaluated(path) for path in arguments.reports]
     given = {"the paper's recipe, with its leak": arguments.leak, PAPER: arguments.paper}
     others = {name: read_metrics(path) for name, path in given.items() if path}
     first = runs[0]
@@ -294,7 +312,7 @@ def main() -> None:
         f"`{file}`: {data['n_stars']:,} simulated stars, {data['n_test']:,} of them for the test and seen by no stage",
         f"of the training; {first['device']}; {seeds}. Hits by star id, candidates all views of all test stars,",
         f"labels from five mock views combined; emulator {default_emulator().version}. {spread}",
-        "Made by `python docs/make_results.py` from the `metrics.json` of",
+        "Made by `python docs/make_results.py` from the `metrics.json` of these runs, each after `starclip evaluate`:",
         "",
         *commands,
         "",
@@ -316,7 +334,7 @@ def main() -> None:
         "",
         "## Seeds never looked at",
         "",
-        *never_looked_at([read_metrics(path) for path in arguments.unseen], file),
+        *never_looked_at([read_evaluated(path) for path in arguments.unseen], file),
         "",
         "## Published numbers",
         "",
@@ -360,19 +378,19 @@ def main() -> None:
         "## Do the intervals hold?",
         "",
         *(
-            f"Fit of this run's spectra (`fit.ckpt`), seed {run['seed']}: the 95 % intervals of all labels hold "
-            f"{run['fit']['coverage95']:.1%} of the catalogue's labels, five views combined."
+            f"Fit by hand of notebook 08b, seed {run['seed']}: the 95 % intervals of all labels hold "
+            f"{run['fit']['coverage95']:.1%} of the catalogue's labels, one view of each of forty stars."
             for run in runs
             if "fit" in run
         ),
         "",
         "The fit of `starclip observe` with its default prior on simulated spectra of S/N 50",
-        "(`python benchmarks/coverage.py`, 40 stars a row: standard error 0.035); with other priors and with",
+        "(`python benchmarks/interval_coverage.py`, 40 stars a row: standard error 0.035); with other priors and with",
         "noise alone:",
         "[real-data.md](real-data.md#do-the-intervals-hold).",
         "",
         COVERAGE,
-        *(at_scale([read_metrics(path) for path in arguments.scale]) if arguments.scale else []),
+        *(at_scale([read_evaluated(path) for path in arguments.scale]) if arguments.scale else []),
     ]
     with atomic_path(arguments.out) as part:
         part.write_text("\n".join(page) + "\n", encoding="utf-8")
@@ -380,4 +398,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except StarclipError as error:
+        sys.exit(f"error: {error}")

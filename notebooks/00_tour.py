@@ -19,6 +19,8 @@
 # **Purpose.** The whole idea in twenty minutes, for somebody who has never heard of contrastive learning. One figure for
 # each thought; no formula.
 #
+# **The figure to remember.** Two circles: pairs that sit apart at first, and together after the game.
+#
 # **After this notebook you can** explain to a friend what StarCLIP does, and know which notebook to open next.
 #
 # **Before this:** nothing but Python and curiosity.
@@ -43,8 +45,8 @@ import numpy as np
 import torch
 from IPython.display import Markdown
 
-from starclip_lib import FE, TEFF, figures
-from starclip_lib.metrics import probing, retrieval
+from starclip_lib import APOGEE, FE, NIRSPEC, TEFF, figures
+from starclip_lib.metrics import baselines, probing, retrieval
 from starclip_lib.training import recipes
 
 torch.set_num_threads(1)  # networks this small gain little from more, and lose much where others compute, too
@@ -60,18 +62,36 @@ settings = starclip.Params(seed=run.params.seed)  # the defaults, whatever the r
 # %% [markdown]
 # ## 1 · A spectrum is a fingerprint
 #
-# Spread a star's light into its colours and dark lines appear. A line is dark because atoms of one kind, or molecules, take
-# light of exactly that wavelength out of the beam in the cool outer layers of the star and send it off in all directions; the
-# more of them in the right state, the deeper the line. So the lines tell the temperature of the star, the gravity at
-# its surface, and how much of each chemical element it holds: twenty numbers in this project, its *labels*. Labels are
-# measured by computing spectra for many sets of them and looking for the set whose spectrum fits the observed one.
-#
-# Let us make a few hundred red giants to play with. They are simulated, from a physical model of stellar atmospheres;
-# notebook [01](01_data.ipynb) says how.
+# Spread a star's light into its colours and dark lines appear. A line is dark because atoms of one kind, or molecules, absorb
+# light of exactly that wavelength. At that wavelength the gas is more opaque, so what reaches us comes from higher layers of the
+# star, and these are cooler and shine less. The more absorbers in the right state, the higher the layer, and the deeper the line.
+# So the lines tell the temperature of the star, the gravity at its surface, and how much of each chemical element it holds:
+# twenty numbers in this project, its *labels*. Here is one and the same red giant with more and more magnesium:
 
 # %%
-data = starclip.simulate_survey(800, seed=settings.seed)
-order = data.labels[:, FE].argsort()
+emulator, data = starclip.default_emulator(), starclip.simulate_survey(800, seed=settings.seed)
+order, magnesium = data.labels[:, FE].argsort(), starclip.label_index("Mg")
+star = data.labels[order[len(order) // 2]].astype(float)
+grown = {f"[Mg/H] {change:+.1f}": star + change * np.eye(20)[magnesium] for change in (-0.4, -0.2, 0.0, 0.2, 0.4)}
+assert emulator.inside_domain(np.array(list(grown.values()))).all()
+grown = {name: emulator(labels[None], APOGEE)[0] for name, labels in grown.items()}
+figures.line_growth(APOGEE.wavelength, grown, (15735, 15785), {"Mg": 15745.0, "Mg ": 15753.3, "Mg  ": 15770.1})
+
+# %%
+core = np.abs(APOGEE.wavelength - 15753.3).argmin()
+depths = [1 - flux[core] for flux in grown.values()]
+Markdown(
+    f"From the lowest to the highest curve the star has {10**0.8:.1f} times as much magnesium (0.8 dex). The line at 15,753 Å grows "
+    f"from a depth of {depths[0]:.2f} to {depths[-1]:.2f}, so by a factor of {depths[-1] / depths[0]:.2f} only: a strong line is "
+    "*saturated*. Other lines in the window hardly move, or move the other way. Labels are measured by computing spectra for many "
+    "sets of them and looking for the set whose spectrum fits the observed one."
+)
+
+# %% [markdown]
+# We play with a few hundred such red giants. They are simulated, from a physical model of stellar atmospheres;
+# notebook [01](01_data.ipynb) explains how. Two of them, as two telescopes see them:
+
+# %%
 pair = order[[20, -20]]
 figures.example_pairs(data.apogee.flux[pair], data.nirspec.flux[pair], data.labels[pair])
 
@@ -82,9 +102,30 @@ figures.example_pairs(data.apogee.flux[pair], data.nirspec.flux[pair], data.labe
 # thousands of stars, each with its labels measured. **NIRSpec** (left), on the James Webb Space Telescope, sees stars in
 # other galaxies that APOGEE can never reach, but blurred, few, and without labels. APOGEE's colours all lie inside NIRSpec's
 # range, but there NIRSpec is eight times less sharp, and it sees four times more besides. Pixel number 100 of one has nothing
-# to do with pixel number 100 of the other. One can blur APOGEE and compare what both see: notebook [12](12_baselines.ipynb)
-# does, and it works rather well. But that uses only a part of the NIRSpec spectrum, and every pixel alike.
-#
+# to do with pixel number 100 of the other. But one can blur APOGEE until it is as unsharp as NIRSpec, and compare the two where
+# both see the star:
+
+# %%
+noisy = starclip.mock_telescope(settings, n_views=1)
+row = order[[len(order) // 2]]
+pixels, blurred, good = baselines.apogee_as_nirspec(data.apogee.flux[row])
+seen = noisy.views(data.nirspec, row)[0, 0, pixels]
+sharp = APOGEE.wavelength, np.where(data.apogee.flux[row[0]] == 0, np.nan, data.apogee.flux[row[0]])
+curves = [
+    (NIRSPEC.wavelength[pixels], np.where(keep, flux, np.nan))
+    for keep, flux in ((good[0], blurred[0]), (seen != 1, seen))
+]
+figures.overlap(sharp, *curves, (15650, 15800))
+
+# %%
+shared = len(pixels) / NIRSPEC.n_pix
+Markdown(
+    f"The two agree, but for NIRSpec's noise. Comparing them pixel by pixel finds many stars (exercise 3), and it needs no training. "
+    f"It uses {len(pixels):,} of NIRSpec's {NIRSPEC.n_pix:,} pixels ({shared:.0%}), every pixel alike, and nothing at all if a gap "
+    "between the detectors hides them. Notebook [06](06_retrieval.ipynb) puts it on a ladder with other methods."
+)
+
+# %% [markdown]
 # We would like to hand over a NIRSpec spectrum and ask: *which APOGEE stars are like this one?* Since those have labels,
 # we would then know what we are looking at.
 #
@@ -143,7 +184,6 @@ after = starclip.Model.load(folder / "starclip.ckpt").encoders
 # %%
 test = data.rows("test")
 some = test[data.labels[test, FE].argsort()][::5][:40]
-noisy = starclip.mock_telescope(settings, n_views=1)
 places = {
     name: (
         starclip.run_encoder(e["nirspec"], data.nirspec, some, noisy)[:, 0],
@@ -250,7 +290,8 @@ print(f"{len(ranks)} searches among {len(test)} candidates")
 # | [09 · Similarity browser](09_similarity_browser.ipynb) | click a star, see its twins |
 # | [10 · Observed NIRSpec](10_observed_nirspec.ipynb) | real JWST spectra |
 # | [11 · Limits](11_limits.ipynb) | the smallest errors that are possible |
-# | [12 · Baselines](12_baselines.ipynb) | simple methods, and the Gaussian ideal matcher |
+# | [11b · From atoms to a spectrum](11b_from_atoms_to_spectrum.ipynb) | a line grows and saturates; where H⁻ sits |
+# | [12 · Baselines](12_baselines.ipynb) | simple methods, and the Gaussian ideal matcher, for every kind of spectrum |
 # | [13 · Benchmark](13_benchmark.ipynb) | the paper's evaluation, with intervals |
 # | [14 · Decoders](14_decoders.ipynb) | spectra from embeddings, and strange stars |
 # | [15 · Densities](15_densities.ipynb) | honest errors for every label |
@@ -283,6 +324,26 @@ starclip.check("00.2", answer)
 # <details><summary>Solution</summary>
 #
 # `"APOGEE"`: bright stars, high resolution, and a pipeline (ASPCAP) that measured twenty labels of each.
+#
+# </details>
+#
+# **3. (To code.)** Write the pixel baseline for the forty stars of section 4. `apogee_as_nirspec` blurs their APOGEE spectra and
+# puts them on NIRSpec's pixels; a pixel of NIRSpec without data reads 1. Fill a table of misfits: the mean squared difference
+# between NIRSpec spectrum i (row) and APOGEE spectrum j (column), over the pixels that both have. How many of the forty are found?
+
+# %%
+pixels, blurred, good = baselines.apogee_as_nirspec(data.apogee.flux[some])
+seen = noisy.views(data.nirspec, some)[:, 0, pixels]
+yours = None  # misfits, shape (40, 40)
+if yours is not None:
+    print(f"pixels in the overlap: {(np.argmin(yours, axis=1) == np.arange(len(some))).sum()} of {len(some)}")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `both = (seen != 1)[:, None] & good[None]`, then `square = np.where(both, seen[:, None] - blurred[None], 0) ** 2` and
+# `yours = square.sum(2) / np.maximum(both.sum(2), 1)`. Compare with the two counts of section 4. A row without common pixels is 0
+# everywhere and finds star number 0: such spectra cannot be compared in this way.
 #
 # </details>
 #

@@ -19,6 +19,8 @@
 # **Purpose.** Write InfoNCE, the loss behind StarCLIP, in a few lines, watch it work in two dimensions, and see with your
 # own eyes what the temperature does and why false negatives hurt.
 #
+# **The figure to remember.** The same sixty stars trained at four temperatures.
+#
 # **After this notebook you can** derive the loss, write it from memory, choose a temperature for a reason, and recognise
 # a batch that will spoil a training.
 #
@@ -197,6 +199,7 @@ for title, strength in push.items():
 # other's negatives. In its batches of 16 out of 59,375 pairs that hardly ever happens; in a batch of 512 out of 12,500 there
 # are about forty such pairs. So we mask pairs of the same star (`same_star: masked`), the last argument of `info_nce`. (With
 # corruptions drawn afresh in each epoch, our default, a star appears once per epoch and there is nothing to mask.)
+# Notebook [04](04_starclip.ipynb) trains both ways on stars, at seven temperatures, and counts how many are found.
 #
 # Copies as negatives also give the loss a floor: with $m$ copies that cannot be told apart, even a perfect arrangement has
 # a loss of $\log m$ for each question. A loss that stops falling need not mean that nothing is learned.
@@ -227,6 +230,25 @@ starclip.check("00b.2", answer)
 # <details><summary>Solution</summary>
 #
 # `math.log(3)`, about 1.10. The right partner shares its seat with two copies, so its probability is 1/3 at best.
+#
+# </details>
+#
+# **3. (To code.)** Write the masked loss for the six seats of the last section, `seats` and `star`, at a scale of 10: pairs of
+# different rows that belong to the same star must not count, neither as a right nor as a wrong answer. Start from the lines of
+# "The loss, line by line". The cell compares your number with the package's, and with the loss that takes copies for negatives.
+
+# %%
+yours = None  # the masked loss, a number
+if yours is not None:
+    masked, copies = (info_nce(seats, seats, 10.0, known).item() for known in (star, None))
+    print(f"yours {float(yours):.4f}, the package's {masked:.4f}, with copies as negatives {copies:.4f}")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `logits = 10 * seats @ seats.T`, then `same = (star[:, None] == star[None, :]) & ~torch.eye(6, dtype=torch.bool)` and
+# `logits = logits.masked_fill(same, -torch.inf)`: the exponential of minus infinity is 0, so these answers vanish from the sum.
+# The rest as before: `yours = -(logits.log_softmax(1).diagonal() + logits.log_softmax(0).diagonal()).mean().item() / 2`.
 #
 # </details>
 #

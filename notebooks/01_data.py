@@ -18,6 +18,8 @@
 #
 # **Purpose.** Make the data set that every other notebook uses, look at it, and know what in it is real.
 #
+# **The figure to remember.** The Kiel diagram: where red giants live.
+#
 # **After this notebook you can** say how the stars were drawn, why the two spectra of a star disagree a little, and
 # how stars are divided so that nothing leaks from the test into the training.
 #
@@ -82,6 +84,35 @@ data = run.data
 # %% tags=["nbval-check-output"]
 print(f"{data.n_stars} stars, {data.split_counts()}")
 print(f"APOGEE {data.apogee.flux.shape}, NIRSpec {data.nirspec.flux.shape}")
+
+# %% [markdown]
+# ## Why by star, and not by spectrum
+#
+# Suppose that every star has two noisy spectra, and that a careless colleague divides the *spectra* at random. Many a test
+# spectrum then has a sister in the training part, which carries the answer. The simplest method there is, "take [Fe/H] from the
+# most similar training spectrum", shows what that does. Here it is, with both divisions:
+
+# %%
+rng = np.random.default_rng(params.seed)
+few = np.repeat(data.rows("train")[:400], 2)  # two spectra of each star, at a signal-to-noise ratio of 300
+flux = data.nirspec.flux[few] + rng.normal(0, 1 / 300, (len(few), NIRSPEC.n_pix)).astype(np.float32)
+drawn = rng.choice(np.unique(few), len(few) // 10, replace=False)
+divisions = {"by spectrum": rng.random(len(few)) < 0.2, "by star": np.isin(few, drawn)}
+
+# %%
+errors = {}
+for name, tested in divisions.items():
+    train, judged = flux[~tested], flux[tested]
+    distance = (train**2).sum(1) - 2 * judged @ train.T  # squared, but for a term that is the same for all of a row
+    nearest = few[~tested][distance.argmin(1)]
+    errors[name] = np.sqrt(np.mean((data.labels[nearest, FE] - data.labels[few[tested], FE]) ** 2))
+assert errors["by spectrum"] < errors["by star"]
+Markdown(
+    "The typical error of [Fe/H] is "
+    + " and ".join(f"{error:.3f} dex if one divides {name}" for name, error in errors.items())
+    + f". The first number is wrong by a factor of {errors['by star'] / errors['by spectrum']:.1f}, because the answers **leaked** "
+    "from the test into the training; for a new star, only the second is true."
+)
 
 # %% [markdown]
 # ## Where the stars are
@@ -238,11 +269,34 @@ starclip.check("01.2", answer)
 #
 # </details>
 #
+# **3. (To code.)** Find a planted leak. `spectra` is the table of a survey with one row for each spectrum, and somebody has moved a
+# few rows. Which stars are in the training *and* in the test part? Put their identifiers, in any order, into `yours`.
+
+# %%
+parts = np.repeat(np.array(["train", "val", "test"])[data.split], 2)
+parts[rng.choice(np.flatnonzero(parts == "test"), 5, replace=False)] = "train"
+spectra = pd.DataFrame({"star": np.repeat(data.star_id, 2), "part": parts}).sample(frac=1, random_state=params.seed)
+yours = None  # e.g. ["SIM000012", "SIM000345"]
+if yours is not None:
+    in_parts = spectra.groupby("star")["part"].nunique()
+    print(
+        f"{len(set(yours) & set(in_parts.index[in_parts > 1]))} of {(in_parts > 1).sum()} found, {len(set(yours))} named"
+    )
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `yours = set(spectra.star[spectra.part == "train"]) & set(spectra.star[spectra.part == "test"])`. One line, and worth running on
+# every data set that you are given. (It finds identical names only. The same star under two names, a duplicate in the sky, needs
+# a search by coordinates.)
+#
+# </details>
+#
 # ## Questions
 #
 # 1. Set `overrides = {"data": {"apogee": {"snr_min": 20.0, "snr_max": 60.0}}}` and run again. Which blemish now
 #    dominates the difference plot?
-# 2. Why would splitting by *row* instead of by *star* be a mistake as soon as a star has several spectra?
+# 2. A network is trained on labels of all stars, but on spectra of training stars only. Is that a leak?
 # 3. The catalogue error of [Fe/H] is 0.009 dex, its spread 0.32 dex. What r² would a perfect spectroscopist reach
 #    against the catalogue?
 #

@@ -18,6 +18,8 @@
 #
 # **Purpose.** Turn ab initio NIRSpec spectra into spectra that could have been observed, at random and reproducibly.
 #
+# **The figure to remember.** Where two gap models put the detector's gap, and where it really is.
+#
 # **After this notebook you can** name the five corruptions of the paper, apply them to any batch of spectra on any
 # device, and explain why real detector gaps are not independent of each other.
 #
@@ -92,6 +94,7 @@ run.save_figure("corruptions", figures.corruption_steps(stages))
 
 # %% tags=["nbval-check-output"]
 batch = torch.from_numpy(data.nirspec.flux[:8])
+flux_before = batch.clone()
 once, again = (extended(batch, starclip.seeded("cpu", 1)) for _ in range(2))
 other = extended(batch, starclip.seeded("cpu", 2))
 print(f"same seed: {(once != again).float().mean():.0%} of the pixels differ")
@@ -108,6 +111,35 @@ seen = noisy != 1
 print(f"scatter {(noisy - batch)[seen].std():.3f}, expected {1 / 50:.3f}")
 
 # %% [markdown]
+# ## A sixth corruption
+#
+# A corruption is nothing but a function of a batch and a generator. Here is one that the paper leaves out: **cosmic rays**, particles
+# that hit the detector during the exposure and leave bright spots of a few pixels. Each hit is a bump with an exponential tail.
+
+
+# %%
+def cosmic_rays(flux, generator, hits=3.0, height=0.5, tail=2.0):
+    """A mean of `hits` bright spots in each spectrum, of at most `height`, with a tail of `tail` pixels."""
+    n, n_pix = flux.shape
+    start = torch.rand(n, n_pix, generator=generator) < hits / n_pix
+    bright = height * torch.rand(n, n_pix, generator=generator) * start
+    shape = torch.exp(-torch.arange(8) / tail)
+    spots = sum(share * bright.roll(shift, dims=1) for shift, share in enumerate(shape))
+    return torch.where(flux == 1, flux, flux + spots)
+
+
+# %%
+hit = cosmic_rays(batch, starclip.seeded("cpu", 6))
+again = cosmic_rays(batch, starclip.seeded("cpu", 6))
+changed = (hit - batch).abs() > 0.01
+Markdown(
+    f"{changed.float().mean():.2%} of the pixels changed by more than 0.01, by {(hit - batch).max():.2f} at most. With the same "
+    f"seed, {(hit != again).float().mean():.0%} of them differ. The spectra that went in are untouched: a corruption returns a new batch."
+)
+
+# %% [markdown]
+# To train with it, add such a step to the chain in `transforms/corruptions.py` (CONTRIBUTING.md has the list of places).
+#
 # ## Your turn: the corruption explorer
 #
 # Every slider is one parameter of one corruption, every box switches one off. *New draw* throws the dice again, the menu
@@ -210,6 +242,25 @@ starclip.check("02.2", answer)
 # <details><summary>Solution</summary>
 #
 # 8: `round(0.001 * 8192)`.
+#
+# </details>
+#
+# **3. (To code.)** Write another one: **stray light**. A part f of the light on each pixel comes from elsewhere and has no lines; after
+# division by the continuum the flux is (flux + f) / (1 + f). Draw f for each spectrum of `batch` between 0 and 0.1 from
+# `starclip.seeded("cpu", 7)`, and put the new batch into `yours`. By which factor do the lines become shallower?
+
+# %%
+yours = None  # a new batch, of the shape of `batch`
+if yours is not None:
+    ratio = (1 - yours).norm(dim=1) / (1 - batch).norm(dim=1)  # of the depths of lines, one for each spectrum
+    print("lines are shallower by", ratio.numpy().round(3), "- untouched input:", bool((batch == flux_before).all()))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `f = 0.1 * torch.rand(len(batch), 1, generator=starclip.seeded("cpu", 7))` and `yours = (batch + f) / (1 + f)`. The depth 1 - flux is
+# divided by 1 + f, for all lines alike: just what a lower metallicity would do to weak lines. That is why stray light biases
+# abundances, and why the fit of an observed spectrum has to know it.
 #
 # </details>
 #

@@ -19,6 +19,8 @@
 # **Purpose.** Train one network for each instrument to predict twenty stellar labels, and a plain CNN to compare with. They
 # are where the contrastive alignment of notebook 04 begins.
 #
+# **The figure to remember.** Residuals against the distance from the mean: what a network is unsure of, it draws to the mean.
+#
 # **After this notebook you can** explain what the encoders look like inside, why the scaling of their input decides
 # whether they learn at all, and how good they are for each label.
 #
@@ -162,18 +164,43 @@ run.save_figure(
 )
 
 # %% [markdown]
-# Points should lie on the black line; the lower panels show what is left, with one standard deviation shaded. An uncertain
-# network that minimises squared error leans towards the mean: high values come out too low and low ones too high. This
-# *regression to the mean* biases any science done with the tails. Its measure is the slope of predicted against true labels.
+# Points should lie on the black line; the lower panels show what is left, with one standard deviation shaded.
+#
+# ## Regression to the mean
+#
+# An uncertain network that minimises squared error leans towards the mean: high values come out too low and low ones too high.
+# That is the best it can do for the average star, and it biases any science done with the tails. To see it, draw the residual of
+# each star against its true distance from the mean, both in units of the label's spread: for the labels with the steepest
+# slope, a middling one, and the flattest. A network that always answered with the mean would lie on the dotted line, of slope -1.
 
 # %%
-guess = predicted["NIRSpec encoder"]
-slopes = {name: np.polyfit(true[:, i], guess[:, i], 1)[0] for i, name in enumerate(LABELS)}
-least, second = sorted(slopes, key=slopes.get)[:2]
+guess, spread = predicted["NIRSpec encoder"], true.std(axis=0)
+distance, residual = (true - true.mean(axis=0)) / spread, (guess - true) / spread
+slopes = np.array([np.polyfit(x, y, 1)[0] for x, y in zip(distance.T, residual.T)])
+three = np.argsort(slopes)[[0, len(LABELS) // 2, -1]]
+run.save_figure("shrinkage", figures.shrinkage(distance[:, three], residual[:, three], [LABELS[i] for i in three]))
+
+# %%
+explained = np.array([scores["NIRSpec encoder"]["r2"][name] for name in LABELS])
+tail = np.abs(distance[:, three[0]]) > 2
 Markdown(
-    f"The slope of the NIRSpec encoder is {slopes['Fe']:.2f} for Fe; it is smallest for {least} ({slopes[least]:.2f}) and "
-    f"{second} ({slopes[second]:.2f}). A slope of 1 is no regression to the mean."
+    f"The residuals' slope is {slopes[three[0]]:+.2f} for {LABELS[three[0]]} and {slopes[three[-1]]:+.2f} for "
+    f"{LABELS[three[-1]]}. Over the twenty labels it follows what is left unexplained: slope and r² - 1 correlate with a coefficient "
+    f"of {np.corrcoef(slopes, explained - 1)[0, 1]:.2f}. In the tails: {tail.sum()} test stars are more than two spreads from "
+    f"the mean in {LABELS[three[0]]}, and their predictions miss by {np.abs(residual[tail, three[0]]).mean():.2f} spreads on average, "
+    f"those of all stars by {np.abs(residual[:, three[0]]).mean():.2f}."
+    if tail.any()
+    else "No test star lies more than two spreads from the mean in this label."
 )
+
+# %% [markdown]
+# ## When is regression enough?
+#
+# If you have labels for stars like yours, on spectra like yours, and want nothing but these labels: then a regression is the
+# right tool, and this notebook could be the last. It is not enough in three cases. Labels must exist; for what has no label, it
+# learns nothing. Labels carry the errors and the conventions of the pipeline that made them. And a number cannot be looked at:
+# a star that is unlike all training stars gets labels as well, without a warning. Contrastive learning needs to know only which
+# two spectra are of the same star, and its answer is a list of real spectra that one can check.
 
 # %% [markdown]
 # ## Exercises
@@ -204,6 +231,27 @@ starclip.check("03.2", answer)
 #
 # 0.99. What is left is 0.1 times the distance, whose square is 0.01 of the variance. So a high r² does not exclude that
 # the tails are biased by ten per cent of their distance.
+#
+# </details>
+#
+# **3. (To code.)** Undo the regression to the mean. For each label, fit a straight line to predicted against true labels (`guess`
+# against `true`), and turn it around: from the prediction to the label. Put the corrected predictions into `yours`. The slope is
+# then 1. What happens to the error?
+
+# %%
+yours = None  # corrected predictions, of the shape of `guess`
+if yours is not None:
+    slope = np.median([np.polyfit(true[:, i], yours[:, i], 1)[0] for i in range(len(LABELS))])
+    ratio = np.sqrt(((yours - true) ** 2).mean(0) / ((guess - true) ** 2).mean(0))
+    print(f"median slope {slope:.3f}; the RMSE is {ratio.min():.2f} to {ratio.max():.2f} times that of the network")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `lines = [np.polyfit(true[:, i], guess[:, i], 1) for i in range(20)]`, then
+# `yours = np.column_stack([(guess[:, i] - b) / a for i, (a, b) in enumerate(lines)])`. The bias of the tails is gone, and the error
+# of the typical star has grown: noise is stretched along with the signal. One cannot have both; choose for the question that you
+# ask, a single star or a population. (For honesty, fit the lines on validation stars.)
 #
 # </details>
 #

@@ -16,27 +16,32 @@
 # %% [markdown]
 # # 06 · Retrieval: finding the same star in the other survey
 #
-# **Purpose.** Use a spectrum from one instrument to search among spectra from the other, and measure how often it works.
+# **Purpose.** Use a spectrum from one instrument to search among spectra from the other, measure how often it works, and
+# compare with methods that need no training at all.
 #
-# **After this notebook you can** search by cosine similarity, read SuccessRate@k and MRR, and judge them against chance,
-# against the pixels themselves, and against the paper.
+# **The figure to remember.** A ladder: pixels in the overlap, a linear alignment, networks before and after the contrastive
+# training, a fit, and the Gaussian ideal matcher, all on the same spectra.
+#
+# **After this notebook you can** search by cosine similarity, read SuccessRate@k and MRR, write the pixel baseline yourself,
+# and diagnose why a search failed.
 #
 # **Before this:** notebook 04.
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `starclip.ckpt`, `mockstarclip.ckpt` | `embeddings.h5` | 95 seconds | 2026-11-30 |
+# | `data.h5` and the models of notebooks 03 to 05 | `embeddings.h5`, `fit.ckpt`, `fit.h5` | 2 minutes | 2026-11-30 |
 
 # %%
 # %matplotlib inline
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 import starclip_lib as starclip
-from starclip_lib import APOGEE, LABELS, figures
-from starclip_lib.metrics import retrieval
-from starclip_lib.metrics.baselines import overlap_scores, raw_spectra
+from starclip_lib import APOGEE, LABELS, NIRSPEC, figures
+from starclip_lib.metrics import baselines, ideal, linear_alignment, retrieval, seen
+from starclip_lib.models.encoding import embed_views
+from starclip_lib.training.refining import calibrate
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -44,17 +49,19 @@ overrides: dict = {}  # small changes, e.g. {"retrieval": {"n_neighbours": 8}}
 
 # %%
 run = starclip.open_run(params_file, overrides)
-data = run.data
+data, test = run.data, run.data.rows("test")
 
 # %% [markdown]
 # ## Embed everything once
 #
-# Each NIRSpec star is observed five times by the mock telescope, with other noise and other gaps: five *views*. Each APOGEE
+# Each NIRSpec star is observed several times by the mock telescope, with other noise and other gaps: its *views*. Each APOGEE
 # star has one spectrum. All of them become points on the sphere and go into one file, which this and the following notebooks
-# read. Only test stars enter the searches.
+# read. Only test stars enter the searches. The second file is for comparison: there the physical model itself was fitted to
+# every spectrum, with no contrastive training (notebook [08b](08b_physics_instead_of_a_network.ipynb) explains how).
 
 # %%
-run.build("embeddings.h5")
+for file in ("embeddings.h5", "fit.ckpt", "fit.h5"):
+    run.build(file)
 nirspec, apogee = (run.embeddings(f"starclip/{name}").take("test") for name in ("nirspec", "apogee"))
 extended, mocks = (run.embeddings(f"mockstarclip/{name}").take("test") for name in ("extended", "mock"))
 
@@ -64,178 +71,265 @@ print(f"{len(nirspec)} NIRSpec views and {len(apogee)} APOGEE spectra of {len(se
 # %% [markdown]
 # ## One search
 #
-# Take the NIRSpec view of one star and ask for the most similar APOGEE spectra. The search is exact: it computes the
-# cosine with every candidate, in blocks, so memory stays small however many stars there are.
+# Take the NIRSpec view of one star and ask for the most similar APOGEE spectra. A search is one matrix product: the cosines of
+# the query with all candidates, sorted.
 
 # %%
-index = retrieval.SimilarityIndex(apogee.z, apogee.star_id, posterior=apogee.posterior)
 query = len(nirspec) // 3
-place, cosine = index.search(nirspec.z[query : query + 1], k=run.params.retrieval.n_neighbours)
-found = apogee.star_id[place[0]]
-
-# %%
-stars = np.array([nirspec.star_id[query], *found])
+cosines = apogee.z @ nirspec.z[query]
+best = np.argsort(-cosines)[: run.params.retrieval.n_neighbours]
+stars = np.array([nirspec.star_id[query], *apogee.star_id[best]])
 table = pd.DataFrame(data.labels_of(stars), columns=LABELS).T
-table.columns = ["query", *(f"{number}: {star}" for number, star in enumerate(found, start=1))]
-table.loc["cosine"] = [1.0, *cosine[0]]
+table.columns = ["query", *(f"{number}: {star}" for number, star in enumerate(stars[1:], start=1))]
 table.round(3)
 
-# %% [markdown]
-# The first column is the query, the others are what was found, best first. If the first of them has exactly the labels of
-# the query, it is the star itself and the search has succeeded.
-
 # %%
-alike = data.labels_of(found).std(axis=0) / data.labels[data.rows("test")].std(axis=0)
+place = 1 + int((cosines > cosines[apogee.star_id == stars[0]].max()).sum())
+alike = data.labels_of(stars[1:]).std(axis=0) / data.labels[test].std(axis=0)
 order = np.argsort(alike)
 Markdown(
-    f"The {len(found)} stars that were found differ from each other by {np.median(alike):.0%} of what test stars differ by "
-    f"(standard deviations, median of the labels). They agree best in {LABELS[order[0]]} ({alike[order[0]]:.0%}) and least in "
-    f"{LABELS[order[-1]]} ({alike[order[-1]]:.0%}): neighbours are similar in what the spectra show well, and in little else."
+    f"The star of the query, {stars[0]}, comes in place {place} of {len(apogee)}. The {len(best)} stars found differ from each "
+    f"other by {np.median(alike):.0%} of what test stars differ by (standard deviations, median of the labels). They agree best in "
+    f"{LABELS[order[0]]} ({alike[order[0]]:.0%}) and least in {LABELS[order[-1]]} ({alike[order[-1]]:.0%})."
 )
 
 # %% [markdown]
-# Now the spectra. The black line is the query star's own APOGEE spectrum, which was not part of the query: the query was its
-# NIRSpec spectrum. Below are the differences to what was found.
+# ## A ladder of methods
+#
+# Is a trained network needed at all? Give several methods the same task: one NIRSpec spectrum of each test star, one APOGEE
+# spectrum of each, and the question which belong together. The score is the share of queries whose own star comes first.
+#
+# **Step 1: pixels in the overlap, nothing trained.** APOGEE lies inside NIRSpec's range, so an astronomer would blur APOGEE to
+# NIRSpec's resolution, put it on NIRSpec's pixels, and compare by chi-squared. The noise of each NIRSpec spectrum is known; we
+# allow for an error of 0.5 % of the blurred spectrum. Views whose gap hides nearly all common pixels cannot be compared and tie
+# for the last place. One weakness shows when APOGEE searches: its candidates have noise of different size, and a noisy view fits
+# almost any star as well as its own, which a chi-squared per pixel does not notice. This is the whole method:
 
 # %%
-shown = data.apogee.flux[data.rows_of(stars)]
-names = [f"{n}: {star}" + " (itself)" * (star == stars[0]) for n, star in enumerate(found, start=1)]
-captions = ["the query star", *names]
-run.save_figure("neighbours", figures.neighbours(shown[0], shown[1:4], captions, APOGEE.wavelength, (15700, 15800)))
+once = starclip.mock_telescope(run.params, 1)
+observed, snr = once.views_and_snr(data.nirspec, test)
+pixels, blurred, known = baselines.apogee_as_nirspec(data.apogee.flux[test])
+chi2 = np.full((len(test), len(test)), np.inf)
+for row, flux in enumerate(observed[:, 0, pixels]):
+    both = known & (flux != 1)  # a pixel without data reads 1
+    total = (np.where(both, flux - blurred, 0) ** 2).sum(1) / (snr[row] ** -2 + 0.005**2)
+    chi2[row] = np.where(both.sum(1) > 100, total / np.maximum(both.sum(1), 1), np.inf)
+
+# %%
+star, ways = data.star_id[test], {"nirspec_to_apogee": chi2, "apogee_to_nirspec": chi2.T}
+ranks = {"pixels in the overlap": {way: retrieval.ranks_of(misfit, star, star) for way, misfit in ways.items()}}
+
+# %% [markdown]
+# **Step 2: a linear alignment.** Reduce each instrument's training spectra to their principal components, find the directions
+# in which the pairs correlate most (canonical correlation analysis), and compare by cosine. It uses all of NIRSpec's
+# wavelengths and learns from pairs, without a network. Pixels without data are put at the mean spectrum, and a small penalty
+# keeps directions of little variance from being taken too seriously. (Notebook [12](12_baselines.ipynb) chooses the penalty by
+# validation stars and takes more views of the training stars.)
+
+# %%
+train, several = data.rows("train"), starclip.mock_telescope(run.params.changed(seed=run.params.seed + 1))
+inputs = {
+    "nirspec": baselines.Inputs(several.views(data.nirspec, train)[:, 0], NIRSPEC),
+    "apogee": baselines.Inputs(data.apogee.flux[train], APOGEE),
+}
+pairs = inputs["nirspec"].of_views(data.nirspec, train, several), inputs["apogee"](data.apogee.flux[train])
+cca = linear_alignment.CanonicalCorrelation(*pairs, n_components=min(60, len(train) // 4))
+cca.regularise(min(60, len(train) // 4), 30, penalty=0.001)
+
+# %%
+methods = {"linear alignment": {}}
+for side, (name, flux) in enumerate({"nirspec": observed[:, 0], "apogee": data.apogee.flux[test]}.items()):
+    z = cca.directions(cca.components(inputs[name](flux), side), side)
+    methods["linear alignment"][name] = starclip.as_embeddings(z[:, None], star, data.split[test])
+
+# %% [markdown]
+# **Steps 3 to 5: networks.** Before the contrastive training the two networks predict labels, and these are compared by cosine.
+# If the run calibrates its space, step 4 shows the same networks with that calibration and no contrastive training
+# ([04](04_starclip.ipynb) explains it). Step 5 is StarCLIP. **Step 6: the fit**, compared by Bayes factors. It fits the model
+# that generated the NIRSpec spectra, an advantage that no real telescope offers.
+
+# %%
+encoders = {name: run.model(name).encoders[name] for name in ("nirspec", "apogee")}
+views = {"nirspec": once, "apogee": None}
+methods["networks before"] = {name: embed_views(e, data, test, views[name]) for name, e in encoders.items()}
+if run.params.starclip.calibrate:
+    calibrate((encoders["nirspec"], encoders["apogee"]), data, run.params)
+    methods["calibrated only"] = {name: embed_views(e, data, test, views[name]) for name, e in encoders.items()}
+methods["networks after"] = {"nirspec": nirspec.of_view(0), "apogee": apogee}
+methods["fit"] = {name: run.embeddings(f"fit/{name}").take("test").of_view(0) for name in views}
+
+# %%
+for name, sides in methods.items():
+    ranks[name] = {way: retrieval.ranks_between(*(sides[side] for side in way.split("_to_"))) for way in ways}
+
+# %% [markdown]
+# **The top: a Gaussian ideal matcher.** It is told how much every spectrum can know about the labels (its Fisher information),
+# and how wrong the catalogue is, and compares by Bayes factors. Population and errors are taken as Gaussian, so it is a
+# reference and not a strict upper limit. Some stars are asked for; all stars inside the emulator's range are candidates.
+
+# %%
+emulator, limits = starclip.default_emulator(), run.params.limits
+inside = test[emulator.inside_domain(data.labels[test].astype(float))]
+with_noise = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True, memory=run.params.memory * 1e9)
+told = seen.seen_by(once, data, inside, emulator), seen.seen_by_apogee(with_noise, inside, limits.apogee_snr, emulator)
+# its second argument is for extended mock spectra, which are not asked for here
+matcher = ideal.ideal_retrieval(data, told[0], told[0].first(2), told[1], limits.n_matched, run.params.seed)
+
+# %%
+scores = {n: {way: retrieval.retrieval_scores(r, len(test)) for way, r in found.items()} for n, found in ranks.items()}
+steps = {n: {way: retrieval.with_intervals(s, len(test)) for way, s in found.items()} for n, found in scores.items()}
+asked = min(limits.n_matched, len(inside))
+steps["Gaussian ideal matcher"] = {way: retrieval.with_intervals(matcher[way], asked) for way in ways}
+titles = {"nirspec_to_apogee": "NIRSpec finds APOGEE", "apogee_to_nirspec": "APOGEE finds NIRSpec"}
+run.save_figure("ladder", figures.ladder(steps, titles))
+
+# %%
+first = {name: found["nirspec_to_apogee"]["success@1"] for name, found in steps.items()}
+top = max((name for name in first if name not in ("fit", "Gaussian ideal matcher")), key=first.get)
+Markdown(
+    f"Chance is 1 in {len(test)}. From NIRSpec to APOGEE, "
+    + ", ".join(f"{name}: {value:.1%}" for name, value in first.items())
+    + f". Without knowledge of the physical model, **{top}** is the best of these. From the networks before to those after, the share "
+    f"changes by {100 * (first['networks after'] - first['networks before']):+.1f} percentage points"
+    + (
+        f"; the calibration alone, with no contrastive training, changes it by "
+        f"{100 * (first['calibrated only'] - first['networks before']):+.1f}"
+        if "calibrated only" in first
+        else ""
+    )
+    + f". The bars are 95 % intervals; with {len(test)} stars, steps whose bars overlap are not told apart."
+)
 
 # %% [markdown]
 # ## All searches
 #
 # **SuccessRate@k** is the share of queries whose own star is among the first k results. **MRR**, the mean reciprocal rank,
-# is the mean of 1/rank of the first hit. We search in both directions: five views of each star look for one APOGEE
-# spectrum, and one APOGEE spectrum looks for any of five views. MockStarCLIP searches between mock and extended mock
+# is the mean of 1/rank of the first hit. Now all views search: each view of a star looks for its one APOGEE spectrum, and one
+# APOGEE spectrum looks for any of the star's views. MockStarCLIP searches between mock and extended mock
 # spectra, one view of each star, as in the paper.
 #
 # A hit is decided by the star's identifier. Where candidates tie, the first hit gets its expected rank, so identical copies
 # bring neither luck nor harm.
 
 # %%
-first = [embeddings.of_view(0) for embeddings in (mocks, extended)]
-ranks = {
+pair = [embeddings.of_view(0) for embeddings in (mocks, extended)]
+every = {
     "nirspec_to_apogee": retrieval.ranks_between(nirspec, apogee),
     "apogee_to_nirspec": retrieval.ranks_between(apogee, nirspec),
-    "mock_to_extended": retrieval.ranks_between(*first),
-    "extended_to_mock": retrieval.ranks_between(*reversed(first)),
+    "mock_to_extended": retrieval.ranks_between(*pair),
+    "extended_to_mock": retrieval.ranks_between(*reversed(pair)),
 }
 
 # %% [markdown]
-# Two baselines use no model at all. The paper's compares the raw fluxes pixel by pixel, APOGEE cropped to NIRSpec's number of
-# pixels. Pixel 100 of one is another wavelength than pixel 100 of the other, so it cannot work. The second is the one that an
-# astronomer tries first: APOGEE lies inside NIRSpec's range, so blur it to NIRSpec's resolution, put it on NIRSpec's pixels and
-# compare by chi-squared over the **overlap**. Nothing is trained. (Notebook 12 has more baselines, and the emulator fit.)
+# The paper's baseline compares raw fluxes pixel by pixel, APOGEE cropped to NIRSpec's number of pixels. Pixel 100 of one is
+# another wavelength than pixel 100 of the other, so it cannot work between instruments. It stands in the table as `raw`; `overlap`
+# is step 1 of the ladder, with one view of each star.
 
 # %%
-raw = raw_spectra(data, run.params)
-raw_ranks = {
-    direction: retrieval.ranks_between(*(raw[name] for name in direction.split("_to_"))) for direction in ranks
-}
+raw = baselines.raw_spectra(data, run.params)
+raw_ranks = {way: retrieval.ranks_between(*(raw[name] for name in way.split("_to_"))) for way in every}
+candidates = dict(zip(every, (len(apogee), len(nirspec), len(pair[1]), len(pair[0])), strict=True))
+n_views = dict(zip(every, (1, run.params.corruption.n_views, 1, 1), strict=True))
+found = {way: retrieval.retrieval_scores(values, candidates[way]) for way, values in every.items()}
 
 # %%
-candidates = dict(zip(ranks, (len(apogee), len(nirspec), len(first[1]), len(first[0])), strict=True))
-views = dict(zip(ranks, (1, run.params.corruption.n_views, 1, 1), strict=True))
-scores = {name: retrieval.retrieval_scores(values, candidates[name]) for name, values in ranks.items()}
-raw_scores = {d: retrieval.retrieval_scores(r, len(raw[d.split("_to_")[1]])) for d, r in raw_ranks.items()}
-chance = {name: retrieval.chance_scores(len(ranks[name]), candidates[name], views[name]) for name in ranks}
-
-# %%
-across, within = ("nirspec_to_apogee", "apogee_to_nirspec"), ("mock_to_extended", "extended_to_mock")
-split = {"starclip": {d: scores[d] for d in across}, "mockstarclip": {d: scores[d] for d in within}}
+across, within = list(every)[:2], list(every)[2:]
+split = {"starclip": {way: found[way] for way in across}, "mockstarclip": {way: found[way] for way in within}}
 results = {
     **split,
-    "overlap": overlap_scores(data, starclip.mock_telescope(run.params)),
-    "raw": raw_scores,
-    "chance": chance,
+    "overlap": scores["pixels in the overlap"],
+    "raw": {w: retrieval.retrieval_scores(r, len(raw[w.split("_to_")[1]])) for w, r in raw_ranks.items()},
+    "chance": {way: retrieval.chance_scores(len(every[way]), candidates[way], n_views[way]) for way in every},
 }
 retrieval.retrieval_table(results)
 
 # %% [markdown]
 # The paper's Table 3, for comparison, from its own 4,751 test stars, so with almost five times the candidates of the
 # default run here: StarCLIP 0.14 and 0.15 for R@1, 0.24 and 0.56 for R@10; MockStarCLIP 0.06 and 0.08, 0.35 and 0.40.
-
-# %%
-curves = {"StarCLIP": ranks["nirspec_to_apogee"], "raw pixels, other wavelengths": raw_ranks["nirspec_to_apogee"]}
-run.save_figure(
-    "success_nirspec", figures.success_curves(curves, lambda k: min(1.0, k / len(apogee)), "NIRSpec finds APOGEE")
-)
-
-# %%
-curves = {"MockStarCLIP": ranks["mock_to_extended"], "raw pixels": raw_ranks["mock_to_extended"]}
-run.save_figure(
-    "success_mock", figures.success_curves(curves, lambda k: min(1.0, k / len(first[1])), "mock finds extended mock")
-)
-
-# %% [markdown]
-# ## Per star, and within one instrument
 #
 # Searching for an APOGEE star among five views of each NIRSpec star is easier than among one, since any view counts. Ranking
-# *stars* by their best view removes that advantage. And within one instrument: can a view find the other four views of
+# *stars* by their best view removes that advantage. And within one instrument: can a view find the other views of
 # its own star (itself excluded)? That tests how well the encoder ignores noise and gaps.
 
 # %%
-per_star = {
-    d: retrieval.ranks_between(a, b, by_star=True)
-    for d, (a, b) in {"nirspec_to_apogee": (nirspec, apogee), "apogee_to_nirspec": (apogee, nirspec)}.items()
-}
-n_stars = len(apogee)
-results["per_star"] = {d: retrieval.retrieval_scores(values, n_stars) for d, values in per_star.items()}
-
-# %%
+ends = {"nirspec_to_apogee": (nirspec, apogee), "apogee_to_nirspec": (apogee, nirspec)}
+per_star = {way: retrieval.ranks_between(*both, by_star=True) for way, both in ends.items()}
+results["per_star"] = {way: retrieval.retrieval_scores(values, len(apogee)) for way, values in per_star.items()}
 own = retrieval.ranks_between(nirspec, nirspec, exclude_self=True)
 results["in_modal"] = {"nirspec_to_nirspec": retrieval.retrieval_scores(own, len(nirspec) - 1)}
 retrieval.retrieval_table({name: results[name] for name in ("per_star", "in_modal")})
 
-# %%
-Markdown(
-    "First hits (R@1): "
-    + "; ".join(
-        f"{d.replace('_to_', ' to ')}: {scores[d]['success@1']:.3f} with StarCLIP, {results['overlap'][d]['success@1']:.3f} by the overlap, "
-        f"{raw_scores[d]['success@1']:.3f} by unrelated pixels, {chance[d]['success@1']:.4f} by chance"
-        for d in across
-    )
-    + "."
-)
-
 # %% tags=["nbval-check-output"]
-print("queries:", {d: len(r) for d, r in ranks.items()}, "candidates:", candidates)
+print("queries:", {way: len(r) for way, r in every.items()}, "candidates:", candidates)
 
 # %%
 run.save_metrics("retrieval", results)
 
 # %% [markdown]
-# ## Wrong answers
+# ## A gallery of failures
 #
-# When the right star is not first, who is? If the labels of the wrong answers agree with the query's within the errors, the
-# search has found a star that this spectrum cannot distinguish from the right one. If they differ by more, the query was a poor
-# spectrum, or the encoders have not learned enough.
+# When the right star is not first, who is, and why? Take the single-view searches of the ladder's step 5 again. For every one
+# that failed we know the two stars, and, since these spectra are simulated, what each looks like without noise. So we can ask how
+# different the two really are, in units of the noise of this view, over the pixels that it shows:
+#
+# $$ d = \mathrm{S/N} \cdot \sqrt{\sum_{\rm seen\ pixels} (f_{\rm right} - f_{\rm wrong})^2}. $$
+#
+# Below about 5 the noise of the view alone can hide the difference, above that it cannot.
 
 # %%
-wrong = np.flatnonzero(ranks["nirspec_to_apogee"] > 1)
-asked = {} if nirspec.posterior is None else {"posterior": nirspec.posterior[wrong], "rerank": 50}
-top = index.search(nirspec.z[wrong], k=1, **asked)[0][:, 0]
-pairs = [data.rows_of(ids) for ids in (nirspec.star_id[wrong], apogee.star_id[top])]
-difference = np.median(abs(data.labels[pairs[0]] - data.labels[pairs[1]]), axis=0)
-pd.DataFrame({"median |difference| of wrong answers": difference, "spread": data.labels.std(0)}, LABELS).T.round(3)
+wrong = np.flatnonzero(ranks["networks after"]["nirspec_to_apogee"] > 1)
+similarity = methods["networks after"]["nirspec"].z @ apogee.z.T
+np.fill_diagonal(similarity, similarity.diagonal() - 1e-7)  # a tie is not a hit
+taken = similarity.argmax(1)[wrong]
+clean = data.nirspec.flux[test]
+differences = np.where(observed[wrong, 0] != 1, clean[wrong] - clean[taken], 0)
+distance = snr[wrong, 0] * np.sqrt((differences**2).sum(1))
 
 # %%
-teff, iron = (LABELS.index(name) for name in ("Teff", "Fe"))
-_, snr = starclip.mock_telescope(run.params).views_and_snr(data.nirspec, data.rows("test"))
-place = {star: number for number, star in enumerate(data.star_id[data.rows("test")])}
-snr_wrong = [snr[place[star], view] for star, view in zip(nirspec.star_id[wrong], nirspec.view[wrong])]
+noisy = snr[wrong, 0] < np.quantile(snr, 0.25)
+reasons = np.select(
+    [distance < 5, noisy],
+    ["the noise hides the difference", "a noisy view, but the difference is there"],
+    "a good view: the network missed the difference",
+)
+hidden = (observed[:, 0] == 1).mean(1)
+apart = np.abs(data.labels[test[wrong]] - data.labels[test[taken]]) / data.labels.std(axis=0)
+table = {"reason": reasons, "d": distance, "S/N": snr[wrong, 0], "hidden": hidden[wrong], "labels apart": apart.mean(1)}
+pd.DataFrame(table).groupby("reason").agg({"reason": "size", **dict.fromkeys(list(table)[1:], "median")}).round(2)
+
+# %%
+strangers = np.abs(data.labels[test] - np.roll(data.labels[test], len(test) // 2, axis=0)) / data.labels.std(axis=0)
+share = np.median(apart, axis=0) / np.median(strangers, axis=0) if len(wrong) else np.ones(len(LABELS))
+same = np.argsort(share)
 Markdown(
-    f"{len(wrong)} of {len(nirspec)} searches miss. The wrong star differs from the right one by {difference[teff]:.0f} K in Teff and "
-    f"{difference[iron]:.3f} dex in [Fe/H] (medians); the catalogue's own errors are {starclip.ASPCAP_ERROR[teff]:.0f} K and "
-    f"{starclip.ASPCAP_ERROR[iron]:.3f} dex. The views that miss have a median signal-to-noise ratio of {np.median(snr_wrong):.0f}, all views "
-    f"{np.median(snr):.0f}."
+    f"{len(wrong)} of {len(test)} searches fail. The views that fail have a median signal-to-noise ratio of "
+    f"{np.median(snr[wrong]):.0f}, all views {np.median(snr):.0f}. What does the wrong star have in common with the right one? It "
+    f"differs by {share[same[0]]:.0%} of what two stars drawn at random differ by in {LABELS[same[0]]} and by "
+    f"{share[same[1]]:.0%} in {LABELS[same[1]]}, but by {share[same[-1]]:.0%} in {LABELS[same[-1]]} (medians)."
     if len(wrong)
     else "Every search finds its star first."
 )
 
 # %% [markdown]
+# The five worst, by how much closer the wrong star came than the right one. Each panel shows the difference of the two stars'
+# noise-free NIRSpec spectra (blue) and the noise of the view, one standard deviation either way (grey); the gap is left out.
+
+# %%
+margin = similarity[wrong, taken] - similarity[wrong, wrong]
+worst = np.argsort(-margin)[:5]
+captions = [
+    f"{star[wrong[n]]} taken for {star[taken[n]]}: S/N {snr[wrong[n], 0]:.0f}, d = {distance[n]:.1f}, {reasons[n]}"
+    for n in worst
+]
+shown = np.where(observed[wrong[worst], 0] != 1, differences[worst], np.nan)
+if len(worst):
+    display(run.save_figure("failures", figures.failures(shown, 1 / snr[wrong[worst], 0], captions)))
+
+# %% [markdown]
+# Where a line stands out of the grey band, a person could have told the stars apart. Hundreds of small differences inside the
+# band add up, too: that is what d counts, and what a fit of the whole spectrum uses. A failure with a large d asks for a better
+# encoder, one with a small d for a better spectrum.
+#
 # ## Exercises
 #
 # **1.** Three queries find their star at ranks 1, 2 and 4. What is the MRR?
@@ -264,11 +358,29 @@ starclip.check("06.2", answer)
 #
 # </details>
 #
+# **3. (To code.)** Diagnose the five failures of the gallery: for each of them, in which label do the two stars differ most, in
+# units of that label's spread among all stars? Use `test`, `wrong`, `taken` and `worst`, and put a list of names from `LABELS`
+# into `yours`. The cell compares them with the table `apart`.
+
+# %%
+yours = None  # e.g. ["Teff", "C", "C", "N", "logg"]
+if yours is not None:
+    print(f"{np.mean(np.array(yours) == np.array(LABELS)[apart[worst].argmax(1)]):.0%} of yours agree")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `a, b = data.labels[test[wrong[worst]]], data.labels[test[taken[worst]]]`, then
+# `yours = [LABELS[i] for i in (abs(a - b) / data.labels.std(axis=0)).argmax(axis=1)]`. Look at the five spectra once more: does
+# this label have strong lines that NIRSpec sees?
+#
+# </details>
+#
 # ## Questions
 #
 # 1. R@1 depends on how many candidates there are. How would you expect it to change with ten times as many stars?
-# 2. Searching from APOGEE to NIRSpec is more successful than the reverse. Find two reasons.
-# 3. From NIRSpec to APOGEE even the Gaussian ideal matcher of notebook 12 misses some stars; from APOGEE to NIRSpec it hardly
-#    misses any. What does the number of views have to do with it?
+# 2. The pixel baseline uses a fraction of NIRSpec's wavelengths and no training. Compare its rung with the others in both
+#    directions. What does each method do with a view whose gap hides the overlap?
+# 3. Which rungs would become lower if the NIRSpec spectra were observed and not simulated? Which one most?
 #
 # **Next:** [07 · Atlas](07_atlas.ipynb) draws the space as a map.

@@ -18,8 +18,10 @@
 #
 # **Purpose.** Look at the embedding: what are its main directions, and do they mean anything?
 #
+# **The figure to remember.** The map coloured by metallicity, and the control: the same probe with shuffled labels.
+#
 # **After this notebook you can** project embeddings with PCA and UMAP, and tell which features of such a map deserve
-# trust.
+# trust, and test with a shuffled control whether a pattern means anything.
 #
 # **Before this:** notebook 06.
 #
@@ -34,7 +36,9 @@ from scipy.spatial.distance import cdist
 from IPython.display import Markdown
 
 import starclip_lib as starclip
-from starclip_lib import figures
+from starclip_lib import FE, LABELS, figures
+from sklearn.linear_model import LinearRegression
+
 from starclip_lib.metrics.atlas import principal_components, thin, umap_map
 from starclip_lib.models.embeddings import join
 from starclip_lib.lab.widgets.base import Illustrated
@@ -67,7 +71,7 @@ run.save_metrics("pca", {model: fractions.tolist() for model, (_, fractions) in 
 
 # %% [markdown]
 # Colour the map by labels. Smooth gradients mean that the space is ordered by that label. The contrastive loss knows no labels,
-# but this is no proof that it found them: the encoders were pretrained to predict exactly these.
+# but this is not a proof that it found them: the encoders were pretrained to predict exactly these.
 
 # %%
 shown = thin(points["starclip"], run.params.atlas.max_points, run.params.seed)
@@ -79,6 +83,39 @@ run.save_figure("pca_starclip", figures.maps(xy[shown], labels[shown], "PC"))
 few = thin(points["mockstarclip"], run.params.atlas.max_points, run.params.seed)
 mock_labels = data.labels_of(points["mockstarclip"].star_id)
 run.save_figure("pca_mockstarclip", figures.maps(components["mockstarclip"][0][few], mock_labels[few], "PC"))
+
+# %% [markdown]
+# ## Is it real? A shuffled control
+#
+# A colour gradient pleases the eye, and eyes find patterns everywhere. Two controls show what a pattern is worth. Read each
+# label with a linear regression from the coordinates of the training stars' first NIRSpec views, and judge it on test stars. Then
+# **shuffle**: give every training star the labels of another one, and do just the same. What is left is what the method
+# finds in nothing. The third bar asks something harder: how much would the star's **[Fe/H] alone**, taken from
+# the catalogue, tell about this label?
+
+# %%
+known, judged = (run.embeddings("starclip/nirspec").take(part).of_view(0) for part in ("train", "test"))
+given, true = data.labels_of(known.star_id), data.labels_of(judged.star_id)
+shuffled = given[np.random.default_rng(run.params.seed).permutation(len(given))]
+answers = {
+    "the stars' own labels": LinearRegression().fit(known.z, given).predict(judged.z),
+    "labels shuffled": LinearRegression().fit(known.z, shuffled).predict(judged.z),
+    "[Fe/H] alone": LinearRegression().fit(given[:, [FE]], given).predict(true[:, [FE]]),
+}
+r2 = {name: 1 - ((found - true) ** 2).mean(0) / true.var(0) for name, found in answers.items()}
+run.save_figure("controls", figures.controls({name: np.delete(values, FE) for name, values in r2.items()}, skip=FE))
+
+# %%
+own, nothing, iron = r2.values()
+others = np.delete(np.arange(len(LABELS)), FE)
+more = own - iron
+hardly = [LABELS[i] for i in others if more[i] < 0.05]
+Markdown(
+    f"With their own labels the median r² is {np.median(own):.2f}, with shuffled ones {np.median(nothing):.2f} ({nothing.min():.2f} to "
+    f"{nothing.max():.2f}). Of the {len(others)} labels other than [Fe/H], iron alone explains {np.median(iron[others]):.0%} of the "
+    f"variance (median). The space adds most to it for {LABELS[others[more[others].argmax()]]} ({more[others].max():+.2f}), and less "
+    f"than 0.05 for {', '.join(hardly) or 'none'}. For these, the map's colours are hardly more than those of metallicity."
+)
 
 # %% [markdown]
 # ## UMAP
@@ -134,8 +171,14 @@ for name, both in spaces.items():
     mixed[name] = ((near < n) != (np.arange(2 * n) < n)[:, None]).mean()
 Markdown(
     f"{mixed['all']:.0%} of the neighbours are of the other instrument in all coordinates, {mixed['shared']:.0%} in the shared "
-    "ones. So the order of the stars is common to both instruments, and what separates them is an offset that a search across "
-    "instruments never sees. In a search for neighbours within *one* map it matters: take the shared coordinates there."
+    "ones. "
+    + (
+        "So the order of the stars is common to both instruments, and what separates them is an offset that a search across "
+        "instruments never sees. In a search for neighbours within *one* map it matters: take the shared coordinates there."
+        if mixed["shared"] > mixed["all"] + 0.1
+        else "Leaving out coordinates does not mix them here: this run has no coordinates of its own for each instrument, and "
+        "what separates the two lies in the shared ones."
+    )
 )
 
 # %% [markdown]
@@ -183,6 +226,26 @@ starclip.check("07.2", answer)
 # <details><summary>Solution</summary>
 #
 # `False`. Distances between groups mean nothing in a UMAP; run it with another seed and they change.
+#
+# </details>
+#
+# **3. (To code.)** The quantity that astronomers ask for is [X/Fe]. Probe it: from `given` and `true` make the labels [X/Fe] = [X/H]
+# - [Fe/H] of the seventeen elements other than iron, fit the regression on `known.z`, and put the r² on the test stars into
+# `yours`, in the order of `elements`. Which element does the space know best, beyond iron?
+
+# %%
+elements = [i for i in others if LABELS[i] not in ("Teff", "logg")]
+yours = None  # seventeen numbers
+if yours is not None:
+    order = np.argsort(yours)[::-1]
+    print("r² of [X/Fe]:", ", ".join(f"{LABELS[elements[i]]} {yours[i]:.2f}" for i in order))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# `learn, test = (x[:, elements] - x[:, [FE]] for x in (given, true))`,
+# `found = LinearRegression().fit(known.z, learn).predict(judged.z)`, `yours = 1 - ((found - test) ** 2).mean(0) / test.var(0)`.
+# An r² near 0 says: for this element the spectra, as this space sees them, tell nothing beyond what iron tells.
 #
 # </details>
 #

@@ -16,7 +16,8 @@
 # %% [markdown]
 # # 10 · Observed NIRSpec: real stars through the models
 #
-# **Purpose.** Take spectra that JWST has really observed, prepare them, and read them with models that never saw one.
+# **Purpose.** Take spectra that JWST has really observed, prepare them, and read them with models that never saw one. What people
+# should remember is the **gallery of failures**: six spectra whose truth is known, and what is found of it.
 #
 # **After this notebook you can** judge whether a spectrum is usable, bring it to rest and to the training grid, read its
 # labels with uncertainties, and say whether the models may be believed there.
@@ -25,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra, or none | `observed.csv`, `observed.ecsv`, a page for each star | 20 seconds (the study: 6 minutes more) | 2026-11-30 |
+# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra, or none | `observed.csv`, `observed.ecsv`, a page for each star | 40 seconds (the study: 6 minutes more) | 2026-11-30 |
 #
 # Use `params/m71.yaml` for real stars: its models are trained on a wider domain, and on spectra whose continuum was
 # treated as an observer has to. `starclip observe FOLDER --params params/m71.yaml` does all of it.
@@ -34,7 +35,8 @@
 # %matplotlib inline
 import numpy as np
 import pandas as pd
-from IPython.display import display
+from astropy import units as u
+from IPython.display import Markdown, display
 
 import starclip_lib as starclip
 from starclip_lib import NIRSPEC, figures
@@ -91,7 +93,7 @@ analysis.describe(spectra, settings).style.hide(axis="index").format(precision=1
 # Each good spectrum is cross-correlated with ab initio templates (training stars) over its whole range; the peak gives the
 # radial velocity, and its sharpness the uncertainty. Pixels that fit the best template worst are left out and the peak is
 # sought again: they are defects of the extraction, or lines that the template lacks. Each detector by itself is a check of
-# the wavelength scale. What correlates with no template is no star, and is set aside as well.
+# the wavelength scale. What correlates with no template is not a star, and is set aside as well.
 #
 # Two things must be treated as the training spectra were. **Resolution:** G140H's line-spread function has a fixed width in
 # Ångström, the templates a fixed R of 2,700, so the observed spectrum is broadened where it is the sharper one.
@@ -126,8 +128,9 @@ for star in prepared.stars:
 # gives nearly the same labels without any of them. If it does not, the wavelengths disagree about the star, and the model is
 # wrong somewhere. An error that is the same everywhere stays hidden.
 #
-# `domain` tells whether the fitted labels and the embedding lie where the models have learned; outside, a network extrapolates
-# without warning. A star from inside can be called outside, because its fitted labels scatter by their errors.
+# `verdict` tells whether the fitted labels and the embedding lie where the models have learned: good, at the edge or outside,
+# with the reason beside it. Outside, a network extrapolates without warning. A star from inside can be called outside, because
+# its fitted labels scatter by their errors.
 
 # %%
 found = analysis.analyse(prepared.stars, run.space, params)
@@ -180,13 +183,14 @@ for star, z in zip(stars, found.z):
 # %%
 measured = starclip.measure(spectra, "" if real else "R=2700")  # the synthetic star is as blurred as the templates
 for one in measured:
-    print(f"{one.name}: {one.verdict}" if one.labels is None else f"{one.name}: domain {one.domain}")
-starclip.measured_table(measured)["name", "velocity", "Teff", "sigma_Teff", "logg", "sigma_logg", "Fe", "sigma_Fe"]
+    print(one)
+    if one.labels is not None:
+        print(one.abundance("Mg", over="Fe"))
 
 # %%
 for one in measured:
     if one.labels is not None:
-        figure = figures.fitted_spectrum(one)
+        figure = one.plot()
         run.save_figure(f"measured_{one.name}", figure)
         display(figure)
 
@@ -217,6 +221,84 @@ if not real and measured[0].labels is not None:
 # %% [markdown]
 # One star is an example, not a calibration: docs/results.md counts over many.
 #
+# ## A gallery of failures
+#
+# Six spectra, none of them observed: each is made here by the emulator, so the truth is known and printed. Before you look at the
+# answers, decide for each of them what a careful astronomer would do with it.
+#
+# - **clean**: a giant with a signal-to-noise ratio of 100, for comparison.
+# - **saturated**: the same giant, too bright. The extraction saws up and down from pixel to pixel.
+# - **two stars**: a quarter of the light comes from a second giant, at a velocity that differs by 150 km/s.
+# - **too hot**: hotter than any star that the emulator knows, by continuing its trend.
+# - **poor and faint**: [Fe/H] = −1.5 with three times as much vanadium as iron would suggest, and half the signal-to-noise ratio.
+# - **veiled**: the clean giant, but 40 % of the light is smooth, from a hot companion or from dust.
+
+
+# %%
+def observed(labels, velocity=62.0):
+    """The emulated star as two detectors of NIRSpec sample it."""
+    wavelength = np.concatenate([np.arange(9700, 14100, 2.35), np.arange(14480, 17900, 2.35)])
+    flux = starclip.default_emulator()(labels[None], NIRSPEC)[0]
+    return wavelength, np.interp(wavelength / (1 + velocity / 299792.458), NIRSPEC.wavelength, flux)
+
+
+# %%
+giant = np.array([4500.0, 2.0, *[-0.2] * 18])
+poor, hot = np.array([4600.0, 1.7, *[-1.5] * 18]), np.array([5400.0, 3.4, *[-0.5] * 18])
+poor[starclip.label_index("V")] += 0.5
+second, cooler = np.array([4800.0, 2.5, *[-0.3] * 18]), np.array([5050.0, 3.4, *[-0.5] * 18])
+wavelength, clean = observed(giant)
+fluxes = {
+    "clean": (clean, giant),
+    "saturated": (clean * (1 + 0.03 * (-1) ** np.arange(len(clean))), giant),
+    "two stars": (0.75 * clean + 0.25 * observed(second, 62 + 150)[1], giant),
+    "too hot": (2 * observed(hot)[1] - observed(cooler)[1], 2 * hot - cooler),
+    "poor and faint": (observed(poor)[1], poor),
+    "veiled": (0.6 * clean + 0.4, giant),
+}
+
+# %%
+rng, gallery, relative = np.random.default_rng(10), [], u.dimensionless_unscaled
+for name, (flux, _) in fluxes.items():
+    noise = np.full(len(flux), 1 / (50 if name == "poor and faint" else 100))
+    noisy = flux + noise * rng.standard_normal(len(flux))
+    (spectrum,) = starclip.read_spectra((wavelength * u.AA, noisy * relative, noise * relative))
+    spectrum.name = name
+    gallery.append(spectrum)
+answers = starclip.measure(gallery, "R=2700")
+run.save_figure("failed_measurements", figures.failed_measurements(gallery, answers, (15300, 16000)))
+
+# %%
+lines = []
+for one, (_, labels) in zip(answers, fluxes.values(), strict=True):
+    lines.append(f"**{one.name}**: {one.verdict}" + (f" ({one.reason})" if one.reason else ""))
+    for i in map(starclip.label_index, ("Teff", "logg", "Fe", "V") if one.labels is not None else ()):
+        value, off = float(one.labels[i]), (float(one.labels[i]) - labels[i]) / one.sigma[i]
+        lines[-1] += (
+            f"; {starclip.PLAIN[i]} {value:.{2 * (i > 0)}f}, truth {labels[i]:.{2 * (i > 0)}f}, {off:+.1f} sigma"
+        )
+Markdown("- " + "\n- ".join(lines))
+
+# %% [markdown]
+# **How to read this.** The saturated spectrum is judged before any fit, by how much its neighbouring pixels differ. A second star
+# widens the lines, and a star hotter than the emulator's limit is held there: both have labels, with a verdict against their use.
+# Veiling leaves no such trace. Smooth light makes all lines shallower by the same share, and so does a lower metallicity.
+
+# %%
+by_name = {star.name: star for star in answers}
+i, j = starclip.label_index("Fe"), starclip.label_index("V")
+veiled, faint = by_name["veiled"], by_name["poor and faint"]
+Markdown(
+    f'*Veiled* gets the verdict "{veiled.verdict}" and [Fe/H] = {veiled.labels[i]:.2f} ± {veiled.sigma[i]:.2f}, where the truth is '
+    f"{giant[i]:.2f}: {abs(veiled.labels[i] - giant[i]) / veiled.sigma[i]:.1f} sigma off. Another wavelength region or the star's "
+    f"distance has to tell. *Poor and faint*: [V/H] = {faint.labels[j]:.2f} ± {faint.sigma[j]:.2f}, where the truth is {poor[j]:.2f}. Its "
+    f"standard deviation is {faint.prior_fraction[j]:.2f} of that before the spectrum was seen"
+    + (": the value comes **from the prior**" if faint.prior_fraction[j] > 0.7 else "")
+    + ", which expects vanadium to follow iron. From the prior are here: "
+    f"{faint.from_prior or 'none'}."
+)
+
+# %% [markdown]
 # ## What makes a model survive real data?
 #
 # A study (set `observed.study` to true; it trains a label network for each row). The paper's mock spectra keep the true
@@ -233,7 +315,9 @@ if real and settings.study:
 # %% [markdown]
 # ## Exercises
 #
-# **1.** A star recedes with 30 km/s. By how many Å is a line at 13,000 Å shifted?
+# **1. Code the way back to rest.** Write a function `to_rest(wavelength, velocity)`: wavelengths in Ångström as observed, of a star that
+# recedes with `velocity` km/s, become those at rest. Put it in place of None. Then apply it to `wavelength` and 62 km/s and plot the
+# clean star beside the template, `NIRSPEC.wavelength` and `prepared.stars[0].seen_template`: do the lines fall on each other?
 
 # %%
 answer = None
@@ -242,7 +326,12 @@ starclip.check("10.1", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# 13,000 × 30 / 299,792 = 1.30 Å, a little more than a pixel of our grid. Forget it, and every line is in the wrong place.
+# ```python
+# def to_rest(wavelength, velocity):
+#     return wavelength / (1 + velocity / 299792.458)
+# ```
+#
+# At 13,000 Å, 30 km/s are 1.30 Å, a little more than a pixel of our grid. Forget it, and every line is in the wrong place.
 #
 # </details>
 #
@@ -265,7 +354,6 @@ starclip.check("10.2", answer)
 #    one do you distrust, and why?
 # 2. What would happen to a spectrum that is shifted by 200 km/s too much before embedding? Try it.
 # 3. The correlation with the best template is well below 1 even for good spectra. Name three causes.
-# 4. Compare the uncertainty of each label with its spread over the data set. For which labels is it not much smaller? What
-#    did the spectrum add to what the population alone would tell?
+# 4. How would you notice a veiled star in a survey? Name two measurements that the spectrum alone does not contain.
 #
-# **Next:** [11 · Limits](11_limits.ipynb) computes the smallest errors that are possible.
+# **Next:** [11 · Limits](11_limits.ipynb) computes the smallest errors that are possible (`starclip evaluate`).

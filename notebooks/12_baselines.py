@@ -17,7 +17,7 @@
 # # 12 · Baselines: what each part of a method contributes
 #
 # **Purpose.** Put our numbers between what simple methods reach on the same spectra and what a matcher reaches that knows the
-# noise of every spectrum.
+# noise of every spectrum. The figure to remember is the **ladder** near the end: every method of this project on the same stars.
 #
 # **After this notebook you can** tell whether a network is worth its GPU, say what a population prior does to a bound, and
 # say how much of a result comes from the network, from contrastive training, and from fitting physics.
@@ -26,7 +26,9 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5`, all `.ckpt` | tables and figures | 3 minutes, 3.2 GB of memory | 2026-11-30 |
+# | a finished run: `data.h5`, `embeddings.h5`, `fit.h5`, all `.ckpt` | tables and figures | 3 minutes, 3.2 GB of memory | 2026-11-30 |
+#
+# `starclip evaluate` runs this notebook, as it does all that judge a finished run.
 
 # %%
 # %matplotlib inline
@@ -43,6 +45,7 @@ from starclip_lib.metrics import baselines, ideal, linear_alignment, probing, re
 from starclip_lib.inference import fisher as limits
 from starclip_lib.metrics.robustness import measured_contrastive_fit
 from starclip_lib.models.encoding import embed_views
+from starclip_lib.physics.labels import PUBLISHED_SPREAD
 from starclip_lib.training.refining import calibrate
 
 # %% tags=["parameters"]
@@ -104,8 +107,10 @@ run.save_figure("over_limit", figures.errors_over_limit(ratios))
 # %%
 closest = min(ratios, key=lambda name: np.median(ratios[name]))
 Markdown(
-    f"Closest to the bound is **{closest}**: the median label has {np.median(ratios[closest]):.2f} times its error. "
-    f"The CNN has {np.median(ratios['CNN']):.2f} times, ridge regression {np.median(ratios['ridge']):.2f} times."
+    "Error over bound, median of the labels: "
+    + "; ".join(f"{name}, {np.median(values):.2f}" for name, values in ratios.items())
+    + f". Closest to the bound is **{closest}**; its best label is {PLAIN[ratios[closest].argmin()]} with "
+    f"{ratios[closest].min():.2f}, its worst {PLAIN[ratios[closest].argmax()]} with {ratios[closest].max():.2f}."
 )
 
 # %% [markdown]
@@ -125,9 +130,12 @@ ratio, low, high = resampling.bootstrap(
     lambda weights: np.median(np.sqrt((weights @ squares) / (weights @ variance)), axis=1), len(few.rows)
 )
 over_bound = float(ratio)
-print(
-    f"least squares, {len(few.rows)} views: RMSE over the Cramér-Rao bound, median of the labels "
-    f"{ratio:.2f} (95 %: {low:.2f} to {high:.2f})"
+side = (
+    "below the bound: the domain's edge acts as a prior" if high < 1 else "above" if low > 1 else "compatible with it"
+)
+Markdown(
+    f"Least squares, {len(few.rows)} views: RMSE over the Cramér-Rao bound, median of the labels {ratio:.2f} "
+    f"(95 %: {low:.2f} to {high:.2f}), that is {side}."
 )
 
 # %% [markdown]
@@ -141,6 +149,13 @@ place = np.searchsorted(test, mock.rows)
 own = predicted["StarCLIP probe"].reshape(-1, telescope.n_views, 20)[place] - mock.labels[:, None]
 snr, by_snr = mock.by_snr(own, NIRSPEC, prior)
 run.save_figure("limit_by_snr", figures.ratio_by_snr(snr, by_snr))
+
+# %%
+middle = np.median(by_snr, axis=1)
+Markdown(
+    f"The median label of the StarCLIP probe has {middle[0]:.2f} times the error of the bound at a SNR of {snr[0]:.0f} and "
+    f"{middle[-1]:.2f} times at {snr[-1]:.0f}: the method uses {'less' if middle[-1] > middle[0] else 'more'} of what bright spectra hold."
+)
 
 # %% [markdown]
 # ## Finding stars with nothing trained
@@ -247,12 +262,15 @@ titles = {"nirspec_to_apogee": "NIRSpec finds APOGEE", "apogee_to_nirspec": "APO
 run.save_figure("ladder", figures.ladder(rivals, titles))
 
 # %%
-ideal_first = {d: best[d]["success@1"] for d in titles}
+lines = []
+for direction, title in titles.items():
+    first = {name: found[direction] for name, found in rivals.items() if direction in found}
+    steps = sorted(first, key=lambda name: first[name]["success@1"])
+    lines.append(f"{title}: " + " ≤ ".join(f"{name} {first[name]['success@1']:.3f}" for name in steps))
 Markdown(
-    "Views that cannot be compared cost the overlap its last places: it stands at "
-    f"{overlap['nirspec_to_apogee']['success@1']:.3f} with nothing trained. The Gaussian ideal matcher reaches "
-    f"{ideal_first['nirspec_to_apogee']:.3f} from NIRSpec to APOGEE and {ideal_first['apogee_to_nirspec']:.3f} back, "
-    f"where any of {telescope.n_views} views counts."
+    "From the lowest step to the highest:\n\n- "
+    + "\n- ".join(lines)
+    + f"\n\nThe overlap is measured with nothing trained. Back, any of {telescope.n_views} views counts as a hit."
 )
 
 # %% [markdown]
@@ -286,8 +304,16 @@ print("search methods:", ", ".join(["overlap", "a linear alignment", "Gaussian i
 # %% [markdown]
 # ## Exercises
 #
-# **1.** The spread of a label among the stars is 0.3 dex, and a spectrum says nothing about it. Which bound does a method have
-# that knows the population?
+# **1. Code the van Trees bound.** Write a function `van_trees(information, prior)` that takes the Fisher information of a spectrum
+# and the covariance of the population, both (k, k) and in the same units, and returns the k posterior standard deviations. Put
+# it in place of None. Below are both for one test star, in units of the labels' published spreads: `van_trees(information, scaled)`
+# times these spreads is its bound. For which labels is it close to what the population alone tells, `np.sqrt(np.diag(prior))`?
+
+# %%
+spread = PUBLISHED_SPREAD
+information, scaled = mock.information[0].sum(axis=0), prior / np.outer(spread, spread)
+alone = limits.bounds(information, NIRSPEC, np.diag(np.diag(prior)))
+print("with a prior without correlations:", dict(zip(LABELS, alone.round(3).tolist())))
 
 # %%
 answer = None
@@ -296,8 +322,13 @@ starclip.check("12.1", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# 0.3 dex: it answers with the mean of the population, and is wrong by the spread. (Less, if other labels are correlated with
-# this one; the prior knows that too.)
+# ```python
+# def van_trees(information, prior):
+#     return np.sqrt(np.diag(np.linalg.inv(information + np.linalg.inv(prior))))
+# ```
+#
+# Precisions add. Compare with the line above: where the population's correlations help, an element without lines is known
+# through the others.
 #
 # </details>
 #

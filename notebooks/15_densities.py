@@ -33,9 +33,10 @@
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from sklearn.neighbors import NearestNeighbors
 
 import starclip_lib as starclip
-from starclip_lib import LABELS, NIRSPEC, figures, label_index
+from starclip_lib import FE, LABELS, NIRSPEC, figures, label_index
 from starclip_lib.suite import attenuation, densities
 from starclip_lib.suite.decoders import SpectrumBasis
 from starclip_lib.metrics.probing import average_views, fit_probe
@@ -50,10 +51,19 @@ data, settings = run.data, run.params.evaluation
 embeddings = run.embeddings("starclip/nirspec")
 
 # %% [markdown]
-# ## Three roles for stars
+# ## Densities from neighbours
 #
-# A density that can be checked needs three kinds of stars: those whose labels we *know* (training), those that *calibrate* (validation),
-# and those that are *judged* (test). Each star is the mean of its five views in the embedding.
+# Stars near a star in the embedding resemble it, so the spread of their labels is a density for its own label. How many
+# neighbours? Few follow the embedding closely, but a density made of five values is ragged; many blur it. After CLAP we let
+# every star choose the number that came out best *calibrated* for validation stars in its surroundings.
+#
+# **Calibrated** means that things happen as often as stated. Take the cumulative probability of the true label under its
+# density, the *probability integral transform* (PIT). Over many stars it must be uniform: a tenth of the truths below the
+# 10 % quantile, and so on. A histogram shaped like a ∪ means densities that are too narrow, one like a ∩ too wide ones. If it
+# is not flat for calibration stars, its cumulative histogram says by how much to correct the probabilities.
+#
+# That needs three kinds of stars: those whose labels we *know* (training), those that *calibrate* (validation), and those that are
+# *judged* (test). Each star is the mean of its five views in the embedding.
 
 # %%
 known = embeddings.take("train")
@@ -64,19 +74,6 @@ for split in ("train", "val", "test"):
     z, predicted = (average_views(values, part.star_id) for values in (part.z, probe.predict(part.z.astype(float))))
     sample[split] = (z.labels, data.labels_of(z.star_id), predicted.labels)
 sigma = predicted.sigma  # equation 5.1; the test stars came last
-
-# %% [markdown]
-# ## Densities from neighbours
-#
-# The stars that lie near a star in the embedding resemble it, so the spread of their labels is a density for its own label.
-# How many neighbours? Few follow the embedding closely, but a density made of five values is ragged; many blur it. After
-# CLAP we let every star choose: it takes the number of neighbours that came out best *calibrated* for validation stars in
-# its surroundings.
-#
-# **Calibrated** means that things happen as often as stated. Take the cumulative probability of the true label under its
-# density, the *probability integral transform* (PIT). Over many stars it must be uniform: a tenth of the truths below the
-# 10 % quantile, and so on. A histogram shaped like a ∪ means densities that are too narrow, one like a ∩ too wide ones. If it
-# is not flat for calibration stars, its cumulative histogram says by how much to correct the probabilities.
 
 # %%
 found, scores = {}, {}
@@ -92,43 +89,39 @@ pits = {n: {m: d.pit(true[:, label_index(n)]) for m, d in found[n].items()} for 
 run.save_figure("pit", figures.pit_histograms(pits))
 
 # %% [markdown]
-# Three numbers for each method, over all twenty labels. *Coverage*: how often the truth lies in the central 68 % and 95 % of
-# the density. The *continuous ranked probability score* (CRPS) rewards densities that are both narrow and right; it is given
-# relative to that of the method in the first row, smaller is better. The last column is the largest distance of the PIT from
-# uniform.
+# Three numbers for each method, means over the twenty labels. *Coverage*: how often the truth lies in the central 68 % of the
+# density. The *continuous ranked probability score* (CRPS) rewards densities that are both narrow and right; it is
+# given relative to that of the first row, smaller is better. The last column is the largest distance of the PIT from uniform.
 
 # %%
-table = pd.DataFrame(
-    {
-        method: {
-            key: np.mean([scores[n][method][key] for n in LABELS])
-            for key in ("coverage68", "coverage95", "pit_distance")
-        }
-        for method in scores["Fe"]
-    }
-).T
-first = {name: scores[name]["Gaussian, eq. 5.1"]["crps"] for name in LABELS}
-table.insert(0, "CRPS, relative", [np.mean([scores[n][m]["crps"] / first[n] for n in LABELS]) for m in table.index])
+crps = {
+    m: np.mean([scores[n][m]["crps"] / scores[n]["Gaussian, eq. 5.1"]["crps"] for n in LABELS]) for m in found["Fe"]
+}
+table = pd.DataFrame({"CRPS, relative": crps})
+for key in ("coverage68", "coverage95", "pit_distance"):
+    table[key] = [np.mean([scores[n][method][key] for n in LABELS]) for method in table.index]
 table.round(3)
 
 # %%
-sharpest = table["CRPS, relative"].idxmin()
-
-# %%
-verdicts = {m: densities.verdict(row["coverage68"], len(true)) for m, row in table.iterrows()}
+rows = [
+    f"{method}: 68 % intervals hold the truth in {row['coverage68']:.1%}, so they are "
+    f"**{densities.verdict(row['coverage68'], len(true))}**; CRPS {row['CRPS, relative']:.2f}"
+    for method, row in table.iterrows()
+]
+plain, repaired = table.loc["adaptive k"], table.loc["adaptive k, recalibrated"]
 Markdown(
-    "Central 68 % intervals: "
-    + "; ".join(f"{m}, {table.loc[m, 'coverage68']:.3f}: {word}" for m, word in verdicts.items())
-    + f". The smallest CRPS, {table.loc[sharpest, 'CRPS, relative']:.2f} of the first row, has: {sharpest}."
+    "- "
+    + "\n- ".join(rows)
+    + f"\n\nThe smallest CRPS has: {table['CRPS, relative'].idxmin()}. Recalibration moves the coverage of *adaptive k* from "
+    f"{plain['coverage68']:.3f} to {repaired['coverage68']:.3f} and its CRPS from {plain['CRPS, relative']:.2f} to "
+    f"{repaired['CRPS, relative']:.2f}."
 )
 
 # %% [markdown]
-# The Gaussian of equation 5.1 adds the survey's own label errors to the scatter of a star's views. It can err on either side: what
-# a probe gets wrong about a star it gets wrong in *all* its views, which no scatter shows, so the interval can be too narrow; and
-# where the views scatter little, the label errors, which are not errors of the spectrum, make it too wide. Only a test
-# against the truth tells which. Plain neighbours scatter by more than we know about the star: in twenty dimensions even the
-# nearest star is not near, which costs CRPS. Recalibration repairs the stated probabilities, not the knowledge: compare the CRPS with
-# and without it. Neighbours of the *residuals* of the linear probe keep the probe's sharpness.
+# **Why.** What a probe gets wrong about a star it gets wrong in *all* its views, which no scatter of views shows: the Gaussian of
+# equation 5.1 may be too narrow. It also adds the survey's own label errors, which are not errors of the spectrum: it may be too wide.
+# Only a test against the truth tells. Where neighbours are too wide, their labels scatter by more than we know about the star: in
+# twenty dimensions even the nearest star is not near. Recalibration repairs the stated probabilities, not the knowledge.
 #
 # ## Attenuation: why extreme stars look ordinary
 #
@@ -137,68 +130,42 @@ Markdown(
 #
 # $$ \lambda = \frac{\sigma_x^2}{\sigma_x^2 + \sigma_e^2}, $$
 #
-# whatever the amount of data. Networks do the same. The most metal-poor stars come out too metal-rich, the most metal-rich
-# too metal-poor, and gradients in the Galaxy too shallow. If the noise is *known*, it can be undone: subtract its variance
-# from that of the inputs (linear), or treat the true inputs as unknowns and fit them along with the network (LatentNN).
+# whatever the amount of data. The most metal-poor stars come out too metal-rich, the most metal-rich too metal-poor. If the
+# noise is *known*, its variance can be subtracted from that of the inputs. Our inputs are principal components of clean NIRSpec
+# spectra; since these are orthonormal, noise of 1/SNR in each pixel is noise of 1/SNR in each component.
 
 # %%
 rows = {split: data.rows(split, 12_000) for split in ("train", "test")}
-basis = SpectrumBasis.fit(
-    data.nirspec.flux[rows["train"]], NIRSPEC.no_data, settings.attenuation_inputs, run.params.seed
-)
-inputs = {
-    split: (basis.coefficients(data.nirspec.flux[r], NIRSPEC.no_data), data.labels[r].astype(float))
-    for split, r in rows.items()
-}
-
-# %% [markdown]
-# The inputs are the first principal components of clean NIRSpec spectra, with noise added. Since the components are orthonormal,
-# noise of 1/SNR in each pixel is noise of 1/SNR in each component.
+flux, no_data = data.nirspec.flux, NIRSPEC.no_data
+basis = SpectrumBasis.fit(flux[rows["train"]], no_data, settings.attenuation_inputs, run.params.seed)
+inputs = [(basis.coefficients(flux[r], no_data), data.labels[r].astype(float)) for r in rows.values()]
+noise = [*(1 / snr for snr in settings.attenuation_snr), 0.0]
+results = [attenuation.slopes_against_noise(*inputs, one, run.params.seed) for one in noise]
 
 # %%
-results = [
-    attenuation.slopes_against_noise(*inputs.values(), 1 / snr, run.params.seed) for snr in settings.attenuation_snr
-]
-without = attenuation.slopes_against_noise(*inputs.values(), 0.0, run.params.seed)
-
-# %%
-slopes = {
-    n: {m: [float(r[m][label_index(n)]) for r in results] for m in attenuation.METHODS} for n in figures.MAIN_LABELS
-}
-ceiling = {n: float(without["linear"][label_index(n)]) for n in figures.MAIN_LABELS}
+slopes, ceiling = {}, {}
+for n in figures.MAIN_LABELS:
+    slopes[n] = {m: [float(r[m][label_index(n)]) for r in results[:-1]] for m in attenuation.METHODS}
+    ceiling[n] = float(results[-1]["linear"][label_index(n)])
 run.save_figure("attenuation", figures.attenuation_slopes(settings.attenuation_snr, slopes, ceiling))
 
-# %% [markdown]
-# The dotted line is the slope of the linear regression *without* noise: where it lies below 1, these few inputs do not determine
-# the label, which no correction can repair. The plain regressions fall away from it as the noise grows. Errors in variables
-# move the linear slope back towards the line, and can overshoot it where most of an input's scatter is noise: a large variance is
-# then subtracted from one that is hardly larger. The latent inputs of the network do most of the same, and may go beyond the
-# line too: a latent input absorbs any scatter of the labels, also that which the inputs could not have explained.
-
 # %%
-lowest = settings.attenuation_snr[0]
-
-# %%
-Markdown(
-    f"At SNR {lowest:g}, slope of the plain regression, of the corrected one, and without noise: "
-    + "; ".join(
-        f"{n}, {slopes[n]['linear'][0]:.2f}, {slopes[n]['linear, corrected'][0]:.2f}, {ceiling[n]:.2f}" for n in slopes
-    )
-    + ". The correction overshoots by more than 0.1 for: "
-    + (", ".join(n for n in slopes if slopes[n]["linear, corrected"][0] > ceiling[n] + 0.1) or "none of them")
-    + "."
-)
+rows = [
+    f"{n}: slope {flat[0]:.2f}, corrected {corrected[0]:.2f}, without noise {ceiling[n]:.2f}"
+    + (" (**overshoots**)" if corrected[0] > ceiling[n] + 0.1 else "")
+    for n, (flat, corrected) in ((n, methods.values()) for n, methods in slopes.items())
+]
+Markdown(f"At SNR {settings.attenuation_snr[0]:g}:\n\n- " + "\n- ".join(rows))
 
 # %% [markdown]
-# The corrections cost something. An unbiased prediction scatters more: the slope was the price of a smaller mean error. For a
-# single star the biased value may be the better guess; for a *population*, a gradient or a distribution, the unbiased one is
-# needed.
+# Where the dotted line lies below 1, these few inputs do not determine the label, and no correction can repair that. A correction
+# overshoots where most of an input's scatter is noise: a large variance is subtracted from one that is hardly larger. And an
+# unbiased prediction scatters more. For a single star the biased value may be the better guess; for a *population*, a gradient
+# or a distribution, the unbiased one is needed. (Networks are attenuated as well; LatentNN fits their true inputs along.)
 
 # %%
-run.save_metrics(
-    "evaluation.densities",
-    {"scores": scores, "attenuation": {"snr": list(settings.attenuation_snr), "slopes": slopes, "ceiling": ceiling}},
-)
+attenuated = {"snr": list(settings.attenuation_snr), "slopes": slopes, "ceiling": ceiling}
+run.save_metrics("evaluation.densities", {"scores": scores, "attenuation": attenuated})
 
 # %% tags=["nbval-check-output"]
 print("methods:", "; ".join(found["Fe"]))
@@ -207,8 +174,16 @@ print("slopes at SNR", ", ".join(f"{snr:g}" for snr in settings.attenuation_snr)
 # %% [markdown]
 # ## Exercises
 #
-# **1.** An input has a spread of 2 and noise of 1 (standard deviations). What slope does a linear regression find, if the true
-# one is 1?
+# **1. Code the PIT.** Below, `samples` are [Fe/H] of the sixteen training stars nearest to each test star, shape (n, 16), and
+# `truth`, shape (n,), is its own. Write a function `pit(samples, truth)` that returns, for each star, the share of its samples below the
+# truth. Put it in place of None; then draw a histogram of `pit(samples, truth)`. Is it flat, a ∪ or a ∩? Compare with the
+# panel "16 neighbours" above.
+
+# %%
+z, labels, _ = sample["train"]
+near = NearestNeighbors(n_neighbors=16).fit(z).kneighbors(sample["test"][0], return_distance=False)
+samples, truth = labels[near][:, :, FE], true[:, FE]
+print(samples.shape, truth.shape)
 
 # %%
 answer = None
@@ -217,7 +192,12 @@ starclip.check("15.1", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# 2² / (2² + 1²) = 0.8.
+# ```python
+# def pit(samples, truth):
+#     return (samples < truth[:, None]).mean(axis=1)
+# ```
+#
+# If you find a ∩, few values near 0 and 1, neighbours scatter by more than we know about the star.
 #
 # </details>
 #

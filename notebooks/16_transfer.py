@@ -30,10 +30,11 @@
 
 # %%
 # %matplotlib inline
-import pandas as pd
+import starclip_lib as starclip  # before torch, whose threads then sleep while they wait
+
+import torch
 from IPython.display import Markdown
 
-import starclip_lib as starclip
 from starclip_lib import figures
 from starclip_lib.suite import ablation, domains, pairs, report, scaling, transfer
 
@@ -57,11 +58,10 @@ seed = params.seed
 # - **scratch**: encoders with random weights;
 # - **shuffled**: as *scratch*, on pairs of spectra that belong to *different* stars.
 #
-# The last one is the control. It has the same spectra, the same network, the same loss; only the pairing is gone. If it found
-# partners among new stars, something other than pairs would be leaking. (It starts from scratch because the pretrained
-# encoders predict the same labels: they agree about a star without any alignment, and part of that survives shuffling.)
-# Expect it near chance and not exactly there: two encoders that were never aligned are rotated against each other at random,
-# and since giants differ mostly along one direction, a single training can end a little above or below.
+# The last one is the control: the same spectra, network and loss, and only the pairing is gone. If it found partners among new
+# stars, something other than pairs would be leaking. Expect it near chance and not exactly there: two encoders that were never
+# aligned are rotated against each other at random, and since giants differ mostly along one direction, a single training can
+# end a little above or below.
 
 # %%
 encoders = tuple(run.model(name).encoders[name] for name in ("nirspec", "apogee"))
@@ -69,45 +69,32 @@ sources = ablation.pairs_of(data, params)
 recipe = params.starclip.changed(train=params.starclip.train.changed(epochs=settings.ablation_epochs))
 
 # %%
-trained = {
-    variant: ablation.train_variant(variant, encoders, *sources, recipe, seed=seed) for variant in ablation.VARIANTS
-}
+histories, curves = {}, {}
+for variant in ablation.VARIANTS:
+    model, histories[variant] = ablation.train_variant(variant, encoders, *sources, recipe, seed=seed)
+    sides = ablation.embed_pairs(model, data, params)
+    curves[variant] = pairs.top_percent_curve(*sides, n_resamples=settings.n_resamples, seed=seed)
+run.save_figure("ablation", figures.ablation_curves(histories, curves))
 
 # %%
-curves = {
-    variant: pairs.top_percent_curve(
-        *ablation.embed_pairs(model, data, params), n_resamples=settings.n_resamples, seed=seed
-    )
-    for variant, (model, _) in trained.items()
-}
-
-# %%
-run.save_figure(
-    "ablation", figures.ablation_curves({variant: history for variant, (_, history) in trained.items()}, curves)
-)
-
-# %%
-shown = [pairs.PERCENTS.index(p) for p in (0.1, 1.0, 10.0)]
-table = {v: [f"{c[0][i]:.3f} [{c[1][i]:.3f}, {c[2][i]:.3f}]" for i in shown] for v, c in curves.items()}
-pd.DataFrame.from_dict(table, orient="index", columns=["best 0.1 %", "best 1 %", "best 10 %"])
-
-# %%
-first = {variant: curve[0][shown[0]] for variant, curve in curves.items()}
-ends = {variant: (curve[1][shown[0]], curve[2][shown[0]]) for variant, curve in curves.items()}
-apart = ends["full"][0] > ends["scratch"][1]
+one = pairs.PERCENTS.index(1.0)
+at = {variant: tuple(values[one] for values in curve) for variant, curve in curves.items()}
+lines = [f"{variant}: {value:.3f} [{low:.3f}, {high:.3f}]" for variant, (value, low, high) in at.items()]
+settled = {other: at["full"][1] > at[other][2] or at[other][1] > at["full"][2] for other in ("scratch", "head")}
 Markdown(
-    f"**Conclusion.** After {settings.ablation_epochs} epochs the right star comes first in {first['full']:.1%} of the searches if all "
-    f"pretrained weights move, in {first['scratch']:.1%} from random weights, and in {first['head']:.1%} with small networks behind "
-    f"frozen encoders. Pretraining is worth {100 * (first['full'] - first['scratch']):+.1f} points here, and the intervals "
-    f"{'do not overlap' if apart else 'overlap, so that this is not settled'}; moving the encoders' own weights is worth "
-    f"{100 * (first['full'] - first['head']):+.1f} points. The control finds {first['shuffled']:.1%}, chance is 0.1%."
+    f"The right star is among the best 1 % after {settings.ablation_epochs} epochs:\n\n- "
+    + "\n- ".join(lines)
+    + f"\n\nPretraining is worth {100 * (at['full'][0] - at['scratch'][0]):+.1f} points "
+    f"({'settled' if settled['scratch'] else 'not settled: the intervals overlap'}), and moving the encoders' own weights "
+    f"{100 * (at['full'][0] - at['head'][0]):+.1f} ({'settled' if settled['head'] else 'not settled: the intervals overlap'}). "
+    "Chance is 0.010."
 )
 
 # %% [markdown]
 # ## Moving to another instrument
 #
 # A network that reads labels from one kind of spectrum meets another: worse data, other gaps, lower resolution. Four ways to
-# go on, with 10, 50 or 250 labelled stars of the new kind:
+# go on, with a few labelled stars of the new kind:
 #
 # - **zero-shot**: as it is;
 # - **adapter**: a small network that corrects the twenty labels it predicts;
@@ -120,134 +107,91 @@ Markdown(
 
 # %%
 kinds = domains.standard_domains(data, params)
+labels = run.model("nirspec").scaler.transform(data.labels)
+network = starclip.EncoderParams(width=settings.transfer_width)
+lesson = starclip.TrainParams(epochs=settings.transfer_epochs)
+options = {"repeats": settings.transfer_repeats, "steps": settings.transfer_steps, "n_resamples": settings.n_resamples}
 
 # %%
-labels = run.model("nirspec").scaler.transform(data.labels)
-network, lesson = (
-    starclip.EncoderParams(width=settings.transfer_width),
-    starclip.TrainParams(epochs=settings.transfer_epochs),
-)
 results, rates = {}, {}
 for name, (old, new) in kinds.items():
     start = domains.train_on(old, data.nirspec, (train, val), labels, network, lesson, seed=seed)
-    seen = {
-        part: (new.observe(data.nirspec, rows, seed), labels[rows]) for part, rows in (("few", val), ("test", test))
-    }
+    few, new_test = ((new.observe(data.nirspec, rows, seed), labels[rows]) for rows in (val, test))
     results[name], rates[name] = transfer.transfer_curve(
-        start,
-        seen["few"],
-        seen["test"],
-        sizes=settings.transfer_stars,
-        repeats=settings.transfer_repeats,
-        steps=settings.transfer_steps,
-        n_resamples=settings.n_resamples,
-        seed=seed,
+        start, few, new_test, sizes=settings.transfer_stars, seed=seed, **options
     )
-
-# %% [markdown]
-# The labelled stars of the new domain are validation stars, which the first training used only to choose its best epoch. Points
-# are means over several draws of them; the 95 % intervals hold both the draw and the choice of test stars. Dashed: zero-shot.
-
-# %%
 run.save_figure("transfer", figures.transfer_curves(results))
 
-# %%
-cells = {
-    domain: {"zero-shot": f"{found['zero_shot'][0].value:.3f}"}
-    | {
-        f"{strategy}, {n} stars": f"{interval.value:.3f} (rate {rates[domain][strategy][n]:g})"
-        for strategy in transfer.STRATEGIES[1:]
-        for n, interval in found[strategy].items()
-    }
-    for domain, found in results.items()
-}
-pd.DataFrame(cells)
+# %% [markdown]
+# Points are means over several draws of the labelled stars; the 95 % intervals hold both the draw and the choice of test stars.
+# Dashed: zero-shot. Strategies whose intervals overlap are not ranked.
 
 # %%
-sentences = []
+lines = []
 for domain, found in results.items():
+    zero = found["zero_shot"][0].value
     for n in settings.transfer_stars:
-        order = sorted(transfer.STRATEGIES[1:], key=lambda strategy: -found[strategy][n].value)
-        zero, best, second = found["zero_shot"][0].value, *(found[strategy][n] for strategy in order[:2])
-        clear = "clear" if best.low > second.high else f"not separated from {order[1]} ({second.value:.3f})"
-        worse = [strategy for strategy in order if found[strategy][n].value < zero]
-        sentences.append(
-            f"{domain}, {n} stars: {order[0]} {best.value:.3f}, {clear}; below zero-shot: {', '.join(worse) or 'none'}"
+        best, second = sorted(transfer.STRATEGIES[1:], key=lambda strategy: -found[strategy][n].value)[:2]
+        clear = "clearly" if found[best][n].low > found[second][n].high else f"not separated from {second}"
+        worse = [strategy for strategy in transfer.STRATEGIES[1:] if found[strategy][n].value < zero]
+        lines.append(
+            f"{domain}, {n} stars: {best} {found[best][n].value:.3f} ({clear}), zero-shot {zero:.3f}"
+            + (f"; tuning does **harm** with {', '.join(worse)}" if worse else "")
         )
-Markdown("Highest mean r², by domain and number of stars:\n\n- " + "\n- ".join(sentences))
-
-# %%
-edges = [
-    (domain, strategy, n)
-    for domain, chosen in rates.items()
-    for strategy, sizes in chosen.items()
-    for n, rate in sizes.items()
-    if rate in (transfer.RATES[strategy][0], transfer.RATES[strategy][-1])
-]
-total = sum(len(sizes) for chosen in rates.values() for sizes in chosen.values())
+tried = [(s, rate) for chosen in rates.values() for s, sizes in chosen.items() for rate in sizes.values()]
+edge = sum(rate in (transfer.RATES[s][0], transfer.RATES[s][-1]) for s, rate in tried)
 Markdown(
-    f"In {len(edges)} of {total} cases the chosen rate is the lowest or the highest of the three, so that a wider search might do "
-    "better still. Intervals that overlap do not rank two strategies."
+    "Highest mean r² of the labels:\n\n- "
+    + "\n- ".join(lines)
+    + f"\n\nIn {edge} of {len(tried)} cases the chosen rate is the lowest or highest tried, so that a wider search might do better."
 )
 
 # %% [markdown]
 # ## What more would bring
 #
-# The same network trained with the labels of more and more stars, and networks of several widths. Errors often fall as a power
-# of the number of stars towards a floor, $\epsilon = \epsilon_0 + a\, n^{-b}$.
+# The same network trained with the labels of more and more stars. Errors often fall as a power of the number of stars towards
+# a floor, $\epsilon = \epsilon_0 + a\, n^{-b}$. Two traps. First, a network that was stopped early shows the law of the *optimiser
+# steps*, and with a fixed number of steps every size ends at the same error, which looks like a floor. So each training is repeated
+# with twice the steps until that lowers the validation error by less than 2 %. (To afford this, the networks read principal
+# components of the views instead of all pixels.) Second, there are few points for three unknowns: the uncertainty of the exponent
+# is part of the result, and a fit whose exponent is not two standard errors from zero has **failed**.
 #
-# Two traps. First, a network that was stopped early shows the law of the *optimiser steps*: with a fixed number of steps every
-# size ends at the same error, and that looks like a floor. So each training is repeated with twice the steps until that lowers the
-# validation error by less than 2 %. To afford this, the networks read the leading principal components of the views instead of
-# all pixels. Second, there are few points for three unknowns: the uncertainty of the exponent is part of the result, and a
-# fit whose exponent is not two standard errors from zero has **failed**.
-
-# %%
-noisy = starclip.mock_telescope(params).corruption
-most = data.rows("train", max(settings.scaling_stars))
-views = scaling.compressed(
-    data.nirspec, (most, val, test), labels, noisy, n_components=settings.scaling_inputs, seed=seed
-)
-fitted = {
-    f"width {width}": [
-        scaling.converged(n, width, views, steps=settings.scaling_steps, seed=seed) for n in settings.scaling_stars
-    ]
-    for width in settings.scaling_widths
-}
-
-# %% [markdown]
 # How low can an error be? The dashed line is what noise and gaps of these very views leave to a method that knows the
 # population (its posterior sigma for a linear Gaussian model, notebook 12), relative to the labels' spread.
 
 # %%
+noisy, sizes = starclip.mock_telescope(params).corruption, settings.scaling_stars
+split = (data.rows("train", max(sizes)), val, test)
+views = scaling.compressed(data.nirspec, split, labels, noisy, n_components=settings.scaling_inputs, seed=seed)
 bound = scaling.noise_bound(data, test, noisy, run.model("nirspec").scaler.std, seed=seed)
+
+# %%
+fitted, laws = {}, {}
+for width in settings.scaling_widths:
+    found = [scaling.converged(n, width, views, steps=settings.scaling_steps, seed=seed) for n in sizes]
+    fitted[f"width {width}"] = found
+    laws[f"width {width}"] = scaling.fit_power_law(sizes, [one.error for one in found])
 errors = {name: [one.error for one in found] for name, found in fitted.items()}
-laws = {name: scaling.fit_power_law(settings.scaling_stars, values) for name, values in errors.items()}
-run.save_figure("scaling", figures.scaling_laws(settings.scaling_stars, errors, laws, bound))
+run.save_figure("scaling", figures.scaling_laws(sizes, errors, laws, bound))
 
 # %%
-columns = [f"{n} stars" for n in settings.scaling_stars]
-steps = {name: [f"{one.error:.3f} ({one.steps:,} steps)" for one in found] for name, found in fitted.items()}
-pd.DataFrame.from_dict(steps, orient="index", columns=columns)
-
-# %%
-unfinished = sum(one.gain >= 0.02 for found in fitted.values() for one in found)
-words = [
-    f"{name}: error {errors[name][0]:.3f} to {errors[name][-1]:.3f}, "
-    + (
-        f"exponent {law.index:.2f} ± {law.index_error:.2f}, floor {law.floor:.3f} ± {law.floor_error:.3f}"
+lines = []
+for name, law in laws.items():
+    late = sum(one.gain >= 0.02 for one in fitted[name])
+    fit = f"exponent {law.index:.2f} ± {law.index_error:.2f}"
+    fit += (
+        f", floor {law.floor:.3f} ± {law.floor_error:.3f}"
         if law.determined
-        else f"the fit **failed** (exponent {law.index:.2f} ± {law.index_error:.2f}): these points do not determine a law"
+        else ": the fit **failed**, no law is determined"
     )
-    for name, law in laws.items()
-]
-Markdown(
-    f"{'; '.join(words)}. The noise bound is {bound:.3f}; the best network is at {min(map(min, errors.values())) / bound:.2f} times "
-    f"the bound. Trainings that had not converged after five doublings: {unfinished} of {sum(map(len, fitted.values()))}."
-)
+    lines.append(
+        f"{name}: error {errors[name][0]:.3f} with {sizes[0]} stars, {errors[name][-1]:.3f} with {sizes[-1]}, "
+        f"{errors[name][-1] / bound:.2f} times the bound; {fit}; {late} of {len(sizes)} trainings had not converged"
+    )
+Markdown(f"The noise bound is {bound:.3f} of the labels' spread.\n\n- " + "\n- ".join(lines))
 
 # %%
-found = report.transfer_metrics(curves, results, settings.scaling_stars, fitted, laws, bound)
+found = report.transfer_metrics(curves, results, sizes, fitted, laws, bound)
 run.save_metrics("evaluation.transfer", found)
 
 # %% tags=["nbval-check-output"]
@@ -257,7 +201,15 @@ print("domains:", "; ".join(results))
 # %% [markdown]
 # ## Exercises
 #
-# **1.** A layer has 512 inputs and 512 outputs. How many weights does LoRA of rank 4 train in it?
+# **1. Code LoRA.** Write a function `lora(x, weight, down, up)` for a layer without a bias: inputs `x` (n, in), frozen `weight`
+# (out, in), trained `down` (rank, in) and `up` (out, rank). Return (n, out). Put it in place of None. Then apply it to the last linear
+# layer of this run's NIRSpec encoder, below, with `up` of zeros: is the output that of the frozen layer? How many weights are
+# trained at rank 4, and how many are frozen?
+
+# %%
+layer = [module for module in encoders[0].modules() if isinstance(module, torch.nn.Linear)][-1]
+weight = layer.weight.detach().numpy()
+print("weights of the layer:", weight.shape, "that is", weight.size)
 
 # %%
 answer = None
@@ -266,7 +218,12 @@ starclip.check("16.1", answer)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# 4 × (512 + 512) = 4,096, in place of 262,144.
+# ```python
+# def lora(x, weight, down, up):
+#     return x @ (weight + up @ down).T
+# ```
+#
+# Rank 4 trains 4 × (in + out) numbers. With `up` of zeros, where LoRA starts, nothing has changed.
 #
 # </details>
 #
@@ -285,8 +242,8 @@ starclip.check("16.2", answer)
 #
 # ## Questions
 #
-# 1. Zero-shot is hopeless in one domain and fine in another. What do the domains differ in?
-# 2. With ten stars, which strategy would you choose for Teff, and which for an abundance? Look at single labels.
+# 1. In which domain is zero-shot worst? What do the two kinds of spectra differ in there?
+# 2. With ten stars, which strategy would you choose for Teff, and which for an abundance?
 # 3. The error at the largest number of stars lies above the noise bound. What is left: stars, width, or the inputs? Which run
 #    would decide?
 #

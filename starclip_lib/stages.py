@@ -75,13 +75,13 @@ STAGES = {
         recipes.train_supervised_extended,
     ),
     "fit.ckpt": Stage(
-        "08b_physics_instead_of_a_network",
+        "06_retrieval",
         (*_TRAINING, "starclip", "mockstarclip", "fit"),
         (DATA, "nirspec.ckpt", "apogee.ckpt"),
         refining.train_fit,
     ),
     "fit.h5": Stage(
-        "08b_physics_instead_of_a_network",
+        "06_retrieval",
         (*_TRAINING, "mockstarclip"),
         (DATA, "fit.ckpt"),
         refining.embed_fit,

@@ -1,13 +1,16 @@
-"""Data shared by the tests: a small survey, made once, and a run of it that is complete."""
+"""Data shared by the tests and by their processes: a small survey and a run of it that is complete, each made once."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from starclip_lib.data.curation import make_data_set
 from starclip_lib.data.spectra import PairedSpectra
@@ -42,7 +45,7 @@ def survey(params: Params) -> PairedSpectra:
 def empty_project(root: Path, params: Params) -> Run:
     """A run of params/small.yaml in a project that has nothing else."""
     for folder in ("notebooks", "params"):
-        (root / folder).mkdir()
+        (root / folder).mkdir(exist_ok=True)
     params_file = shutil.copy(ROOT / "params" / "small.yaml", root / "params")
     return Run(params, root, Path(params_file), OVERRIDES)
 
@@ -53,13 +56,22 @@ def run(tmp_path: Path, params: Params) -> Run:
     return empty_project(tmp_path, params)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, params: Params, files: Iterable[str]) -> Run:
+    """A run that one of the processes of this session makes while the others that need it wait."""
+    base = factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{root}.lock"):
+        root.mkdir(exist_ok=True)
+        run = empty_project(root, params)
+        for file in files:
+            run.build(file)  # what the other process has made is up to date
+    return run
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Run:
     """A run whose models have been trained for a moment; read it, or copy it (`trained`) to write."""
-    run = empty_project(tmp_path_factory.mktemp("finished"), params)
-    for file in STAGES:
-        run.build(file)
-    return run
+    return made_once(tmp_path_factory, "finished", params, STAGES)
 
 
 @pytest.fixture

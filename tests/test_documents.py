@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.lab.arguments import parser
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.run import Run
+from starclip_lib.settings.emulator import load_emulator_params
 from starclip_lib.settings.params import load_params, merge_assignments
 from starclip_lib.survey.formats import MODEL, About, Input, Part, write_part
 from starclip_lib.survey.store import Store
@@ -83,7 +85,7 @@ def store_of(run: Run, n: int) -> None:
     about = About(**what, dim=z.shape[1], posterior=posterior is not None)
     store = Store.create(run.root / "survey", about)
     rows = {"star_id": run.data.star_id[:n], "file": ["data.h5"] * n, "row": range(n), "instrument": ["nirspec"] * n}
-    rows |= {"verdict": ["good"] * n, "labels_from": [MODEL] * n}
+    rows |= {"verdict": ["good"] * n, "labels_from": [MODEL] * n, "from_prior": [""] * n}
     part = Part(model_sha256="0" * 64, instrument="nirspec", rows=n, inputs=(Input("data.h5", 1, 1, 0, n),))
     write_part(store.folder, about, part, rows, z, labels, np.zeros((n, 20)), posterior)
 
@@ -93,6 +95,7 @@ def test_code_of_the_guides(page: Path, quick: Run, rng: np.random.Generator, ca
     sky = quick.root / "folder" / "with" / "fits" / "files"
     sky.mkdir(parents=True)
     spec1d_bytes(sky / "spec1d_star.fits", quick.data.nirspec.flux[3], rng)
+    shutil.copy(sky / "spec1d_star.fits", quick.root)
     given = {"example": quick.data.nirspec.flux[3]}
     store_of(quick, 20)
     for block in code(page):
@@ -119,7 +122,10 @@ def test_commands_and_their_settings_exist(page: Path) -> None:
         if isinstance(file := getattr(arguments, "params", None), Path):
             file = ROOT / "params" / f"{file.stem}.yaml"
             assert file.is_file(), command
-            load_params(file, merge_assignments(getattr(arguments, "set", [])))
+            if arguments.command == "emulator_build":
+                load_emulator_params(file)
+            else:
+                load_params(file, merge_assignments(getattr(arguments, "set", [])))
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "guides" / "first-hour.md"], ids=lambda p: p.name)

@@ -124,7 +124,7 @@ def test_settings_that_are_wrong_are_named(here: Run) -> None:
         assert len(str(caught.value).splitlines()) == 1
     settings = here.folder / "settings.json"
     settings.write_text("{")
-    with pytest.raises(DataError, match=r"runs/small/settings\.json is no JSON"):
+    with pytest.raises(DataError, match=r"runs/small/settings\.json is not JSON"):
         starclip.open_run("runs/small")
 
 

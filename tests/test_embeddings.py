@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -76,7 +75,7 @@ def test_file_round_trip_and_selection(tmp_path: Path, rng: np.random.Generator)
     assert len(join(again, again.take("test"))) == 12
 
 
-def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_missing_group_are_named(tmp_path: Path) -> None:
     path = tmp_path / "e.h5"
     with pytest.raises(DataError, match="notebook 06_retrieval makes it"):
         read_embeddings(path, "starclip/nirspec")
@@ -84,12 +83,3 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     write_embeddings(path, {"starclip/nirspec": z})
     with pytest.raises(DataError, match="no embeddings 'starclip/apogee' in it"):
         read_embeddings(path, "starclip/apogee")
-    with h5py.File(path, "a") as file:
-        file["starclip/nirspec/z"][0, 0] = np.nan
-    with pytest.raises(
-        DataError, match=r"e.h5: starclip/nirspec/z is not finite in 1 coordinates, first in row 0, coordinate 0"
-    ):
-        read_embeddings(path, "starclip/nirspec")
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DataError, match=r"e.h5 is damaged, truncated or not HDF5"):
-        read_embeddings(path, "starclip/nirspec")

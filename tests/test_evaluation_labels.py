@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from starclip_lib.suite.attenuation import LinearFit, NetworkFit, slope
+from starclip_lib.suite.attenuation import LinearFit, slope
 from starclip_lib.suite.densities import (
     LEVELS,
     adaptive_densities,
@@ -105,19 +105,3 @@ def test_without_noise_it_is_least_squares(rng: np.random.Generator) -> None:
 def test_more_noise_than_signal_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(DataError, match="the noise is larger than the signal"):
         LinearFit(rng.normal(size=(100, 2)), np.zeros((100, 1)), 2.0)
-
-
-def test_latent_inputs_undo_most_of_a_networks_attenuation(rng: np.random.Generator) -> None:
-    x, y = noisy(rng, 1500, 0.5)
-    new, true = noisy(rng, 4000, 0.5)
-    plain = NetworkFit(x, y, 0.5, latent=False).predict(new)
-    latent = NetworkFit(x, y, 0.5, latent=True).predict(new)
-    assert slope(true, plain)[0] == pytest.approx(1 / (1 + 0.25), abs=0.05)
-    assert slope(true, latent)[0] == pytest.approx(1, abs=0.1)
-
-
-def test_a_network_without_noise_learns_the_function(rng: np.random.Generator) -> None:
-    x = rng.normal(size=(800, 2))
-    y = np.sin(2 * x[:, :1])
-    fit = NetworkFit(x, y, 0.0, latent=False)
-    assert np.std(fit.predict(x) - y) < 0.1

@@ -13,7 +13,7 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.settings.training import CorruptionParams
-from starclip_lib.suite import benchmark, clusters, pairs, probes, residuals, strata
+from starclip_lib.suite import benchmark, pairs, probes, strata
 from starclip_lib.suite.resampling import (
     Interval,
     bootstrap,
@@ -152,35 +152,6 @@ def test_views_are_probed_star_by_star(survey: PairedSpectra, rng: np.random.Gen
         benchmark.probe_views("linear", every.take("train", "val"), survey)
 
 
-def blobs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    group = np.repeat([0, 1, 2], [60, 50, 40])
-    return np.eye(4)[group] * 20 + rng.normal(size=(150, 4)), group
-
-
-def test_three_groups_are_found_by_every_method(rng: np.random.Generator) -> None:
-    z, group = blobs(rng)
-    assert clusters.elbow(clusters.inertia_curve(z, 10)) == 3
-    for found in (clusters.k_means(z, 3), clusters.density_clusters(z)):
-        same = found != clusters.NOISE
-        assert same.mean() > 0.95
-        np.testing.assert_array_equal(found[same], group[same])  # the largest comes first
-
-
-def test_agreement_of_identical_and_of_independent_partitions(rng: np.random.Generator) -> None:
-    values = rng.normal(size=3000)
-    cluster = clusters.thirds(values)
-    assert np.bincount(cluster).tolist() == [1000, 1000, 1000]
-    same, other = clusters.agreement(cluster, np.stack([values, rng.normal(size=3000)], axis=1))
-    assert same == pytest.approx(1)
-    assert abs(other) < 0.01
-
-
-def test_noise_is_a_row_of_its_own(rng: np.random.Generator) -> None:
-    table = clusters.cluster_table(np.array([0, 0, -1]), np.array([[1.0], [3.0], [9.0]]), ("Teff",))
-    assert table.loc["noise", "stars"] == 1
-    assert table.loc["0", "Teff"] == 2
-
-
 def test_noise_and_gap_are_measured_back(rng: np.random.Generator) -> None:
     clean = 1 - 0.2 * rng.random((4, NIRSPEC.n_pix))
     snr = np.array([30.0, 80, 150, 300])
@@ -228,33 +199,6 @@ def test_strata_hold_each_view_once_and_their_own_error(rng: np.random.Generator
     assert sum(b["views"] for b in saved) == 990
 
 
-def test_outliers_are_tukeys(rng: np.random.Generator) -> None:
-    residual = rng.uniform(-1, 1, size=(1000, 3))
-    residual[0] = [4, 4, 4]
-    residual[1, 2] = -5
-    flags = residuals.outliers(residual)
-    assert np.argwhere(flags).tolist() == [[0, 0], [0, 1], [0, 2], [1, 2]]
-    assert residuals.shared_outliers(flags).tolist() == [998, 1, 0, 1]
-
-
-def test_description_length_chooses_sensible_bins(rng: np.random.Generator) -> None:
-    uniform = rng.random(2000)
-    two_spikes = np.concatenate([rng.normal(0, 0.01, 1000), rng.normal(1, 0.01, 1000)])
-    assert residuals.mdl_bins(uniform) == 1
-    assert residuals.mdl_bins(two_spikes) > 15
-    assert residuals.mdl_bins(np.zeros(10)) == 1
-
-
-def test_wins_are_counted_bin_by_bin(rng: np.random.Generator) -> None:
-    values = np.arange(100.0)
-    error_a, error_b = np.ones(100), np.where(values < 20, 2.0, 0.5)
-    assert residuals.net_wins(error_a, error_b, values).tolist() == [20, -20, -20, -20, -20]
-    assert residuals.net_wins(error_a, error_a, values).tolist() == [0] * 5
-    counts, edges = residuals.net_wins_by_size(error_a, error_b + 0.01 * rng.random(100), values)
-    assert counts.shape == (5, len(edges) - 1)
-    assert counts.sum(axis=1).tolist() == [20, -20, -20, -20, -20]
-
-
 def random_pairs(rng: np.random.Generator, n: int = 300, views: int = 2) -> tuple[Embeddings, Embeddings]:
     star = np.array([f"s{i:03d}" for i in range(n)])
     z = rng.normal(size=(n, 8))
@@ -285,12 +229,3 @@ def test_shuffled_pairs_are_at_chance_and_true_ones_are_not(rng: np.random.Gener
     _, low, high = pairs.top_percent_curve(a, mixed, percents=(1.0, 10.0))
     assert (low <= np.array([0.01, 0.1]) + 0.004).all()
     assert (high >= np.array([0.01, 0.1]) - 0.004).all()
-
-
-def test_cosines_of_pairs_and_how_well_they_separate(rng: np.random.Generator) -> None:
-    a, b = random_pairs(rng)
-    matched = pairs.pair_cosines(a, b)
-    strangers = pairs.pair_cosines(a, pairs.shuffled(b, seed=1))
-    np.testing.assert_allclose(matched, 1)
-    assert pairs.separation(matched, strangers) == 1
-    assert pairs.separation(strangers, strangers) == pytest.approx(0.5)

@@ -64,6 +64,17 @@ def every_figure(survey) -> dict[str, Figure]:
         ),
         "groups": figures.groups_on_circles({"before": (circle, circle)}, np.arange(4)),
         "circles": figures.circles({"before": (circle, circle), "after": (circle, circle)}),
+        "growth": figures.line_growth(
+            APOGEE.wavelength, {"a": apogee[0], "b": apogee[1]}, (15735, 15785), {"Mg": 15745}
+        ),
+        "overlap": figures.overlap(
+            (APOGEE.wavelength, apogee[0]), *[(NIRSPEC.wavelength, nirspec[n]) for n in (0, 1)], (15650, 15800)
+        ),
+        "failures": figures.failures(nirspec[:2] - nirspec[2:4], np.array([0.01, 0.02]), ["one", "two"]),
+        "sweep": figures.sweep((0.01, 0.1, 1.0), {"a": [0.1, 0.5, 0.2]}, {"before": 0.1}),
+        "shrinkage": figures.shrinkage(xy, -0.5 * xy, ["a", "b"]),
+        "controls": figures.controls({"a": np.linspace(0, 1, 19), "b": np.zeros(19)}, skip=FE),
+        "shares": figures.shares({"a": 0.5, "b": 0.0}, 40),
     }
 
 
@@ -74,7 +85,10 @@ def drawn(survey) -> dict[str, Figure]:
 
 def test_every_figure_draws_and_names_its_axes(drawn: dict[str, Figure], tmp_path) -> None:
     """But for label names at the ticks, the unit circle, and what shares an axis, both axes say what they are."""
-    plain_x, plain_y = {"circles", "groups", "spread", "correlations", "bounds", "iron"}, {"circles", "groups"}
+    plain_x, plain_y = (
+        {"circles", "groups", "spread", "correlations", "bounds", "iron", "controls"},
+        {"circles", "groups", "shares"},
+    )
     for name, figure in drawn.items():
         assert empty_axes(figure) == [], name
         assert figure.get_figwidth() * figure.dpi > 1000, name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from figure_data import line
@@ -35,39 +37,12 @@ def test_intervals_of_labels_reach_from_end_to_end(rng: np.random.Generator) -> 
     assert ax.get_xlabel() == "gain"
 
 
-def test_inertia_is_relative_to_one_cluster() -> None:
-    (ax,) = figures.inertia_curves({"a": np.array([8.0, 4.0, 2.0])}, {"a": 2}).axes
-    assert line(ax, "a").tolist() == [[1, 1], [2, 0.5], [3, 0.25]]
-    assert ax.lines[1].get_xydata().tolist() == [[2, 0.5]]
-
-
 def test_strata_are_relative_to_the_error_of_all() -> None:
     bins = [Stratum(0, 2, 9, Interval(3.0, 2.0, 5.0)), Stratum(2, 6, 9, Interval(1.0, 0.5, 1.5))]
     ax = figures.strata_curves({"SNR": {"Fe": bins}}, {"Fe": 2.0}).axes[0]
     xy, ends = bars(ax, 0)
     assert xy.tolist() == [[1, 1.5], [4, 0.5]]
     assert ends[:, :, 1].tolist() == [[1, 2.5], [0.25, 0.75]]
-
-
-def test_boxes_have_the_medians_of_absolute_residuals(rng: np.random.Generator) -> None:
-    error, spread = rng.normal(size=(51, 20)), np.arange(1.0, 21)
-    (ax,) = figures.residual_boxes({"a": error}, spread).axes
-    pairs = [drawn.get_data() for drawn in ax.lines if len(drawn.get_xdata()) == 2]
-    medians = [y[0] for x, y in pairs if x[1] - x[0] == pytest.approx(0.3)]  # as wide as a box
-    np.testing.assert_allclose(medians, np.median(np.abs(error) / spread, axis=0))
-
-
-def test_wins_are_in_per_cent_of_a_bin() -> None:
-    wins = np.zeros((20, 5))
-    wins[3, 1], wins[4, 0] = 10, -20
-    image = figures.win_map(wins, ("after", "before"), 200).axes[0].images[0]
-    np.testing.assert_allclose(image.get_array(), wins / 40 * 100)
-    assert image.get_clim() == (-50, 50)
-    (ax,) = figures.wins_by_size(
-        np.array([[1, -2], [3, 0]]), np.array([0.0, 0.5, 2.0]), "[Fe/H]", "dex", ("a", "b")
-    ).axes
-    assert [patch.get_data().values.tolist() for patch in ax.patches] == [[1, -2], [3, 0]]
-    assert [patch.get_data().edges.tolist() for patch in ax.patches] == [[0, 0.5, 2]] * 2
 
 
 def test_top_percent_has_chance_on_its_diagonal(rng: np.random.Generator) -> None:
@@ -77,15 +52,6 @@ def test_top_percent_has_chance_on_its_diagonal(rng: np.random.Generator) -> Non
     np.testing.assert_allclose(line(ax, "chance"), np.column_stack([PERCENTS, np.array(PERCENTS) / 100]))
     low, high = ax.collections[0].get_paths()[0].get_extents().intervaly
     assert (low, high) == pytest.approx((value.min() - 0.1, value.max() + 0.1))
-
-
-def test_distributions_of_cosines_are_densities(rng: np.random.Generator) -> None:
-    matched, shuffled = rng.uniform(0.8, 1, 400), rng.uniform(0, 1, 400)
-    (ax,) = figures.cosine_distributions({"a": (matched, shuffled)}).axes
-    edges = np.linspace(np.quantile(shuffled, 0.001), 1, 61)
-    heights = [patch.get_height() for patch in ax.patches]
-    for drawn, values in zip((heights[:60], heights[60:]), (shuffled, matched), strict=True):
-        np.testing.assert_allclose(drawn, np.histogram(values, edges, density=True)[0])
 
 
 def test_ratios_of_distances_are_counted() -> None:
@@ -98,17 +64,6 @@ def test_regions_show_what_is_not_explained() -> None:
     (ax,) = figures.region_scores({"t": {"network": [0.99, 0.9]}}, [(9000.0, 11000.0), (11000.0, 13000.0)]).axes
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.01, 0.1])
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1.00", "1.20"]
-
-
-def test_a_decoded_spectrum_lies_over_the_truth(rng: np.random.Generator) -> None:
-    truth = rng.uniform(0.8, 1, NIRSPEC.n_pix)
-    observed = truth.copy()
-    observed[100:200] = NIRSPEC.no_data
-    top, bottom = figures.decoded_spectrum(observed, truth, {"net": truth + 0.02}, NIRSPEC, (9000, 10000)).axes
-    np.testing.assert_array_equal(line(top, "truth")[:, 1], truth)
-    np.testing.assert_allclose(line(top, "net")[:, 1], truth + 0.02)
-    assert np.isnan(line(top, "observed")[100:200, 1]).all()
-    np.testing.assert_allclose(bottom.lines[0].get_ydata(), 2)  # per cent
 
 
 def test_detection_rates_stand_beside_each_other() -> None:
@@ -188,3 +143,18 @@ def test_information_is_summed_in_bins_and_gaps_cost_per_cent() -> None:
     cost[1, 7] = 1.25
     image = figures.gap_costs(cost, np.array([9000.0, 12000.0])).axes[0].images[0]
     np.testing.assert_allclose(image.get_array()[7], [0, 25])
+
+
+def test_failed_measurements_show_what_was_fitted_or_what_was_observed() -> None:
+    wave, flux = np.linspace(15000, 16000, 101), np.full(101, 4.0)
+    flux[50] = 2.0
+    spectrum = SimpleNamespace(wavelength=wave, flux=flux)
+    fit = SimpleNamespace(wavelength=wave, flux=flux / 5, model=flux / 5 + 0.01)
+    fitted = SimpleNamespace(name="a", verdict="good", reason="", fits=(fit,))
+    aside = SimpleNamespace(name="b", verdict="set aside", reason="too dark " * 30, fits=())
+    left, right = figures.failed_measurements([spectrum, spectrum], [fitted, aside], (15200, 15800)).axes
+    np.testing.assert_allclose(line(left, "best model")[:, 1], fit.model[21:80])
+    np.testing.assert_allclose(line(left, "observed")[:, 1], fit.flux[21:80])
+    np.testing.assert_allclose(line(right, "observed")[:, 1], flux[21:80] / 4)
+    assert right.get_title(loc="left").startswith("b: set aside\ntoo dark")
+    assert len(right.get_title(loc="left")) < 100

@@ -148,7 +148,7 @@ def test_sizes_for_people_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda text: str(text[:8]),
 )
 def test_json_that_is_none(text: str | bytes) -> None:
-    with pytest.raises(DataError, match=r"^a\.json is no JSON"):
+    with pytest.raises(DataError, match=r"^a\.json is not JSON"):
         parse_json(text, "a.json")
 
 
@@ -158,7 +158,7 @@ def test_json_of_another_kind_names_the_key() -> None:
         parse_json('{"a": {"b": "c"}}', "x", dict[str, dict[str, int]])
 
 
-def test_a_full_and_a_closed_output_are_no_traceback(tmp_path: Path) -> None:
+def test_a_full_output_is_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "starclip_lib.lab.cli", "compare", str(tmp_path), str(tmp_path)]
     metrics = {"run": "a", "data": {"n_stars": 3}}
     write_json(tmp_path / "metrics.json", metrics)
@@ -167,10 +167,6 @@ def test_a_full_and_a_closed_output_are_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 1
     what = "starclip: error: standard output cannot be written: the disk is full"
     assert done.stderr == f"{what}; make room, and the same command goes on\n"
-    closed = subprocess.run(
-        command, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False, preexec_fn=lambda: os.close(1)
-    )
-    assert (closed.returncode, closed.stderr) == (0, "")
 
 
 def test_the_output_may_not_be_one_of_the_inputs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -35,14 +35,6 @@ def test_detection_works_at_other_scales(scale: float, rng: np.random.Generator)
     assert np.abs(edges(found) - edges(drawn)).max() <= scale
 
 
-def test_there_is_no_image_to_fall_back_on(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"traces.png is missing"):
-        read_trace_image(tmp_path / "traces.png")
-    (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(DataError, match=r"text.png: no image that can be read"):
-        read_trace_image(tmp_path / "text.png")
-
-
 def test_images_without_broken_traces_are_refused() -> None:
     with pytest.raises(DataError, match="found no trace with a gap"):
         detect_gaps(np.full((100, 200), 240, np.uint8))
@@ -55,8 +47,6 @@ def test_images_without_broken_traces_are_refused() -> None:
 
 
 def test_the_table_is_checked(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.csv is missing"):
-        read_gaps(tmp_path / "none.csv")
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"bad.csv: expected a CSV table with the columns gap_start_angstrom"):
         read_gaps(tmp_path / "bad.csv")

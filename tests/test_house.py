@@ -17,9 +17,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     ("support",), ("settings", "physics"), ("storage", "inference"), ("data",), ("transforms",), ("models",),
     ("metrics", "training"), ("observed",), ("stages",), ("run",),
-    ("synthesis", "suite", "survey", "teaching"), ("lab",),
+    ("synthesis", "suite", "survey", "teaching"), ("building",), ("lab",),
 )  # fmt: skip
-BESIDE = {"synthesis", "suite", "survey", "teaching", "lab"}  # beside the core, which imports nothing from them
+BESIDE = {
+    "synthesis",
+    "suite",
+    "survey",
+    "teaching",
+    "building",
+    "lab",
+}  # beside the core, which imports nothing from them
 NO_TORCH = ("support", "settings", "data", "synthesis")
 DRAWING = ("lab",)  # besides the notebooks
 CORE = {name for floor in FLOORS for name in floor} - BESIDE

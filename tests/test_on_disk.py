@@ -28,7 +28,6 @@ from starclip_lib.stages import STAGES
 from starclip_lib.storage.on_disk import RowsOnDisk, RowsReplaced
 from starclip_lib.suite.decoders import SpectrumBasis
 from starclip_lib.support.errors import DataError
-from starclip_lib.training import recipes
 from starclip_lib.transforms.corruptions import mock
 from starclip_lib.transforms.views import MockTelescope
 
@@ -145,23 +144,6 @@ def test_the_browser_of_spectra_on_disk_finds_and_shows_what_the_other_does(fini
         np.testing.assert_array_equal(one.flux, other.flux)
         found = [gallery.search("StarCLIP", one, 4, [side], rows).row for gallery in (usual, lying)]
         np.testing.assert_array_equal(*found)
-
-
-def test_of_many_validation_stars_the_first_are_looked_at(
-    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their spectra are kept: the others may hold anything."""
-    data, seen = finished.data, []
-    monkeypatch.setattr(recipes, "_ENOUGH", 4)
-    usual = recipes.SpectrumSource
-
-    def source(spectra, rows, labels, *rest):
-        seen.append((len(rows), len(labels)))
-        return usual(spectra, rows, labels, *rest)
-
-    monkeypatch.setattr(recipes, "SpectrumSource", source)
-    recipes.train_encoder(tmp_path / "apogee.ckpt", data, finished.params, "apogee")
-    assert seen == [(len(data.rows("train")),) * 2, (4, 4)]
 
 
 def test_what_is_wrong_with_a_row_is_said_when_it_is_read(file: Path, tmp_path: Path) -> None:

@@ -71,6 +71,21 @@ def toy(run: Run, monkeypatch) -> Run:
     return run
 
 
+@pytest.fixture
+def without_kernels(toy: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The toy project for what is decided before a notebook runs: each leaves its files and a word in the log."""
+
+    def leave(run: Run, name: str, bars: bool) -> None:
+        run.report.mkdir(parents=True, exist_ok=True)
+        for ending in ("ipynb", "html"):
+            (run.report / f"{name}.{ending}").touch()
+        with (run.root / "log").open("a") as file:
+            file.write(f"{name.partition('_')[2]} ")
+
+    monkeypatch.setattr(pipeline, "execute", leave)
+    return toy
+
+
 def go(run: Run) -> list[str]:
     said: list[str] = []
     pipeline.run_pipeline(run, said.append)
@@ -101,7 +116,8 @@ def test_notebooks_run_in_order_with_their_parameters_and_leave_clean_pages(toy:
     assert (toy.report / "metrics.json").is_file()
 
 
-def test_what_is_up_to_date_is_skipped_and_what_changed_is_not(toy: Run) -> None:
+def test_what_is_up_to_date_is_skipped_and_what_changed_is_not(without_kernels: Run) -> None:
+    toy = without_kernels
     go(toy)
     assert [line.split(": ")[1] for line in go(toy)] == ["up to date", "up to date"]
     (toy.root / "notebooks" / "02_second.py").write_text(SECOND + "\n# %%\n1 + 1\n")
@@ -114,8 +130,9 @@ def test_what_is_up_to_date_is_skipped_and_what_changed_is_not(toy: Run) -> None
     assert log(toy) == "first second second first second"
 
 
-def test_books_of_another_version_are_read_and_everything_is_run_anew(toy: Run) -> None:
+def test_records_of_another_version_are_read_and_everything_is_run_again(without_kernels: Run) -> None:
     """Version 0.1.0 kept them in the same place, under other names and digests."""
+    toy = without_kernels
     old = {"contrastive_from_scratch": {"key": "x", "seconds": 9.0}, "01_first": {"key": "x", "seconds": 9.0}}
     toy.folder.mkdir(parents=True)
     (toy.folder / "notebooks.json").write_text(json.dumps(old))

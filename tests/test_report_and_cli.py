@@ -2,23 +2,36 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from nirspec_files import spec1d_bytes
 from scipy.stats import binomtest
 
 import starclip_lib
 from starclip_lib.lab import cli
 from starclip_lib.lab.cli import main
-from starclip_lib.lab.report import assemble_metrics, compare, contract, headlines, read_metrics, write_index
+from starclip_lib.lab.report import (
+    EVALUATED,
+    assemble_metrics,
+    compare,
+    contract,
+    evaluated_contract,
+    headlines,
+    read_metrics,
+    write_index,
+)
 from starclip_lib.lab.widgets.browser_page import browse
 from starclip_lib.physics.labels import LABELS
 from starclip_lib.run import Run
+from starclip_lib.settings.params import changed_params
 from starclip_lib.storage.json_files import write_json
 from starclip_lib.support.errors import DataError, StarclipError
 
@@ -31,9 +44,9 @@ def put(tree: dict, key: tuple[str, ...], value: float) -> None:
 
 @pytest.fixture
 def sections() -> dict:
-    """All sections of a run, every number of the contract 0.5 but for counts."""
+    """All sections of an evaluated run, every number of the contract 0.5 but for counts."""
     tree: dict = {}
-    for key in contract():
+    for key in (*contract(), *evaluated_contract()):
         if key[0] != "pca":
             put(tree, key, 40 if key[-1] in ("queries", "candidates", "n") or key[0] == "data" else 0.5)
     tree["pca"] = {"starclip": [0.3, 0.1], "mockstarclip": [0.4, 0.2]}
@@ -45,6 +58,13 @@ def sections() -> dict:
     return tree
 
 
+def make_results(*words: str | Path) -> None:
+    """docs/make_results.py with these arguments."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["make_results.py", *map(str, words)])
+        runpy.run_path(str(ROOT / "docs" / "make_results.py"))["main"]()
+
+
 @pytest.fixture
 def provenance(params) -> dict:
     return {
@@ -54,7 +74,7 @@ def provenance(params) -> dict:
 
 
 def test_contract_is_the_one_of_the_design() -> None:
-    keys = {".".join(key) for key in contract()}
+    keys = {".".join(key) for key in (*contract(), *evaluated_contract())}
     retrieval = 2 + 2 + 4 + 4 + 2 + 2 + 4 + 2  # directions of models, raw, chance, overlap, CCA, ideal, network
     assert len(keys) == 4 + 6 * (1 + 3 * 20) + retrieval * 7 + (2 + 6) * 20 + 4 + 2
     for key in (
@@ -68,6 +88,29 @@ def test_contract_is_the_one_of_the_design() -> None:
         "limits.apogee.Fe",
     ):
         assert key in keys
+
+
+def test_a_run_needs_no_evaluation_and_the_page_names_the_command(
+    sections: dict, provenance: dict, tmp_path: Path
+) -> None:
+    """The numbers of notebook 12 stand on the page when they are there, and must then be complete."""
+    a = assemble_metrics(provenance, sections, {})
+    b = assemble_metrics(provenance, {name: s for name, s in sections.items() if name not in EVALUATED}, {})
+    page = write_index(tmp_path, b).read_text()
+    assert "starclip evaluate params/small.yaml" in page
+    assert not re.search("ladder|van Trees|Gaussian ideal matcher</td>|12_baselines", page)
+    assert compare(a, b).splitlines()[-1] == (
+        "not compared, for small has no baselines, methods, information: starclip evaluate PARAMS makes them"
+    )
+    assert headlines(a) == headlines(b)
+    del sections["baselines"]["limit"]["Fe"]
+    with pytest.raises(DataError, match=r"lacks a finite value for 1 keys: baselines\.limit\.Fe"):
+        assemble_metrics(provenance, sections, {})
+    write_json(tmp_path / "b" / "metrics.json", b)
+    with pytest.raises(
+        DataError, match=r"no baselines in its metrics\.json; run: starclip evaluate params/small\.yaml"
+    ):
+        make_results(tmp_path / "b")
 
 
 def test_a_gap_in_the_contract_is_named(sections: dict, provenance: dict) -> None:
@@ -98,7 +141,7 @@ def test_the_page_shows_the_numbers_and_its_links_are_relative(
     assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]+>", page))
     assert "Observed stars" not in page
     numbers = {f"{part}{name}": 1.0 for part in ("", "sigma_") for name in ("velocity", "Teff", "logg", "Fe")}
-    star = {"name": "2609_3", "domain": "outside: log g", **numbers}
+    star = {"name": "2609_3", "verdict": "outside", "reason": "log g", **numbers}
     metrics["observed"] = {"stars": [star], "set_aside": {"2609_7": "saw-tooth"}}
     page = write_index(tmp_path, metrics).read_text()
     assert "figures/observed_2609_3.png" in page
@@ -125,9 +168,9 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
         metrics["params"]["pretrain"]["leak"] = leak
         write_json(tmp_path / name / "metrics.json", metrics)
     out = tmp_path / "results.md"
-    command = [sys.executable, str(ROOT / "docs" / "make_results.py"), *map(str, reports), "--out", str(out)]
-    command += ["--paper", str(tmp_path / "paper"), "--leak", str(tmp_path / "leak"), "--scale", str(reports[1])]
-    subprocess.run(command, check=True, capture_output=True)
+    words = [*reports, "--out", out]
+    others = ["--paper", tmp_path / "paper", "--leak", tmp_path / "leak", "--scale", reports[1]]
+    make_results(*words, *others)
     page = out.read_text()
     row = next(line for line in page.splitlines() if line.startswith("| **this recipe** | NIRSpec → APOGEE"))
     low, high = binomtest(44, 80).proportion_ci(method="wilson")  # two runs with forty stars each
@@ -152,10 +195,10 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     assert "| NIRSpec → APOGEE | 0.14 | 0.24 | 0.17 |" in page.split("## Published numbers")[1]
     assert "| published" not in page
     assert "--set name=r7-101 --set seed=101" in page.split("## Seeds never looked at")[1]
-    subprocess.run([*command, "--unseen", str(reports[1])], check=True, capture_output=True)
+    make_results(*words, *others, "--unseen", reports[1])
     unseen = out.read_text().split("## Seeds never looked at")[1].split("## Published")[0]
     assert "| **this recipe** | NIRSpec → APOGEE | 0.600 (0.446 to 0.737) |" in unseen
-    subprocess.run(command[:-6], check=True, capture_output=True)
+    make_results(*words)
     page = out.read_text()
     assert "paper's recipe, with its leak" not in page
     assert "recipe (`params/paper.yaml`), with this emulator" in page
@@ -184,7 +227,7 @@ def test_headlines_and_comparison(sections: dict, provenance: dict) -> None:
         "0.75",
         "+0.25",
     ]
-    assert len(lines) == 1 + len(list(contract()))
+    assert len(lines) == 1 + len([*contract(), *evaluated_contract()])
 
 
 @pytest.mark.parametrize("value", ["0.5", None, True, 10**400, [1.0], {}], ids=repr)
@@ -216,7 +259,7 @@ def test_metrics_files_are_checked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"metrics.json is missing; starclip run PARAMS makes it"):
         read_metrics(tmp_path)
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(DataError, match=r"metrics.json is no JSON"):
+    with pytest.raises(DataError, match=r"metrics.json is not JSON"):
         read_metrics(tmp_path)
 
 
@@ -379,3 +422,14 @@ def test_browse_says_what_is_in_the_way(run: Run, finished: Run) -> None:
             browse(finished, port, False)
     with pytest.raises(StarclipError, match="port 99999 cannot be used"):
         browse(finished, 99999, False)
+
+
+def test_browse_tells_what_it_found_in_a_folder(finished: Run, tmp_path: Path, rng: np.random.Generator) -> None:
+    spec1d_bytes(tmp_path / "spec1d_a.fits", finished.data.nirspec.flux[1], rng)
+    (tmp_path / "spec1d_broken.fits").write_bytes((tmp_path / "spec1d_a.fits").read_bytes()[:5000])
+    (tmp_path / "notes.txt").write_text("clouds\n")
+    run, said = Run(changed_params(finished.params, {"observed": {"folder": str(tmp_path)}}), finished.root), []
+    with pytest.raises(StarclipError, match="port 99999 cannot be used"):
+        browse(run, 99999, False, said.append)
+    assert said[0].startswith("3 files found, 1 used, 1 could not be read, 1 left out: ")
+    assert said[1].startswith("spec1d_broken: ")

@@ -164,7 +164,7 @@ def test_files_of_another_version_are_stale_and_made_anew(run: Run, made: list) 
 def test_damaged_records_are_an_error(run: Run, made: list) -> None:
     build_chain(run)
     (run.folder / "stages.json").write_text("{")
-    with pytest.raises(DataError, match=r"stages.json is no JSON .*; make the run again"):
+    with pytest.raises(DataError, match=r"stages.json is not JSON .*; make the run again"):
         run.is_current("data.h5")
 
 

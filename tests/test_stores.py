@@ -119,7 +119,7 @@ def test_conditions_are_those_of_pandas(tmp_path: Path, rng: np.random.Generator
         ("teff > 4000", "did you mean 'Teff'"),
         ("__import__('os').system('true') < 1", "is neither column nor number"),
         ("Fe.real < 1", "is neither column nor number"),
-        ("Fe", "is no comparison"),
+        ("Fe", "is not a comparison"),
         ("(lambda: 1)() < 2", "is neither column nor number"),
         ("Fe < ", "cannot be read"),
         ("Fe ** 9 ** 9 ** 9 < 1", "is neither column nor number"),

@@ -201,15 +201,6 @@ def test_a_checkpoint_of_other_settings_is_refused(survey, tmp_path: Path) -> No
         supervised(survey, TrainParams(epochs=1, batch_size=16), tmp_path / "a.resume", seed=2)
 
 
-def test_a_damaged_checkpoint_is_refused(survey, tmp_path: Path) -> None:
-    settings = TrainParams(epochs=1, batch_size=16)
-    path = tmp_path / "a.resume"
-    supervised(survey, settings, path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"a.resume is damaged or no checkpoint"):
-        supervised(survey, settings, path)
-
-
 def test_a_loss_that_explodes_is_an_error(survey) -> None:
     settings = TrainParams(epochs=2, batch_size=16, schedule="constant")
     beyond = settings.model_copy(update={"learning_rate": 1e30})  # which no parameter file can ask for

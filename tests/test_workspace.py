@@ -123,7 +123,7 @@ def test_a_record_cannot_lead_out_of_the_workspace(workspace: Path) -> None:
 
 
 def test_no_workspace(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is no workspace: .* starclip new"):
+    with pytest.raises(DataError, match=r"is not a workspace: .* starclip new"):
         update_workspace(tmp_path, print)
 
 

@@ -21,6 +21,7 @@ _ROW, _COLUMN = np.tril_indices(N_LABELS)
 DIAGONAL = N_LABELS + np.flatnonzero(_ROW == _COLUMN)  # where the factor's diagonal stands
 _CONVERGED = 1e-10  # relative gain of the likelihood: standard deviations are then good to about 1e-4
 _DEPENDENT = 1e-8  # least eigenvalue of the labels' correlation matrix
+_LARGEST = 1e9  # of the numbers of a posterior
 _WIDER = 100.0  # times the population's covariance: a prior that does not matter
 
 
@@ -154,8 +155,9 @@ class Posterior:
 
 
 def is_posterior(packed: np.ndarray) -> np.ndarray:
-    """Which rows of (n, 230) are posteriors: finite, with a precision of at least the prior's."""
-    return np.isfinite(packed).all(axis=1) & (packed[:, DIAGONAL] > 0.99).all(axis=1)
+    """Which rows of (n, 230) can be posteriors: numbers of reasonable size, a precision of at least the prior's."""
+    with np.errstate(invalid="ignore"):
+        return (np.abs(packed) < _LARGEST).all(axis=1) & (packed[:, DIAGONAL] > 0.99).all(axis=1)
 
 
 def _unpacked(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -272,7 +272,7 @@ def _mark(arguments: argparse.Namespace) -> None:
     table = mark_returned(arguments.folder)
     _say(table.to_string(index=False))
     right, asked = (table["mark"] == "right").sum(), (table["exercise"] != "").sum()
-    by_hand = "'by hand' is what is no plain value or arithmetic: nothing was run"
+    by_hand = "'by hand' is what is not a plain value or arithmetic: nothing was run"
     _say(f"\n{right} of {asked} exercises are right; {by_hand}")
     if arguments.output:
         write_marks(table, arguments.output)

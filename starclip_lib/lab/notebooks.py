@@ -73,7 +73,7 @@ NOTEBOOKS = _by_name(
     Notebook("03_encoders", ("device",), metrics=("encoders",)),
     Notebook("04_starclip", ("device",)),
     Notebook("05_mockstarclip", ("device",)),
-    Notebook("06_retrieval", ("retrieval", "device"), metrics=("retrieval",)),
+    Notebook("06_retrieval", ("retrieval", "limits", "device"), metrics=("retrieval",)),
     Notebook("07_atlas", ("atlas",), _EMBEDDED, ("pca",)),
     Notebook(
         "08_probing",
@@ -83,8 +83,8 @@ NOTEBOOKS = _by_name(
     ),
     Notebook(
         "08b_physics_instead_of_a_network",
-        ("corruption", "limits", "mockstarclip", "device"),
-        (*_EMBEDDED, "apogee.ckpt", "nirspec.ckpt"),
+        ("corruption",),
+        (*_EMBEDDED, "fit.h5"),
         ("fit",),
     ),
     Notebook("09_similarity_browser", ("corruption", "observed", "atlas"), BROWSED),
@@ -93,17 +93,18 @@ NOTEBOOKS = _by_name(
         ("data", "corruption", "pretrain", "observed", "device"),
         (*_EMBEDDED, "starclip.ckpt"),
     ),
+)
+_EVALUATED = ("corruption", "evaluation", "device")
+EVALUATION = _by_name(  # `starclip evaluate`: notebooks that judge a finished run, each on its own
     Notebook("11_limits", ("corruption", "limits"), _DATA),
+    Notebook("11b_from_atoms_to_spectrum"),
     Notebook(
         "12_baselines",
         ("corruption", "limits", "mockstarclip"),
         (*_EMBEDDED, "fit.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "supervised.ckpt"),
-        ("baselines",),
+        ("methods", "information", "baselines"),
         long=True,
     ),
-)
-_EVALUATED = ("corruption", "evaluation", "device")
-EVALUATION = _by_name(  # `starclip evaluate`: notebooks that judge a finished run, each on its own
     Notebook(
         "13_benchmark",
         _EVALUATED,

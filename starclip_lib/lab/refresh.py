@@ -4,7 +4,7 @@ That is docs/parameters.md and docs/data-formats.md, from the settings and forma
 notebooks from their .py files.
 
 What a reader sees in a committed notebook comes from the default run, params/quick.yaml: pictures, made small, tables
-and lines of text.  What nbval checks comes from params/small.yaml, which tests can afford, and is kept apart in
+and lines of text.  What tests compare comes from params/small.yaml, which they can afford, and is kept apart in
 CHECKED_FILE.  The day on which a notebook was refreshed goes into its first cell.
 """
 
@@ -40,7 +40,7 @@ _PICTURE_WIDTH = 1000
 
 
 def refresh(root: Path, say: Callable[[str], None] = print) -> None:
-    """Run all notebooks of the project at `root`, and write their .ipynb files, what nbval checks, and the parameters.
+    """Run all notebooks of the project at `root`, and write their .ipynb files, CHECKED_FILE, and the parameters.
 
     The run of params/quick.yaml is the project's own and is not repeated where it is up to date; that of
     params/small.yaml is made in a scratch folder.
@@ -57,7 +57,7 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
         for folder in ("notebooks", "params"):
             shutil.copytree(root / folder, Path(scratch) / folder)
         small = _finished(Path(scratch) / "params" / "small.yaml", Path(scratch), say)
-        checked = {name: _checked(_executed(small, name)) for name in every_notebook()}
+        checked = {name: checked_outputs(_executed(small, name)) for name in every_notebook()}
     shown = _finished(root / "params" / "quick.yaml", root, say)
     write_json(root / CHECKED_FILE, checked)
     today = datetime.now(UTC).date().isoformat()
@@ -128,8 +128,8 @@ def _without_injected(notebook: nbformat.NotebookNode) -> list[nbformat.Notebook
     return [cell for cell in notebook.cells if _INJECTED not in cell.metadata.get("tags", [])]
 
 
-def _checked(notebook: nbformat.NotebookNode) -> list[list[dict[str, Any]]]:
-    """The outputs of the cells that nbval checks, in their order."""
+def checked_outputs(notebook: nbformat.NotebookNode) -> list[list[dict[str, Any]]]:
+    """The outputs of the cells that tests compare, in their order."""
     return [cell.outputs for cell in _without_injected(notebook) if CHECKED in cell.metadata.get("tags", [])]
 
 

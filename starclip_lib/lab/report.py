@@ -24,6 +24,8 @@ DIRECTIONS = {
 }
 _LARGEST = 1e300  # of numbers in a metrics.json: beyond are only mistakes, and integers that no float can hold
 _ALL_DIRECTIONS = tuple(direction for directions in DIRECTIONS.values() for direction in directions)
+EVALUATED = ("baselines", "methods", "information")  # sections that notebook 12 leaves
+_MAKE_EVALUATED = "starclip evaluate PARAMS makes them"
 _RETRIEVAL = (*(f"success@{k}" for k in RANKS), "mrr", "queries", "candidates")
 # R@1, R@5, R@10, R@50 and MRR of the paper's Table 3.
 PUBLISHED_RETRIEVAL = {
@@ -41,7 +43,8 @@ class _ObservedStar(BaseModel):
     """A star observed, as the page shows it."""
 
     name: str
-    domain: str
+    verdict: str
+    reason: str
     velocity: _Number
     sigma_velocity: _Number
     Teff: _Number
@@ -70,7 +73,8 @@ def assemble_metrics(provenance: dict[str, Any], sections: dict[str, Any], secon
     if "observed" in sections:
         parse_value(sections["observed"], "metrics/observed.json of the run", _Observed, "delete it and run again")
     metrics = {**provenance, **sections, "seconds": seconds}
-    problems = [".".join(key) for key in contract() if not _is_finite(metrics, key)]
+    wanted = [*contract(), *(key for key in evaluated_contract() if key[0] in sections)]
+    problems = [".".join(key) for key in wanted if not _is_finite(metrics, key)]
     if problems:
         shown = ", ".join(problems[:8]) + (" ..." if len(problems) > 8 else "")
         raise DataError(f"metrics.json lacks a finite value for {len(problems)} keys: {shown}; run all notebooks again")
@@ -78,7 +82,7 @@ def assemble_metrics(provenance: dict[str, Any], sections: dict[str, Any], secon
 
 
 def contract() -> Iterator[tuple[str, ...]]:
-    """Every number that metrics.json must hold, as a path of keys."""
+    """Every number that metrics.json must hold after `starclip run`, as a path of keys."""
     for count in ("n_stars", "n_train", "n_val", "n_test"):
         yield "data", count
     for section, names in (
@@ -97,6 +101,13 @@ def contract() -> Iterator[tuple[str, ...]]:
     for instrument in ("nirspec", "apogee"):
         for label in LABELS:
             yield "limits", instrument, label
+    for model in DIRECTIONS:
+        yield "pca", model, "0"
+        yield "pca", model, "1"
+
+
+def evaluated_contract() -> Iterator[tuple[str, ...]]:
+    """What it must hold besides in the sections of notebook 12, if they are there (`starclip evaluate`)."""
     simple = (("overlap", DIRECTIONS["starclip"]), ("cca", DIRECTIONS["starclip"]), ("ideal", _ALL_DIRECTIONS))
     for model, directions in simple:
         for direction in directions:
@@ -112,9 +123,6 @@ def contract() -> Iterator[tuple[str, ...]]:
             yield "methods", "network", direction, score
     for model in DIRECTIONS:
         yield "information", model, "nats"
-    for model in DIRECTIONS:
-        yield "pca", model, "0"
-        yield "pca", model, "1"
 
 
 def _is_finite(metrics: Any, key: tuple[str, ...]) -> bool:
@@ -216,14 +224,18 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> str:
     name_a, name_b = (one_line(metrics["run"])[:40] for metrics in (a, b))
     width = max(len(name_a), len(name_b), 10)
     lines = [f"{'':<46}{name_a:>{width}}{name_b:>{width + 2}}{'change':>{width + 2}}"]
-    for key in contract():
+    evaluated = [key for key in evaluated_contract() if key[0] in a and key[0] in b]
+    wanted = [*contract(), *evaluated]
+    for key in wanted:
         if _is_finite(a, key) and _is_finite(b, key):
             x, y = _value(a, key), _value(b, key)
             lines.append(f"{'.'.join(key):<46}{x:>{width}.4g}{y:>{width + 2}.4g}{y - x:>+{width + 2}.3g}")
     for name, metrics in ((name_a, a), (name_b, b)):
-        if left := [".".join(key) for key in contract() if not _is_finite(metrics, key)]:
+        if left := [".".join(key) for key in wanted if not _is_finite(metrics, key)]:
             shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
             lines.append(f"not compared, for {name} has no finite number there ({len(left)}): {shown}")
+        if left := [section for section in EVALUATED if section not in metrics]:
+            lines.append(f"not compared, for {name} has no {', '.join(left)}: {_MAKE_EVALUATED}")
     return "\n".join(lines)
 
 

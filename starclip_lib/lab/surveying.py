@@ -81,7 +81,7 @@ def search_store(
     """
     if output is not None and output.suffix not in _TABLES:
         given = output.suffix or "no ending"
-        raise DataError(f"--output: {given} is no kind of table; give one of {', '.join(_TABLES)}")
+        raise DataError(f"--output: {given} is not a kind of table; give one of {', '.join(_TABLES)}")
     store = Store(folder)
     names, z, posterior, is_known = _of_files(store, queries, say) if queries else _of_stars(store, stars)
     found = search(store, z, k, where, None if queries else names, posterior)

@@ -89,7 +89,7 @@ def update_workspace(folder: Path, say: Callable[[str], None]) -> None:
     Raises
     ------
     DataError
-        If it is no workspace.
+        If it is not a workspace.
     """
     record, sources = _record(folder), brought()
     for name, what in differences(folder).items():
@@ -110,7 +110,7 @@ def differences(folder: Path) -> dict[str, str]:
     Raises
     ------
     DataError
-        If it is no workspace.
+        If it is not a workspace.
     """
     record, found = _record(folder), {}
     for name, source in brought().items():
@@ -155,7 +155,7 @@ def brought() -> dict[str, Path]:
 def _record(folder: Path) -> Record:
     path = folder / RECORD
     if not path.is_file():
-        raise DataError(f"{folder} is no workspace: it has no {RECORD}; starclip new {folder} makes one")
+        raise DataError(f"{folder} is not a workspace: it has no {RECORD}; starclip new {folder} makes one")
     return read_json(path, Record, damaged=f"restore it, or make a new workspace and move {folder}/runs there")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from starclip_lib.inference.posterior import Population, Posterior
 from starclip_lib.models.coordinates import Coordinates
 from starclip_lib.physics.instruments import Instrument
-from starclip_lib.physics.labels import N_LABELS
+from starclip_lib.physics.labels import N_LABELS, LabelScaler
 from starclip_lib.settings.training import EncoderParams, FitParams
 
 
@@ -92,6 +92,10 @@ class Estimator(nn.Module):
         """Posteriors of the labels of spectra (n, n_pix)."""
         raise NotImplementedError
 
+    def placed(self, found: Posterior) -> Tensor:
+        """What `for_search` gives, from posteriors of any origin; of fits."""
+        raise NotImplementedError
+
     def check_shape(self, flux: Tensor) -> None:
         """Raise ValueError unless spectra have as many pixels as the instrument."""
         if flux.shape[1:] != (self.instrument.n_pix,):
@@ -149,15 +153,22 @@ class Encoder(Estimator):
         """Leave only the head to be trained, as MockStarCLIP does with its encoder of extended mock spectra."""
         self.features.requires_grad_(False)
 
-    def learn_errors(self, predicted: np.ndarray, labels: np.ndarray) -> None:
-        """Learn how predictions (n, 20) for stars outside the training follow their labels (n, 20) in K and dex."""
-        n, fitted = len(labels), N_LABELS + 1
-        if n <= 2 * fitted:  # too few to tell: the posterior stays the population
-            return
-        true = self.population.whitened(labels.astype(np.float64))
-        line = LinearRegression().fit(predicted.astype(np.float64), true)
-        covariance = ledoit_wolf(true - line.predict(predicted), assume_centered=True)[0] * n / (n - fitted)
-        for name, value in (("readout", line.coef_.T), ("offset", line.intercept_), ("error", covariance)):
+    def learn_errors(self, predicted: np.ndarray, labels: np.ndarray, scaler: LabelScaler) -> None:
+        """Learn how predictions (n, 20) for stars outside the training follow their labels (n, 20) in K and dex.
+
+        Of fewer than 43 predictions only the variances are taken, at most the population's.
+        """
+        n, fitted, population = len(labels), N_LABELS + 1, self.population
+        true = population.whitened(labels.astype(np.float64))
+        readout = np.linalg.solve(population.root, np.diag(scaler.std)).T
+        offset = population.whitened(scaler.mean[None])[0]
+        left = true - predicted @ readout - offset
+        covariance = np.diag(np.clip((left**2).mean(axis=0), 1e-6, 1.0))
+        if n > 2 * fitted:
+            line = LinearRegression().fit(predicted.astype(np.float64), true)
+            readout, offset = line.coef_.T, line.intercept_
+            covariance = ledoit_wolf(true - line.predict(predicted), assume_centered=True)[0] * n / (n - fitted)
+        for name, value in (("readout", readout), ("offset", offset), ("error", covariance)):
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(value)).to(self.device))
 
     def forward(self, flux: Tensor) -> Tensor:

@@ -115,8 +115,11 @@ class EmulatorFit(Estimator):
 
     def for_search(self, flux: Tensor) -> Tensor:
         """Embeddings and, after them, packed posteriors of the partner's labels (n, dim + 230)."""
-        found, population = self.posterior(flux), self.population
-        extra = self.pair_covariance.cpu().numpy()
+        return self.placed(self.posterior(flux))
+
+    def placed(self, found: Posterior) -> Tensor:
+        """What `for_search` gives, from posteriors of any origin."""
+        population, extra = self.population, self.pair_covariance.cpu().numpy()
         blurred = found.blurred(extra) if extra.any() else found
         z = self.to_sphere(self._scaled(population.mean + found.mean @ population.root.T))
         return torch.cat([z, torch.from_numpy(blurred.packed).to(z)], 1)

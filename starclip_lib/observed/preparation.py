@@ -64,7 +64,7 @@ class PreparedSpectrum:
         return np.where(flux == NIRSPEC.no_data, flux, flux * continuum).astype(np.float32)
 
     def faults(self, settings: ObservedParams) -> list[str]:
-        """Why it is no usable spectrum of a star after all."""
+        """Why it cannot be used as the spectrum of a star."""
         if self.correlation < settings.min_correlation:
             return [f"no stellar lines: correlation {self.correlation:.2f}, below {settings.min_correlation:g}"]
         return []

@@ -142,7 +142,7 @@ def read_priors(path: Path, names: Collection[str]) -> tuple[dict[str, StarPrior
     Columns: `star`; any of `teff` [K], `logg`, `fe_h` [dex]; `band`, `magnitude`, `distance_modulus`, `a_v`, `mass`
     [that of the Sun]; `colour`, `colour_index`, `a_v`; each number with `..._error`. Cells of the row `*` hold for all
     stars whose own cells are empty. `names` are those of the spectra and targets that are there. Raises DataError if
-    the file is no such table.
+    the file is not such a table.
     """
     table = read_csv(path, text=("star", "band", "colour"))
     numbers = [*LABEL_COLUMNS, *PHOTOMETRY_COLUMNS]

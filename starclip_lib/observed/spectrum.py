@@ -169,7 +169,7 @@ def as_observed(
     if wavelength[-1] < 100:
         raise DataError(f"{where}: {name} ends at wavelength {wavelength[-1]:g}; Angstrom are expected, not microns")
     low, high = settings.wavelength_range
-    flux = np.where(np.abs(flux) < 1e30, flux, np.nan)  # what is larger is no flux in any unit
+    flux = np.where(np.abs(flux) < 1e30, flux, np.nan)  # what is larger is not a flux in any unit
     flagged = flagged | ~(ivar > 0) | ~(ivar < 1e60) | ~(flux > 0)
     flux = np.where(np.isfinite(flux) & (flux > 0), flux, 0.0)
     flagged |= _outliers(flux, flagged)

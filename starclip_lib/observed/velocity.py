@@ -94,5 +94,5 @@ def _correlations(observed: np.ndarray, lines: np.ndarray) -> np.ndarray:
 
 
 def _lines(flux: np.ndarray) -> np.ndarray:
-    """What is left when a running median is divided out; what stands above it is no line, and deep pixels are tamed."""
+    """Flux over its running median, less one; what stands above that is not a line, and deep pixels are clipped."""
     return np.clip(flux / median_filter(flux, _LINE_WINDOW) - 1, -0.3, 0.02)

@@ -37,7 +37,7 @@ class Emulator:
     Raises
     ------
     DataError
-        If the file is missing, is no such file, or was made for other labels or grids.
+        If the file is missing, is not such a file, or was made for other labels or grids.
     """
 
     def __init__(self, path: str | Path):
@@ -87,7 +87,7 @@ class Emulator:
         fits &= all(basis.shape[1:] == self._mean[name].shape for name, basis in self._basis.items())
         if not fits:
             raise DataError(f"{where} is not an emulator file (its arrays do not fit together)")
-        # [Fe/Fe] and what is no abundance have no bounds, and may be NaN
+        # [Fe/Fe] and what is not an abundance have no bounds, and may be NaN
         if not all(
             np.isfinite(array).all() for array in arrays if array is not self.xfe_min and array is not self.xfe_max
         ):
@@ -161,7 +161,7 @@ class Emulator:
         labels = np.asarray(labels, np.float64)[None]
         self.check_domain(labels)
         emulated = self._kept(instrument)
-        _, slope = emulated.linearised(torch.from_numpy(labels), torch.eye(len(LABELS), dtype=torch.float64))
+        _, slope = emulated.linearised(torch.from_numpy(labels), torch.from_numpy(np.eye(len(LABELS))))
         return (slope[0] @ emulated.basis).numpy()
 
     @lru_cache(maxsize=3)  # noqa: B019 - emulators are few and live as long as the process

@@ -58,7 +58,7 @@ class ObservedParams(Section):
     min_snr: Positive = 20.0
     """Least signal-to-noise ratio per pixel."""
     max_roughness: Positive = 0.025
-    """Largest difference of neighbouring pixels; more is no star (clean M71 spectra have 0.012 to 0.017)."""
+    """Largest difference of neighbouring pixels; more is not a star (clean M71 spectra have 0.012 to 0.017)."""
     max_second_source: Fraction = 0.3
     """Largest S/N of another object in the slit, relative to the target."""
     min_correlation: Fraction = 0.25

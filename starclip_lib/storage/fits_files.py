@@ -143,7 +143,7 @@ def checked_columns(
 def read_image(hdu: Any, member: Member, where: str) -> np.ndarray:
     """The first row of an image."""
     if not isinstance(hdu, fits.ImageHDU | fits.PrimaryHDU | fits.CompImageHDU) or hdu.data is None:
-        raise DataError(f"{where} is no image with data")
+        raise DataError(f"{where} is not an image with data")
     array = np.atleast_2d(hdu.data)[0]
     check_kind(array.dtype, member, where)
     check_shape(array.shape, member, {}, where)

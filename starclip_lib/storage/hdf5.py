@@ -140,7 +140,7 @@ def dataset_of(file: h5py.File, name: str, member: Member, sizes: dict[str, int]
     if member.kind == "text":
         if h5py.check_string_dtype(item.dtype) is None:
             check_kind(item.dtype, member, where)
-            raise DataError(f"{where} is no text of HDF5")
+            raise DataError(f"{where} is not a text of HDF5")
     else:
         check_kind(item.dtype, member, where)
     check_shape(item.shape, member, sizes, where)

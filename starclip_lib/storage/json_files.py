@@ -32,7 +32,7 @@ def parse_json(text: str | bytes, where: str, kind: Any = Any) -> Any:
     try:
         content = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no JSON ({one_line(str(error))})") from error
+        raise DataError(f"{where} is not JSON ({one_line(str(error))})") from error
     return parse_value(content, where, kind)
 
 
@@ -47,7 +47,7 @@ def parse_value(content: Any, where: str, kind: Any, cure: str = "") -> Any:
         message = problem["msg"][0].lower() + problem["msg"][1:]
         raise DataError(f"{where} does not hold what it should: {f'{key}: ' if key else ''}{message}{end}") from None
     except RecursionError:
-        raise DataError(f"{where} is no JSON (too deep){end}") from None
+        raise DataError(f"{where} is not JSON (too deep){end}") from None
 
 
 def read_json(path: str | Path, kind: Any = Any, missing: str = "", damaged: str = "") -> Any:

@@ -75,7 +75,7 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
         _check_archive(file, path)
         content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
-        raise DataError(f"{path} is no checkpoint of this project (it holds a {type(content).__name__}); {cure}")
+        raise DataError(f"{path} is not a checkpoint of this project (it holds a {type(content).__name__}); {cure}")
     return content
 
 

@@ -51,19 +51,3 @@ def mutual_neighbours(a: Embeddings, b: Embeddings, *, k: int = 10, n_resamples:
     shared = np.array([len(one & other) / k for one, other in zip(*sets, strict=True)])
     same: WeightedStatistic = mean_statistic(shared, np.arange(len(shared)))
     return intervals(same, len(shared), n_resamples=n_resamples, seed=seed)[0]
-
-
-def centred_kernel_alignment(a: Embeddings, b: Embeddings, *, n_resamples: int = 500, seed: int = 0) -> Interval:
-    """Linear CKA (Kornblith et al. 2019): 1 if one embedding is the other but for a rotation and a scale."""
-    x, y = _paired(a, b)
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        return np.array([[_cka(x, y, w)] for w in np.atleast_2d(weights)])
-
-    return intervals(statistic, len(x), n_resamples=n_resamples, seed=seed)[0]
-
-
-def _cka(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    share = weight / weight.sum()
-    u, v = ((z - share @ z) * np.sqrt(share)[:, None] for z in (x, y))
-    return float((np.linalg.norm(u.T @ v) ** 2) / (np.linalg.norm(u.T @ u) * np.linalg.norm(v.T @ v)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.metrics import r2_score
 
 from starclip_lib.data.spectra import PairedSpectra
@@ -21,7 +20,6 @@ from starclip_lib.settings.params import Params
 from starclip_lib.suite.probes import KINDS, Kind, fit_regressor
 from starclip_lib.suite.resampling import (
     Interval,
-    WeightedStatistic,
     difference,
     intervals,
     numbers_of,
@@ -108,26 +106,6 @@ def uncalibrated(encoder: Encoder) -> Encoder:
     encoder = copy.deepcopy(encoder)
     encoder.coordinates = None
     return encoder
-
-
-def r2_table(probed: Mapping[tuple[str, str], Probed], names: tuple[str, ...], **options: Any) -> pd.DataFrame:
-    """One row for each (spectra, probe): train and test r2, mean over all labels and some by name, with intervals."""
-    rows = {}
-    for key, p in probed.items():
-        star, n_stars = numbers_of(p.star_id)
-        mean = intervals(_mean_r2(p, star), n_stars, **options)[0]
-        scores = dict(zip(LABELS, p.scores(**options), strict=True))
-        rows[key] = {
-            "train, mean": f"{p.train_r2.mean():.3f}",
-            "test, mean": str(mean),
-            **{name: str(scores[name]) for name in names},
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _mean_r2(probed: Probed, star: np.ndarray) -> WeightedStatistic:
-    single = r2_statistic(probed.true, probed.predicted, star)
-    return lambda weights: single(weights).mean(axis=1, keepdims=True)
 
 
 def by_label(found: list[Interval]) -> dict[str, dict[str, float]]:

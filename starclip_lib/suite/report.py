@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from starclip_lib.physics.labels import LABELS, by_name
 from starclip_lib.suite.benchmark import Probed, by_label
 from starclip_lib.suite.pairs import PERCENTS
 from starclip_lib.suite.resampling import Interval
@@ -20,13 +19,8 @@ Curve = tuple[np.ndarray, np.ndarray, np.ndarray]  # value at each of `pairs.PER
 def benchmark_metrics(
     probed: Mapping[tuple[str, str], Probed],
     gains: Mapping[str, Mapping[str, list[Interval]]],
-    agreement: Mapping[str, np.ndarray],
-    clusters: Mapping[str, np.ndarray],
     strata: Mapping[str, Mapping[str, list[Stratum]]],
-    outliers: Mapping[str, np.ndarray],
-    wins: np.ndarray,
     curves: Mapping[str, Curve],
-    separation: Mapping[str, float],
     aligned: Mapping[str, Mapping[str, Interval]],
     **options: float,
 ) -> dict[str, Any]:
@@ -34,13 +28,8 @@ def benchmark_metrics(
     return {
         "r2": {f"{spectra} / {kind}": by_label(p.scores(**options)) for (spectra, kind), p in probed.items()},
         "alignment_gain": {n: {kind: by_label(found) for kind, found in kinds.items()} for n, kinds in gains.items()},
-        "ami": {name: by_name(values) for name, values in agreement.items()},
-        "clusters": {name: np.bincount(cluster[cluster >= 0]).tolist() for name, cluster in clusters.items()},
         "strata": as_dict(strata),
-        "outliers": {state: count.tolist() for state, count in outliers.items()},
-        "net_wins": dict(zip(LABELS, wins.tolist(), strict=True)),
         "top_percent": {name: _by_percent(curve) for name, curve in curves.items()},
-        "separation": dict(separation),
         "alignment": {state: {name: i.as_dict() for name, i in row.items()} for state, row in aligned.items()},
     }
 

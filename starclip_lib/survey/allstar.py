@@ -62,7 +62,7 @@ def read_all_star(path: str | Path) -> pd.DataFrame:
 def _blocks(path: str | Path) -> Iterator[pd.DataFrame]:
     with mapped_fits(path) as hdus:
         if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
-            raise DataError(f"{path}: HDU 1 is no table; an allStar catalogue of DR16 or DR17 is needed")
+            raise DataError(f"{path}: HDU 1 is not a table; an allStar catalogue of DR16 or DR17 is needed")
         table = hdus[1]
         missing = [name for name in CATALOGUE_COLUMNS if name not in table.columns.names]
         if missing:

@@ -81,7 +81,7 @@ def read_ap_star(path: str | Path) -> ApogeeSpectrum:
     bad = (bits.astype(np.int64) & sum(1 << bit for bit in BAD_PIXEL_BITS)) != 0
     spectrum = _spectrum(path, name, flux, error, bad)
     if not np.median(spectrum.flux[~spectrum.mask]) > 0:
-        raise DataError(f"{path}: its median flux is not positive; that is no star")
+        raise DataError(f"{path}: its median flux is not positive; that is not a star")
     return spectrum
 
 

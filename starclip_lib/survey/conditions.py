@@ -45,7 +45,7 @@ def condition(text: str, columns: Mapping[str, pa.DataType]) -> pc.Expression:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         found = _logical(tree, columns, text)
-        pa.table({name: pa.array([], kind) for name, kind in columns.items()}).filter(found)  # text is no number
+        pa.table({name: pa.array([], kind) for name, kind in columns.items()}).filter(found)  # text is not a number
         return found
     except pa.ArrowException:
         raise DataError(f"the condition {text[:80]!r} compares text with numbers") from None
@@ -68,14 +68,14 @@ def _logical(node: ast.AST, columns: Collection[str], text: str) -> Any:
         sides = [_value(part, columns, text) for part in (node.left, *node.comparators)]
         pairs = zip(node.ops, sides, sides[1:], strict=False)
         return reduce(operator.and_, [_COMPARED[type(op)](left, right) for op, left, right in pairs])
-    raise DataError(f"in the condition, {_shown(node, text)} is no comparison; such as: Fe < -1 and Mg - Fe > 0.2")
+    raise DataError(f"in the condition, {_shown(node, text)} is not a comparison; such as: Fe < -1 and Mg - Fe > 0.2")
 
 
 def _value(node: ast.AST, columns: Collection[str], text: str) -> Any:
     if isinstance(node, ast.Name):
         if node.id not in columns:
             near = get_close_matches(node.id, columns, 1, 0) or sorted(columns)
-            raise DataError(f"the condition names {node.id!r}, which is no column; did you mean {near[0]!r}?")
+            raise DataError(f"the condition names {node.id!r}, which is not a column; did you mean {near[0]!r}?")
         return pc.field(node.id)
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return pc.scalar(node.value)

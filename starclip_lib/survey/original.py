@@ -69,7 +69,7 @@ def import_original(
     apogee = _fluxes(_read_spectra(spectra), APOGEE, str(spectra))
 
     if not isinstance(catalogue, pd.DataFrame) or not catalogue.columns.is_unique:
-        raise DataError(f"{allstar}, key 'allstar' is no table with a name for each column")
+        raise DataError(f"{allstar}, key 'allstar' is not a table with a name for each column")
     for name in ("APOGEE_ID", *LABEL_COLUMNS):
         if name not in catalogue:
             raise DataError(f"{allstar}: no column {name}")

@@ -190,7 +190,7 @@ def read_frame_hdf(path: str | Path, key: str) -> pd.DataFrame:
 def _array(dataset: Any, where: str) -> np.ndarray:
     """All of a stored array, unless it is none, lies elsewhere or declares more than the file can hold."""
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.ndim > 2:
-        raise DataError(f"{where}: {getattr(dataset, 'name', 'a member')} is no array of one or two dimensions")
+        raise DataError(f"{where}: {getattr(dataset, 'name', 'a member')} is not an array of one or two dimensions")
     check_stored(dataset, where)
     if dataset.nbytes > unpacked_limit(dataset.id.get_storage_size()):
         raise DataError(f"{where}: {dataset.name} would unpack to {size_text(dataset.nbytes)}, which no spectra do")

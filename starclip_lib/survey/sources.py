@@ -145,7 +145,7 @@ def _told_apart(inputs: Sequence[Input]) -> tuple[list[Input], int]:
     for number, one in enumerate(inputs):
         try:
             read = read_observed(one.file, OBSERVED)
-        except StarclipError:  # whoever embeds it tells what is wrong
+        except StarclipError:  # embedding it reports what is wrong
             continue
         for row, spectrum in enumerate(read):
             damage, nothing = "; ".join(spectrum.faults(OBSERVED)), np.empty(0)

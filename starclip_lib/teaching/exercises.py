@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from starclip_lib.support.errors import DataError
+from starclip_lib.teaching.checking import Answer, Exercise, first_difference, same
 
-Answer = float | str | bool
+_RNG = np.random.default_rng(5)  # of the arguments that students' functions are tried on
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """The answer to an exercise: why it is right, other spellings of it, and hints for wrong answers."""
+def _drawn(*shape: int) -> np.ndarray:
+    return _RNG.standard_normal(shape)
 
-    right: Answer
-    because: str
-    hint: str
-    hints: Mapping[Answer, str] = field(default_factory=dict)  # for particular wrong answers
-    tolerance: float = 0.02  # relative, of numbers
-    also: tuple[str, ...] = ()
+
+def _covariance(k: int) -> np.ndarray:
+    root = _drawn(k, k)
+    return root @ root.T + np.eye(k)
 
 
 EXERCISES = {
@@ -36,6 +34,7 @@ EXERCISES = {
         "APOGEE",
         "its spectra come with labels that others measured; NIRSpec's stars get theirs from their neighbours.",
         "one survey has hundreds of thousands of bright stars with a pipeline behind it, the other a handful.",
+        also=("the APOGEE survey", "APOGEE survey"),
     ),
     "00b.1": Exercise(
         math.log(60),
@@ -102,6 +101,7 @@ EXERCISES = {
         "mock",
         "its space is the one that StarCLIP shares with APOGEE; the other side has to come to it.",
         "if both moved, what would become of the APOGEE embeddings that StarCLIP aligned with one of them?",
+        also=("the mock", "mock encoder", "the mock encoder", "mock spectra"),
     ),
     "05.2": Exercise(
         15,
@@ -157,22 +157,23 @@ EXERCISES = {
         {0.5: "that is the ratio of the variances; the error is their root."},
     ),
     "09.1": Exercise(
-        "R@1",
-        "the share of queries whose first result is the right star.",
-        "you looked at the first row only, and counted stars.",
-        {"MRR": "that would give credit for the second and third row as well."},
-        also=("SuccessRate@1", "success rate@1", "success rate at 1", "R1", "recall@1"),
+        lambda query, candidates: np.argmax(candidates @ query / np.linalg.norm(candidates, axis=1)),
+        "a search is one product of a matrix and a vector.",
+        "a cosine is the product divided by the lengths of both; the candidates differ in length.",
+        trials=tuple((_drawn(5), _drawn(40, 5) * np.linspace(0.1, 9, 40)[:, None]) for _ in range(3)),
     ),
     "09.2": Exercise(
         "[Fe/H]",
         "more metal means deeper lines everywhere, and the first component is where the points differ the most.",
         "try both in the menu `colour`.",
-        also=("Fe/H", "Fe", "FeH", "metallicity"),
+        also=("Fe", "metallicity", "metals"),
     ),
     "10.1": Exercise(
-        1.3,
-        "Δλ = λ v / c = 13,000 Å × 30 / 299,792: a little more than a pixel.",
-        "Δλ / λ = v / c, with c = 299,792 km/s.",
+        lambda wavelength, velocity: wavelength / (1 + velocity / 299792.458),
+        "a receding star's lines come at longer wavelengths, so going back to rest makes them shorter.",
+        "observed = rest (1 + v / c), with c = 299,792 km/s; which of the two do you have?",
+        tolerance=1e-6,
+        trials=((np.linspace(9700.0, 18900.0, 7), 62.0), (np.array([12821.6]), -120.0)),
     ),
     "10.2": Exercise(
         (3.9 - 3.7) / 0.2,
@@ -181,32 +182,49 @@ EXERCISES = {
         {0.2: "that is the distance in dex; divide by the uncertainty."},
     ),
     "11.1": Exercise(
+        lambda bound, wanted: (bound / wanted) ** 2,
+        "the bound goes as one over the signal-to-noise ratio, and that as the root of the time.",
+        "which signal-to-noise ratio is needed, and how does it grow with time?",
+        trials=((np.array([20.0, 0.1, 0.03]), np.array([50.0, 0.05, 0.03])),),
+    ),
+    "11.2": Exercise(
         1.22**2,
         "the signal-to-noise ratio has to grow by 1.22, and the exposure time as its square.",
         "by which factor must the signal-to-noise ratio grow, and how does it depend on time?",
         {1.22: "that is the factor of the signal-to-noise ratio.", math.sqrt(1.22): "the time grows as the square."},
     ),
-    "11.2": Exercise(
-        500,
-        "a bound five times smaller needs a SNR five times higher, and twenty-five times the exposure.",
-        "the bound goes as one over the SNR.",
-        {2500.0: "that is how the exposure time grows; the SNR goes as its root."},
+    "11b.1": Exercise(
+        "Si I",
+        "neutral silicon makes it; some of its depth is the wing of iron's line.",
+        "add one species after the other to `parts`, and look at 16,168 Å.",
+        {"Fe I": "that is its deeper neighbour, at 16,169.4 Å.", "Ca I": "calcium has lines near 16,162 Å."},
+        also=("Si", "silicon", "neutral silicon"),
+    ),
+    "11b.2": Exercise(
+        math.log10(4),
+        "four times the atoms make the width twice as large, and log10 of 4 is 0.60.",
+        "if the width goes as the square root of the number of atoms, how many are needed for twice the width?",
+        {4.0: "that is the factor; what is it in dex?", math.log10(2): "that would do on the linear part."},
     ),
     "12.1": Exercise(
-        0.3,
-        "it answers with the population's mean and is wrong by the spread, unless other labels help it.",
-        "without any information, what would you answer, and how wrong would you be?",
-        {
-            0.0: "that would be perfect knowledge.",
-            math.inf: "that is the bound of an unbiased method, without a prior.",
-        },
+        lambda information, prior: np.sqrt(np.diag(np.linalg.inv(information + np.linalg.inv(prior)))),
+        "precisions add: the spectrum's and the population's.",
+        "the precision of the prior is the inverse of its covariance; add, invert, and take the root of the diagonal.",
+        trials=tuple((_covariance(k), _covariance(k)) for k in (1, 2, 5)),
     ),
     "12.2": Exercise(
         False,
         "the bound holds for unbiased methods; the network leans towards what is common.",
         "for which kind of method does the bound hold?",
+        also=("no",),
     ),
     "13.1": Exercise(
+        lambda difference, draws: np.quantile(difference[draws].mean(axis=1), [0.025, 0.975]),
+        "one mean for each row of draws, and the ends of the middle 95 % of these means.",
+        "index the differences with the draws, take the mean of each row, then quantiles.",
+        trials=((_drawn(50), _RNG.integers(50, size=(400, 50))), (_drawn(8) + 1, _RNG.integers(8, size=(90, 8)))),
+    ),
+    "13.2": Exercise(
         "undecided",
         "zero lies inside the interval. It does not say that they are equal either; more test stars would.",
         "look whether zero lies inside the interval.",
@@ -214,14 +232,15 @@ EXERCISES = {
             "yes": "the middle of the interval is above zero, but zero lies inside.",
             "no": "zero lies inside, but not alone.",
         },
+        also=("not decided", "it is undecided", "open"),
     ),
-    "13.2": Exercise(
-        5.0,
-        "each place is as likely as any other for a partner drawn at random, and 50 of 1,000 are 5 %.",
-        "the right star could be in any of the 1,000 places; how many of them are among the best 50?",
-        {0.05: "as a fraction, yes; the question asks for per cent."},
+    "14.1": Exercise(
+        lambda normal, planted: np.mean(planted > np.quantile(normal, 0.99)),
+        "the threshold comes from the normal pairs alone, and the planted ones are only counted.",
+        "which score do one in a hundred normal pairs exceed? Count the planted ones above it.",
+        trials=tuple((np.linspace(1, 0, 5000), np.linspace(low, low + 1, 1000)) for low in (0.0, 0.5, 0.9)),
+        tolerance=0.05,
     ),
-    "14.1": Exercise(0.96, "r² is one minus the unexplained share.", "r² is the share that is explained."),
     "14.2": Exercise(
         100 * 6 / (6 + 99.9),
         "6 real ones among some 106 alarms. When anomalies are rare, most alarms are false even at 1 %.",
@@ -230,22 +249,23 @@ EXERCISES = {
         tolerance=0.05,
     ),
     "15.1": Exercise(
-        0.8,
-        "2² / (2² + 1²): variances add, not standard deviations.",
-        "use the formula above; the spreads go in as squares.",
-        {2 / 3: "variances, not standard deviations."},
+        lambda samples, truth: np.mean(samples < truth[:, None], axis=1),
+        "the share of the samples below the truth; over many stars it must be uniform.",
+        "compare each row of samples with its own truth, and take the mean of each row.",
+        trials=((_drawn(30, 16), _drawn(30)), (_drawn(5, 200), 3 * _drawn(5))),
     ),
     "15.2": Exercise(
         "narrow",
         "the truth lies in the outermost quantiles more often than stated.",
         "a ∪ has too many stars at PIT near 0 and 1. Where does the truth lie then?",
-        also=("too narrow",),
+        also=("too narrow", "they are too narrow", "narrower"),
     ),
     "16.1": Exercise(
-        4096,
-        "4 × (512 + 512), in place of 262,144.",
-        "two thin matrices: 4 by 512 and 512 by 4.",
-        {262144: "that is the layer itself, which stays frozen."},
+        lambda x, weight, down, up: x @ (weight + up @ down).T,
+        "the correction has the layer's shape and the rank of the thin matrices.",
+        "the layer is x @ weight.T; the correction is added to the weight, and is a product of up and down.",
+        trials=((_drawn(7, 12), _drawn(9, 12), _drawn(4, 12), _drawn(9, 4)),),
+        tolerance=1e-6,
     ),
     "16.2": Exercise(4.0, "(4 n)^(−0.5) is half of n^(−0.5).", "which factor f has f^(−0.5) = 1/2?"),
 }
@@ -258,7 +278,8 @@ def check(name: str, answer: Answer | None) -> None:
     ----------
     name : str
         Of the exercise, such as '00.1'.
-    answer : float, str or bool, optional
+    answer : float, str, bool or callable, optional
+        A function is called with arrays made for the purpose, and what it returns is compared with the right result.
 
     Raises
     ------
@@ -272,22 +293,17 @@ def check(name: str, answer: Answer | None) -> None:
     answer = given.item() if hasattr(given, "item") else given  # NumPy's numbers and truth values are answers too
     if answer is None:
         print(f"{name}: waiting for your answer; put it in place of None and run this cell again.")
-    elif is_right(name, answer):
+    elif exercise.is_right(answer):
         print(f"{name}: right, {exercise.because}")
+    elif exercise.trials and callable(answer):
+        print(f"{name}: not yet. Hint: {exercise.hint} {first_difference(exercise, answer)}")
+    elif exercise.trials:
+        print(f"{name}: not yet. Hint: the answer is a function itself, without brackets behind its name.")
     else:
-        close = [hint for wrong, hint in exercise.hints.items() if _same(answer, wrong, exercise.tolerance)]
+        close = [hint for wrong, hint in exercise.hints.items() if same(answer, wrong, exercise.tolerance)]
         print(f"{name}: not yet. Hint: {(close or [exercise.hint])[0]}")
 
 
 def is_right(name: str, answer: Answer) -> bool:
     """Whether an answer is right, within the exercise's tolerance or in another accepted spelling."""
-    exercise = EXERCISES[name]
-    return any(_same(answer, right, exercise.tolerance) for right in (exercise.right, *exercise.also))
-
-
-def _same(answer: Answer, other: Answer, tolerance: float) -> bool:
-    if isinstance(other, str) or isinstance(answer, str):
-        return str(answer).strip().casefold() == str(other).casefold()
-    if isinstance(other, bool) or isinstance(answer, bool):
-        return answer is other
-    return math.isclose(float(answer), float(other), rel_tol=tolerance, abs_tol=1e-9)
+    return EXERCISES[name].is_right(answer)

@@ -64,7 +64,7 @@ def _is_answer(node: ast.AST) -> bool:
 
 
 def _checked(line: ast.stmt) -> str:
-    """The exercise that a line checks by `starclip.check(NAME, answer)`; empty if it is no such line."""
+    """The exercise that a line checks by `starclip.check(NAME, answer)`; empty if the line is different."""
     call = line.value if isinstance(line, ast.Expr) else None
     if not isinstance(call, ast.Call) or len(call.args) != 2 or not _is_answer(call.args[1]):
         return ""

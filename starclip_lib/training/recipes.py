@@ -95,7 +95,7 @@ class _Recipe:
     ) -> None:
         """Pretrain an encoder on labels and save it as the only encoder of a model."""
         history = self.trainer(settings).pretrain(encoder, *sources)
-        learn_errors(encoder, data, data.rows("val"), telescope)
+        learn_errors(encoder, data, data.rows("val"), scaler, telescope)
         self.save(Model({encoder.instrument.name: encoder}, scaler, history))
 
     def save(self, model: Model) -> None:
@@ -208,8 +208,8 @@ def train_starclip(
     scale = float(model.logit_scale.detach())
     if params.starclip.calibrate:
         scale = calibrate((model.encoder_a, model.encoder_b), data, params)
-    learn_errors(model.encoder_a, data, rows[1], mock_telescope(params))
-    learn_errors(model.encoder_b, data, rows[1])
+    learn_errors(model.encoder_a, data, rows[1], scaler, mock_telescope(params))
+    learn_errors(model.encoder_b, data, rows[1], scaler)
     recipe.save(Model({"nirspec": model.encoder_a, "apogee": model.encoder_b}, scaler, history, scale))
 
 
@@ -240,7 +240,7 @@ def train_mockstarclip(
     model = StarCLIP(frozen, tuned, settings.align)
     history = recipe.trainer(settings.align.train).align(model, *zip(*sides, strict=True))
     scale = float(model.logit_scale.detach())
-    learn_errors(model.encoder_b, data, data.rows("val"), extended_telescope(data, params))
+    learn_errors(model.encoder_b, data, data.rows("val"), start.scaler, extended_telescope(data, params))
     recipe.save(Model({"mock": model.encoder_a, "extended": model.encoder_b}, start.scaler, history, scale))
 
 

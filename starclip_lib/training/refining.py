@@ -74,13 +74,14 @@ def learn_pairs(
 
 
 def learn_errors(
-    encoder: Encoder, data: PairedSpectra, rows: np.ndarray, telescope: MockTelescope | None = None
+    encoder: Encoder, data: PairedSpectra, rows: np.ndarray, scaler: LabelScaler, telescope: MockTelescope | None = None
 ) -> None:
     """Give a network its posterior: how its predictions for stars that it was not trained on follow their labels."""
     encoder.set_population(Population.of(data.labels[data.rows("train")]))
     rows = rows[:_ENOUGH]
     predicted = run_encoder(encoder, getattr(data, encoder.instrument.name), rows, telescope, output="labels")
-    encoder.learn_errors(predicted.reshape(-1, N_LABELS), np.repeat(data.labels[rows], predicted.shape[1], axis=0))
+    true = np.repeat(data.labels[rows], predicted.shape[1], axis=0)
+    encoder.learn_errors(predicted.reshape(-1, N_LABELS), true, scaler)
 
 
 def calibrate(encoders: tuple[Estimator, Estimator], data: PairedSpectra, params: Params) -> float:

@@ -139,7 +139,7 @@ def detect_gaps(image: np.ndarray) -> Gaps:
     Raises
     ------
     DataError
-        If the array is no such image or shows no broken trace.
+        If the array is not such an image or shows no broken trace.
     """
     if image.ndim != 2 or image.dtype != np.uint8:
         raise DataError(f"expected a grey-scale image, (height, width) uint8, not {image.shape} {image.dtype}")
@@ -176,7 +176,7 @@ def _by_row(boxes: np.ndarray) -> list[np.ndarray]:
 
 
 def longest_gap(missing: Tensor) -> tuple[Tensor, Tensor]:
-    """The longest stretch without data inside each spectrum: what reaches either end is no gap between detectors."""
+    """The longest stretch without data inside each spectrum: what reaches either end is not a gap between detectors."""
     place, m = torch.arange(missing.shape[1], device=missing.device), missing.shape[1]
     before = torch.where(missing, -1, place).cummax(1).values
     after = torch.where(missing, m, place).flip(1).cummin(1).values.flip(1)

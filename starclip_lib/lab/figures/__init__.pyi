@@ -1,13 +1,9 @@
 # What the namespace offers, and where each figure lives; `lazy_loader` and type checkers read it.
+from .atoms import continuum, curves_of_growth, growing_line, spectrum_by_species
 from .benchmark import (
-    cosine_distributions,
-    inertia_curves,
     label_intervals,
-    residual_boxes,
     strata_curves,
     top_percent,
-    win_map,
-    wins_by_size,
 )
 from .corruptions import before_and_after, corruption_steps, gap_densities, gap_draws, trace_image
 from .embeddings import (
@@ -22,7 +18,6 @@ from .embeddings import (
 from .evaluation import (
     ablation_curves,
     attenuation_slopes,
-    decoded_spectrum,
     detection_rates,
     pit_histograms,
     region_scores,
@@ -39,7 +34,7 @@ from .limits import (
     ladder,
     ratio_by_snr,
 )
-from .measured import against_catalogue, fitted_spectrum, labels_in_domain
+from .measured import against_catalogue, failed_measurements, fitted_spectrum, labels_in_domain
 from .predictions import MAIN_LABELS, loss_curves, over_iron, predicted_against_true, study
 from .reliability import robustness
 from .spectra import example_pairs, neighbours, observed_spectrum, real_over_emulated, residuals
@@ -50,7 +45,7 @@ from .stars import (
     metallicity_histograms,
     spread_check,
 )
-from .teaching import circles, groups_on_circles
+from .teaching import circles, controls, failures, groups_on_circles, line_growth, overlap, shares, shrinkage, sweep
 
 __all__ = [
     "MAIN_LABELS",
@@ -61,9 +56,10 @@ __all__ = [
     "before_and_after",
     "bounds_against",
     "circles",
+    "continuum",
+    "controls",
     "corruption_steps",
-    "cosine_distributions",
-    "decoded_spectrum",
+    "curves_of_growth",
     "descent",
     "detection_rates",
     "distance_ratios",
@@ -71,18 +67,21 @@ __all__ = [
     "errors_over_limit",
     "example_pairs",
     "explorer",
+    "failed_measurements",
+    "failures",
     "fitted_spectrum",
     "gap_costs",
     "gap_densities",
     "gap_draws",
     "groups_on_circles",
-    "inertia_curves",
+    "growing_line",
     "information_map",
     "kiel_diagram",
     "label_correlations",
     "label_intervals",
     "labels_in_domain",
     "ladder",
+    "line_growth",
     "loss_curves",
     "maps",
     "metallicity_histograms",
@@ -90,25 +89,27 @@ __all__ = [
     "neighbours",
     "observed_spectrum",
     "over_iron",
+    "overlap",
     "pit_histograms",
     "place_on_map",
     "predicted_against_true",
     "ratio_by_snr",
     "real_over_emulated",
     "region_scores",
-    "residual_boxes",
     "residuals",
     "responses",
     "robustness",
     "scaling_laws",
+    "shares",
+    "shrinkage",
     "similarity_matrices",
+    "spectrum_by_species",
     "spread_check",
     "strata_curves",
     "study",
     "success_curves",
+    "sweep",
     "top_percent",
     "trace_image",
     "transfer_curves",
-    "win_map",
-    "wins_by_size",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -30,19 +29,6 @@ def label_intervals(found: Mapping[str, Mapping[str, list[Interval]]], title: st
         ax.set(title=name, xlabel=title)
     axes[0].set(yticks=place, yticklabels=LATEX, ylim=(len(LABELS) - 0.5, -0.5))
     legend_below(figure, axes[0])
-    return figure
-
-
-@styled
-def inertia_curves(curves: Mapping[str, np.ndarray], elbows: Mapping[str, int]) -> Figure:
-    """Inertia of k-means relative to one cluster, against the number of clusters, with the elbow of each curve."""
-    figure, (ax,) = new_axes(1, 1, (5.6, 3.6))
-    for (name, inertia), colour in zip(curves.items(), CYCLE, strict=False):
-        k = np.arange(1, len(inertia) + 1)
-        ax.plot(k, inertia / inertia[0], color=colour, label=name)
-        ax.plot(elbows[name], inertia[elbows[name] - 1] / inertia[0], "o", color=colour)
-    ax.set(xlabel="number of clusters k (dot: elbow)", ylabel="inertia, relative to k = 1", ylim=(0, 1.03))
-    ax.legend()
     return figure
 
 
@@ -77,64 +63,6 @@ def strata_curves(strata: Mapping[str, Mapping[str, list[Stratum]]], overall: Ma
 
 
 @styled
-def residual_boxes(errors: Mapping[str, np.ndarray], spread: np.ndarray) -> Figure:
-    """Box plots of absolute residuals of several models, in units of each label's spread.
-
-    Parameters
-    ----------
-    errors : mapping of str to ndarray, shape (n, 20)
-        Model to residuals.
-    spread : ndarray, shape (20,)
-        Of each label.
-    """
-    figure, (ax,) = new_axes(1, 1, (10, 3.8))
-    for number, ((name, error), colour) in enumerate(zip(errors.items(), CYCLE, strict=False)):
-        place = np.arange(len(LABELS)) + 0.36 * (number - (len(errors) - 1) / 2)
-        ax.boxplot(
-            np.abs(error) / spread,
-            positions=place,
-            widths=0.3,
-            patch_artist=True,
-            boxprops={"facecolor": colour, "alpha": 0.5, "lw": 0.6},
-            medianprops={"color": "black"},
-            flierprops={"marker": ".", "ms": 1.5, "markeredgecolor": colour, "alpha": 0.4},
-        )
-        ax.plot([], [], color=colour, lw=6, alpha=0.5, label=name)
-    ax.set(xticks=np.arange(len(LABELS)), yscale="log", ylabel="|residual| / spread of the label", ylim=(1e-3, None))
-    ax.set_xticklabels(LATEX, rotation=60)
-    ax.legend(ncols=2)
-    return figure
-
-
-@styled
-def win_map(wins: np.ndarray, names: tuple[str, str], n_stars: int) -> Figure:
-    """Net wins of one model over another, by label and bin of its value, in per cent of a bin's stars."""
-    figure, (ax,) = new_axes(1, 1, (5.2, 5.4))
-    share = 100 * wins / (n_stars / wins.shape[1])
-    limit = np.abs(share).max() or 1
-    image = ax.imshow(share, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-    ax.set(yticks=np.arange(len(LABELS)), yticklabels=LATEX, xticks=np.arange(wins.shape[1]))
-    ax.set_xticklabels(["lowest fifth", *[""] * (wins.shape[1] - 2), "highest fifth"])
-    ax.grid(False)
-    figure.colorbar(image, label=f"stars on which {names[0]} is nearer than {names[1]}, net [%]")
-    return figure
-
-
-@styled
-def wins_by_size(counts: np.ndarray, edges: np.ndarray, label: str, unit: str, names: tuple[str, str]) -> Figure:
-    """Net wins against how much the two models differ, one line for each fifth."""
-    figure, (ax,) = new_axes(1, 1, (6.4, 3.6))
-    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(counts)))
-    for number, (row, colour) in enumerate(zip(counts, colours, strict=True)):
-        title = {0: "lowest fifth", len(counts) - 1: "highest fifth"}.get(number, f"fifth {number + 1}")
-        ax.stairs(row, edges, color=colour, lw=1.6, label=title)
-    ax.axhline(0, color="black", lw=1)
-    ax.set(xlabel=f"difference of the two residuals of {label} [{unit}]", ylabel=f"stars: {names[0]} nearer, net")
-    legend_below(figure, ax)
-    return figure
-
-
-@styled
 def top_percent(curves: Mapping[str, Curve], percents: Sequence[float] = PERCENTS) -> Figure:
     """Top-k % accuracy with intervals against k %, and chance: the figure 3 of PAPERCLIP."""
     figure, (ax,) = new_axes(1, 1, (5.6, 4))
@@ -146,19 +74,4 @@ def top_percent(curves: Mapping[str, Curve], percents: Sequence[float] = PERCENT
         xscale="log", xlabel="best k % of the stars looked at", ylabel="the right star is among them", ylim=(0, 1.02)
     )
     legend_below(figure, ax, 2)
-    return figure
-
-
-@styled
-def cosine_distributions(groups: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Cosine similarities of matched and of shuffled pairs, one panel for each name."""
-    figure, axes = new_axes(1, len(groups), (4.2 * len(groups), 3.2), sharey=True)
-    for ax, (name, (matched, shuffled)) in zip(axes, groups.items(), strict=True):
-        low = min(matched.min(), np.quantile(shuffled, 0.001))
-        edges = np.linspace(low, 1, 61)
-        ax.hist(shuffled, edges, density=True, color=CYCLE[6], alpha=0.6, label="shuffled pairs")
-        ax.hist(matched, edges, density=True, color=CYCLE[0], alpha=0.7, label="matched pairs")
-        ax.set(title=name, xlabel="cosine similarity", yscale="log")
-    axes[0].set_ylabel("density")
-    axes[0].legend(loc="upper left")
     return figure

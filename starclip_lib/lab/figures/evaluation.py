@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from starclip_lib.lab.figures.style import CYCLE, legend_below, new_axes, plain_ticks, styled, without_gaps
+from starclip_lib.lab.figures.style import CYCLE, legend_below, new_axes, plain_ticks, styled
 from starclip_lib.models.checkpoint import History
-from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import LATEX, label_index
 from starclip_lib.suite.pairs import PERCENTS
 from starclip_lib.suite.resampling import Interval
@@ -30,26 +28,6 @@ def region_scores(scores: Mapping[str, Mapping[str, list[float]]], parts: Sequen
         ax.set(title=title, xlabel="middle of the region [µm]", yscale="log")
     axes[0].set_ylabel("unexplained scatter, 1 − r²")
     axes[-1].legend(fontsize=8)
-    return figure
-
-
-@styled
-def decoded_spectrum(
-    observed: np.ndarray, truth: np.ndarray, predicted: Mapping[str, np.ndarray], instrument: Instrument, stretch: tuple
-) -> Figure:
-    """An observed spectrum, the truth behind it, and what decoders predict, with residuals from the truth below."""
-    figure, (top, bottom) = new_axes(2, 1, (10, 4.6), sharex=True, height_ratios=(2, 1))
-    x = instrument.wavelength
-    top.plot(x, without_gaps(observed, instrument.no_data), color="#bbbbbb", lw=0.8, label="observed")
-    top.plot(x, truth, color="black", lw=4, alpha=0.3, label="truth")  # broad and pale: lines on it stay visible
-    for (name, flux), colour, dashes in zip(predicted.items(), CYCLE, cycle(("-", "--")), strict=False):
-        top.plot(x, flux, color=colour, lw=1.2, ls=dashes, label=name)
-        bottom.plot(x, 100 * (flux - truth), color=colour, lw=0.8)
-    inside = (x > stretch[0]) & (x < stretch[1])
-    values = truth[inside]
-    top.set(xlim=stretch, ylabel="flux / continuum", ylim=(values.min() - 0.05, 1.08))
-    bottom.set(xlabel="vacuum wavelength [Å]", ylabel="predicted − truth [%]")
-    top.legend(ncols=4, fontsize=8, loc="lower right")
     return figure
 
 
@@ -81,12 +59,12 @@ def pit_histograms(pits: Mapping[str, Mapping[str, np.ndarray]], n_bins: int = 2
     figure, axes = new_axes(
         len(pits), columns, (2.9 * columns, 2 * len(pits)), sharex=True, sharey="row", squeeze=False
     )
-    for row, (name, methods) in zip(axes, pits.items(), strict=True):
+    for number, (row, (name, methods)) in enumerate(zip(axes, pits.items(), strict=True)):
         for ax, (method, pit), colour in zip(row, methods.items(), CYCLE, strict=False):
             ax.hist(pit, np.linspace(0, 1, n_bins + 1), density=True, color=colour, alpha=0.7)
             ax.axhline(1, color="black", lw=1)
-            if row is axes[0]:
-                ax.set_title(method, fontsize=9)
+            if number == 0:
+                ax.set_title(method.replace(", ", ",\n"), fontsize=9)
         row[0].set_ylabel(LATEX[label_index(name)])
     for ax in axes[-1]:
         ax.set_xlabel("PIT of the true label")

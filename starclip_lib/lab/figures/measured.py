@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +16,13 @@ from starclip_lib.lab.figures.style import (
     new_axes,
     styled,
 )
-from starclip_lib.observed.measuring import Measured
+from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import giants
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import AXIS_TITLES, FE, LATEX, LOGG, N_LABELS, TEFF
+from starclip_lib.support.errors import DataError
 
 _ROWS = 4
 _BROKEN = 12.0  # Angstrom without a pixel over which no line is drawn
@@ -33,8 +36,14 @@ def fitted_spectrum(one: Measured) -> Figure:
     Parameters
     ----------
     one : Measured
-        With at least one fit.
+
+    Raises
+    ------
+    DataError
+        If it was set aside before it was fitted.
     """
+    if not one.fits:
+        raise DataError(f"{one.name} has no fit to plot: {one.reason}")
     fit = one.fits[0]
     rest = fit.wavelength / (1 + fit.velocity / SPEED_OF_LIGHT)
     edges = np.linspace(rest[0], rest[-1], _ROWS + 1)
@@ -56,6 +65,30 @@ def fitted_spectrum(one: Measured) -> Figure:
     axes[0].legend(ncols=4, fontsize=8, loc="lower right")
     axes[-1].set_xlabel("vacuum wavelength at rest [Å]")
     figure.suptitle(one.name)
+    return figure
+
+
+@styled
+def failed_measurements(
+    spectra: Sequence[ObservedSpectrum], found: Sequence[Measured], window: tuple[float, float]
+) -> Figure:
+    """A stretch of several observed spectra over the fitted continuum, their best models and verdicts, a panel each."""
+    rows = -(-len(spectra) // 2)
+    figure, axes = new_axes(rows, 2, (11, 2.1 * rows), sharex=True, sharey=True, squeeze=False)
+    for ax, spectrum, one in zip(axes.flat, spectra, found, strict=True):
+        fit = one.fits[0] if one.fits else None
+        x, y = (spectrum.wavelength, spectrum.flux) if fit is None else (fit.wavelength, fit.flux)
+        inside = (x > window[0]) & (x < window[1])
+        if fit is None:  # without a fitted continuum
+            y = y / np.percentile(y[inside], 90)
+        ax.plot(x[inside], y[inside], color="black", lw=0.7, label="observed")
+        if fit is not None:
+            ax.plot(x[inside], fit.model[inside], color=APOGEE_COLOUR, lw=1.0, ls="--", label="best model")
+        reason = textwrap.shorten(one.reason, 80, placeholder=" ...")
+        ax.set_title(f"{one.name}: {one.verdict}\n{reason}", fontsize=9, loc="left")
+    for ax in axes[-1]:
+        ax.set_xlabel("observed vacuum wavelength [Å]")
+    axes.flat[0].legend(fontsize=8, loc="lower right", ncols=2)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -10,6 +11,7 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
@@ -61,10 +63,19 @@ def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
     return inside
 
 
+class _NotebookFigure(Figure):
+    """A figure that a notebook shows also where neither pyplot nor `%matplotlib inline` has been loaded."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        FigureCanvasAgg(self).print_png(content)
+        return content.getvalue()
+
+
 def new_axes(n_rows: int, n_columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure of a size in inches, at least 1,000 pixels wide, and its axes; `options` are those of `subplots`."""
     # Not pyplot's figure: nothing is kept open, and no window appears.
-    figure = Figure(figsize=size, dpi=max(100, int(np.ceil(_WIDTH / size[0]))))
+    figure = _NotebookFigure(figsize=size, dpi=max(100, int(np.ceil(_WIDTH / size[0]))))
     return figure, np.atleast_1d(figure.subplots(n_rows, n_columns, **options))
 
 

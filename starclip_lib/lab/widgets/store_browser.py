@@ -55,7 +55,7 @@ class StoreBrowser(ControlledBox):
     Raises
     ------
     DataError
-        If it is no store, or holds next to nothing.
+        If it is not a store, or holds next to nothing.
     """
 
     query: int

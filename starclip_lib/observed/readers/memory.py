@@ -64,7 +64,7 @@ def _in_unit(values: Any, unit: str) -> Any:
 
 
 def _of_mapping(source: Mapping[Any, Any], options: Options) -> ObservedSpectrum:
-    """The spectrum of a dict of arrays; what is no array, such as a name, describes it."""
+    """The spectrum of a dict of arrays; other entries, such as a name, describes it."""
     table = Table()
     lengths = {}
     for key, value in source.items():
