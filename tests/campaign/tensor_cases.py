@@ -112,7 +112,7 @@ def tensors(good: Tensor) -> dict[str, Any]:
     nan, infinite = some.clone(), some.clone()
     nan.view(-1)[0], infinite.view(-1)[-1] = float("nan"), float("inf")
     return {
-        "NaN in it": nan, "infinity in it": infinite, "complex": some.to(torch.complex64), "float64": some.double(),
+        "NaN in it": nan, "infinity in it": infinite, "complex": some.to(torch.complex64), "another precision": good.float() if good.dtype == torch.float64 else some.double(),
         "integers": some.long(), "half": some.half(), "one more": torch.cat([some.reshape(-1), torch.ones(1)]),
         "transposed": some.reshape(*some.shape[::-1]) if len(set(some.shape)) > 1 else some[None], "a billion, stored as one": torch.ones(1).expand(10**9),
         "sparse": some.reshape(-1).to_sparse(), "empty": torch.empty(0), "minus": -some.abs() - 1,
