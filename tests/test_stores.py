@@ -180,7 +180,7 @@ def test_slips_of_a_search(tmp_path: Path, rng: np.random.Generator, capsys) -> 
         ([str(store.folder), "--star", "S0-99"], "has no star 'S0-99'"),
         ([str(store.folder)], "give either files of spectra or --star"),
         ([str(store.folder), "--star", "S0-1", "--where", "Fee < 1"], "did you mean 'Fe'"),
-        ([str(store.folder), "--star", "S0-1", "--output", str(tmp_path / "t.xyz")], "no kind of table"),
+        ([str(store.folder), "--star", "S0-1", "--output", str(tmp_path / "t.xyz")], "not a kind of table"),
         ([str(store.folder), str(tmp_path)], "the model of this store is gone"),
     ):
         assert cli.main(["search", *arguments]) == 1
@@ -266,7 +266,7 @@ def test_spectra_before_normalisation_are_normalised(finished: Run, tmp_path: Pa
     assert list(table.star_id) == ["2M0"]
     expected = encode(finished.model("starclip").encoders["apogee"], normalised(read_ap_star(path)).flux[None])
     np.testing.assert_allclose(np.stack(table.embedding), expected, atol=1e-3)
-    assert "is no star" in pd.read_csv(tmp_path / "store" / "failed.csv").reason[0]
+    assert "is not a star" in pd.read_csv(tmp_path / "store" / "failed.csv").reason[0]
 
 
 def test_a_second_run_does_what_is_new_and_a_damaged_file_costs_a_line(
