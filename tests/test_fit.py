@@ -387,6 +387,13 @@ def test_estimates_can_be_freed_from_the_prior(rng: np.random.Generator) -> None
     np.testing.assert_allclose(labels, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_one_covariance_for_all_is_what_each_would_have(rng: np.random.Generator) -> None:
+    mean, covariance = rng.standard_normal((5, 20)), np.diag(rng.uniform(0.1, 0.9, 20))
+    one, each = Posterior.with_one_covariance(mean, covariance), Posterior.of(mean, np.tile(covariance, (5, 1, 1)))
+    np.testing.assert_allclose(one.packed, each.packed, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(one.covariance, np.tile(covariance, (5, 1, 1)), rtol=1e-3, atol=1e-4)
+
+
 def test_a_network_learns_how_well_it_predicts(rng: np.random.Generator, labels: np.ndarray) -> None:
     """Predictions that are shrunk and shifted, with errors of known size."""
     network = make_encoder(NIRSPEC, NETWORK, seed=1).eval()
@@ -399,6 +406,10 @@ def test_a_network_learns_how_well_it_predicts(rng: np.random.Generator, labels:
     network.learn_errors(predicted, true, LabelScaler.fit(labels))
     found = network.posterior(flux)
     assert not found.independent
+    with torch.no_grad():
+        again, z = network.look(flux)
+        np.testing.assert_allclose(z, network.for_search(flux), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(again.packed, found.packed, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(np.std(network.population.whitened(true) - found.mean, axis=0), 0.3, rtol=0.2)
     np.testing.assert_allclose(np.sqrt(np.diagonal(found.covariance[0])), 0.3, rtol=0.2)
 

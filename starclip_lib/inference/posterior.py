@@ -88,6 +88,13 @@ class Posterior:
         return cls._from_information(precision - np.eye(N_LABELS), shift, tuple(warnings), independent)
 
     @classmethod
+    def with_one_covariance(cls, mean: np.ndarray, covariance: np.ndarray) -> Posterior:
+        """From means (n, 20) and a covariance (20, 20) of all spectra, which share part of their errors."""
+        factor = cls.of(np.zeros((1, N_LABELS)), covariance[None]).packed[:, N_LABELS:]
+        packed = np.concatenate([mean.astype(np.float32), np.repeat(factor, len(mean), axis=0)], axis=1)
+        return cls(packed, independent=False)
+
+    @classmethod
     def of_estimates(cls, population: Population, labels: np.ndarray, covariance: np.ndarray) -> Posterior:
         """From unbiased estimates (n, 20) of labels and the covariances (n, 20, 20) of their errors."""
         information = np.linalg.inv(population.whitened_covariance(covariance))
@@ -122,7 +129,9 @@ class Posterior:
     @property
     def covariance(self) -> np.ndarray:
         """Covariances (n, 20, 20)."""
-        return np.linalg.inv(self.precision)
+        factors, row = np.unique(self.packed[:, N_LABELS:], axis=0, return_inverse=True)  # networks have one
+        zero = np.zeros((len(factors), N_LABELS), np.float32)
+        return np.linalg.inv(_unpacked(np.concatenate([zero, factors], axis=1))[0])[row]
 
     def combine(self, star_id: np.ndarray) -> tuple[np.ndarray, Posterior]:
         """Stars in order, and their posteriors from all their spectra: information adds up, the prior counts once.

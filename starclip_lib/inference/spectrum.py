@@ -15,7 +15,7 @@ from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
 from starclip_lib.support.errors import DataError
 
-_MODEL_ERROR = 0.01  # of the flux: LTE, one-dimensional atmospheres and line lists are no better
+_MODEL_ERROR = 0.01  # of the flux: the accuracy of LTE, one-dimensional atmospheres and line lists
 _STEPS, _TOLERANCE = 30, 0.01
 
 

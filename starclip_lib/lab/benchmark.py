@@ -110,7 +110,7 @@ def clusters(found: Sequence[Measured], rows: Mapping[str, Row]) -> list[str]:
     """Scatter of the stars of each cluster, and of repeats of a star, against the claimed noise, as lines of text.
 
     `rows` holds the row of the table for the name of each spectrum. Neither needs a catalogue. The errors of synthesis
-    and scale, which similar stars share, are no part of the claim.
+    and scale, which similar stars share, are not part of the claim.
     """
     values = np.array([_ROWS @ one.labels for one in found if one.labels is not None])
     noise = np.array([np.diag(_ROWS @ noise_covariance(one.fits[0]) @ _ROWS.T) for one in found])

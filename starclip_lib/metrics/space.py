@@ -42,7 +42,7 @@ class Space:
         return encode(self.encoder, flux)
 
     def point(self, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Unit vectors (n, dim) of NIRSpec spectra and, if the encoder knows its errors, posterior (n, 230)."""
+        """Unit vectors (n, dim) of NIRSpec spectra and, of fits, packed posteriors (n, 230)."""
         return encode_for_search(self.encoder, flux)
 
     @cached_property

@@ -92,6 +92,10 @@ class Estimator(nn.Module):
         """Posteriors of the labels of spectra (n, n_pix)."""
         raise NotImplementedError
 
+    def look(self, flux: Tensor) -> tuple[Posterior, Tensor]:
+        """`posterior` and `for_search` of the same spectra in one pass."""
+        raise NotImplementedError
+
     def placed(self, found: Posterior) -> Tensor:
         """What `for_search` gives, from posteriors of any origin; of fits."""
         raise NotImplementedError
@@ -179,8 +183,17 @@ class Encoder(Estimator):
     @torch.no_grad()
     def posterior(self, flux: Tensor) -> Posterior:
         """Posteriors of the labels of spectra (n, n_pix)."""
-        mean = (self(flux).double() @ self.readout + self.offset).cpu().numpy()
-        return Posterior.of(mean, np.tile(self.error.cpu().numpy(), (len(mean), 1, 1)), independent=False)
+        return self._read(self(flux))
+
+    @torch.no_grad()
+    def look(self, flux: Tensor) -> tuple[Posterior, Tensor]:
+        """`posterior` and `for_search` of the same spectra in one pass."""
+        labels = self(flux)
+        return self._read(labels), self.to_sphere(labels)
+
+    def _read(self, labels: Tensor) -> Posterior:
+        mean = (labels.double() @ self.readout + self.offset).cpu().numpy()
+        return Posterior.with_one_covariance(mean, self.error.cpu().numpy())
 
 
 class _Convolutions(nn.Module):

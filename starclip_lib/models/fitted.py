@@ -117,6 +117,11 @@ class EmulatorFit(Estimator):
         """Embeddings and, after them, packed posteriors of the partner's labels (n, dim + 230)."""
         return self.placed(self.posterior(flux))
 
+    def look(self, flux: Tensor) -> tuple[Posterior, Tensor]:
+        """`posterior` and `for_search` of the same spectra in one pass."""
+        found = self.posterior(flux)
+        return found, self.placed(found)
+
     def placed(self, found: Posterior) -> Tensor:
         """What `for_search` gives, from posteriors of any origin."""
         population, extra = self.population, self.pair_covariance.cpu().numpy()

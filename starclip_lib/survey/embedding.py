@@ -165,9 +165,9 @@ def embed(encoder: Estimator, flux: np.ndarray) -> Embedded:
     blocks = torch.from_numpy(flux).split(_BLOCK) if len(flux) else ()
     rows, labels, sigma, verdict = [np.empty((0, encoder.dim), np.float32)] * (not blocks), [], [], []
     for block in blocks:
-        found = encoder.posterior(block)
+        found, place = encoder.look(block)
         mean, covariance = encoder.population.physical(found)
-        rows.append(encoder.for_search(block).numpy())
+        rows.append(place.numpy())
         labels.append(mean)
         sigma.append(np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)))
         verdict += [warning or "good" for warning in found.warnings or [""] * len(block)]

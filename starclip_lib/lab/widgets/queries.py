@@ -25,7 +25,7 @@ class Query:
     labels : ndarray, shape (20,)
         Of the catalogue, or of the fit of an observed spectrum.
     posterior : ndarray, shape (230,), or None
-        What its spectrum says about the labels, if the encoder knows its errors.
+        Packed posterior of its labels; of fits.
     """
 
     name: str

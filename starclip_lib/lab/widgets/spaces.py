@@ -35,7 +35,7 @@ class Side:
     flux : ndarray, RowsOnDisk or FirstView, shape (n, n_pix)
         The spectra.
     index : SimilarityIndex
-        Their unit vectors, float32, to search among, with posterior where the encoder knows its errors.
+        Their unit vectors, float32, to search among, of fits with packed posteriors.
     encoder : Encoder or None
         What makes vectors of new spectra; None if the spectra are the vectors.
     """
