@@ -505,6 +505,7 @@ def test_the_command_answers_for_what_can_be_read(folder: Path, tmp_path: Path, 
     row = tables[0][list(tables[0]["name"]).index("star_2")]
     assert abs(row["Teff"] - 4400) < 3 * row["sigma_Teff"]
     page = (output / "star_2.html").read_text()
+    assert re.search(r"Radial velocity -?\d+\.\d ± 1[5-9]\.\d km/s \(noise \d+\.\d; ", page)  # as the table has it
     assert page.count("data:image/png;base64,") == 2
     assert 'alt="The twenty labels' in page
     assert 'class="outside">from the prior' in page
