@@ -67,7 +67,7 @@ def main() -> None:
     rates |= {f"{steps} step{'s' * (steps > 1)} from the mean": rate("mean", steps) for steps in (1, 6)}
     rates["network and 2 steps"] = rate("network", 2)
     few = seen[:FITTED]
-    ivar = np.where(few == NIRSPEC.no_data, 0, 1e4)
+    ivar = np.where(few == NIRSPEC.fill_value, 0, 1e4)
 
     def fit_all() -> None:
         for spectrum, weight in zip(few, ivar, strict=True):

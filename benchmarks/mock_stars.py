@@ -30,7 +30,7 @@ from starclip_lib.run import Run
 from starclip_lib.settings.params import load_params
 from starclip_lib.storage.json_files import write_json
 from starclip_lib.training import recipes
-from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+from starclip_lib.transforms.views import ViewSampler, extended_telescope, mock_telescope
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = {
@@ -59,7 +59,7 @@ def measure(run: Run, n_stars: int) -> dict[str, float]:
     else:
         encoders = dict.fromkeys(("mock", "extended"), Model.load(start).encoders["nirspec"])
 
-    def embed(side: str, part: str, telescope: MockTelescope) -> Embeddings:
+    def embed(side: str, part: str, telescope: ViewSampler) -> Embeddings:
         return embed_views(encoders[side], data, rows[part], telescope)
 
     worse = extended_telescope(data, params)

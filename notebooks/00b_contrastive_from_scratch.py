@@ -41,7 +41,7 @@ from IPython.display import Markdown
 from starclip_lib import figures
 from starclip_lib.models.contrastive import info_nce
 from starclip_lib.teaching.toy import ToySurvey, align_toy, observe_toy, toy_encoder, toy_scores
-from starclip_lib.lab.widgets.base import Stops
+from starclip_lib.lab.widgets.base import FigureSlider
 
 torch.set_num_threads(1)  # networks this small gain little from more, and lose much where others compute, too
 
@@ -171,7 +171,7 @@ Markdown(
 
 # %%
 stops = {name: figures.groups_on_circles({name: seats}, survey.group) for name, seats in results.items()}
-Stops("temperature", stops)
+FigureSlider("temperature", stops)
 
 # %% [markdown]
 # ## Why false negatives hurt

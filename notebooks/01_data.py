@@ -178,7 +178,7 @@ run.save_figure("pairs", figures.example_pairs(data.apogee.flux[stars], data.nir
 inside = starclip.default_emulator().inside_domain(data.labels)
 some = order[inside[order]][:: max(1, inside.sum() // 500)]
 difference = data.apogee.flux[some] - starclip.default_emulator()(data.labels[some], APOGEE)
-difference[data.apogee.mask[some] & APOGEE.covered] = np.nan
+difference[data.apogee.mask[some] & APOGEE.on_detector] = np.nan
 scatter = np.nanpercentile(difference, 84, axis=0) - np.nanpercentile(difference, 16, axis=0)
 
 # %%

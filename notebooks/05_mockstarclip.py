@@ -157,7 +157,7 @@ Markdown(
 # %%
 steps = list(bad.corruption.steps)
 without = {"all": bad} | {
-    type(one).__name__: starclip.MockTelescope(Compose([s for s in steps if s is not one]), 1, run.params.seed)
+    type(one).__name__: starclip.ViewSampler(Compose([s for s in steps if s is not one]), 1, run.params.seed)
     for one in steps
 }
 shares = {}
@@ -226,7 +226,7 @@ if yours is not None:
 # <details><summary>Solution</summary>
 #
 # `for added in steps: ...`, with `chain = [s for s in steps if s is added or type(s).__name__ in ("GaussianNoise",
-# "DetectorGaps")]` and `telescope = starclip.MockTelescope(Compose(chain), 1, run.params.seed)`. Compare the losses with the gains
+# "DetectorGaps")]` and `telescope = starclip.ViewSampler(Compose(chain), 1, run.params.seed)`. Compare the losses with the gains
 # above. Do they add up to the whole difference between mock and extended mock? If not, two corruptions hide the same thing.
 #
 # </details>

@@ -41,7 +41,7 @@ from sklearn.linear_model import LinearRegression
 
 from starclip_lib.metrics.atlas import principal_components, thin, umap_map
 from starclip_lib.models.embeddings import join
-from starclip_lib.lab.widgets.base import Illustrated
+from starclip_lib.lab.widgets.base import PicturedFigure
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run
@@ -193,7 +193,7 @@ modality = np.repeat(["NIRSpec", "APOGEE"], counts)[shown]
 captions = [f"{star} ({name})" for star, name in zip(points["starclip"].star_id[shown], modality, strict=True)]
 explorer = figures.explorer(umap_xy, labels[shown], captions, "UMAP")
 page = run.save_page("atlas", explorer)
-Illustrated(explorer, figures.maps(umap_xy, labels[shown], "UMAP", ("Fe",)), page)
+PicturedFigure(explorer, figures.maps(umap_xy, labels[shown], "UMAP", ("Fe",)), page)
 
 # %% tags=["nbval-check-output"]
 fractions = components["starclip"][1]

@@ -66,10 +66,10 @@ val, test = (data.rows(split, 5000) for split in ("val", "test"))
 # %%
 sets = {"nirspec": data.nirspec, "apogee": data.apogee}
 bases = {
-    name: SpectrumBasis.fit(s.flux[some], s.instrument.no_data, settings.n_components, run.params.seed)
+    name: SpectrumBasis.fit(s.flux[some], s.instrument.fill_value, settings.n_components, run.params.seed)
     for name, s in sets.items()
 }
-weights = {name: bases[name].coefficients(s.flux, s.instrument.no_data) for name, s in sets.items()}
+weights = {name: bases[name].coefficients(s.flux, s.instrument.fill_value) for name, s in sets.items()}
 embedded = {name: run.embeddings(f"starclip/{name}") for name in sets}
 seen = {
     "nirspec": lambda rows, telescope: view_coefficients(bases["nirspec"], data.nirspec, rows, telescope),

@@ -136,9 +136,9 @@ Markdown(
 
 # %%
 rows = {split: data.rows(split, 12_000) for split in ("train", "test")}
-flux, no_data = data.nirspec.flux, NIRSPEC.no_data
-basis = SpectrumBasis.fit(flux[rows["train"]], no_data, settings.attenuation_inputs, run.params.seed)
-inputs = [(basis.coefficients(flux[r], no_data), data.labels[r].astype(float)) for r in rows.values()]
+flux, fill_value = data.nirspec.flux, NIRSPEC.fill_value
+basis = SpectrumBasis.fit(flux[rows["train"]], fill_value, settings.attenuation_inputs, run.params.seed)
+inputs = [(basis.coefficients(flux[r], fill_value), data.labels[r].astype(float)) for r in rows.values()]
 noise = [*(1 / snr for snr in settings.attenuation_snr), 0.0]
 results = [attenuation.slopes_against_noise(*inputs, one, run.params.seed) for one in noise]
 

@@ -44,7 +44,7 @@ from .support.seeds import seeded as seeded
 from .synthesis.lines import line_list as line_list
 from .synthesis.synthesise import synthesise as synthesise
 from .teaching.exercises import check as check
-from .transforms.views import MockTelescope as MockTelescope
+from .transforms.views import ViewSampler as ViewSampler
 from .transforms.views import extended_telescope as extended_telescope
 from .transforms.views import mock_telescope as mock_telescope
 

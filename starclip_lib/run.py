@@ -14,7 +14,7 @@ from starclip_lib.data.spectra import SPLITS
 from starclip_lib.data.spectrum_set import on_nirspec_grid
 from starclip_lib.data.star import Star
 from starclip_lib.data.tables import label_table
-from starclip_lib.metrics.space import Space
+from starclip_lib.metrics.embedding_index import EmbeddingIndex
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.models.embeddings import Embeddings, read_embeddings
 from starclip_lib.observed.analysis import analyse, model_input, point_of_fit, prepare_all, table_of
@@ -23,7 +23,7 @@ from starclip_lib.observed.measurements import measured_table
 from starclip_lib.observed.measuring import measure
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.settings.params import Params, load_params, merged, params_from_mapping
-from starclip_lib.stages import SETTINGS, STAGES, Books
+from starclip_lib.stages import SETTINGS, STAGES, RunStages
 from starclip_lib.storage.json_files import read_json, write_json
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import as_path, atomic_path, locked, project_root
@@ -77,7 +77,7 @@ def _opened(folder: Path, overrides: dict[str, Any] | None) -> Run:
     return Run(params_from_mapping(merged(settings, overrides or {}), str(file)), place.parent.parent, None, overrides)
 
 
-class Run(Books):
+class Run(RunStages):
     """The folders runs/NAME (`folder`) and reports/NAME (`report`) of one set of parameters.
 
     Parameters
@@ -124,18 +124,18 @@ class Run(Books):
         return read_embeddings(self.need("fit.h5" if name.startswith("fit/") else "embeddings.h5"), name)
 
     @cached_property
-    def space(self) -> Space:
+    def space(self) -> EmbeddingIndex:
         """StarCLIP's space with the run's stars in it."""
         return self._space("starclip")
 
     @cached_property
-    def fit_space(self) -> Space:
+    def fit_space(self) -> EmbeddingIndex:
         """The run's stars as fits of the emulator see them, with posteriors of their labels."""
         return self._space("fit")
 
-    def _space(self, name: str) -> Space:
+    def _space(self, name: str) -> EmbeddingIndex:
         nirspec, apogee = (self.embeddings(f"{name}/{side}") for side in ("nirspec", "apogee"))
-        return Space(self.data, self.params, self.model(name).encoders["nirspec"], nirspec, apogee)
+        return EmbeddingIndex(self.data, self.params, self.model(name).encoders["nirspec"], nirspec, apogee)
 
     def neighbours(
         self, spectrum: str | Star | ObservedSpectrum | np.ndarray, k: int = 5, by: str = "starclip"
@@ -201,7 +201,7 @@ class Run(Books):
             return given
         raise DataError(f"star {given.star_id} is one of another data set; take it from this run's: run.data.star")
 
-    def _point(self, spectrum: object, space: Space) -> tuple[np.ndarray, np.ndarray | None]:
+    def _point(self, spectrum: object, space: EmbeddingIndex) -> tuple[np.ndarray, np.ndarray | None]:
         """A spectrum's vector (1, dim) and its posterior (1, 230) if the encoder gives one."""
         if isinstance(spectrum, Star):
             z, posterior = space.views(spectrum.star_id)

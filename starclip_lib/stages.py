@@ -95,7 +95,7 @@ STAGES = {
 }
 
 
-class Books:
+class RunStages:
     """Which files of a run are there and up to date, and how they are made: the books that follow the plan.
 
     Parameters

@@ -106,7 +106,7 @@ def test_aspcap_star_masks_what_is_not_there(tmp_path: Path) -> None:
         assert other.star_id in ("AP17433806-2948103", "VESTA", "N6791-2174")
     assert star.mask[1000:1004].all()
     np.testing.assert_array_equal(
-        np.delete(star.mask, range(1000, 1004)), np.delete(~APOGEE.covered, range(1000, 1004))
+        np.delete(star.mask, range(1000, 1004)), np.delete(~APOGEE.on_detector, range(1000, 1004))
     )
     assert (star.flux[star.mask] == 0).all()
     assert (star.ivar[star.mask] == 0).all()
@@ -126,7 +126,7 @@ def test_ap_star_layouts(tmp_path: Path, kind: str, rows: int) -> None:
     assert star.mask[500]
     assert not star.mask[501]
     assert (star.flux[~star.mask] == 80).all()
-    assert (~star.mask).sum() == APOGEE.covered.sum() - 1
+    assert (~star.mask).sum() == APOGEE.on_detector.sum() - 1
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_fit_finds_the_labels_of_emulated_spectra(rng: np.random.Generator) -> N
     for truth in simulate_survey(40, 3).labels[:8].astype(float):
         flux = default_emulator()(truth[None], APOGEE)[0] * (1 + 0.05 * np.linspace(-1, 1, 8575))
         flux += rng.normal(0, 0.005, 8575)
-        fit = fit_spectrum(flux, np.where(APOGEE.covered, 4e4, 0.0), APOGEE)
+        fit = fit_spectrum(flux, np.where(APOGEE.on_detector, 4e4, 0.0), APOGEE)
         assert fit.at_edge == ()
         assert fit.rms == pytest.approx(0.005, rel=0.05)
         pulls.append((fit.labels - truth) / cramer_rao(default_emulator(), truth, APOGEE, 200))

@@ -27,7 +27,7 @@ from starclip_lib.metrics.ideal import (
     ideal_scores,
     without_errors,
 )
-from starclip_lib.metrics.seen import SeenInformation, snr_from_ivar, view_information
+from starclip_lib.metrics.view_information import ViewInformation, snr_from_ivar, view_information
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT
@@ -70,7 +70,7 @@ def test_bound_of_each_label_is_what_is_left_of_its_gradient(instrument, star: n
     wave = instrument.wavelength
     x = 2 * np.arange(len(wave)) / (len(wave) - 1) - 1
     nuisance = [flux * x**k for k in range(9)] + [np.gradient(flux, wave) * wave / SPEED_OF_LIGHT]
-    rows = np.concatenate([emulator.gradient(star, instrument), nuisance])[:, instrument.covered].astype(float)
+    rows = np.concatenate([emulator.gradient(star, instrument), nuisance])[:, instrument.on_detector].astype(float)
     bound = cramer_rao(emulator, star, instrument, snr)
     for i in range(20):
         others = np.delete(rows, i, axis=0)
@@ -143,7 +143,7 @@ def test_information_density_integrates_to_the_information_of_a_label_alone(star
     density = information_density(default_emulator(), star, NIRSPEC, 100.0)
     gradient = default_emulator().gradient(star, NIRSPEC) * PUBLISHED_SPREAD[:, None] * 100
     total = (density * np.gradient(NIRSPEC.wavelength)).sum(axis=1)
-    np.testing.assert_allclose(total, (gradient[:, NIRSPEC.covered] ** 2).sum(axis=1), rtol=1e-3)
+    np.testing.assert_allclose(total, (gradient[:, NIRSPEC.on_detector] ** 2).sum(axis=1), rtol=1e-3)
 
 
 def test_a_gap_never_helps(star: np.ndarray) -> None:
@@ -259,7 +259,7 @@ def test_true_labels_are_drawn_as_they_may_be_given_the_catalogue(errors, rng: n
 def test_pairs_between_instruments_differ_by_the_errors_of_the_catalogue(survey: PairedSpectra) -> None:
     """Spectra without noise: between instruments the errors decide, between mock and extended mock nothing does."""
     rows, sure = survey.rows("test"), np.tile(np.eye(20) * 1e8, (len(survey.rows("test")), 1, 1, 1))
-    side = SeenInformation(rows, survey.labels[rows].astype(float), sure, np.full((len(rows), 1), 1e4))
+    side = ViewInformation(rows, survey.labels[rows].astype(float), sure, np.full((len(rows), 1), 1e4))
     shares = {}
     for factor in (0.0, 1.0, 30.0):
         wrong = replace(survey, label_errors=factor * survey.label_errors)
@@ -279,7 +279,7 @@ def test_noise_is_read_from_the_inverse_variances(survey: PairedSpectra) -> None
 
 def test_views_have_the_information_of_their_own_noise_and_gaps(survey: PairedSpectra, star: np.ndarray) -> None:
     flux = np.full((1, 2, NIRSPEC.n_pix), 0.9)
-    flux[0, 1, 2000:2400] = NIRSPEC.no_data
+    flux[0, 1, 2000:2400] = NIRSPEC.fill_value
     info = view_information(default_emulator(), star[None], flux, np.array([[50.0, 80.0]]), NIRSPEC)
     missing = np.zeros(NIRSPEC.n_pix, bool)
     missing[2000:2400] = True

@@ -17,12 +17,12 @@ from starclip_lib.physics.labels import LABELS, PUBLISHED_SPREAD
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 
 def test_missing_pixels_are_at_the_mean(rng: np.random.Generator) -> None:
     flux = rng.uniform(0.5, 1.5, (6, APOGEE.n_pix)).astype(np.float32)
-    flux[:3, 5] = flux[:, 9] = APOGEE.no_data
+    flux[:3, 5] = flux[:, 9] = APOGEE.fill_value
     inputs = Inputs(flux, APOGEE)
     assert inputs.mean[5] == pytest.approx(flux[3:, 5].mean(), rel=1e-3)
     x = inputs(flux)
@@ -51,13 +51,13 @@ def test_linear_baselines_solve_a_linear_problem(rng: np.random.Generator) -> No
 
 def test_simple_methods_read_every_view_of_the_test_stars(survey: PairedSpectra) -> None:
     """They learn from two views of each training star; here they are put together by hand for one of the methods."""
-    telescope = MockTelescope(mock(CorruptionParams()), 3, seed=1)
+    telescope = ViewSampler(mock(CorruptionParams()), 3, seed=1)
     found = baselines.simple_methods(survey, telescope, seed=0)
     train, test = survey.rows("train"), survey.rows("test")
     assert {name: labels.shape for name, labels in found.items()} == dict.fromkeys(
         ("ridge", "PCA + ridge", "nearest spectra"), (3 * len(test), 20)
     )
-    two = MockTelescope(telescope.corruption, 2, seed=1).views(survey.nirspec, train).reshape(-1, NIRSPEC.n_pix)
+    two = ViewSampler(telescope.corruption, 2, seed=1).views(survey.nirspec, train).reshape(-1, NIRSPEC.n_pix)
     inputs = Inputs(two, NIRSPEC)
     known = Views(inputs(two), np.repeat(survey.labels[train], 2, axis=0))
     judged = inputs(telescope.views(survey.nirspec, test).reshape(-1, NIRSPEC.n_pix))
@@ -83,7 +83,7 @@ def test_the_section_of_metrics_has_every_label_by_name() -> None:
 def test_least_squares_reads_labels_off_nearly_perfect_spectra(survey: PairedSpectra) -> None:
     rows = survey.rows("test")[:2]
     noisy = survey.nirspec.flux[rows].copy()
-    noisy[:, 3000:3300] = NIRSPEC.no_data
+    noisy[:, 3000:3300] = NIRSPEC.fill_value
     found = baselines.least_squares_labels(noisy, np.full(2, 5000.0), NIRSPEC)
     assert (np.abs(found - survey.labels[rows]) < 0.3 * PUBLISHED_SPREAD).all()
 
@@ -130,7 +130,7 @@ def test_a_penalty_is_that_of_ridge_in_both_blocks(rng: np.random.Generator) -> 
 
 
 def test_linear_alignment_finds_more_partners_than_chance(survey: PairedSpectra) -> None:
-    found = align_linearly(survey, MockTelescope(mock(CorruptionParams()), 2, seed=1))
+    found = align_linearly(survey, ViewSampler(mock(CorruptionParams()), 2, seed=1))
     n = len(survey.rows("test"))
     assert (len(found["nirspec"]), len(found["apogee"])) == (2 * n, n)
     assert (ranks_between(found["nirspec"], found["apogee"]) == 1).mean() > 5 / n
@@ -140,8 +140,8 @@ def test_apogee_at_the_resolution_of_nirspec_is_what_nirspec_sees(survey: Paired
     """Both from the emulator at the same labels, without noise: they agree but for the shape of the line spread."""
     labels = survey.labels[:5].astype(float)
     sharp, wanted = (default_emulator()(labels, instrument) for instrument in (APOGEE, NIRSPEC))
-    sharp[:, ~APOGEE.covered] = APOGEE.no_data
-    sharp[1, 4000:4400] = APOGEE.no_data
+    sharp[:, ~APOGEE.on_detector] = APOGEE.fill_value
+    sharp[1, 4000:4400] = APOGEE.fill_value
     pixels, blurred, good = baselines.apogee_as_nirspec(sharp)
     assert good[0].all()
     wave = NIRSPEC.wavelength[pixels]
@@ -152,7 +152,7 @@ def test_apogee_at_the_resolution_of_nirspec_is_what_nirspec_sees(survey: Paired
 
 
 def test_the_overlap_finds_partners_and_ties_those_without_common_pixels(survey: PairedSpectra) -> None:
-    clean = baselines.overlap_scores(survey, MockTelescope())
+    clean = baselines.overlap_scores(survey, ViewSampler())
     n = len(survey.rows("test"))
     assert clean["nirspec_to_apogee"]["success@1"] > 0.5
     assert (clean["nirspec_to_apogee"]["candidates"], clean["apogee_to_nirspec"]["queries"]) == (n, n)
@@ -178,7 +178,7 @@ def test_ranks_of_misfits_are_expected_ones() -> None:
 
 def test_views_at_once_are_the_views_one_by_one(survey: PairedSpectra) -> None:
     rows = np.array([3, 70, 9])
-    telescope = MockTelescope(mock(CorruptionParams()), 2, seed=7)
+    telescope = ViewSampler(mock(CorruptionParams()), 2, seed=7)
     views = telescope.views(survey.nirspec, rows)
     assert views.shape == (3, 2, NIRSPEC.n_pix)
     np.testing.assert_array_equal(views[1:2], telescope.views(survey.nirspec, rows[1:2]))

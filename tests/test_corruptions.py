@@ -21,7 +21,7 @@ from starclip_lib.transforms.corruptions import (
     mock,
 )
 from starclip_lib.transforms.gaps import GapModel
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 WAVE = NIRSPEC.wavelength
 
@@ -147,7 +147,7 @@ def test_seeded_streams_are_independent() -> None:
 
 def test_views_do_not_depend_on_which_rows_are_asked_for(survey) -> None:
     def views(rows: np.ndarray, seed: int = 4) -> np.ndarray:
-        return MockTelescope(mock(CorruptionParams()), 2, seed).views(survey.nirspec, rows)
+        return ViewSampler(mock(CorruptionParams()), 2, seed).views(survey.nirspec, rows)
 
     everything = views(np.arange(survey.n_stars))
     some = np.array([150, 3, 77])
@@ -160,7 +160,7 @@ def test_views_in_several_blocks(survey, monkeypatch) -> None:
     monkeypatch.setattr("starclip_lib.transforms.views._BLOCK", 50)
     rows = np.array([10, 60, 149, 61])
     found = {}
-    for place, view, batch in MockTelescope().blocks(survey.nirspec, rows):
+    for place, view, batch in ViewSampler().blocks(survey.nirspec, rows):
         found.update({int(p): flux for p, flux in zip(place, batch, strict=True)})
         assert view == 0
     for place, row in enumerate(rows):

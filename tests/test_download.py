@@ -271,7 +271,7 @@ def test_the_data_set_is_rebuilt_from_the_archive(survey_archive: Archive, tmp_p
     assert len(pd.read_csv(tmp_path / "dr17" / "cuts.csv")) == 13
     np.testing.assert_allclose(data.labels[:, LABELS.index("Mg")], (table["MG_FE"] + table["FE_H"]).drop(7), atol=1e-5)
     np.testing.assert_allclose(data.nirspec.flux, default_emulator()(data.labels, NIRSPEC), atol=2e-6)
-    assert data.apogee.mask.mean() == pytest.approx(1 - APOGEE.covered.mean())
+    assert data.apogee.mask.mean() == pytest.approx(1 - APOGEE.on_detector.mean())
     addresses = (tmp_path / "dr17" / "files.txt").read_text().split()
     assert len(addresses) == N
     assert addresses[1].endswith("lco25m/N6791-RV_MGA/aspcapStar-dr17-2M00000001+0000001.fits")

@@ -15,7 +15,7 @@ from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import CorruptionParams, EncoderParams
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def encoder():
 
 def test_every_view_of_every_row_lands_in_its_place(survey, encoder) -> None:
     rows = np.array([140, 2, 60])
-    telescope = MockTelescope(mock(CorruptionParams()), 3, seed=9)
+    telescope = ViewSampler(mock(CorruptionParams()), 3, seed=9)
     z = run_encoder(encoder, survey.nirspec, rows, telescope)
     assert z.shape == (3, 3, 21)
     np.testing.assert_allclose(np.linalg.norm(z, axis=2), 1, rtol=1e-3)

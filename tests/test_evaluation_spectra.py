@@ -31,39 +31,39 @@ def low_rank_spectra(rng: np.random.Generator, n: int, rank: int = 3) -> tuple[n
 
 def test_components_reproduce_spectra_of_their_rank(rng: np.random.Generator) -> None:
     _, flux = low_rank_spectra(rng, 60)
-    basis = SpectrumBasis.fit(flux, NIRSPEC.no_data, n_components=3)
-    np.testing.assert_allclose(basis.spectra(basis.coefficients(flux, NIRSPEC.no_data)), flux, atol=1e-3)
+    basis = SpectrumBasis.fit(flux, NIRSPEC.fill_value, n_components=3)
+    np.testing.assert_allclose(basis.spectra(basis.coefficients(flux, NIRSPEC.fill_value)), flux, atol=1e-3)
 
 
 def test_missing_pixels_do_not_enter_the_components(rng: np.random.Generator) -> None:
     _, flux = low_rank_spectra(rng, 60)
-    flux[:, :500] = APOGEE.no_data
-    flux[0, 600:620] = APOGEE.no_data
-    assert filled(flux, APOGEE.no_data)[0, 610] == pytest.approx(flux[1:, 610].mean(), rel=1e-3)
-    basis = SpectrumBasis.fit(flux, APOGEE.no_data, n_components=3)
-    again = basis.spectra(basis.coefficients(flux, APOGEE.no_data))
+    flux[:, :500] = APOGEE.fill_value
+    flux[0, 600:620] = APOGEE.fill_value
+    assert filled(flux, APOGEE.fill_value)[0, 610] == pytest.approx(flux[1:, 610].mean(), rel=1e-3)
+    basis = SpectrumBasis.fit(flux, APOGEE.fill_value, n_components=3)
+    again = basis.spectra(basis.coefficients(flux, APOGEE.fill_value))
     assert np.isnan(again[:, :500]).all()
     np.testing.assert_allclose(again[1:, 500:], flux[1:, 500:], atol=2e-3)
 
 
 def test_coefficients_of_views_are_those_of_each_view(finished: Run, rng: np.random.Generator) -> None:
     data, telescope = finished.data, mock_telescope(finished.params)
-    basis = SpectrumBasis.fit(data.nirspec.flux[data.rows("train")], NIRSPEC.no_data, n_components=5)
+    basis = SpectrumBasis.fit(data.nirspec.flux[data.rows("train")], NIRSPEC.fill_value, n_components=5)
     rows = np.array([40, 3])
     found = view_coefficients(basis, data.nirspec, rows, telescope)
     views = telescope.views(data.nirspec, rows).reshape(-1, NIRSPEC.n_pix)
-    np.testing.assert_allclose(found, basis.coefficients(views, NIRSPEC.no_data), atol=1e-3)
+    np.testing.assert_allclose(found, basis.coefficients(views, NIRSPEC.fill_value), atol=1e-3)
 
 
 def test_too_few_spectra_for_the_components_are_refused(rng: np.random.Generator) -> None:
     with pytest.raises(DataError, match="20 spectra are too few for 50 principal components"):
-        SpectrumBasis.fit(low_rank_spectra(rng, 20)[1], NIRSPEC.no_data)
+        SpectrumBasis.fit(low_rank_spectra(rng, 20)[1], NIRSPEC.fill_value)
 
 
 def test_both_decoders_recover_a_linear_relation(rng: np.random.Generator) -> None:
     numbers, flux = low_rank_spectra(rng, 700)
-    basis = SpectrumBasis.fit(flux[:600], NIRSPEC.no_data, n_components=3)
-    coefficients = basis.coefficients(flux[:600], NIRSPEC.no_data)
+    basis = SpectrumBasis.fit(flux[:600], NIRSPEC.fill_value, n_components=3)
+    coefficients = basis.coefficients(flux[:600], NIRSPEC.fill_value)
     parts = regions(NIRSPEC)
     for kind, least in (("linear", 0.9999), ("network", 0.97)):
         predicted = Decoder(basis, kind).fit(numbers[:600], coefficients).predict(numbers[600:])
@@ -90,7 +90,7 @@ def test_regions_tile_the_chips() -> None:
 
 def test_an_emission_line_has_the_height_and_the_width_of_the_instrument(rng: np.random.Generator) -> None:
     flux = np.full((20, NIRSPEC.n_pix), 0.5, np.float32)
-    flux[:, :4000] = NIRSPEC.no_data
+    flux[:, :4000] = NIRSPEC.fill_value
     bright, centre = add_emission_line(flux, NIRSPEC, 0.1, rng)
     added = bright - flux
     assert (centre >= NIRSPEC.wavelength[4000]).all()
@@ -107,7 +107,7 @@ def test_scores_of_normal_spectra_are_those_of_noise_and_a_line_stands_out(rng: 
     predicted = np.full((300, NIRSPEC.n_pix), 0.7, np.float32)
     snr = rng.uniform(50, 200, (300, 1))
     observed = (predicted + rng.normal(size=predicted.shape) / snr).astype(np.float32)
-    observed[:, 2000:2400] = NIRSPEC.no_data
+    observed[:, 2000:2400] = NIRSPEC.fill_value
     score = ResidualScore(observed[:150], predicted[:150], NIRSPEC)
     normal = score(observed[150:], predicted[150:])
     np.testing.assert_allclose(normal["chi2"].mean(), 1, atol=0.03)
@@ -141,7 +141,7 @@ def test_the_observatory_changes_nothing_but_what_is_planted(finished: Run) -> N
     labels = data.labels[possible].astype(float)
     labels[:, label_index("Mg")] -= 0.2
     change = default_emulator()(labels, NIRSPEC) - data.nirspec.flux[possible]
-    seen = normal != NIRSPEC.no_data
+    seen = normal != NIRSPEC.fill_value
     assert len(possible)
     np.testing.assert_allclose((planted - normal)[seen], change[seen], atol=1e-3)
     with pytest.raises(ValueError, match="must be those of all stars of the data set, in their order"):

@@ -26,7 +26,7 @@ from starclip_lib.suite.resampling import (
 )
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import MockTelescope, measured_snr
+from starclip_lib.transforms.views import ViewSampler, measured_snr
 
 
 def test_weights_are_draws_of_whole_stars() -> None:
@@ -156,23 +156,23 @@ def test_noise_and_gap_are_measured_back(rng: np.random.Generator) -> None:
     clean = 1 - 0.2 * rng.random((4, NIRSPEC.n_pix))
     snr = np.array([30.0, 80, 150, 300])
     seen = clean * 1.01 + rng.normal(size=clean.shape) / snr[:, None]
-    seen[:, 3000:3300] = seen[:, 7900:] = seen[:, :100] = NIRSPEC.no_data
-    seen[1, 500:510] = NIRSPEC.no_data  # some dead pixels are no gap
+    seen[:, 3000:3300] = seen[:, 7900:] = seen[:, :100] = NIRSPEC.fill_value
+    seen[1, 500:510] = NIRSPEC.fill_value  # some dead pixels are no gap
     seen[3, 100:7900] = clean[3, 100:7900]
     seen[3, 100:7900] += rng.normal(size=7800) / 300
-    np.testing.assert_allclose(measured_snr(clean, seen, NIRSPEC.no_data), snr, rtol=0.05)
-    start = strata.gap_start(seen, NIRSPEC.wavelength, NIRSPEC.no_data)
+    np.testing.assert_allclose(measured_snr(clean, seen, NIRSPEC.fill_value), snr, rtol=0.05)
+    start = strata.gap_start(seen, NIRSPEC.wavelength, NIRSPEC.fill_value)
     np.testing.assert_allclose(start[:3], NIRSPEC.wavelength[3000])
     assert np.isnan(start[3])
 
 
 def test_conditions_of_views_are_those_of_each_view(survey: PairedSpectra) -> None:
-    telescope, rows = MockTelescope(mock(CorruptionParams()), 2, seed=5), np.array([33, 4, 90])
+    telescope, rows = ViewSampler(mock(CorruptionParams()), 2, seed=5), np.array([33, 4, 90])
     snr, gap = strata.view_conditions(survey.nirspec, rows, telescope)
     views, expected = telescope.views_and_snr(survey.nirspec, rows)
     np.testing.assert_allclose(snr, expected, rtol=1e-6)
     for view in range(2):
-        start = strata.gap_start(views[:, view], NIRSPEC.wavelength, NIRSPEC.no_data)
+        start = strata.gap_start(views[:, view], NIRSPEC.wavelength, NIRSPEC.fill_value)
         np.testing.assert_array_equal(gap[:, view], start)
 
 

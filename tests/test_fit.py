@@ -14,9 +14,9 @@ from scipy.stats import multivariate_normal
 from starclip_lib.inference.fisher import flux_responses, information
 from starclip_lib.inference.noise import autocovariance, noise_of
 from starclip_lib.inference.posterior import WIDTH, Population, Posterior, fit_pair_covariance, log_bayes_factor
+from starclip_lib.metrics.embedding_index import EmbeddingIndex
 from starclip_lib.metrics.retrieval import ranks_between
 from starclip_lib.metrics.similarity import SimilarityIndex
-from starclip_lib.metrics.space import Space
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoding import embed_views
@@ -65,7 +65,7 @@ def physical(fit: EmulatorFit, flux: torch.Tensor) -> tuple[np.ndarray, np.ndarr
 def observed(labels: np.ndarray, instrument, snr: float, seed: int = 0) -> torch.Tensor:
     flux = default_emulator()(labels, instrument)
     noisy = flux + np.random.default_rng(seed).normal(0, 1 / snr, flux.shape)
-    return torch.from_numpy(np.where(instrument.covered, noisy, instrument.no_data).astype(np.float32))
+    return torch.from_numpy(np.where(instrument.on_detector, noisy, instrument.fill_value).astype(np.float32))
 
 
 def scaled_errors(fit: EmulatorFit, flux: torch.Tensor, truth: np.ndarray) -> np.ndarray:
@@ -104,13 +104,13 @@ def test_a_step_is_weighted_least_squares_with_the_population_as_prior(labels: n
     encoder, star = knowing(NIRSPEC, labels, FROM_MEAN.changed(steps=1)), labels.mean(axis=0)
     truth = star + 0.2 * (labels[7] - star)
     flux = observed(truth[None], NIRSPEC, 100.0)
-    flux[:, 3000:3333] = NIRSPEC.no_data
+    flux[:, 3000:3333] = NIRSPEC.fill_value
     found, spread, _ = physical(encoder, flux)
     std, prior = labels.std(axis=0), np.cov(labels.T)
     rows = flux_responses(default_emulator(), star, NIRSPEC)
     rows[:N_LABELS] *= (std / PUBLISHED_SPREAD)[:, None]
     residual = flux[0].numpy() - default_emulator()(star[None], NIRSPEC)[0]
-    second, good = np.diff(residual, 2), flux[0].numpy() != NIRSPEC.no_data
+    second, good = np.diff(residual, 2), flux[0].numpy() != NIRSPEC.fill_value
     whole = good[2:] & good[1:-1] & good[:-2]
     weight = good / (np.mean(second[whole] ** 2) / 6 + 1e-8)
     precision = np.zeros((len(rows), len(rows)))
@@ -149,7 +149,7 @@ def test_intervals_hold_their_promise_whatever_the_correlation_of_the_noise(
         share = (1 - np.sqrt(1 - 4 * rho**2)) / (2 * rho) if rho else 0.0
         noise = lfilter(np.array([1, share]) / np.sqrt(1 + share**2), [1], drawn, axis=1)
     flux = default_emulator()(stars, instrument) + noise[:, 100:] / 50
-    flux = np.where(instrument.covered, flux, instrument.no_data).astype(np.float32)
+    flux = np.where(instrument.on_detector, flux, instrument.fill_value).astype(np.float32)
     z = scaled_errors(knowing(instrument, labels, FROM_MEAN), torch.from_numpy(flux), stars)
     assert 0.92 < (np.abs(z) < 1.96).mean() < 0.98
 
@@ -187,7 +187,7 @@ def dense_fit(
     """Labels and their errors by Gauss-Newton in float64 over all pixels: continuum of degree 8, shift, prior."""
     emulator, mean, precision = default_emulator(), labels.mean(axis=0), np.linalg.inv(np.cov(labels.T))
     polynomials = np.polynomial.legendre.legvander(np.linspace(-1, 1, NIRSPEC.n_pix), 8).T
-    good, found, nuisance = flux != NIRSPEC.no_data, start.copy(), np.zeros(10)
+    good, found, nuisance = flux != NIRSPEC.fill_value, start.copy(), np.zeros(10)
     velocity, response = encoder.forward_model.shifts[0].numpy(), encoder.forward_model.response.double()
     floor = encoder.model_error.double() ** 2
     for _ in range(rounds):
@@ -215,7 +215,7 @@ def test_steps_end_where_exact_least_squares_does_with_a_wrong_continuum(labels:
     x = np.linspace(-1, 1, NIRSPEC.n_pix)
     wrong = 1 + amplitude * np.polynomial.legendre.legval(x, [0.3, 0.5, -0.4, 0.3, 0, -0.3, 0.2, 0, 0.3])
     flux = observed(labels[:4], NIRSPEC, 100.0) * torch.from_numpy(wrong).float()
-    flux[:, 3000:3333] = NIRSPEC.no_data
+    flux[:, 3000:3333] = NIRSPEC.fill_value
     found, _, warnings = physical(encoder, flux)
     assert set(warnings) == {""}
     for star, spectrum in zip(found, flux.numpy(), strict=True):
@@ -225,8 +225,8 @@ def test_steps_end_where_exact_least_squares_does_with_a_wrong_continuum(labels:
 
 def test_too_few_pixels_leave_the_guess_and_never_nan(labels: np.ndarray) -> None:
     fit, flux = knowing(NIRSPEC, labels, FitParams(guess="network", steps=2)), observed(labels[:3], NIRSPEC, 100.0)
-    flux[0] = NIRSPEC.no_data
-    flux[1, 40:] = NIRSPEC.no_data
+    flux[0] = NIRSPEC.fill_value
+    flux[1, 40:] = NIRSPEC.fill_value
     found, sigma, warnings = physical(fit, flux)
     assert warnings[:2] == [TOO_FEW, TOO_FEW]
     assert warnings[2] != TOO_FEW
@@ -437,7 +437,7 @@ def searchable(survey, params, tmp_path_factory) -> Run:
     nirspec, apogee = (knowing(instrument, survey.labels.astype(float), settings) for instrument in (NIRSPEC, APOGEE))
     every, telescope = np.arange(survey.n_stars), mock_telescope(params, 1)
     sides = embed_views(nirspec, survey, every, telescope), embed_views(apogee, survey, every)
-    run.__dict__ |= {"data": survey, "space": Space(survey, params, nirspec, *sides)}
+    run.__dict__ |= {"data": survey, "space": EmbeddingIndex(survey, params, nirspec, *sides)}
     return run
 
 

@@ -12,7 +12,7 @@ def test_grids_are_those_of_the_surveys() -> None:
     np.testing.assert_allclose(APOGEE.wavelength[[0, -1]], [15100.80, 16999.81], atol=0.01)
     np.testing.assert_allclose(NIRSPEC.wavelength[[0, -1]], [9000, 18000])
     np.testing.assert_allclose(np.diff(np.log10(APOGEE.wavelength)), 6e-6, rtol=1e-6)
-    assert APOGEE.covered.sum() == 7514  # as many pixels as an aspcapStar file fills
+    assert APOGEE.on_detector.sum() == 7514  # as many pixels as an aspcapStar file fills
 
 
 def test_a_wrong_grid_is_refused() -> None:

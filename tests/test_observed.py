@@ -125,9 +125,9 @@ def test_models_of_the_true_continuum_get_it_back(star: PreparedSpectrum, finish
     seen = star.seen_template[None]
     assert analysis.model_input(star, seen, divided) is seen
     back = analysis.model_input(star, seen, plain)[0]
-    measured = seen[0] != NIRSPEC.no_data
+    measured = seen[0] != NIRSPEC.fill_value
     np.testing.assert_allclose(back[measured], star.template[measured], rtol=1e-3)
-    assert (back[~measured] == NIRSPEC.no_data).all()
+    assert (back[~measured] == NIRSPEC.fill_value).all()
 
 
 def test_what_lies_outside_the_domain_is_said(star: PreparedSpectrum, finished: Run) -> None:

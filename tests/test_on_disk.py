@@ -16,7 +16,7 @@ from starclip_lib.data.simulate import simulate_survey, write_survey
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.lab.widgets.gallery import Gallery
 from starclip_lib.metrics import baselines, linear_alignment, seen
-from starclip_lib.metrics.seen import seen_by, seen_by_apogee
+from starclip_lib.metrics.view_information import seen_by, seen_by_apogee
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import INSTRUMENTS, NIRSPEC
@@ -29,7 +29,7 @@ from starclip_lib.storage.on_disk import RowsOnDisk, RowsReplaced
 from starclip_lib.suite.decoders import SpectrumBasis
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 STARS = 700  # more than a block
 
@@ -96,16 +96,16 @@ def test_what_is_judged_in_parts_from_disk_is_what_is_judged_at_once(
     file: Path, in_memory: PairedSpectra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Simple methods, information, linear alignment and principal components."""
-    telescope = MockTelescope(mock(CorruptionParams()), 2, seed=1)
+    telescope = ViewSampler(mock(CorruptionParams()), 2, seed=1)
     rows = in_memory.rows("test")[:5]
 
     def judged(data: PairedSpectra) -> dict[str, np.ndarray]:
         seen = seen_by(telescope, data, rows, default_emulator()), seen_by_apogee(data, rows, 1.0, default_emulator())
-        basis = SpectrumBasis.fit(data.nirspec.flux[rows], NIRSPEC.no_data, 3)
+        basis = SpectrumBasis.fit(data.nirspec.flux[rows], NIRSPEC.fill_value, 3)
         found = {name: side.z for name, side in linear_alignment.align_linearly(data, telescope).items()}
         for number, one in enumerate(seen):
             found |= {f"{number} information": one.information, f"{number} snr": one.snr}
-        found["components"] = basis.coefficients(data.nirspec.flux, NIRSPEC.no_data)
+        found["components"] = basis.coefficients(data.nirspec.flux, NIRSPEC.fill_value)
         return found | baselines.simple_methods(data, telescope, 0)
 
     expected = judged(in_memory)

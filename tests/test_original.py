@@ -64,7 +64,7 @@ def files(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Path]:
         store.put("spectra", pd.DataFrame(rng.normal(0.9, 0.01, (N, NIRSPEC.n_pix))))
     with pd.HDFStore(paths["allstar"], "w") as store:
         store.put("allstar", table, format=form)
-    flux = np.where(APOGEE.covered, rng.normal(0.9, 0.01, (N + 1, APOGEE.n_pix)), 0.0)
+    flux = np.where(APOGEE.on_detector, rng.normal(0.9, 0.01, (N + 1, APOGEE.n_pix)), 0.0)
     flux[:, 0] = 0.0
     flux[:, 300] = np.arange(N + 1)  # tells the rows apart
     pd.DataFrame(flux).to_pickle(paths["spectra"])
@@ -77,7 +77,7 @@ def read(files: dict[str, Path], **changes: object) -> PairedSpectra:
 
 def test_rows_are_paired_and_repeats_dropped(files: dict[str, Path], tmp_path: Path) -> None:
     said: list[str] = []
-    data = read(files, say=said.append)
+    data = read(files, callback=said.append)
     kept = [row for row in range(N + 1) if row not in (UNPAIRED, 31)]
     assert data.apogee.flux[:, 300].tolist() == kept
     assert data.star_id.tolist() == catalogue(N + 2)["APOGEE_ID"].iloc[kept].tolist()

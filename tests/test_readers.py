@@ -180,7 +180,7 @@ def test_every_object_of_a_mask_is_read(tmp_path: Path) -> None:
     second = spec1d_table("SPAT0013-SLIT0012-MSC01", WAVE, FLUX, snr=10.0)
     path = write_spec1d(tmp_path / "spec1d_mask.fits", *tables, second)
     told: list[str] = []
-    spectra = starclip.read_spectra(path, say=told.append)
+    spectra = starclip.read_spectra(path, callback=told.append)
     assert [one.name for one in spectra] == ["star_12", "star_19", "star_1_SLIT0025"]
     assert told == ["star_12: 1 fainter object(s) in the slit of star_12"]
 
@@ -238,7 +238,7 @@ def test_one_finder_for_folders(tmp_path: Path) -> None:
     assert find_files(folder, (finder.DATA_SET,)).files == {folder / "run.h5": finder.DATA_SET}
 
     told: list[str] = []
-    spectra = starclip.read_spectra(folder, say=told.append)
+    spectra = starclip.read_spectra(folder, callback=told.append)
     assert {one.name for one in spectra if not one.damage} == {"star_1", "b", "HD_1", "f", "g", "c_c", "d_x1d_c"}
     (damage,) = [one.damage for one in spectra if one.damage]
     assert "empty.fits is truncated or no FITS file (its 0 bytes" in damage
@@ -247,7 +247,7 @@ def test_one_finder_for_folders(tmp_path: Path) -> None:
 
 def test_missing_files_are_told_and_do_not_cost_the_others(tmp_path: Path) -> None:
     path, told = written(tmp_path / "a_x1d.fits", primary(TARGNAME="a"), extracted()), list[str]()
-    good, missing = starclip.read_spectra([path, path, tmp_path / "b.fits"], say=told.append)
+    good, missing = starclip.read_spectra([path, path, tmp_path / "b.fits"], callback=told.append)
     assert same(good)
     assert "b.fits is missing" in missing.damage
     assert told == ["2 files found, 1 used, 1 left out: missing files (1, such as b.fits)"]
@@ -600,7 +600,7 @@ def test_the_example_for_contributors_works(tmp_path: Path) -> None:
 @pytest.mark.skipif(not IRTF.is_dir(), reason="the real spectra are not here; they are not part of the project")
 def test_every_star_of_the_irtf_library_is_read() -> None:
     told: list[str] = []
-    spectra = starclip.read_spectra(IRTF, say=told.append)
+    spectra = starclip.read_spectra(IRTF, callback=told.append)
     assert len(spectra) == len(list((IRTF).glob("*.fits"))) > 20
     assert not any(spectrum.damage for spectrum in spectra)
     assert {spectrum.medium for spectrum in spectra} == {"vacuum"}

@@ -85,7 +85,7 @@ def refreshed(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[tupl
         (run.root / folder).mkdir()
     ran: list[tuple[str, str, Path]] = []
 
-    def pipeline(run: Run, say: object) -> None:
+    def pipeline(run: Run, callback: object) -> None:
         ran.append(("pipeline", run.params.name, run.root))
         notebook = jupytext.read(run.root / "notebooks" / "01_data.py")
         notebook.metadata |= {"language_info": {"name": "python"}, "papermill": {}}
@@ -99,7 +99,7 @@ def refreshed(run: Run, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[tupl
     monkeypatch.setattr(refresh, "every_notebook", lambda: {"01_data": None})
     monkeypatch.setattr(refresh, "run_pipeline", pipeline)
     monkeypatch.setattr(
-        refresh, "run_evaluation", lambda run, say: ran.append(("evaluation", run.params.name, run.root))
+        refresh, "run_evaluation", lambda run, callback: ran.append(("evaluation", run.params.name, run.root))
     )
     refresh.refresh(run.root, lambda line: None)
     return run, ran

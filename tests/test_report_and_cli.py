@@ -339,7 +339,7 @@ def pipeline(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     """Files that are there when the pipeline starts, which then does nothing."""
     seen: list[set[str]] = []
 
-    def start(opened: Run, say: object) -> Path:
+    def start(opened: Run, callback: object) -> Path:
         seen.append(files_of(run.root))
         return opened.report / "index.html"
 

@@ -46,11 +46,11 @@ def test_nirspec_is_ab_initio_at_the_catalogue_labels(survey: PairedSpectra) -> 
 
 
 def test_apogee_is_empty_off_the_chips_and_marked(survey: PairedSpectra) -> None:
-    assert survey.apogee.mask[:, ~APOGEE.covered].all()
+    assert survey.apogee.mask[:, ~APOGEE.on_detector].all()
     assert (survey.apogee.flux[survey.apogee.mask] == 0).all()
     assert ((survey.apogee.ivar == 0) == survey.apogee.mask).all()
-    bad = survey.apogee.mask[:, APOGEE.covered].mean()
-    n = survey.n_stars * APOGEE.covered.sum()
+    bad = survey.apogee.mask[:, APOGEE.on_detector].mean()
+    n = survey.n_stars * APOGEE.on_detector.sum()
     assert bad == pytest.approx(0.002, abs=5 * np.sqrt(0.002 / n))
 
 
@@ -107,7 +107,7 @@ def test_noise_has_the_stated_level_and_sky_residuals_stay_in_place(rng: np.rand
     quiet = ObservationParams(rv_residual=0, lsf_residual=0, sky_residual=0, telluric_residual=0, bad_pixels=0)
     flux = np.ones((300, APOGEE.n_pix), np.float32)
     snr = np.full(300, 250.0)
-    seen = observe_apogee(flux, snr, quiet, rng)[0][:, APOGEE.covered] - 1
+    seen = observe_apogee(flux, snr, quiet, rng)[0][:, APOGEE.on_detector] - 1
     assert seen.std() == pytest.approx(1 / 250, rel=5 / np.sqrt(2 * seen.size))
 
     sky = quiet.changed(sky_residual=0.02, telluric_residual=0.01)
@@ -115,7 +115,7 @@ def test_noise_has_the_stated_level_and_sky_residuals_stay_in_place(rng: np.rand
     excess = np.sqrt(np.maximum(seen.var(axis=0) - 1 / 250**2, 0))
     emission, absorption = sky_pattern()
     pattern = np.sqrt(((0.02 * emission) ** 2).sum(0) + ((0.01 * absorption) ** 2).sum(0))
-    strong = APOGEE.covered & (pattern > 0.01)
+    strong = APOGEE.on_detector & (pattern > 0.01)
     np.testing.assert_allclose(excess[strong], pattern[strong], rtol=0.25)
 
 

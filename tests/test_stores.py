@@ -249,7 +249,7 @@ def test_two_workers_make_the_store_of_one(finished: Run, tmp_path: Path, pieces
     from starclip_lib.models.encoding import encode
 
     table = whole(one)
-    flux = np.where(finished.data.apogee.mask, finished.data.apogee.instrument.no_data, finished.data.apogee.flux)
+    flux = np.where(finished.data.apogee.mask, finished.data.apogee.instrument.fill_value, finished.data.apogee.flux)
     ours = np.stack(table[table.instrument == "apogee"].embedding)
     assert np.allclose(ours, encode(finished.model("starclip").encoders["apogee"], flux), atol=1e-3)
     assert list(table[table.instrument == "apogee"].star_id) == list(finished.data.star_id)

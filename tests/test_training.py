@@ -24,7 +24,7 @@ from starclip_lib.training.devices import pick_device, pick_precision
 from starclip_lib.training.loop import Trainer
 from starclip_lib.training.state import TrainingState
 from starclip_lib.transforms.corruptions import mock
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 CPU = torch.device("cpu")
 SIX = TrainParams(epochs=6, batch_size=16)
@@ -54,8 +54,8 @@ def encoder(instrument=NIRSPEC) -> Encoder:
     return make_encoder(instrument, EncoderParams(width=16, depth=1), seed=5)
 
 
-def telescope(n_views: int = 1) -> MockTelescope:
-    return MockTelescope(mock(CorruptionParams()), n_views, seed=3)
+def telescope(n_views: int = 1) -> ViewSampler:
+    return ViewSampler(mock(CorruptionParams()), n_views, seed=3)
 
 
 def scaled(survey: PairedSpectra, rows: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def scaled(survey: PairedSpectra, rows: np.ndarray) -> np.ndarray:
     return LabelScaler.fit(survey.labels[survey.rows("train")]).transform(survey.labels[rows])
 
 
-def source(survey: PairedSpectra, split: str, seen: MockTelescope | None = None, fresh: bool = False) -> SpectrumSource:
+def source(survey: PairedSpectra, split: str, seen: ViewSampler | None = None, fresh: bool = False) -> SpectrumSource:
     """The NIRSpec spectra of a part of the stars."""
     rows = survey.rows(split)
     return SpectrumSource(survey.nirspec, rows, scaled(survey, rows), CPU, seen, fresh)

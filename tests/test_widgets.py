@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from nirspec_files import spec1d_bytes
 from plotly.callbacks import InputDeviceState, Points
 
-from starclip_lib.lab.widgets.base import Illustrated, Stops
+from starclip_lib.lab.widgets.base import FigureSlider, PicturedFigure
 from starclip_lib.lab.widgets.corruption_explorer import CorruptionExplorer
 from starclip_lib.lab.widgets.similarity_browser import SimilarityBrowser
 from starclip_lib.lab.widgets.training_viewer import TrainingViewer
@@ -220,7 +220,7 @@ def test_widgets_leave_a_picture(browser: SimilarityBrowser, finished) -> None:
 
 def test_a_slider_shows_the_figure_of_its_stop() -> None:
     figures = {name: Figure(figsize=(size, 1)) for name, size in (("small", 1), ("large", 4))}
-    stops = Stops("size", figures)
+    stops = FigureSlider("size", figures)
     first = stops.image.value
     stops.slider.value = "large"
     assert stops.image.value != first
@@ -230,11 +230,11 @@ def test_a_slider_shows_the_figure_of_its_stop() -> None:
 def test_an_interactive_figure_is_illustrated_and_framed_if_it_was_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")  # as in a notebook
     figure = go.Figure(go.Scatter(y=[1, 4]))
-    plain = Illustrated(figure, Figure())._repr_mimebundle_()
+    plain = PicturedFigure(figure, Figure())._repr_mimebundle_()
     assert plain["application/vnd.plotly.v1+json"]["data"][0]["y"] == [1, 4]
     assert base64.b64decode(plain["image/png"]).startswith(b"\x89PNG")
     assert "iframe" not in plain.get("text/html", "")
-    framed = Illustrated(figure, Figure(), Path("/somewhere/reports/quick/atlas.html"))._repr_mimebundle_()
+    framed = PicturedFigure(figure, Figure(), Path("/somewhere/reports/quick/atlas.html"))._repr_mimebundle_()
     assert framed["text/html"].startswith('<iframe src="atlas.html" ')
     assert framed["application/vnd.plotly.v1+json"] == plain["application/vnd.plotly.v1+json"]
 

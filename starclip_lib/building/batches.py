@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -16,6 +16,7 @@ import numpy as np
 from starclip_lib.building.design import PHYSICS, Design
 from starclip_lib.building.sampling import GRIDS, sampled
 from starclip_lib.physics.labels import LOGG, N_LABELS
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.support.files import atomic_path, damage_refused
 from starclip_lib.synthesis.lines import LineList, line_list
@@ -25,7 +26,6 @@ from starclip_lib.synthesis.synthesise import SyntheticSpectrum, synthesise
 if TYPE_CHECKING:
     from dask.distributed import Client
 
-Say = Callable[[str], None]
 SIZE = 20  # syntheses of a batch: about 10 s, and 1.1 MB on disk
 _TABLES = ("lines.npz", "atmospheres.npz", "physics.npz")
 _AHEAD = 3  # batches that are handed out for each worker
@@ -116,7 +116,7 @@ def read_batch(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def compute(client: Client, todo: list[Batch], say: Say) -> None:
+def compute(client: Client, todo: list[Batch], callback: Callback) -> None:
     """Make batches on free workers; raises SystemFault if workers are lost, and what is finished stays."""
     from dask.distributed import as_completed
 
@@ -149,4 +149,6 @@ def compute(client: Client, todo: list[Batch], say: Say) -> None:
         if elapsed - shown > _EVERY or done == len(todo):
             shown = elapsed
             left = elapsed / done * (len(todo) - done)
-            say(f"{done} of {len(todo)} batches, {spectra / elapsed:.1f} spectra a second, {left / 60:.0f} min left")
+            callback(
+                f"{done} of {len(todo)} batches, {spectra / elapsed:.1f} spectra a second, {left / 60:.0f} min left"
+            )

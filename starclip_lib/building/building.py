@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,12 @@ from starclip_lib.building.writing import card_of, card_text, errors, fitted, wr
 from starclip_lib.physics.fine_emulator import FineEmulator
 from starclip_lib.settings.emulator import EmulatorParams, load_emulator_params
 from starclip_lib.storage.json_files import read_json, write_json
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import ConfigError, DataError
 from starclip_lib.support.files import atomic_path, check_disk, digest, locked
 from starclip_lib.synthesis.lines import CALIBRATIONS
 from starclip_lib.synthesis.structure import STRUCTURES
 
-Say = Callable[[str], None]
 BUILD = "build.json"  # what the syntheses of a folder are of
 SYNTHESES = "syntheses"
 
@@ -56,7 +55,7 @@ def check_folder(params: EmulatorParams, folder: Path) -> None:
         raise DataError(f"{folder} holds a build with other {wrong}; give another folder, or delete this one")
 
 
-def synthesise_all(params: EmulatorParams, folder: Path, workers: int, scheduler: str, say: Say) -> None:
+def synthesise_all(params: EmulatorParams, folder: Path, workers: int, scheduler: str, callback: Callback) -> None:
     """Make the syntheses of a build that are not in its folder; the caller holds the folder.
 
     A worker needs about 500 MB of memory, a synthesis 53 kB of disk.
@@ -68,11 +67,13 @@ def synthesise_all(params: EmulatorParams, folder: Path, workers: int, scheduler
     if todo:
         from starclip_lib.survey.cluster import cluster  # a finished build does not need Dask
 
-        with cluster(workers, scheduler, say) as client:
-            batches.compute(client, todo, say)
+        with cluster(workers, scheduler, callback) as client:
+            batches.compute(client, todo, callback)
 
 
-def build(file: Path, folder: Path | None, workers: int, scheduler: str, say: Say, finished_only: bool = False) -> Path:
+def build(
+    file: Path, folder: Path | None, workers: int, scheduler: str, callback: Callback, finished_only: bool = False
+) -> Path:
     """Synthesise, fit, validate and write NAME.npz and its card, NAME.md; the path of the emulator.
 
     `file` is a parameter file, `folder` where all is written (emulators/NAME).  `finished_only` fits the syntheses
@@ -89,12 +90,12 @@ def build(file: Path, folder: Path | None, workers: int, scheduler: str, say: Sa
         raise ConfigError(f"--workers {workers}: give 1 or more, or leave it out")
     with locked(folder) as note:
         if note:
-            say(note)
+            callback(note)
         check_folder(params, folder)
         if not finished_only:
-            synthesise_all(params, folder, workers, scheduler, say)
+            synthesise_all(params, folder, workers, scheduler, callback)
         syntheses = read_syntheses(folder / SYNTHESES)
-        arrays = fitted(syntheses, params, say)
+        arrays = fitted(syntheses, params, callback)
         path = folder / f"{params.name}.npz"
         found = errors(FineEmulator.of(arrays), syntheses)
         card = card_of(params, syntheses, tables_digest(), found)
@@ -103,6 +104,6 @@ def build(file: Path, folder: Path | None, workers: int, scheduler: str, say: Sa
             part.write_text(card_text(card), encoding="utf-8")
         for name in HELD_OUT:
             there = found[name]["apogee"], found[name]["fine"]
-            say(f"{name}: median error {there[0]['median']:.5f} (apogee), {there[1]['median']:.5f} (fine)")
-        say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from {len(syntheses.training):,} syntheses")
+            callback(f"{name}: median error {there[0]['median']:.5f} (apogee), {there[1]['median']:.5f} (fine)")
+        callback(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from {len(syntheses.training):,} syntheses")
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,11 +17,11 @@ from starclip_lib.building.design import HELD_OUT, KINDS, PHYSICS_WIDTH
 from starclip_lib.building.sampling import GRIDS, depths
 from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.settings.emulator import FEWEST, NetworkParams
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import damage_refused
 from starclip_lib.support.seeds import seeded, seeded_weights
 
-Say = Callable[[str], None]
 _CENTER, _SCALE = np.array([4500.0, 1.4, -0.7]), np.array([400.0, 0.7, 0.7])  # of Teff, log g and [Fe/H]
 _OVER_FE_SCALE = 0.4
 _CLIPPED = 0.05  # norm of a gradient
@@ -162,7 +161,7 @@ def network(n_in: int, hidden: tuple[int, int], n_out: int, earlier: Earlier) ->
 
 
 def train(
-    x: np.ndarray, y: np.ndarray, settings: NetworkParams, seed: int, earlier: Earlier, say: Say
+    x: np.ndarray, y: np.ndarray, settings: NetworkParams, seed: int, earlier: Earlier, callback: Callback
 ) -> nn.Sequential:
     """Fit a network to y (n, n_out) by least squares: the last layer at once, then all by Adam."""
     with seeded_weights(seed):
@@ -189,7 +188,7 @@ def train(
         if time.monotonic() - said > _SAID:
             said = time.monotonic()
             left = (said - began) / (epoch + 1) * (settings.epochs - epoch - 1) / 60
-            say(f"epoch {epoch + 1} of {settings.epochs}, loss {total:.2e}, {left:.0f} min left")
+            callback(f"epoch {epoch + 1} of {settings.epochs}, loss {total:.2e}, {left:.0f} min left")
     _solve_last(net, inputs_, targets)
     return net
 

@@ -6,7 +6,6 @@ spectra, times smooth functions, so that only what is different has to be learne
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,8 @@ import torch
 from torch import Tensor
 
 from starclip_lib.physics.labels import N_LABELS
+from starclip_lib.support.callbacks import Callback
 
-Say = Callable[[str], None]
 _ROWS, _STEPS, _RATE = 900, 90, 0.06  # how the kernel is fitted: rows, steps of Adam, learning rate
 _OUTPUTS = 40  # of the largest variance, that the kernel is fitted to
 _EARLIER = 60  # principal components of the earlier emulator's coefficients
@@ -65,7 +64,7 @@ def _smooth(x: Tensor, other: Tensor, log_length: Tensor) -> Tensor:
 class Teacher:
     """The posterior mean of outputs (n, n_out) at inputs (n, n_in), given an earlier emulator's coefficients (n, k)."""
 
-    def __init__(self, x: np.ndarray, earlier: np.ndarray, y: np.ndarray, rng: np.random.Generator, say: Say):
+    def __init__(self, x: np.ndarray, earlier: np.ndarray, y: np.ndarray, rng: np.random.Generator, callback: Callback):
         self._middle = earlier.mean(axis=0)
         _, _, rotation = np.linalg.svd(earlier - self._middle, full_matrices=False)
         self._rotation = rotation[:_EARLIER].T
@@ -78,7 +77,7 @@ class Teacher:
         self.kernel = Kernel.start(x.shape[1])
         rows = torch.from_numpy(rng.permutation(len(x))[:_ROWS])
         loud = torch.argsort(-target.var(dim=0))[:_OUTPUTS]
-        self._fit_kernel(self._x[rows], self._e[rows], target[rows][:, loud], say)
+        self._fit_kernel(self._x[rows], self._e[rows], target[rows][:, loud], callback)
         with torch.no_grad():
             self._weights = torch.cholesky_solve(target, self.kernel.factor(self._x, self._e))
 
@@ -86,7 +85,7 @@ class Teacher:
         e = (earlier - self._middle) @ self._rotation / self._unit
         return torch.from_numpy(x.astype(np.float64)), torch.from_numpy(e.astype(np.float64))
 
-    def _fit_kernel(self, x: Tensor, e: Tensor, y: Tensor, say: Say) -> None:
+    def _fit_kernel(self, x: Tensor, e: Tensor, y: Tensor, callback: Callback) -> None:
         """Make the error of each row, predicted from all others, as small as it can be (mean of its logarithm)."""
         parameters = [parameter.requires_grad_() for parameter in self.kernel.parameters()]
         optimiser = torch.optim.Adam(parameters, lr=_RATE)
@@ -98,7 +97,9 @@ class Teacher:
             loss.backward()
             optimiser.step()
             if step % 30 == 29:
-                say(f"kernel, step {step + 1} of {_STEPS}: left-out error {float(loss.detach() / 2):.3f} (logarithm)")
+                callback(
+                    f"kernel, step {step + 1} of {_STEPS}: left-out error {float(loss.detach() / 2):.3f} (logarithm)"
+                )
         for parameter in parameters:
             parameter.requires_grad_(False)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from starclip_lib.physics.fine_emulator import FORMAT, FineEmulator, broadening
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP, SHARP_FWHM
 from starclip_lib.physics.labels import FE, LABELS, N_LABELS, UNITS
 from starclip_lib.settings.emulator import EmulatorParams
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.files import atomic_path
 from starclip_lib.synthesis.physics import CHIPS, on_chips
 
-Say = Callable[[str], None]
 # Vacuum Angstrom; of the fine grid, and APOGEE's chips.
 REGIONS = {"9,000-10,000": (9000.0, 10000.0), "10,000-11,500": (10000.0, 11500.0), "11,500-13,500": (11500.0, 13500.0),
            "13,500-15,100": (13500.0, 15100.0), "15,100-17,000": (15100.0, 17000.0),
@@ -30,13 +29,13 @@ REGIONS = {"9,000-10,000": (9000.0, 10000.0), "10,000-11,500": (10000.0, 11500.0
 _FINE_WEIGHT = 1.5  # of the fine grid's coefficients in the fit
 
 
-def fitted(syntheses: Syntheses, params: EmulatorParams, say: Say) -> dict[str, np.ndarray]:
+def fitted(syntheses: Syntheses, params: EmulatorParams, callback: Callback) -> dict[str, np.ndarray]:
     """The arrays of an emulator but its card: bases and network, which see the training set only."""
     rows, settings = syntheses.training, params.network
     sizes = {"apogee": settings.components_apogee, "fine": settings.components_fine}
     bases, targets = {}, []
     for grid, weight in (("apogee", 1.0), ("fine", _FINE_WEIGHT)):
-        say(f"{sizes[grid]} principal components of {len(rows):,} spectra on the grid '{grid}'")
+        callback(f"{sizes[grid]} principal components of {len(rows):,} spectra on the grid '{grid}'")
         packed = syntheses.packed[grid][rows]
         bases[grid] = Basis.of(packed, min(sizes[grid], len(rows) - 1), params.seed)
         targets.append(weight * bases[grid].coefficients(packed))
@@ -44,13 +43,13 @@ def fitted(syntheses: Syntheses, params: EmulatorParams, say: Say) -> dict[str, 
     unit = float(y.std())
     x, earlier = inputs(syntheses.labels[rows], syntheses.physics[rows]), Earlier.packaged()
     rng = np.random.default_rng([params.seed, 1])
-    teacher = Teacher(x, earlier(syntheses.labels[rows]), y, rng, say)
+    teacher = Teacher(x, earlier(syntheses.labels[rows]), y, rng, callback)
     more = design.draw(settings.distilled, 0, params.seed + 1)
     more_x = inputs(more.labels, more.physics)
-    say(f"a network learns {settings.distilled:,} spectra of the Gaussian process, and those it was fitted to")
+    callback(f"a network learns {settings.distilled:,} spectra of the Gaussian process, and those it was fitted to")
     taught = teacher(more_x, earlier(more.labels))
     x, y = np.concatenate([more_x, x, x]), np.concatenate([taught, y, y])  # what was synthesised counts twice
-    net = train(x, y / unit, settings, params.seed, earlier, say)
+    net = train(x, y / unit, settings, params.seed, earlier, callback)
     state = [parameter.detach().numpy().astype(np.float64) for parameter in net.parameters()]
     w1, (b1, w2, b2, w3, b3) = state[0].T, state[1:]
     # [X/Fe] of the fit becomes [X/H] of the file

@@ -96,6 +96,6 @@ def observe_apogee(
         block += pixels / snr[rows, None]
         out[rows] = block
     ivar = np.repeat((snr**2).astype(np.float32)[:, None], n_pix, axis=1)
-    empty = ~APOGEE.covered | ((bad or rng).random((n, n_pix), dtype=np.float32) < settings.bad_pixels)
-    out[empty], ivar[empty] = APOGEE.no_data, 0
+    empty = ~APOGEE.on_detector | ((bad or rng).random((n, n_pix), dtype=np.float32) < settings.bad_pixels)
+    out[empty], ivar[empty] = APOGEE.fill_value, 0
     return out, ivar

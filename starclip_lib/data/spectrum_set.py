@@ -22,7 +22,7 @@ class SpectrumSet:
     Parameters
     ----------
     flux : ndarray or RowsOnDisk, shape (n, n_pix)
-        float32, relative to the continuum, `instrument.no_data` where `mask` is true.
+        float32, relative to the continuum, `instrument.fill_value` where `mask` is true.
     mask : ndarray of bool or RowsOnDisk, shape (n, n_pix)
         True where there is no data.
     ivar : ndarray or RowsOnDisk, shape (n, n_pix), optional
@@ -56,7 +56,7 @@ class SpectrumSet:
         where : str
             What the message begins with.
         """
-        name, fill = self.instrument.name, self.instrument.no_data
+        name, fill = self.instrument.name, self.instrument.fill_value
         for start in range(0, len(self.flux), _BLOCK):
             flux, mask = self.flux[start : start + _BLOCK], self.mask[start : start + _BLOCK]
             if (flux[mask] != fill).any():
@@ -83,9 +83,9 @@ def file_bytes(n_stars: int) -> int:
     return 4 * n_stars * (sum(instrument.n_pix for instrument in INSTRUMENTS.values()) + INSTRUMENTS["apogee"].n_pix)
 
 
-def mean_of_data(flux: np.ndarray, no_data: float) -> np.ndarray:
+def mean_of_data(flux: np.ndarray, fill_value: float) -> np.ndarray:
     """Mean spectrum (n_pix,) of spectra (n, n_pix), each pixel over those that hold data there; 0 where none does."""
-    missing = flux == no_data
+    missing = flux == fill_value
     return np.where(missing, 0, flux).sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
 
 

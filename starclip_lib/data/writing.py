@@ -25,7 +25,7 @@ _MORE: dict[str, dict[str, Any]] = {  # attributes of arrays besides those that 
     "labels": _LABELLED,
     "label_errors": _LABELLED,
     **{f"{name}/wavelength": {"medium": "vacuum"} for name in INSTRUMENTS},
-    **{f"{name}/flux": {"no_data_value": instrument.no_data} for name, instrument in INSTRUMENTS.items()},
+    **{f"{name}/flux": {"no_data_value": instrument.fill_value} for name, instrument in INSTRUMENTS.items()},
 }
 
 

@@ -66,7 +66,7 @@ def _model(emulator: Emulator, instrument: Instrument, degree: int, line_width: 
 
 def information_of(responses: np.ndarray, instrument: Instrument, snr: float, missing: np.ndarray) -> np.ndarray:
     """Information on the labels from the pixels that are there, less what the nuisances could explain."""
-    rows = responses[:, instrument.covered & ~missing]
+    rows = responses[:, instrument.on_detector & ~missing]
     return marginalised(torch.from_numpy(snr**2 * rows @ rows.T)[None])[0].numpy()
 
 
@@ -113,7 +113,7 @@ def median_bound(emulator: Emulator, labels: np.ndarray, instrument: Instrument,
 def information_density(emulator: Emulator, labels: np.ndarray, instrument: Instrument, snr: float) -> np.ndarray:
     """Where in the spectrum each label shows: information per Angstrom, everything else being known."""
     gradient = emulator.gradient(labels, instrument) * PUBLISHED_SPREAD[:, None]
-    return np.where(instrument.covered, (snr * gradient) ** 2, 0) / np.gradient(instrument.wavelength)
+    return np.where(instrument.on_detector, (snr * gradient) ** 2, 0) / np.gradient(instrument.wavelength)
 
 
 def gap_cost(

@@ -174,6 +174,6 @@ def _fixed_parts(
 
 def _response(emulator: Emulator, instrument: Instrument) -> np.ndarray:
     """Autocorrelation (LAGS,) of how a spectrum changes with labels, in directions that are known equally well."""
-    gradient = emulator.gradient(emulator.center, instrument).astype(float) * instrument.covered
+    gradient = emulator.gradient(emulator.center, instrument).astype(float) * instrument.on_detector
     rows = np.linalg.solve(np.linalg.cholesky(gradient @ gradient.T), gradient)
     return np.array([(rows[:, lag:] * rows[:, :-lag]).sum() / N_LABELS for lag in range(1, LAGS + 1)], np.float32)

@@ -19,7 +19,7 @@ from starclip_lib.observed.combining import noise_covariance
 from starclip_lib.observed.files import read_spectra
 from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.measurements import measured_table
-from starclip_lib.observed.measuring import Callback, measure
+from starclip_lib.observed.measuring import measure
 from starclip_lib.observed.spectrum import OBSERVED
 from starclip_lib.observed.verdicts import SET_ASIDE
 from starclip_lib.physics.emulator import default_emulator
@@ -27,6 +27,7 @@ from starclip_lib.physics.giants import WIDE, giants
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 from starclip_lib.run import Run
 from starclip_lib.storage.csv_files import csv_header, read_csv
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import atomic_path
 
@@ -61,7 +62,9 @@ def benchmark_real(
     table = _catalogue(path)
     rows = [row for row in table.to_dict("records") if _known(row) or _cluster(row)]
     settings, notes = OBSERVED if run is None else run.params.observed, list[str]()
-    pairs = labelled(read_spectra(folder, settings, say=notes.append, **(reading or {})), rows, folder, notes.append)
+    pairs = labelled(
+        read_spectra(folder, settings, callback=notes.append, **(reading or {})), rows, folder, notes.append
+    )
     if not pairs:
         raise DataError(f"no spectrum in {folder} has labels: its table must name files (column file) or targets")
     named = {spectrum.name: row for spectrum, row in pairs}

@@ -33,7 +33,7 @@ _OF_REPORT = (
 _UNFINISHED = ".*.part*"  # what a killed process leaves
 
 
-def forget(run: Run, say: Callable[[str], None] = print) -> None:
+def forget(run: Run, callback: Callable[[str], None] = print) -> None:
     """Delete what a run has made before; other files in its two folders stay, and are counted in a line.
 
     Raises DataError, before anything is deleted, if another process works on the run or a link is in the way: what it
@@ -53,7 +53,7 @@ def forget(run: Run, say: Callable[[str], None] = print) -> None:
         left = [path for path in _files(run) if not path.name.startswith(LOCK)]
     if left:
         shown = ", ".join(str(path.relative_to(run.root)) for path in left[:3]) + (", ..." if len(left) > 3 else "")
-        say(f"{len(left)} files that this run did not make are left as they are: {shown}")
+        callback(f"{len(left)} files that this run did not make are left as they are: {shown}")
 
 
 def _made(run: Run) -> Iterator[Path]:

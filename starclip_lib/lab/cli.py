@@ -242,7 +242,7 @@ def _import_original(arguments: argparse.Namespace) -> None:
     for given in (arguments.jwst, arguments.allstar, arguments.spectra):
         if output.exists() and given.exists() and output.samefile(given):
             raise StarclipError(f"--output {output} is one of the files to read; give it another name")
-    data = import_original(arguments.jwst, arguments.allstar, arguments.spectra, say=_say)
+    data = import_original(arguments.jwst, arguments.allstar, arguments.spectra, callback=_say)
     data.write(output)
     _say(f"{os.path.relpath(output)} is ready, {data.n_stars:,} stars: starclip run params/original.yaml")
 

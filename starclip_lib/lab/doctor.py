@@ -71,16 +71,16 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield from _folder(folder)
 
 
-def report(folder: Path, say: Callable[[str], None]) -> bool:
+def report(folder: Path, callback: Callable[[str], None]) -> bool:
     """Say what was found, a line each."""
     began, problems = time.monotonic(), 0
     for finding in examine(folder):
         problems += finding.verdict == "problem"
-        say(f"{finding.verdict:<8} {finding.what:<10} {finding.found}")
+        callback(f"{finding.verdict:<8} {finding.what:<10} {finding.found}")
         if finding.cure:
-            say(f"{'':<8} {'':<10} -> {finding.cure}")
+            callback(f"{'':<8} {'':<10} -> {finding.cure}")
     seconds = time.monotonic() - began
-    say(f"\n{'this machine is ready' if not problems else f'{problems} to mend'} ({seconds:.0f} s)")
+    callback(f"\n{'this machine is ready' if not problems else f'{problems} to mend'} ({seconds:.0f} s)")
     return not problems
 
 

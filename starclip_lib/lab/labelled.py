@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from starclip_lib.observed.measuring import Callback
 from starclip_lib.observed.readers.making import stem
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.support.files import safe_name
 

@@ -17,11 +17,12 @@ from starclip_lib.observed.combining import combined
 from starclip_lib.observed.files import read_spectra
 from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.measurements import Measurements
-from starclip_lib.observed.measuring import Callback, Prior
+from starclip_lib.observed.measuring import Prior
 from starclip_lib.observed.measuring import measure as measure_spectra
 from starclip_lib.observed.priors import read_priors
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.physics.giants import WIDE
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
 
 if TYPE_CHECKING:

@@ -21,11 +21,12 @@ from starclip_lib.observed.combining import combined
 from starclip_lib.observed.files import read_spectra
 from starclip_lib.observed.measured import Measured, nearest_neighbours
 from starclip_lib.observed.measurements import Measurements, measured_table, summary
-from starclip_lib.observed.measuring import Callback, measure
+from starclip_lib.observed.measuring import measure
 from starclip_lib.observed.priors import read_priors
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.physics.giants import FROM_PRIOR, WIDE, giants
 from starclip_lib.physics.labels import LABELS, PLAIN, UNITS
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.support.files import atomic_path, whole_folder
 
@@ -50,7 +51,7 @@ def observe(
     if output.exists() and not output.is_dir():
         raise DataError(f"{output} is a file; tables and pages need a folder: give another one with --output")
     notes: list[str] = []
-    spectra = read_spectra(list(paths), OBSERVED, say=notes.append, **(reading or {}))
+    spectra = read_spectra(list(paths), OBSERVED, callback=notes.append, **(reading or {}))
     known, complaints = ({}, []) if priors is None else read_priors(priors, _names(spectra))
     for line in complaints:
         callback(one_line(line))

@@ -39,7 +39,7 @@ _INJECTED = "injected-parameters"
 _PICTURE_WIDTH = 1000
 
 
-def refresh(root: Path, say: Callable[[str], None] = print) -> None:
+def refresh(root: Path, callback: Callable[[str], None] = print) -> None:
     """Run all notebooks of the project at `root`, and write their .ipynb files, CHECKED_FILE, and the parameters.
 
     The run of params/quick.yaml is the project's own and is not repeated where it is up to date; that of
@@ -49,16 +49,16 @@ def refresh(root: Path, say: Callable[[str], None] = print) -> None:
     ----------
     root : Path
         Of the project.
-    say : callable
+    callback : callable
         What messages are given to.
     """
     write_pages(root)
     with tempfile.TemporaryDirectory() as scratch:
         for folder in ("notebooks", "params"):
             shutil.copytree(root / folder, Path(scratch) / folder)
-        small = _finished(Path(scratch) / "params" / "small.yaml", Path(scratch), say)
+        small = _finished(Path(scratch) / "params" / "small.yaml", Path(scratch), callback)
         checked = {name: checked_outputs(_executed(small, name)) for name in every_notebook()}
-    shown = _finished(root / "params" / "quick.yaml", root, say)
+    shown = _finished(root / "params" / "quick.yaml", root, callback)
     write_json(root / CHECKED_FILE, checked)
     today = datetime.now(UTC).date().isoformat()
     for name in every_notebook():
@@ -76,11 +76,11 @@ def write_pages(root: Path) -> None:
             part.write_text(text, encoding="utf-8")
 
 
-def _finished(params_file: Path, root: Path, say: Callable[[str], None]) -> Run:
+def _finished(params_file: Path, root: Path, callback: Callable[[str], None]) -> Run:
     """A run with its evaluation, all notebooks executed."""
     run = Run(Run.open(params_file).params, root, params_file)
-    run_pipeline(run, say)
-    run_evaluation(run, say)
+    run_pipeline(run, callback)
+    run_evaluation(run, callback)
     return run
 
 

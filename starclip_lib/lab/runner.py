@@ -43,7 +43,7 @@ class Remembered(BaseModel):
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
+def run_pipeline(run: Run, callback: Callable[[str], None] = print) -> Path:
     """Run what is not up to date and write the report.
 
     A notebook runs as soon as what it reads is there, two at a time where processors and memory allow it.  What was
@@ -60,18 +60,18 @@ def run_pipeline(run: Run, say: Callable[[str], None] = print) -> Path:
     if run.params.observed.folder:
         found = find_files(run.root / run.params.observed.folder)
         check_found(run.params.observed.folder, found)
-        say(f"observed spectra in {run.params.observed.folder}: {one_line(found.summary())}")
+        callback(f"observed spectra in {run.params.observed.folder}: {one_line(found.summary())}")
     unknown = sorted({path.stem for path in (run.root / "notebooks").glob("*.py")} ^ set(notebooks.every_notebook()))
     if unknown:
         raise StarclipError(f"the folder notebooks and lab/notebooks.py disagree about {', '.join(unknown)}")
     with locked(run.folder) as note:
         if note:
-            say(note)
-        _run_notebooks(run, notebooks.NOTEBOOKS, say)
+            callback(note)
+        _run_notebooks(run, notebooks.NOTEBOOKS, callback)
         return _write_report(run, device)
 
 
-def run_evaluation(run: Run, say: Callable[[str], None] = print) -> Path:
+def run_evaluation(run: Run, callback: Callable[[str], None] = print) -> Path:
     """Judge a finished run: the notebooks of the evaluation suite, and the report once more.
 
     Raises
@@ -86,7 +86,7 @@ def run_evaluation(run: Run, say: Callable[[str], None] = print) -> Path:
         run.need(file)
     _check_enough_stars(run)
     with locked(run.folder):
-        _run_notebooks(run, notebooks.EVALUATION, say)
+        _run_notebooks(run, notebooks.EVALUATION, callback)
         return _write_report(run, device)
 
 
@@ -103,7 +103,7 @@ def _check_enough_stars(run: Run) -> None:
             )
 
 
-def _run_notebooks(run: Run, table: Mapping[str, notebooks.Notebook], say: Callable[[str], None]) -> None:
+def _run_notebooks(run: Run, table: Mapping[str, notebooks.Notebook], callback: Callable[[str], None]) -> None:
     place = {name: f"[{number:2d}/{len(table)}] {name}" for number, name in enumerate(table, start=1)}
     waiting, running = list(table), dict[Future[float], str]()
     at_once = notebooks_at_once(run)
@@ -117,13 +117,13 @@ def _run_notebooks(run: Run, table: Mapping[str, notebooks.Notebook], say: Calla
                     for future in wait(running, _LOOK, return_when=FIRST_COMPLETED).done:
                         name, seconds = running.pop(future), future.result()
                         _remember(run, name, seconds)
-                        say(f"{place[name]}: {seconds:.0f} s")
+                        callback(f"{place[name]}: {seconds:.0f} s")
                     continue
                 waiting.remove(name)
                 if _is_current(run, name):
-                    say(f"{place[name]}: up to date")
+                    callback(f"{place[name]}: up to date")
                 else:
-                    say(f"{place[name]} ...")
+                    callback(f"{place[name]} ...")
                     bars = not any(table[other].makes for other in running.values())  # of one training on a line
                     running[pool.submit(_timed, run, name, bars and bool(table[name].makes))] = name
         except BaseException:  # the others would go on, unseen, until they are done

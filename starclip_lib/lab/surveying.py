@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from starclip_lib.inference.posterior import WIDTH
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.run import Run, open_run
 from starclip_lib.storage.csv_files import write_csv
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.support.files import atomic_path, locked, printable_path
 from starclip_lib.survey.embedding import Setup, describe_model, embed, fit_observed
@@ -22,7 +23,6 @@ from starclip_lib.survey.searching import found_table, search
 from starclip_lib.survey.sources import NIRSPEC_FILES, Task, find_inputs, read_batches
 from starclip_lib.survey.store import FAILED, Store
 
-Say = Callable[[str], None]
 _TABLES = {".ecsv": "ascii.ecsv", ".vot": "votable", ".csv": "ascii.csv", ".parquet": "parquet"}
 _THREE = ("Teff", "logg", "Fe")
 _SHOWN = 30  # lines of what was found
@@ -35,7 +35,7 @@ def embed_files(
     instruments: Sequence[str],
     workers: int,
     scheduler: str,
-    say: Say,
+    callback: Callback,
 ) -> Store:
     """Embed whatever spectra are in files and folders; what is in the store already is left as it is.
 
@@ -47,30 +47,36 @@ def embed_files(
     place = printable_path(Path(os.path.realpath(output)), "the store")  # before anything is written
     model = printable_path(run.need("starclip.ckpt").resolve(), "the model")
     setup = Setup(str(place), str(model), describe_model(model), run.params.model_dump_json())
-    tasks, unopened = find_inputs(paths, instruments, say)
+    tasks, unopened = find_inputs(paths, instruments, callback)
     if not tasks:
         raise DataError(f"none of {len(unopened)} files can be embedded; the first, {unopened[0][0]}: {unopened[0][2]}")
     with locked(output):
         store = Store.create(output, setup.about)
-        todo, changed = _what_is_new(store, tasks, say)
+        todo, changed = _what_is_new(store, tasks, callback)
         lost: list[tuple[str, int, str]] = []
         if todo:
             from starclip_lib.survey.cluster import cluster, compute  # the only command that needs Dask
 
-            with cluster(workers, scheduler, say) as client:
-                lost = compute(client, todo, setup, say)
+            with cluster(workers, scheduler, callback) as client:
+                lost = compute(client, todo, setup, callback)
         for path, files in changed.items():
             store.drop(path, files)
         store = Store(output)
         n_failed = store.write_failed([*unopened, *lost])
     if not len(store):
         raise DataError(f"none of the spectra could be embedded; {output / FAILED} has the reason for each")
-    say(f"{store}" + (f"; {n_failed:,} were not embedded: {output / FAILED}" if n_failed else ""))
+    callback(f"{store}" + (f"; {n_failed:,} were not embedded: {output / FAILED}" if n_failed else ""))
     return store
 
 
 def search_store(
-    folder: Path, queries: Sequence[Path], stars: Sequence[str], k: int, where: str, output: Path | None, say: Say
+    folder: Path,
+    queries: Sequence[Path],
+    stars: Sequence[str],
+    k: int,
+    where: str,
+    output: Path | None,
+    callback: Callback,
 ) -> pd.DataFrame:
     """The nearest spectra of a store, of some that are in files or in the store itself.
 
@@ -83,27 +89,27 @@ def search_store(
         given = output.suffix or "no ending"
         raise DataError(f"--output: {given} is not a kind of table; give one of {', '.join(_TABLES)}")
     store = Store(folder)
-    names, z, posterior, is_known = _of_files(store, queries, say) if queries else _of_stars(store, stars)
+    names, z, posterior, is_known = _of_files(store, queries, callback) if queries else _of_stars(store, stars)
     found = search(store, z, k, where, None if queries else names, posterior)
     table = found_table(store, names, found, is_known)
-    say(found.ranking)
+    callback(found.ranking)
     if found.ln_b is not None:
         for best in table[(table["number"] == 1) & (table["match"] == "no match")].itertuples():
-            say(
+            callback(
                 f"{best.query}: no match: the posteriors exclude that even the best is the same star "
                 f"(ln B = {best.ln_B:.0f})"
             )
         if (table["match"] == "not known").any():
-            say("match not known: a model of simulations does not know the errors of observed APOGEE spectra")
+            callback("match not known: a model of simulations does not know the errors of observed APOGEE spectra")
     columns = ["query", "number", "ln_B", "cosine", "match", "star_id", "instrument", "verdict", *_THREE]
     shown = table[[name for name in columns if name in table]]
-    say(shown.head(_SHOWN).to_string(index=False, float_format="{:.4g}".format))
+    callback(shown.head(_SHOWN).to_string(index=False, float_format="{:.4g}".format))
     if len(table) > _SHOWN and output is None:
-        say(f"... {len(table) - _SHOWN} more: --output found.ecsv writes all")
+        callback(f"... {len(table) - _SHOWN} more: --output found.ecsv writes all")
     if output is not None:
         with atomic_path(output) as part:
             _write(table, part, output.suffix)
-        say(f"{output}: {len(table):,} rows")
+        callback(f"{output}: {len(table):,} rows")
     return table
 
 
@@ -116,7 +122,7 @@ def _write(table: pd.DataFrame, path: Path, suffix: str) -> None:
         Table.from_pandas(table).write(path, format=_TABLES[suffix], overwrite=True)
 
 
-def _what_is_new(store: Store, tasks: list[Task], say: Say) -> tuple[list[Task], dict[Path, set[str]]]:
+def _what_is_new(store: Store, tasks: list[Task], callback: Callback) -> tuple[list[Task], dict[Path, set[str]]]:
     """Tasks less the inputs that the store has; and parts with files that have changed since, which go afterwards."""
     now = {(one.file, task.instrument): one for task in tasks for one in task.inputs}
     done: set[tuple] = set()
@@ -133,9 +139,9 @@ def _what_is_new(store: Store, tasks: list[Task], say: Say) -> tuple[list[Task],
         if new:
             todo.append(Task(task.kind, task.instrument, new))
     if len(todo) < len(tasks):
-        say(f"{len(tasks) - len(todo)} of {len(tasks)} parts are there already")
+        callback(f"{len(tasks) - len(todo)} of {len(tasks)} parts are there already")
     if files := {file for some in changed.values() for file in some}:
-        say(f"{len(files)} {'file has' if len(files) == 1 else 'files have'} changed since: embedded again")
+        callback(f"{len(files)} {'file has' if len(files) == 1 else 'files have'} changed since: embedded again")
     return todo, changed
 
 
@@ -151,7 +157,7 @@ def _has_changed(now: Input, before: Input) -> bool:
 Queries = tuple[list[str], np.ndarray, np.ndarray | None, list[bool]]
 
 
-def _of_files(store: Store, paths: Sequence[Path], say: Say) -> Queries:
+def _of_files(store: Store, paths: Sequence[Path], callback: Callback) -> Queries:
     """Names, embeddings and posteriors of spectra in files, by the store's own model; whether it knows their errors."""
     file = Path(store.about.model)
     if not file.is_file():
@@ -161,7 +167,7 @@ def _of_files(store: Store, paths: Sequence[Path], say: Say) -> Queries:
         if getattr(now, key) != getattr(store.about, key):
             raise DataError(f"{file} is not the model of this store ({key} differs); embed into a new folder")
     params, model = open_run(file.parent).params, Model.load(file)
-    tasks, failed = find_inputs(paths, ("nirspec",), say)
+    tasks, failed = find_inputs(paths, ("nirspec",), callback)
     names: list[str] = []
     is_known: list[bool] = []
     z: list[np.ndarray] = []
@@ -180,7 +186,7 @@ def _of_files(store: Store, paths: Sequence[Path], say: Say) -> Queries:
         z.append(one.z[good])
         posterior.append(np.empty((0, WIDTH), np.float32) if one.posterior is None else one.posterior[good])
     for path, row, reason in failed:
-        say(one_line(f"set aside: {path} [{row}]: {reason}"))
+        callback(one_line(f"set aside: {path} [{row}]: {reason}"))
     if not names:
         raise DataError("none of the queries can be read")
     return names, np.concatenate(z), np.concatenate(posterior) if store.about.posterior else None, is_known

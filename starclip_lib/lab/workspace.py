@@ -83,7 +83,7 @@ def new_workspace(folder: Path) -> None:
         raise SystemFault(system_message(error, folder)) from error
 
 
-def update_workspace(folder: Path, say: Callable[[str], None]) -> None:
+def update_workspace(folder: Path, callback: Callable[[str], None]) -> None:
     """Update a workspace from the package; files that were edited in the workspace are left alone, and named.
 
     Raises
@@ -93,7 +93,7 @@ def update_workspace(folder: Path, say: Callable[[str], None]) -> None:
     """
     record, sources = _record(folder), brought()
     for name, what in differences(folder).items():
-        say(f"{name}: {what}")
+        callback(f"{name}: {what}")
     for name, source in sources.items():
         path, there = folder / name, (folder / name).exists()
         mine = there and _sha256(path) not in (record.files.get(name), _sha256(source))

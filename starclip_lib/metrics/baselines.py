@@ -25,7 +25,7 @@ from starclip_lib.physics.instruments import APOGEE, MAD_PER_SIGMA, NIRSPEC, SIG
 from starclip_lib.physics.labels import by_name
 from starclip_lib.settings.params import Params
 from starclip_lib.support.threads import side_by_side
-from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+from starclip_lib.transforms.views import ViewSampler, extended_telescope, mock_telescope
 
 _PENALTIES = np.logspace(-2, 4, 7)
 _STARS = 2048  # whose views are held together
@@ -47,14 +47,14 @@ class Inputs:
     """
 
     def __init__(self, flux: np.ndarray, instrument: Instrument):
-        self.no_data = instrument.no_data
-        self.mean = mean_of_data(flux, self.no_data)
+        self.fill_value = instrument.fill_value
+        self.mean = mean_of_data(flux, self.fill_value)
 
     def __call__(self, flux: np.ndarray) -> np.ndarray:
         """Deviations (m, n_pix) from the mean training spectrum, float32, 0 in missing pixels."""
-        return np.where(flux == self.no_data, 0, flux - self.mean).astype(np.float32)
+        return np.where(flux == self.fill_value, 0, flux - self.mean).astype(np.float32)
 
-    def of_views(self, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope) -> np.ndarray:
+    def of_views(self, spectra: SpectrumSet, rows: np.ndarray, telescope: ViewSampler) -> np.ndarray:
         """The same of a telescope's views (m * n_views, n_pix), star by star; holds nothing but the result."""
         out = np.empty((len(rows), telescope.n_views, len(self.mean)), np.float32)
         for place, view, batch in telescope.blocks(spectra, rows):
@@ -106,7 +106,7 @@ def raw_neighbours(train: Views, n_neighbours: int = 16) -> Method:
     return fit.fit(train.x, train.labels).predict
 
 
-def simple_methods(data: PairedSpectra, telescope: MockTelescope, seed: int) -> dict[str, np.ndarray]:
+def simple_methods(data: PairedSpectra, telescope: ViewSampler, seed: int) -> dict[str, np.ndarray]:
     """Labels that simple methods read off the test stars' views, by name of the method.
 
     They learn from two views each of at most 4,000 training stars, and choose by those of at most 500 validation stars.
@@ -139,7 +139,7 @@ def least_squares_labels(
 
     The emulator made these spectra, so no model error is assumed.
     """
-    ivar = np.where(flux == instrument.no_data, 0, snr[:, None] ** 2)
+    ivar = np.where(flux == instrument.fill_value, 0, snr[:, None] ** 2)
 
     def fitted(row: int) -> np.ndarray:
         fit = fit_spectrum(flux[row], ivar[row], instrument, continuum_degree=continuum_degree, model_error=0.0)
@@ -216,14 +216,14 @@ def apogee_as_nirspec(flux: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     sigma = wave * np.sqrt(NIRSPEC.resolution**-2 - APOGEE.resolution**-2) * SIGMA_PER_FWHM
     kernel = np.exp(-0.5 * ((APOGEE.wavelength - wave) / sigma) ** 2) * np.gradient(APOGEE.wavelength)
     kernel /= kernel.sum(axis=1, keepdims=True)
-    kept = kernel @ APOGEE.covered > 0.99
+    kept = kernel @ APOGEE.on_detector > 0.99
     pixels, kernel = pixels[kept], kernel[kept]
-    seen = flux != APOGEE.no_data
+    seen = flux != APOGEE.fill_value
     weight = seen @ kernel.T
     return pixels, (np.where(seen, flux, 0) @ kernel.T) / np.maximum(weight, 1e-6), weight > 0.9
 
 
-def overlap_scores(data: PairedSpectra, telescope: MockTelescope) -> dict[str, dict[str, float | int]]:
+def overlap_scores(data: PairedSpectra, telescope: ViewSampler) -> dict[str, dict[str, float | int]]:
     """Retrieval between the instruments by chi-squared over the pixels that both have; nothing is trained.
 
     APOGEE is blurred to NIRSpec's resolution, and one scale is fitted to each pair.  Spectra with fewer than a hundred
@@ -231,7 +231,7 @@ def overlap_scores(data: PairedSpectra, telescope: MockTelescope) -> dict[str, d
 
     Parameters
     ----------
-    telescope : MockTelescope
+    telescope : ViewSampler
         Through which NIRSpec sees the test stars.
 
     Returns
@@ -243,7 +243,7 @@ def overlap_scores(data: PairedSpectra, telescope: MockTelescope) -> dict[str, d
     pixels, blurred, good = apogee_as_nirspec(data.apogee.flux[test])
     parts = [telescope.views(data.nirspec, part)[:, :, pixels] for part in in_parts(test, _STARS)]
     flux = np.concatenate(parts).reshape(-1, len(pixels)).astype(np.float64)
-    seen, star = flux != NIRSPEC.no_data, data.star_id[test]
+    seen, star = flux != NIRSPEC.fill_value, data.star_id[test]
     sides = {
         "nirspec": _Overlap(flux, seen, _white_noise(flux, seen), np.repeat(star, telescope.n_views)),
         "apogee": _Overlap(blurred, good, np.zeros(len(test)), star),

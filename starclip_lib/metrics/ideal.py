@@ -11,7 +11,7 @@ import numpy as np
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.inference.posterior import Population, Posterior, log_bayes_factor
 from starclip_lib.metrics.retrieval import retrieval_scores
-from starclip_lib.metrics.seen import SeenInformation
+from starclip_lib.metrics.view_information import ViewInformation
 from starclip_lib.physics.labels import ASPCAP_ERROR, FE, N_LABELS, PUBLISHED_SPREAD
 from starclip_lib.support.threads import side_by_side
 
@@ -123,9 +123,9 @@ def ideal_scores(
 
 def ideal_retrieval(
     data: PairedSpectra,
-    mock: SeenInformation,
-    extended: SeenInformation,
-    apogee: SeenInformation,
+    mock: ViewInformation,
+    extended: ViewInformation,
+    apogee: ViewInformation,
     n_asked: int,
     seed: int,
 ) -> dict[str, dict[str, float | int]]:
@@ -137,7 +137,7 @@ def ideal_retrieval(
 
     Parameters
     ----------
-    mock, extended, apogee : SeenInformation
+    mock, extended, apogee : ViewInformation
         What the spectra of test stars tell; `mock` and `apogee` of the same stars, `extended` of some of them.
     n_asked : int
         Of how many stars the spectra search.

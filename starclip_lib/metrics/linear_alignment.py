@@ -15,7 +15,7 @@ from starclip_lib.metrics.baselines import Inputs
 from starclip_lib.metrics.retrieval import mrr, ranks_between
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.support.errors import DataError
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 _STARS = 2048  # test stars whose views are held together
 _PAIRS = 12_000  # training stars; the paper has 11,875
@@ -72,7 +72,7 @@ class CanonicalCorrelation:
         return (components[:, : len(turn)] @ turn * self.correlations).astype(np.float32)
 
 
-def align_linearly(data: PairedSpectra, telescope: MockTelescope) -> dict[str, Embeddings]:
+def align_linearly(data: PairedSpectra, telescope: ViewSampler) -> dict[str, Embeddings]:
     """Embeddings of the test stars, 'nirspec' and 'apogee', by regularised canonical correlations.
 
     The correlations are those of at most 12,000 training stars, in views of their own; the number of components and the
@@ -80,7 +80,7 @@ def align_linearly(data: PairedSpectra, telescope: MockTelescope) -> dict[str, E
 
     Parameters
     ----------
-    telescope : MockTelescope
+    telescope : ViewSampler
         Through which NIRSpec sees the stars that are judged.
     """
     train = data.rows("train", _PAIRS)

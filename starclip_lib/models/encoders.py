@@ -20,12 +20,12 @@ class InputScaling(nn.Module):
     """Subtract the mean training spectrum, divide by the overall standard deviation, pixels without data become 0.
 
     Flux near 1 is a badly conditioned input: what tells stars apart are the small differences from the mean spectrum.
-    A pixel counts as without data if it holds exactly the instrument's `no_data` value.
+    A pixel counts as without data if it holds exactly the instrument's `fill_value` value.
     """
 
     def __init__(self, instrument: Instrument):
         super().__init__()
-        self.no_data = instrument.no_data
+        self.fill_value = instrument.fill_value
         self.register_buffer("mean", torch.zeros(instrument.n_pix))
         self.register_buffer("std", torch.ones(()))
 
@@ -36,17 +36,17 @@ class InputScaling(nn.Module):
         ----------
         flux : Tensor, shape (n, n_pix)
         """
-        missing = flux == self.no_data
+        missing = flux == self.fill_value
         counts = (~missing).sum(0)
         self.mean = flux.masked_fill(missing, 0).sum(0) / counts.clamp_min(1)
         squares = sum(
-            ((block - self.mean).masked_fill(block == self.no_data, 0) ** 2).sum() for block in flux.split(512)
+            ((block - self.mean).masked_fill(block == self.fill_value, 0) ** 2).sum() for block in flux.split(512)
         )
         self.std = (squares / counts.sum().clamp_min(1)).sqrt().clamp_min(1e-6)
 
     def forward(self, flux: Tensor) -> Tensor:
         """Scaled spectra (n, n_pix)."""
-        return ((flux - self.mean) / self.std).masked_fill(flux == self.no_data, 0)
+        return ((flux - self.mean) / self.std).masked_fill(flux == self.fill_value, 0)
 
 
 class Estimator(nn.Module):

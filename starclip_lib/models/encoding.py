@@ -18,7 +18,7 @@ from starclip_lib.models.encoders import Estimator
 from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.threads import ahead
-from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+from starclip_lib.transforms.views import ViewSampler, extended_telescope, mock_telescope
 
 _BLOCK = 512  # spectra encoded at once
 
@@ -37,7 +37,7 @@ def run_encoder(
     encoder: Estimator,
     spectra: SpectrumSet,
     rows: np.ndarray,
-    telescope: MockTelescope | None = None,
+    telescope: ViewSampler | None = None,
     output: str = "embedding",
 ) -> np.ndarray:
     """Embeddings or predicted labels of the views of some stars, on the encoder's device.
@@ -50,7 +50,7 @@ def run_encoder(
     spectra : SpectrumSet
     rows : ndarray of int, shape (m,)
         Row numbers wanted.
-    telescope : MockTelescope, optional
+    telescope : ViewSampler, optional
         What they are seen through, None for the spectra as they are.
     output : {'embedding', 'labels', 'search'}
         'embedding' for unit vectors, 'labels' for Z-scored labels, 'search' for vectors and, of fits, packed
@@ -61,7 +61,7 @@ def run_encoder(
     ndarray, shape (m, n_views, dim)
         Computed in float32.
     """
-    telescope = telescope or MockTelescope()
+    telescope = telescope or ViewSampler()
     function, device = _output(encoder, output)
     out: np.ndarray | None = None
     encoder.eval()
@@ -81,7 +81,7 @@ def _output(encoder: Estimator, output: str) -> tuple[Callable[[Tensor], Tensor]
 
 
 def predict_labels(
-    model: Model, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope | None = None
+    model: Model, spectra: SpectrumSet, rows: np.ndarray, telescope: ViewSampler | None = None
 ) -> np.ndarray:
     """Labels that a model predicts from its instrument's spectra of some stars.
 
@@ -90,7 +90,7 @@ def predict_labels(
     model : Model
     spectra : SpectrumSet
     rows : ndarray of int, shape (m,)
-    telescope : MockTelescope, optional
+    telescope : ViewSampler, optional
 
     Returns
     -------
@@ -113,7 +113,7 @@ def encode_for_search(encoder: Estimator, flux: np.ndarray) -> tuple[np.ndarray,
 
 
 def embed_views(
-    encoder: Estimator, data: PairedSpectra, rows: np.ndarray, telescope: MockTelescope | None = None
+    encoder: Estimator, data: PairedSpectra, rows: np.ndarray, telescope: ViewSampler | None = None
 ) -> Embeddings:
     """Embeddings of the views of some stars, of fits with packed posteriors."""
     spectra: SpectrumSet = getattr(data, encoder.instrument.name)

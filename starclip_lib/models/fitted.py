@@ -63,7 +63,7 @@ class EmulatorFit(Estimator):
         self.fit_settings, self.steps, self.guess = fit_settings, fit_settings.steps, guess
         self.forward_model = GridModel(emulator, instrument)
         self.emulator_version = emulator.version
-        self.register_buffer("on_detector", torch.from_numpy(instrument.covered), persistent=False)
+        self.register_buffer("on_detector", torch.from_numpy(instrument.on_detector), persistent=False)
         self.register_buffer("label_mean", torch.zeros(N_LABELS, dtype=torch.float64))
         self.register_buffer("label_std", torch.ones(N_LABELS, dtype=torch.float64))
         self.register_buffer("directions", torch.eye(N_LABELS, dtype=torch.float64))
@@ -172,7 +172,7 @@ class EmulatorFit(Estimator):
         return found, usable & found.solved
 
     def _good(self, flux: Tensor) -> Tensor:
-        return ((flux != self.instrument.no_data) & self.on_detector).float()
+        return ((flux != self.instrument.fill_value) & self.on_detector).float()
 
 
 def _each_alone(function: Callable[[Tensor], Result], pieces: Sequence[Tensor]) -> list[Result]:

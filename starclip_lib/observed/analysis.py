@@ -13,8 +13,8 @@ from starclip_lib.data.selection import select_evenly
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.tables import printable, with_units
 from starclip_lib.inference.posterior import Population, Posterior
+from starclip_lib.metrics.embedding_index import EmbeddingIndex
 from starclip_lib.metrics.similarity import SimilarityIndex
-from starclip_lib.metrics.space import Space
 from starclip_lib.models.encoders import Estimator
 from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.preparation import PreparedSpectrum, prepare_observed
@@ -122,14 +122,14 @@ def _draws(star: PreparedSpectrum, n: int, rng: np.random.Generator) -> np.ndarr
     left = place.astype(int)
     part = place - left
     noise = (coarse[:, left] * (1 - part) + coarse[:, left + 1] * part) / np.sqrt((1 - part) ** 2 + part**2)
-    return np.where(star.mask, NIRSPEC.no_data, star.flux + star.noise * noise).astype(np.float32)
+    return np.where(star.mask, NIRSPEC.fill_value, star.flux + star.noise * noise).astype(np.float32)
 
 
 def _stretches_left_out(star: PreparedSpectrum) -> np.ndarray:
     """Copies of the spectrum without one stretch of wavelengths each, (`_STRETCHES`, 8192)."""
     copies = np.repeat(star.flux[None], _STRETCHES, axis=0)
     for copy, stretch in zip(copies, np.array_split(np.flatnonzero(~star.mask), _STRETCHES), strict=True):
-        copy[stretch] = NIRSPEC.no_data
+        copy[stretch] = NIRSPEC.fill_value
     return copies
 
 
@@ -151,7 +151,7 @@ class Analysis:
     z: np.ndarray
 
 
-def analyse(stars: list[PreparedSpectrum], space: Space, params: Params) -> Analysis:
+def analyse(stars: list[PreparedSpectrum], space: EmbeddingIndex, params: Params) -> Analysis:
     """Embed spectra with StarCLIP's NIRSpec encoder, read labels with the linear probe, find the nearest APOGEE stars.
 
     The uncertainty of a label is the spread over resampled noise and, in quadrature, the larger of two: the probe's

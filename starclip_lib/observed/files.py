@@ -30,7 +30,7 @@ def read_spectra(
     air: bool | None = None,
     wavelength_unit: str = "",
     flux_unit: str = "",
-    say: Callable[[str], None] | None = None,
+    callback: Callable[[str], None] | None = None,
 ) -> list[ObservedSpectrum]:
     """Observed spectra from files of any kind that docs/guides/observe.md lists, from folders, or from memory.
 
@@ -51,7 +51,7 @@ def read_spectra(
         vacuum, and `measure` flags it if its velocity suggests air.
     wavelength_unit, flux_unit : str
         Of columns without a unit, such as 'Angstrom' and 'Jy', or '1' for relative fluxes.
-    say : callable, optional
+    callback : callable, optional
         Is given a line of text: what was found in folders, used and left out.
 
     Returns
@@ -75,12 +75,12 @@ def read_spectra(
         raise DataError("no spectrum is given: the list is empty")
     if len(paths) == 1 and not paths[0].is_dir():
         spectra = _told_apart([(paths[0], spectrum) for spectrum in _read(paths[0], options)], options.settings)
-        _say_notes(spectra, say)
+        _say_notes(spectra, callback)
         return spectra
-    return _read_found(paths, options, say)
+    return _read_found(paths, options, callback)
 
 
-def _read_found(paths: list[Path], options: Options, say: Callable[[str], None] | None) -> list[ObservedSpectrum]:
+def _read_found(paths: list[Path], options: Options, callback: Callable[[str], None] | None) -> list[ObservedSpectrum]:
     """The spectra of several files and folders, and one line about what was found."""
     there = [path for path in paths if path.exists()]
     found = find_files(there)
@@ -93,18 +93,18 @@ def _read_found(paths: list[Path], options: Options, say: Callable[[str], None] 
     if read and all(spectrum.damage for _, spectrum in read):
         raise DataError(f"none of {len(files)} files can be read; the first: {read[0][1].damage}")
     unusable = len(set(found.files) - {path for path, spectrum in read if not spectrum.damage})
-    if say is not None:
-        say(one_line(found.summary(unusable)))
+    if callback is not None:
+        callback(one_line(found.summary(unusable)))
     spectra = _told_apart(read, options.settings)
-    _say_notes(spectra, say)
+    _say_notes(spectra, callback)
     return spectra
 
 
-def _say_notes(spectra: Sequence[ObservedSpectrum], say: Callable[[str], None] | None) -> None:
-    if say is not None:
+def _say_notes(spectra: Sequence[ObservedSpectrum], callback: Callable[[str], None] | None) -> None:
+    if callback is not None:
         for spectrum in spectra:
             if spectrum.note:
-                say(one_line(f"{spectrum.name}: {spectrum.note}"))
+                callback(one_line(f"{spectrum.name}: {spectrum.note}"))
 
 
 def _told_apart(
@@ -170,10 +170,10 @@ def _read_unknown(path: Path, seen: Look, options: Options) -> list[ObservedSpec
 
 
 def read_observed_folder(
-    root: Path, settings: ObservedParams, say: Callable[[str], None] | None = None
+    root: Path, settings: ObservedParams, callback: Callable[[str], None] | None = None
 ) -> list[ObservedSpectrum]:
     """The spectra of `observed.folder`, which is relative to `root`; none if no folder is set."""
-    return read_spectra(root / settings.folder, settings, say=say) if settings.folder else []
+    return read_spectra(root / settings.folder, settings, callback=callback) if settings.folder else []
 
 
 def read_observed(

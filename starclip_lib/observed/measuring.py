@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -12,7 +12,7 @@ from starclip_lib.observed.fit import Fit, fit_giant
 from starclip_lib.observed.line_spread import DEFAULT, line_spread
 from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.measurements import Measurements
-from starclip_lib.observed.preparation import without_edges
+from starclip_lib.observed.preparation import edge_mask
 from starclip_lib.observed.priors import Diagonal, StarPrior, contradictions, fit_with
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.observed.velocity import doubtful_medium, measured_velocity, second_lines
@@ -29,6 +29,7 @@ from starclip_lib.physics.giants import (
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
 from starclip_lib.settings.evaluation import ObservedParams
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
 
 _TEMPLATES = 24
@@ -42,7 +43,6 @@ _SECOND, _SIGNIFICANT = 0.08, 5.0  # real giants have at most 0.03 and 2 standar
 _UNLIKE = 20.6  # chi squared of Teff, log g and [Fe/H] against the population: one star of the atlas in a thousand
 
 Prior = StarPrior | Diagonal
-Callback = Callable[[str], None]
 
 
 def measure(
@@ -86,7 +86,7 @@ def _measured(
     if faults := spectrum.faults(settings):
         return Measured(name, target, "; ".join(faults))
     spectrum = spectrum.within(settings)
-    good = ~without_edges(spectrum, _SHORTEST)
+    good = ~edge_mask(spectrum, _SHORTEST)
     if not good.any():
         return Measured(name, target, "its good pixels lie in stretches too short to be used")
     wave, flux, sigma = spectrum.wavelength[good], spectrum.flux[good], 1 / np.sqrt(spectrum.ivar[good])

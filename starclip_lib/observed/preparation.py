@@ -61,7 +61,7 @@ class PreparedSpectrum:
         For models that never saw a pseudo-continuum: the best template's, which is known, is put back in.
         """
         continuum = np.where(self.mask, 1.0, self.template / self.seen_template)
-        return np.where(flux == NIRSPEC.no_data, flux, flux * continuum).astype(np.float32)
+        return np.where(flux == NIRSPEC.fill_value, flux, flux * continuum).astype(np.float32)
 
     def faults(self, settings: ObservedParams) -> list[str]:
         """Why it cannot be used as the spectrum of a star."""
@@ -100,11 +100,11 @@ def prepare_observed(
     good = np.flatnonzero(~spectrum.bad)
     wave, flux = spectrum.wavelength[good], spectrum.flux[good]
     best, velocity, error, correlation = measured_velocity(wave, flux, templates, settings)
-    bad = without_edges(spectrum)
+    bad = edge_mask(spectrum)
     rest = spectrum.wavelength / (1 + velocity / SPEED_OF_LIGHT)
     on_grid, mask = resample(rest, spectrum.flux / np.median(flux), bad, NIRSPEC)
     on_grid = match_resolution(on_grid, mask, settings.fwhm)
-    both = np.stack([on_grid, np.where(mask, NIRSPEC.no_data, templates[best])]).astype(np.float32)
+    both = np.stack([on_grid, np.where(mask, NIRSPEC.fill_value, templates[best])]).astype(np.float32)
     normalised, seen = continuum.normalise(torch.from_numpy(both)).numpy()
     difference = np.abs(normalised - seen)[~mask]
     noise = np.where(mask, 0.0, np.median(difference) / MAD_PER_SIGMA)
@@ -122,7 +122,7 @@ def prepare_observed(
     )
 
 
-def without_edges(spectrum: ObservedSpectrum, shortest: int = _MIN_ALONE) -> np.ndarray:
+def edge_mask(spectrum: ObservedSpectrum, shortest: int = _MIN_ALONE) -> np.ndarray:
     """Which pixels of a spectrum are not to be used: also the ends of each detector, where extractions bend."""
     bad, good = spectrum.bad.copy(), np.flatnonzero(~spectrum.bad)
     detectors = _detectors(spectrum.wavelength[good])
@@ -165,4 +165,4 @@ def match_resolution(flux: np.ndarray, mask: np.ndarray, fwhm: float) -> np.ndar
     part, column = place - lower, np.arange(len(grid))
     broad = np.array(stack)
     out = (1 - part) * broad[lower, column] + part * broad[np.minimum(lower + 1, len(widths) - 1), column]
-    return np.where(mask, NIRSPEC.no_data, out)
+    return np.where(mask, NIRSPEC.fill_value, out)

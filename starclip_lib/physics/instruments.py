@@ -28,7 +28,7 @@ class Instrument:
         float64, vacuum Angstrom, increasing.
     resolution : float
         Wavelength / FWHM of the Gaussian line-spread function.
-    no_data : float
+    fill_value : float
         Flux written where there is none (0 in APOGEE, 1 in NIRSpec).
     chips : tuple of tuple of int
         Pixel ranges [start, stop) that hold data.
@@ -38,7 +38,7 @@ class Instrument:
     title: str
     wavelength: np.ndarray
     resolution: float
-    no_data: float
+    fill_value: float
     chips: tuple[tuple[int, int], ...]
 
     @property
@@ -47,7 +47,7 @@ class Instrument:
         return len(self.wavelength)
 
     @property
-    def covered(self) -> np.ndarray:
+    def on_detector(self) -> np.ndarray:
         """(n_pix,) bool, true on the detector chips."""
         on = np.zeros(self.n_pix, bool)
         for start, stop in self.chips:
@@ -70,7 +70,7 @@ INSTRUMENTS = {instrument.name: instrument for instrument in (APOGEE, NIRSPEC)}
 # The emulator's sharpest spectra, on the same pixels: any broader line-spread function follows (`physics.lsf`).
 SHARP_FWHM = 2.75  # Angstrom, at all wavelengths
 NIRSPEC_SHARP = Instrument(
-    "nirspec_sharp", "NIRSpec, sharp", NIRSPEC.wavelength, 13500 / SHARP_FWHM, NIRSPEC.no_data, NIRSPEC.chips
+    "nirspec_sharp", "NIRSpec, sharp", NIRSPEC.wavelength, 13500 / SHARP_FWHM, NIRSPEC.fill_value, NIRSPEC.chips
 )
 
 
@@ -98,9 +98,9 @@ def resample(
     """
     grid, good = instrument.wavelength, ~bad
     if good.sum() < 2:
-        return np.full(grid.shape, instrument.no_data), np.ones(grid.shape, bool)
+        return np.full(grid.shape, instrument.fill_value), np.ones(grid.shape, bool)
     wave, value = wavelength[good], flux[good]
     right = np.clip(np.searchsorted(wave, grid), 1, len(wave) - 1)
     spacing = np.median(np.diff(wavelength))
     mask = (grid < wave[0]) | (grid > wave[-1]) | (wave[right] - wave[right - 1] > 3 * spacing)
-    return np.where(mask, instrument.no_data, np.interp(grid, wave, value)), mask
+    return np.where(mask, instrument.fill_value, np.interp(grid, wave, value)), mask

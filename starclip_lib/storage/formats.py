@@ -24,7 +24,7 @@ MAX_FLUX = 1e4  # relative to the continuum; noise and emission lines stay far b
 
 def spectrum_members(instrument: Instrument) -> dict[str, Member]:
     """The arrays of the spectra of one instrument."""
-    fill, shape, axes = f"{instrument.no_data:g}", ("N", instrument.n_pix), ("star", "pixel")
+    fill, shape, axes = f"{instrument.fill_value:g}", ("N", instrument.n_pix), ("star", "pixel")
     return {
         "wavelength": Member(
             "the grid, in vacuum", shape=(instrument.n_pix,), stored="float64", unit="Angstrom", low=100, high=1e6

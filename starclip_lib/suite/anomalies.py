@@ -16,7 +16,7 @@ from starclip_lib.physics.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.physics.labels import label_index
 from starclip_lib.storage.on_disk import Rows, RowsReplaced
 from starclip_lib.suite.decoders import Decoder
-from starclip_lib.transforms.views import MockTelescope, pixel_noise
+from starclip_lib.transforms.views import ViewSampler, pixel_noise
 
 _MEDIAN_CHI2 = 0.4549364  # median of chi-squared with one degree of freedom
 _SMOOTH = 9  # pixels over which the decoder's usual error is averaged, some widths of a line
@@ -27,12 +27,12 @@ def add_emission_line(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Plant one unresolved emission line in each spectrum (n, n_pix), somewhere on a chip where there is data."""
     out = flux.copy()
-    allowed = (flux != instrument.no_data) & instrument.covered
+    allowed = (flux != instrument.fill_value) & instrument.on_detector
     pixel = np.array([rng.choice(np.flatnonzero(row)) for row in allowed])
     centre = instrument.wavelength[pixel]
     sigma = centre / instrument.resolution * SIGMA_PER_FWHM
     line = height * np.exp(-0.5 * ((instrument.wavelength - centre[:, None]) / sigma[:, None]) ** 2)
-    return np.where(flux == instrument.no_data, flux, out + line).astype(flux.dtype), centre
+    return np.where(flux == instrument.fill_value, flux, out + line).astype(flux.dtype), centre
 
 
 class ResidualScore:
@@ -79,7 +79,7 @@ class ResidualScore:
 
 
 def _residual(observed: np.ndarray, predicted: np.ndarray, instrument: Instrument) -> np.ndarray:
-    return np.where(observed == instrument.no_data, np.nan, observed - predicted)
+    return np.where(observed == instrument.fill_value, np.nan, observed - predicted)
 
 
 @dataclass(eq=False)
@@ -145,11 +145,11 @@ class Observatory:
         Of NIRSpec spectra.
     apogee : Embeddings
         Of all stars of `data`, one a star, in their order.
-    telescope : MockTelescope
+    telescope : ViewSampler
         Of which the first view counts.
     """
 
-    def __init__(self, data: PairedSpectra, encoder: Encoder, apogee: Embeddings, telescope: MockTelescope):
+    def __init__(self, data: PairedSpectra, encoder: Encoder, apogee: Embeddings, telescope: ViewSampler):
         if not np.array_equal(apogee.star_id, data.star_id):
             raise ValueError("the APOGEE embeddings must be those of all stars of the data set, in their order")
         self.encoder, self.apogee, self.telescope, self._nirspec = (

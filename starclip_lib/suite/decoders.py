@@ -17,7 +17,7 @@ from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.physics.instruments import Instrument
 from starclip_lib.storage.on_disk import Rows
 from starclip_lib.support.errors import DataError
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 
 @dataclass(eq=False)
@@ -33,36 +33,38 @@ class SpectrumBasis:
     """
 
     pca: PCA
-    covered: np.ndarray
+    on_detector: np.ndarray
 
     @classmethod
-    def fit(cls, flux: np.ndarray, no_data: float, n_components: int = 50, seed: int = 0) -> SpectrumBasis:
+    def fit(cls, flux: np.ndarray, fill_value: float, n_components: int = 50, seed: int = 0) -> SpectrumBasis:
         """From training spectra (n, n_pix); missing pixels count as the mean of the others."""
         if len(flux) <= n_components:
             raise DataError(f"{len(flux)} spectra are too few for {n_components} principal components")
-        covered = (flux == no_data).mean(axis=0) < 0.5
+        on_detector = (flux == fill_value).mean(axis=0) < 0.5
         pca = PCA(n_components, svd_solver="randomized", random_state=seed)
-        return cls(pca.fit(filled(flux[:, covered], no_data)), covered)
+        return cls(pca.fit(filled(flux[:, on_detector], fill_value)), on_detector)
 
-    def coefficients(self, flux: Rows, no_data: float) -> np.ndarray:
+    def coefficients(self, flux: Rows, fill_value: float) -> np.ndarray:
         """Coefficients (n, n_components) of spectra (n, n_pix); missing pixels count as the basis's mean."""
-        values = (flux[part][:, self.covered] for part in in_parts(np.arange(len(flux))))
-        return np.concatenate([self.pca.transform(np.where(part == no_data, self.pca.mean_, part)) for part in values])
+        values = (flux[part][:, self.on_detector] for part in in_parts(np.arange(len(flux))))
+        return np.concatenate(
+            [self.pca.transform(np.where(part == fill_value, self.pca.mean_, part)) for part in values]
+        )
 
     def spectra(self, coefficients: np.ndarray) -> np.ndarray:
         """Spectra (n, n_pix) of coefficients (n, n_components), NaN where nothing is known."""
-        out = np.full((len(coefficients), len(self.covered)), np.nan, np.float32)
-        out[:, self.covered] = self.pca.inverse_transform(coefficients)
+        out = np.full((len(coefficients), len(self.on_detector)), np.nan, np.float32)
+        out[:, self.on_detector] = self.pca.inverse_transform(coefficients)
         return out
 
 
-def filled(flux: np.ndarray, no_data: float) -> np.ndarray:
+def filled(flux: np.ndarray, fill_value: float) -> np.ndarray:
     """Spectra (n, n_pix) with the mean of the other spectra in pixels without data."""
-    return np.where(flux == no_data, mean_of_data(flux, no_data), flux)
+    return np.where(flux == fill_value, mean_of_data(flux, fill_value), flux)
 
 
 def view_coefficients(
-    basis: SpectrumBasis, spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope
+    basis: SpectrumBasis, spectra: SpectrumSet, rows: np.ndarray, telescope: ViewSampler
 ) -> np.ndarray:
     """Coefficients (len(rows) * n_views, n_components) of corrupted views, in the order of `as_embeddings`.
 
@@ -70,7 +72,7 @@ def view_coefficients(
     """
     out = np.empty((len(rows), telescope.n_views, basis.pca.n_components_))
     for place, view, batch in telescope.blocks(spectra, rows):
-        out[place, view] = basis.coefficients(batch.numpy(), spectra.instrument.no_data)
+        out[place, view] = basis.coefficients(batch.numpy(), spectra.instrument.fill_value)
     return out.reshape(-1, out.shape[2])
 
 
@@ -122,7 +124,7 @@ def spectrum_scores(
     true: np.ndarray, predicted: np.ndarray, mean: np.ndarray, instrument: Instrument, parts: list[tuple[float, float]]
 ) -> dict[str, list[float]]:
     """How well spectra are predicted in each wavelength region."""
-    use = np.isfinite(predicted) & np.isfinite(true) & (true != instrument.no_data) & np.isfinite(mean)
+    use = np.isfinite(predicted) & np.isfinite(true) & (true != instrument.fill_value) & np.isfinite(mean)
     residual = np.where(use, true - predicted, 0) ** 2
     scatter = np.where(use, true - np.where(np.isfinite(mean), mean, 0), 0) ** 2
     scores: dict[str, list[float]] = {"r2": [], "rms": []}

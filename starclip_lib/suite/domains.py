@@ -19,7 +19,7 @@ from starclip_lib.support.seeds import seeded
 from starclip_lib.training.batches import SpectrumSource
 from starclip_lib.training.loop import Trainer
 from starclip_lib.transforms.corruptions import Corruption, extended_corruption, mock
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 
 def lower_resolution(flux: np.ndarray, instrument: Instrument, resolution: float) -> np.ndarray:
@@ -87,7 +87,7 @@ def train_on(
     network = make_encoder(spectra.instrument, encoder, seed)
     clean = [replace(spectra, flux=domain.clean(spectra, part), mask=spectra.mask[part], ivar=None) for part in rows]
     network.fit_scaling(torch.from_numpy(clean[0].flux))
-    telescope = MockTelescope(domain.corruption, 1, seed)
+    telescope = ViewSampler(domain.corruption, 1, seed)
     sources = [
         SpectrumSource(seen, np.arange(len(part)), labels[part], torch.device("cpu"), telescope, fresh)
         for seen, part, fresh in zip(clean, rows, (True, False), strict=True)

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.metrics.seen import seen_by
+from starclip_lib.metrics.view_information import seen_by
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.suite.decoders import SpectrumBasis, view_coefficients
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.seeds import seeded, seeded_weights
 from starclip_lib.transforms.corruptions import Corruption
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 _BOUNDS = ((0.0, 0.01, 0.0), (np.inf, 3.0, np.inf))  # of amplitude, index and floor of a power law
 _BATCH = 128
@@ -130,10 +130,10 @@ def compressed(
     The components are those of the clean training spectra.  No label enters here, so the whole training set is used
     whatever number of labelled stars is studied later.
     """
-    basis = SpectrumBasis.fit(spectra.flux[rows[0]], spectra.instrument.no_data, n_components, seed)
+    basis = SpectrumBasis.fit(spectra.flux[rows[0]], spectra.instrument.fill_value, n_components, seed)
     parts = []
     for number, part in enumerate(rows):
-        telescope = MockTelescope(corruption, 1 if number else n_views, seed)
+        telescope = ViewSampler(corruption, 1 if number else n_views, seed)
         parts.append(view_coefficients(basis, spectra, part, telescope).reshape(len(part), -1, n_components))
     centre, scale = (getattr(parts[0], moment)(axis=(0, 1)) for moment in ("mean", "std"))
     inputs = [torch.from_numpy(((part - centre) / scale).astype(np.float32)) for part in parts]
@@ -158,7 +158,7 @@ def noise_bound(
     emulator = default_emulator()
     inside = rows[emulator.inside_domain(data.labels[rows].astype(np.float64))][:n_stars]
     prior = np.cov(data.labels[data.rows("train")].astype(np.float64).T)
-    information = seen_by(MockTelescope(corruption, 1, seed), data, inside, emulator)
+    information = seen_by(ViewSampler(corruption, 1, seed), data, inside, emulator)
     return float((information.limit(data.nirspec.instrument, prior) / spread).mean())
 
 

@@ -15,7 +15,7 @@ from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.physics.labels import label_index
 from starclip_lib.suite.resampling import Interval, WeightedStatistic, intervals, mean_statistic, numbers_of
 from starclip_lib.transforms.gaps import longest_gap
-from starclip_lib.transforms.views import MockTelescope, measured_snr
+from starclip_lib.transforms.views import ViewSampler, measured_snr
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,23 @@ class Stratum:
     rmse: Interval
 
 
-def gap_start(corrupted: np.ndarray, wavelength: np.ndarray, no_data: float, shortest: int = 20) -> np.ndarray:
+def gap_start(corrupted: np.ndarray, wavelength: np.ndarray, fill_value: float, shortest: int = 20) -> np.ndarray:
     """Where the gap between the detectors begins, Angstrom (n,); NaN for spectra without one.
 
     A gap is the longest run of at least `shortest` pixels without data that reaches neither end of the spectrum.
     """
-    stop, length = (found.numpy() for found in longest_gap(torch.from_numpy(corrupted == no_data)))
+    stop, length = (found.numpy() for found in longest_gap(torch.from_numpy(corrupted == fill_value)))
     return np.where(length >= shortest, wavelength[stop - length], np.nan)
 
 
-def view_conditions(spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope) -> tuple[np.ndarray, np.ndarray]:
+def view_conditions(spectra: SpectrumSet, rows: np.ndarray, telescope: ViewSampler) -> tuple[np.ndarray, np.ndarray]:
     """Signal-to-noise ratio and start of the gap of every view of some stars, (len(rows), n_views) each."""
-    no_data, wavelength = spectra.instrument.no_data, spectra.instrument.wavelength
+    fill_value, wavelength = spectra.instrument.fill_value, spectra.instrument.wavelength
     snr, gap = np.empty((2, len(rows), telescope.n_views))
     for place, view, batch in telescope.blocks(spectra, rows):
         seen = batch.numpy()
-        snr[place, view] = measured_snr(spectra.flux[rows[place]], seen, no_data)
-        gap[place, view] = gap_start(seen, wavelength, no_data)
+        snr[place, view] = measured_snr(spectra.flux[rows[place]], seen, fill_value)
+        gap[place, view] = gap_start(seen, wavelength, fill_value)
     return snr, gap
 
 

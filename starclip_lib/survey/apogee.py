@@ -106,7 +106,7 @@ def normalised(spectrum: ApogeeSpectrum) -> ApogeeSpectrum:
     if not known.any() or (continuum[known] <= 0).any():
         raise DataError(f"{spectrum.star_id}: no continuum above 0 can be drawn through this spectrum")
     continuum[~known] = 1
-    flux = np.where(known, spectrum.flux / continuum, APOGEE.no_data)
+    flux = np.where(known, spectrum.flux / continuum, APOGEE.fill_value)
     ivar = np.where(known, np.minimum(spectrum.ivar * continuum**2, np.finfo(np.float32).max), 0)
     found = replace(spectrum, flux=flux.astype(np.float32), ivar=ivar.astype(np.float32), mask=~known)
     _check_normalised(found, spectrum.star_id)
@@ -199,7 +199,7 @@ def _spectrum(
 ) -> ApogeeSpectrum:
     with np.errstate(over="ignore"):
         flux, error = flux.astype(np.float32), error.astype(np.float32)
-    good = APOGEE.covered & ~bad & np.isfinite(flux) & np.isfinite(error) & (flux != 0) & (error > 0)
+    good = APOGEE.on_detector & ~bad & np.isfinite(flux) & np.isfinite(error) & (flux != 0) & (error > 0)
     with np.errstate(over="ignore", divide="ignore"):
         weight = np.where(good, error, 1) ** np.float32(-2)
     good &= np.isfinite(weight)
@@ -207,4 +207,4 @@ def _spectrum(
         raise DataError(f"{path}: {good.sum()} good pixels on the chips, {MIN_PIXELS} are needed")
     ivar = np.where(good, weight, np.float32(0))
     star_id, named = name
-    return ApogeeSpectrum(star_id, np.where(good, flux, np.float32(APOGEE.no_data)), ivar, ~good, named)
+    return ApogeeSpectrum(star_id, np.where(good, flux, np.float32(APOGEE.fill_value)), ivar, ~good, named)

@@ -36,7 +36,7 @@ _SAFE = re.compile(r"[\w+][\w.+\-\[\]]*")  # field and star names become parts o
 
 
 def fetch_apogee(
-    settings: DataParams, seed: int, root: Path, say: Callable[[str], None] = print, skip_failed: bool = False
+    settings: DataParams, seed: int, root: Path, callback: Callable[[str], None] = print, skip_failed: bool = False
 ) -> Path:
     """Download the catalogue, choose the stars, download their spectra and write the data set.
 
@@ -45,7 +45,7 @@ def fetch_apogee(
 
     Parameters
     ----------
-    say : callable
+    callback : callable
         Is given lines of text about what happens.
     skip_failed : bool
         Go on without spectra that could not be downloaded (without it, they are an error).
@@ -66,7 +66,7 @@ def fetch_apogee(
     downloader, of_catalogue = Downloader(*how), Downloader(*how, largest=_CATALOGUE_BYTES)
     catalogue = folder / archive.catalogue
     if not catalogue.is_file():
-        say(f"catalogue: {_address(settings, archive.catalogue)} (all of DR17: several gigabytes)")
+        callback(f"catalogue: {_address(settings, archive.catalogue)} (all of DR17: several gigabytes)")
     tables: list[pd.DataFrame] = []
     of_catalogue.fetch(
         _address(settings, archive.catalogue),
@@ -83,7 +83,7 @@ def fetch_apogee(
             write_csv(table, part)
     with atomic_path(folder / "files.txt") as part:
         part.write_text("\n".join(jobs) + "\n", encoding="utf-8")
-    say(f"{cuts.to_string(index=False)}\n{len(stars)} stars; cuts.csv, stars.csv and files.txt are in {folder}")
+    callback(f"{cuts.to_string(index=False)}\n{len(stars)} stars; cuts.csv, stars.csv and files.txt are in {folder}")
 
     if len(stars) < _FEWEST:
         raise DataError(f"only {len(stars)} stars pass the cuts, {_FEWEST} are needed; widen the cuts listed above")
@@ -104,7 +104,7 @@ def fetch_apogee(
             f"{next(iter(lost.values()))}. Is data.archive.base_url right? {folder / 'lost.txt'} lists all"
         )
     if lost:
-        say(f"{len(lost)} of {len(jobs)} spectra are left out; {folder / 'lost.txt'} says why")
+        callback(f"{len(lost)} of {len(jobs)} spectra are left out; {folder / 'lost.txt'} says why")
     stars = stars[[url not in lost for url in jobs]].reset_index(drop=True)
     write_archive(folder / DATA_FILE, stars, folder, settings, seed, cuts)
     return folder / DATA_FILE

@@ -13,13 +13,13 @@ import dask
 from dask.distributed import Client, Future, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
+from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.support.files import size_text
 from starclip_lib.support.machine import memory, socket_folder, usable_cores
 from starclip_lib.survey.embedding import Done, Setup, embed_task
 from starclip_lib.survey.sources import Task
 
-Say = Callable[[str], None]
 _PER_WORKER = 1.5e9  # bytes: PyTorch, emulator, model, a task's spectra
 _AHEAD = 3  # tasks that are handed out for each worker
 _EVERY = 10.0  # seconds between lines of progress
@@ -29,7 +29,7 @@ _PAUSE = 0.1  # seconds between looks at the workers
 
 
 @contextmanager
-def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
+def cluster(n_workers: int, scheduler: str, callback: Callback) -> Iterator[Client]:
     """Workers for tasks: a scheduler's, or processes of this machine with a thread each.
 
     Parameters
@@ -38,7 +38,7 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
         Of this machine; 0: as many as there are cores, and as memory holds.
     scheduler : str
         Address of a scheduler, such as 'tcp://10.0.0.1:8786'; empty: this machine.
-    say : callable
+    callback : callable
         Is given a line of text.
 
     Raises
@@ -61,7 +61,7 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
                 raise DataError(
                     f"the scheduler {scheduler} has no workers: start some with dask worker {scheduler}"
                 ) from None
-            say(f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers of {scheduler}")
+            callback(f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers of {scheduler}")
             yield client
         return
     room = max(1, int(memory()[0] / _PER_WORKER))
@@ -81,7 +81,7 @@ def cluster(n_workers: int, scheduler: str, say: Say) -> Iterator[Client]:
         _started(n_workers, private) as local,
         Client(local) as client,
     ):
-        say(f"{n_workers} {'worker' if n_workers == 1 else 'workers'} on this machine, a thread each")
+        callback(f"{n_workers} {'worker' if n_workers == 1 else 'workers'} on this machine, a thread each")
         yield client
 
 
@@ -99,13 +99,17 @@ def _started(n_workers: int, folder: str) -> LocalCluster:
 
 
 def compute(
-    client: Client, tasks: Sequence[Task], setup: Setup, say: Say, work: Callable[[Task, Setup], Done] = embed_task
+    client: Client,
+    tasks: Sequence[Task],
+    setup: Setup,
+    callback: Callback,
+    work: Callable[[Task, Setup], Done] = embed_task,
 ) -> list[tuple[str, int, str]]:
     """Run tasks on free workers; the part of each finished one is on disk.
 
     Parameters
     ----------
-    say : callable
+    callback : callable
         Is given lines of progress, with the rate and the time that is left.
     work : callable
         What is done with each; a function that workers can import.
@@ -167,7 +171,7 @@ def compute(
         if elapsed - said > _EVERY or done == total:
             said = elapsed
             left, rate = _clock(elapsed / done * (total - done)), spectra / elapsed
-            say(f"{done} of {total} parts, {spectra:,} spectra, {rate:,.0f} a second, {left} left")
+            callback(f"{done} of {total} parts, {spectra:,} spectra, {rate:,.0f} a second, {left} left")
     return lost
 
 

@@ -30,7 +30,7 @@ def import_original(
     allstar: str | Path,
     spectra: str | Path,
     unpaired_row: int = UNPAIRED_ROW,
-    say: Callable[[str], None] = print,
+    callback: Callable[[str], None] = print,
 ) -> PairedSpectra:
     """Read the three files, pair their rows, and drop repeated stars.
 
@@ -47,7 +47,7 @@ def import_original(
         The APOGEE fluxes, rows of 8575 pixels: n or n + 1 as in `allstar`, or one for each different star in the order
         of first appearance, as published.  A pickled frame (.pkl, .pkl.gz; read without running anything in it) or an
         HDF5 file with one frame or array.
-    say : callable
+    callback : callable
         Is given a line of text about the rows left out.
 
     Raises
@@ -92,10 +92,12 @@ def import_original(
         apogee = _paired(apogee, n, unpaired_row, str(spectra))[first]
     measured = np.isfinite(errors[first]).all(1)
     rows, apogee = first[measured], apogee[measured]
-    say(f"{n:,} rows, {n - len(first):,} of them repeat a star; {len(first) - len(rows):,} stars lack a label's error")
+    callback(
+        f"{n:,} rows, {n - len(first):,} of them repeat a star; {len(first) - len(rows):,} stars lack a label's error"
+    )
 
-    mask = (apogee == APOGEE.no_data) | ~(np.abs(apogee) < MAX_FLUX) | ~APOGEE.covered
-    apogee = np.where(mask, np.float32(APOGEE.no_data), apogee)
+    mask = (apogee == APOGEE.fill_value) | ~(np.abs(apogee) < MAX_FLUX) | ~APOGEE.on_detector
+    apogee = np.where(mask, np.float32(APOGEE.fill_value), apogee)
     try:
         return PairedSpectra(
             star_id=star_id[rows],

@@ -80,7 +80,7 @@ class Batch:
 
 
 def find_inputs(
-    paths: Iterable[Path], instruments: Sequence[str], say: Callable[[str], None] | None = None
+    paths: Iterable[Path], instruments: Sequence[str], callback: Callable[[str], None] | None = None
 ) -> tuple[list[Task], list[tuple[str, int, str]]]:
     """Look through files and folders, and cut what is there into tasks; the same files make the same tasks.
 
@@ -88,7 +88,7 @@ def find_inputs(
     ----------
     instruments : sequence of str
         Which sides of a data set are wanted.
-    say : callable, optional
+    callback : callable, optional
         Is given a line of text: what was found, used and left out.
 
     Returns
@@ -127,11 +127,11 @@ def find_inputs(
             f"nothing to embed ({found.summary()}): give data sets (.h5), aspcapStar, apStar or NIRSpec files, or "
             "folders of these"
         )
-    if say is not None:
+    if callback is not None:
         single = "spectrum set aside: its exposures are in another file"
         several = "spectra set aside: their exposures are in other files"
         more = f"; {n_repeats} {single if n_repeats == 1 else several}" if n_repeats else ""
-        say(one_line(found.summary()) + more)
+        callback(one_line(found.summary()) + more)
     return tasks, failed
 
 

@@ -17,7 +17,7 @@ from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.storage.on_disk import RowsOnDisk
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import Corruption
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 
 class Source(Protocol):
@@ -51,7 +51,7 @@ class SpectrumSource:
         The stars of `spectra` to take.
     labels : ndarray, shape (m, 20)
         Of these stars, Z-scored.
-    telescope : MockTelescope, optional
+    telescope : ViewSampler, optional
         What they are seen through; None for clean spectra.
     fresh : bool
         A new corruption at every call, instead of the telescope's views.
@@ -63,7 +63,7 @@ class SpectrumSource:
         rows: np.ndarray,
         labels: np.ndarray,
         device: torch.device,
-        telescope: MockTelescope | None = None,
+        telescope: ViewSampler | None = None,
         fresh: bool = False,
     ):
         self.device, self.copies = device, 0

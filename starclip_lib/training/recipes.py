@@ -33,7 +33,7 @@ from starclip_lib.training.devices import pick_device, pick_precision
 from starclip_lib.training.loop import Trainer, Watch
 from starclip_lib.training.refining import calibrate, learn_errors, network_of
 from starclip_lib.transforms.corruptions import Compose, normalisation
-from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope, pretraining_telescope
+from starclip_lib.transforms.views import ViewSampler, extended_telescope, mock_telescope, pretraining_telescope
 
 # Keys that make the random streams of the trainings independent of each other.
 _APOGEE, _NIRSPEC, _SUPERVISED, _EXTENDED, _STARCLIP, _MOCKSTARCLIP = range(1, 7)
@@ -69,7 +69,7 @@ class _Recipe:
         spectra: SpectrumSet,
         rows: list[np.ndarray],
         labels: list[np.ndarray],
-        telescope: MockTelescope | None = None,
+        telescope: ViewSampler | None = None,
     ) -> _Sources:
         """Training and validation spectra, with their Z-scored labels.
 
@@ -78,7 +78,7 @@ class _Recipe:
         """
         fresh = self.params.corruption.fresh
         if telescope is not None and fresh:
-            telescope = MockTelescope(telescope.corruption, 1, telescope.seed)
+            telescope = ViewSampler(telescope.corruption, 1, telescope.seed)
         return (
             SpectrumSource(spectra, rows[0], labels[0], self.device, telescope, fresh),
             SpectrumSource(spectra, rows[1][:_ENOUGH], labels[1][:_ENOUGH], self.device, telescope),
@@ -91,7 +91,7 @@ class _Recipe:
         settings: TrainParams,
         scaler: LabelScaler,
         data: PairedSpectra,
-        telescope: MockTelescope | None,
+        telescope: ViewSampler | None,
     ) -> None:
         """Pretrain an encoder on labels and save it as the only encoder of a model."""
         history = self.trainer(settings).pretrain(encoder, *sources)

@@ -24,15 +24,15 @@ from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError
 from starclip_lib.training.devices import pick_device
 from starclip_lib.training.loop import Watch
-from starclip_lib.transforms.views import MockTelescope, extended_telescope, mock_telescope
+from starclip_lib.transforms.views import ViewSampler, extended_telescope, mock_telescope
 
 _FROM_MEAN = 6  # Gauss-Newton steps that a fit takes from the population's mean
 _ENOUGH = 1000  # stars from which the emulator's errors are taken, pixel by pixel
 
 
-def some_views(spectra: SpectrumSet, rows: np.ndarray, telescope: MockTelescope | None) -> Tensor:
+def some_views(spectra: SpectrumSet, rows: np.ndarray, telescope: ViewSampler | None) -> Tensor:
     """Views of at most a thousand stars, one row each."""
-    views = (telescope or MockTelescope()).views(spectra, rows[:_ENOUGH])
+    views = (telescope or ViewSampler()).views(spectra, rows[:_ENOUGH])
     return torch.from_numpy(views.reshape(-1, spectra.instrument.n_pix))
 
 
@@ -41,7 +41,7 @@ def fit_emulator(
     params: Params,
     data: PairedSpectra,
     rows: np.ndarray,
-    telescope: MockTelescope | None,
+    telescope: ViewSampler | None,
     scaler: LabelScaler,
     device: torch.device,
 ) -> EmulatorFit:
@@ -59,7 +59,7 @@ def learn_pairs(
     fits: tuple[EmulatorFit, EmulatorFit],
     data: PairedSpectra,
     rows: np.ndarray,
-    telescopes: tuple[MockTelescope | None, MockTelescope | None],
+    telescopes: tuple[ViewSampler | None, ViewSampler | None],
 ) -> None:
     """Give the second fit the covariance by which partners differ besides the errors of their fits.
 
@@ -74,7 +74,7 @@ def learn_pairs(
 
 
 def learn_errors(
-    encoder: Encoder, data: PairedSpectra, rows: np.ndarray, scaler: LabelScaler, telescope: MockTelescope | None = None
+    encoder: Encoder, data: PairedSpectra, rows: np.ndarray, scaler: LabelScaler, telescope: ViewSampler | None = None
 ) -> None:
     """Give a network its posterior: how its predictions for stars that it was not trained on follow their labels."""
     encoder.set_population(Population.of(data.labels[data.rows("train")]))

@@ -63,7 +63,7 @@ class PseudoContinuum(nn.Module):
         Tensor, shape (n, 8192)
         """
         n = len(flux)
-        used = ((flux != NIRSPEC.no_data) & self.free).view(n, -1, _BIN)
+        used = ((flux != NIRSPEC.fill_value) & self.free).view(n, -1, _BIN)
         weight = used.sum(2).float()
         mean = (flux.view_as(used) * used).sum(2) / weight.clamp_min(1)
         second = _second_detector(flux)[:, None]
@@ -85,8 +85,8 @@ class PseudoContinuum(nn.Module):
     def normalise(self, flux: Tensor) -> Tensor:
         """Spectra over their pseudo-continuum."""
         continuum = self.fit(flux)
-        missing = (flux == NIRSPEC.no_data) | (continuum < 0.02)
-        return (flux / continuum).masked_fill(missing, NIRSPEC.no_data)
+        missing = (flux == NIRSPEC.fill_value) | (continuum < 0.02)
+        return (flux / continuum).masked_fill(missing, NIRSPEC.fill_value)
 
 
 @cache
@@ -120,6 +120,6 @@ def line_free_pixels() -> np.ndarray:
 
 def _second_detector(flux: Tensor) -> Tensor:
     """(n,) number of the first bin after the gap between the detectors; 0 if there is none."""
-    missing = (flux == NIRSPEC.no_data).view(len(flux), -1, _BIN).all(2)
+    missing = (flux == NIRSPEC.fill_value).view(len(flux), -1, _BIN).all(2)
     stop, length = longest_gap(missing)
     return torch.where(length >= _BIN, stop, 0)  # 8 bins are 70 Angstrom; the gap has 374

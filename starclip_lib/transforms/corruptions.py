@@ -153,7 +153,7 @@ class GaussianNoise(Corruption):
 
 
 class DetectorGaps(Corruption):
-    """(v) Set to `no_data` what falls between the detectors or off their ends.
+    """(v) Set to `fill_value` what falls between the detectors or off their ends.
 
     Parameters
     ----------
@@ -165,16 +165,16 @@ class DetectorGaps(Corruption):
 
     wavelength: Tensor
 
-    def __init__(self, gaps: GapModel, wavelength: np.ndarray, no_data: float = 1.0):
+    def __init__(self, gaps: GapModel, wavelength: np.ndarray, fill_value: float = 1.0):
         super().__init__()
-        self.gaps, self.no_data = gaps, no_data
+        self.gaps, self.fill_value = gaps, fill_value
         self.register_buffer("wavelength", torch.from_numpy(wavelength.astype(np.float32)))
 
     def apply_(self, flux: Tensor, generator: torch.Generator) -> None:
         blue, start, stop, cutoff = (edge[:, None] for edge in self.gaps.sample(len(flux), generator))
         missing = (self.wavelength < blue) | (self.wavelength >= cutoff)
         missing |= (self.wavelength >= start) & (self.wavelength < stop)
-        flux.masked_fill_(missing, self.no_data)
+        flux.masked_fill_(missing, self.fill_value)
 
 
 class Normalisation(Corruption):
@@ -202,7 +202,7 @@ def normalisation(settings: CorruptionParams) -> list[Corruption]:
 def mock(settings: CorruptionParams) -> Compose:
     """The paper's mock NIRSpec: noise (iv) and gaps (v)."""
     noise = GaussianNoise(settings.snr_min, settings.snr_max)
-    gaps = DetectorGaps(GapModel.measured(settings.gaps), NIRSPEC.wavelength, NIRSPEC.no_data)
+    gaps = DetectorGaps(GapModel.measured(settings.gaps), NIRSPEC.wavelength, NIRSPEC.fill_value)
     return Compose([noise, gaps, *normalisation(settings)])
 
 

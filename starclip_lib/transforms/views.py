@@ -20,7 +20,7 @@ _BLOCK = 512  # rows that share a generator
 
 
 @dataclass(frozen=True, eq=False)
-class MockTelescope:
+class ViewSampler:
     """Draws corrupted views of stars: the same spectra, noise and gaps included, for the same seed.
 
     A view is a function of (seed, view, row), whatever other rows are asked for and whatever device the models are on:
@@ -101,15 +101,15 @@ class MockTelescope:
         snr : ndarray, shape (m, n_views)
         """
         seen = self.views(spectra, rows)
-        clean, no_data = spectra.flux[rows], spectra.instrument.no_data
-        snr = [measured_snr(clean, seen[:, view], no_data) for view in range(self.n_views)]
+        clean, fill_value = spectra.flux[rows], spectra.instrument.fill_value
+        snr = [measured_snr(clean, seen[:, view], fill_value) for view in range(self.n_views)]
         return seen, np.stack(snr, axis=1)
 
 
 class FirstView:
     """The telescope's first views of all stars, each made when it is asked for."""
 
-    def __init__(self, telescope: MockTelescope, spectra: SpectrumSet):
+    def __init__(self, telescope: ViewSampler, spectra: SpectrumSet):
         self._telescope, self._spectra, self.shape = replace(telescope, n_views=1), spectra, spectra.flux.shape
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class FirstView:
         return self._telescope.views(self._spectra, np.array([row]))[0, 0]
 
 
-def mock_telescope(params: Params, n_views: int | None = None) -> MockTelescope:
+def mock_telescope(params: Params, n_views: int | None = None) -> ViewSampler:
     """The telescope of a run that sees mock NIRSpec spectra.
 
     Parameters
@@ -130,12 +130,12 @@ def mock_telescope(params: Params, n_views: int | None = None) -> MockTelescope:
 
     Returns
     -------
-    MockTelescope
+    ViewSampler
     """
-    return MockTelescope(mock(params.corruption), n_views or params.corruption.n_views, params.seed)
+    return ViewSampler(mock(params.corruption), n_views or params.corruption.n_views, params.seed)
 
 
-def extended_telescope(data: PairedSpectra, params: Params, n_views: int | None = None) -> MockTelescope:
+def extended_telescope(data: PairedSpectra, params: Params, n_views: int | None = None) -> ViewSampler:
     """The telescope of a run that sees the extended mock, all five corruptions.
 
     Parameters
@@ -147,26 +147,26 @@ def extended_telescope(data: PairedSpectra, params: Params, n_views: int | None 
 
     Returns
     -------
-    MockTelescope
+    ViewSampler
     """
-    return MockTelescope(extended_corruption(data, params), n_views or params.corruption.n_views, params.seed)
+    return ViewSampler(extended_corruption(data, params), n_views or params.corruption.n_views, params.seed)
 
 
-def pretraining_telescope(params: Params, n_views: int | None = None) -> MockTelescope | None:
+def pretraining_telescope(params: Params, n_views: int | None = None) -> ViewSampler | None:
     """What the NIRSpec encoder sees spectra through when it is pretrained, and judged."""
     if params.pretrain.nirspec_input == "mock":
         return mock_telescope(params, n_views)
     steps = normalisation(params.corruption)
-    return MockTelescope(Compose(steps), n_views or params.corruption.n_views, params.seed) if steps else None
+    return ViewSampler(Compose(steps), n_views or params.corruption.n_views, params.seed) if steps else None
 
 
-def measured_snr(clean: np.ndarray, corrupted: np.ndarray, no_data: float) -> np.ndarray:
+def measured_snr(clean: np.ndarray, corrupted: np.ndarray, fill_value: float) -> np.ndarray:
     """Signal-to-noise ratio per pixel of corrupted spectra, from what differs from the clean ones.
 
     Differences of neighbouring pixels, so a smooth continuum error does not count; the median absolute one, so dead
     pixels and substituted lines do not either.  Exact to about 1 per cent.
     """
-    return 1 / pixel_noise(np.where(corrupted == no_data, np.nan, corrupted - clean))
+    return 1 / pixel_noise(np.where(corrupted == fill_value, np.nan, corrupted - clean))
 
 
 def pixel_noise(difference: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
 
 def open_all(path: Path) -> str:
     folder = path.parent
-    data = import_original(path, folder / "allstar.h5", folder / "spectra.pkl.gz", say=lambda line: None)
+    data = import_original(path, folder / "allstar.h5", folder / "spectra.pkl.gz", callback=lambda line: None)
     return fingerprint(data.star_id, data.labels, data.apogee.flux, data.nirspec.flux)
 
 

@@ -24,13 +24,15 @@ def corruption_steps(stages: Mapping[str, np.ndarray]) -> Figure:
         len(stages), 2, (11, 1.7 * len(stages) + 0.6), sharex="col", sharey="col", width_ratios=(3, 1)
     )
     wave, before, last = NIRSPEC.wavelength, next(iter(stages.values())), list(stages.values())[-1]
-    lost = wave[np.isnan(without_gaps(last, NIRSPEC.no_data))]
+    lost = wave[np.isnan(without_gaps(last, NIRSPEC.fill_value))]
     zoom = max(PASCHEN_LINES, key=lambda line: np.abs(lost - line).min(initial=np.inf))
     near = np.abs(wave - zoom) < 45
     for (wide, close), (title, flux) in zip(axes, stages.items(), strict=True):
         for ax, part, width in ((wide, slice(None), 0.5), (close, near, 1.0)):
             ax.plot(wave[part], before[part], color="#bbbbbb", lw=width, label="untouched")
-            ax.plot(wave[part], without_gaps(flux, NIRSPEC.no_data)[part], color=NIRSPEC_COLOUR, lw=width, label="now")
+            ax.plot(
+                wave[part], without_gaps(flux, NIRSPEC.fill_value)[part], color=NIRSPEC_COLOUR, lw=width, label="now"
+            )
         close.axvspan(zoom - 10, zoom + 10, color="#E69F00", alpha=0.15, lw=0)
         wide.set_title(title, loc="left", fontsize=10)
         wide.set_ylabel("flux")
@@ -101,7 +103,7 @@ def gap_densities(measured: Gaps, densities: Mapping[str, Callable[[np.ndarray],
 def before_and_after(clean: np.ndarray, corrupted: np.ndarray, window: tuple[float, float]) -> Figure:
     """A NIRSpec spectrum before and after corruption, with the difference below; gaps are left blank."""
     figure, (top, bottom) = new_axes(2, 1, (10, 4.4), sharex=True, height_ratios=(2.3, 1))
-    seen = without_gaps(corrupted, NIRSPEC.no_data)
+    seen = without_gaps(corrupted, NIRSPEC.fill_value)
     top.plot(NIRSPEC.wavelength, clean, color="#999999", lw=0.8, label="ab initio")
     top.plot(NIRSPEC.wavelength, seen, color=NIRSPEC_COLOUR, lw=0.4, label="corrupted")
     bottom.plot(NIRSPEC.wavelength, seen - clean, color=NIRSPEC_COLOUR, lw=0.5)

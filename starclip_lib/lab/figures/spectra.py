@@ -35,7 +35,9 @@ def example_pairs(apogee: np.ndarray, nirspec: np.ndarray, labels: np.ndarray) -
     figure, axes = new_axes(len(labels), 2, (11, 2 * len(labels) + 0.6), sharex="col", sharey="row", squeeze=False)
     for row, star, flux_n, flux_a in zip(axes, labels, nirspec, apogee, strict=True):
         row[0].plot(NIRSPEC.wavelength, flux_n, color=NIRSPEC_COLOUR, lw=0.6)
-        row[1].plot(APOGEE.wavelength, np.where(flux_a == APOGEE.no_data, np.nan, flux_a), color=APOGEE_COLOUR, lw=0.5)
+        row[1].plot(
+            APOGEE.wavelength, np.where(flux_a == APOGEE.fill_value, np.nan, flux_a), color=APOGEE_COLOUR, lw=0.5
+        )
         row[0].set_ylabel("flux / continuum")
         text = rf"{star[TEFF]:.0f} K, $\log g$ {star[LOGG]:.2f}, [Fe/H] {star[FE]:+.2f}"
         row[0].text(0.01, 0.06, text, transform=row[0].transAxes, fontsize=9)

@@ -112,9 +112,9 @@ def name_features(ax: Axes, features: Mapping[str, float]) -> None:
                     transform=ax.get_xaxis_transform())  # fmt: skip
 
 
-def without_gaps(flux: np.ndarray, no_data: float) -> np.ndarray:
+def without_gaps(flux: np.ndarray, fill_value: float) -> np.ndarray:
     """A spectrum with NaN, which is not drawn, in its gaps; a single dead pixel does not count as a gap."""
-    missing = flux == no_data
+    missing = flux == fill_value
     return np.where(missing & (np.roll(missing, 1) | np.roll(missing, -1)), np.nan, flux)
 
 

@@ -95,7 +95,7 @@ class ControlledBox(PicturedBox):
         self._status.show(one_line(text), bad)
 
 
-class Stops(PicturedBox):
+class FigureSlider(PicturedBox):
     """A slider with a figure at each of its stops, by name."""
 
     def __init__(self, description: str, figures: Mapping[str, Figure]):
@@ -114,7 +114,7 @@ class Stops(PicturedBox):
         return self._figures[self.slider.value]
 
 
-class Illustrated:
+class PicturedFigure:
     """A plotly figure with a matplotlib picture for pages that cannot draw it; `page` is where it was saved."""
 
     def __init__(self, figure: go.Figure, picture: Figure, page: Path | None = None):

@@ -30,9 +30,9 @@ _MARGIN = {"l": 60, "r": 10, "t": 36, "b": 46}
 def windows(instrument: Instrument) -> dict[str, tuple[float, float]]:
     """Stretches of wavelength worth a look: everything, and around each named feature."""
     half = 60.0 if instrument is APOGEE else 250.0
-    covered = instrument.wavelength[instrument.covered]
+    on_detector = instrument.wavelength[instrument.on_detector]
     near = {f"{name.strip()} {x}": (x - half, x + half) for name, x in features_of(instrument).items()}
-    return {"everything": (float(covered[0]), float(covered[-1])), **near}
+    return {"everything": (float(on_detector[0]), float(on_detector[-1])), **near}
 
 
 def features_of(instrument: Instrument) -> Mapping[str, float]:
@@ -42,7 +42,7 @@ def features_of(instrument: Instrument) -> Mapping[str, float]:
 
 def with_gaps(flux: np.ndarray, instrument: Instrument) -> np.ndarray:
     """Spectra with NaN where there is no data, so that no line is drawn there."""
-    return np.where(flux == instrument.no_data, np.nan, flux)
+    return np.where(flux == instrument.fill_value, np.nan, flux)
 
 
 def empty_map() -> go.Figure:

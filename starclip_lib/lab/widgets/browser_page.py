@@ -69,7 +69,7 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 """
 
 
-def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
+def browse(run: Run, port: int, open_browser: bool, callback: Callable[[str], None] = print) -> None:
     """Serve the browser of a run on 127.0.0.1 until it is stopped with Ctrl-C.
 
     A kernel is kept ready for the next visit, 0.8 GB with a small run.  The server lives in this process and ends with
@@ -82,21 +82,21 @@ def browse(run: Run, port: int, open_browser: bool, say: Callable[[str], None] =
     """
     for file in NEEDED:
         run.need(file)
-    for spectrum in read_observed_folder(run.root, run.params.observed, say):  # those of no use are told of here
+    for spectrum in read_observed_folder(run.root, run.params.observed, callback):  # those of no use are told of here
         if spectrum.damage:
-            say(one_line(f"{spectrum.name}: {spectrum.damage}"))
+            callback(one_line(f"{spectrum.name}: {spectrum.damage}"))
     code = _CODE.format(file=str(run.params_file or run.folder), overrides=run.overrides)
-    _serve(_RUN, code, run.params.name, run.root, port, open_browser, say)
+    _serve(_RUN, code, run.params.name, run.root, port, open_browser, callback)
 
 
-def browse_store(store: Store, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
+def browse_store(store: Store, port: int, open_browser: bool, callback: Callable[[str], None] = print) -> None:
     """Serve the browser of an embedding store, as `browse` does that of a run."""
     folder = store.folder.resolve()
-    _serve(_STORE, _STORE_CODE.format(folder=str(folder)), str(store.folder), folder, port, open_browser, say)
+    _serve(_STORE, _STORE_CODE.format(folder=str(folder)), str(store.folder), folder, port, open_browser, callback)
 
 
 def _serve(
-    introduction: str, code: str, name: str, root: Path, port: int, open_browser: bool, say: Callable[[str], None]
+    introduction: str, code: str, name: str, root: Path, port: int, open_browser: bool, callback: Callable[[str], None]
 ) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -120,10 +120,12 @@ def _serve(
         os.environ["PYTHONWARNINGS"] = "ignore"
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         os.chdir(root)
-        say(f"starting the browser of {name} (some ten seconds) ...")
+        callback(f"starting the browser of {name} (some ten seconds) ...")
         auth = TokenAuth(port)
         server = _Server(
-            auth, lambda: _announce(auth.address, Path(folder), open_browser, name, say), config=_settings(port, folder)
+            auth,
+            lambda: _announce(auth.address, Path(folder), open_browser, name, callback),
+            config=_settings(port, folder),
         )
         server.initialize([str(page)])
         server.start()
@@ -148,9 +150,9 @@ def _settings(port: int, folder: str) -> Config:
     return Config(settings)
 
 
-def _announce(address: str, folder: Path, open_browser: bool, name: str, say: Callable[[str], None]) -> None:
-    say(f"serving the browser of {name}; Ctrl-C stops it")
-    say(f"open {address}")
+def _announce(address: str, folder: Path, open_browser: bool, name: str, callback: Callable[[str], None]) -> None:
+    callback(f"serving the browser of {name}; Ctrl-C stops it")
+    callback(f"open {address}")
     if open_browser:  # by a file that only we can read: other users see the arguments of a program
         link = folder / "open.html"
         link.touch(mode=0o600)

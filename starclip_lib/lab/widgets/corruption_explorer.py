@@ -135,7 +135,7 @@ class CorruptionExplorer(PicturedBox):
                     DeadPixels(c["dead"]),
                     Denormalisation(wave, c["amplitude"], c["degree"]),
                     GaussianNoise(*c["snr"]),
-                    DetectorGaps(GapModel.measured(gaps), wave, NIRSPEC.no_data),
+                    DetectorGaps(GapModel.measured(gaps), wave, NIRSPEC.fill_value),
                 ),
                 strict=True,
             )
@@ -158,7 +158,7 @@ class CorruptionExplorer(PicturedBox):
         self.corrupted = self.corruption()(flux, seeded("cpu", self._run.params.seed, self._seed))[0].numpy()
         clean, wave = self._clean, NIRSPEC.wavelength
         before, after, difference = self._figure.data
-        seen = without_gaps(self.corrupted, NIRSPEC.no_data)
+        seen = without_gaps(self.corrupted, NIRSPEC.fill_value)
         with self._figure.batch_update():
             before.update(x=wave, y=clean)
             after.update(x=wave, y=seen)

@@ -100,7 +100,7 @@ class Panels:
 
     def _fluxes(self, query: Query, result: QueryResult, side: Side) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The query's spectrum on a side, and those of the nearest other stars by name; NaN where there is no data."""
-        instrument, flux = side.instrument, np.full(side.instrument.n_pix, side.instrument.no_data)
+        instrument, flux = side.instrument, np.full(side.instrument.n_pix, side.instrument.fill_value)
         if query.row is not None:
             flux = side.flux[query.row]
         elif instrument is NIRSPEC:  # an observed star has been seen by this one only

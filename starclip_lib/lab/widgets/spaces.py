@@ -15,7 +15,7 @@ from starclip_lib.models.encoding import encode_for_search
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.run import Run
 from starclip_lib.storage.on_disk import Rows
-from starclip_lib.transforms.views import FirstView, MockTelescope, extended_telescope, mock_telescope
+from starclip_lib.transforms.views import FirstView, ViewSampler, extended_telescope, mock_telescope
 
 FIT = "fits of the emulator"
 SPACES = ("StarCLIP", "MockStarCLIP", "encoders before alignment", FIT, "raw spectra")
@@ -92,7 +92,7 @@ class Spaces:
     def _extended_flux(self) -> Spectra:
         return self._first_view(extended_telescope(self._data, self._run.params, 1))
 
-    def _first_view(self, telescope: MockTelescope) -> Spectra:
+    def _first_view(self, telescope: ViewSampler) -> Spectra:
         """View 0 of every star, the one that the file of embeddings has as well."""
         spectra = self._data.nirspec
         if spectra.on_disk:

@@ -20,7 +20,7 @@ from starclip_lib.transforms.views import mock_telescope
 
 
 @dataclass(eq=False)
-class Space:
+class EmbeddingIndex:
     """The stars of a data set as StarCLIP embeds them, and its encoder for further spectra.
 
     Parameters

@@ -17,13 +17,13 @@ from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.support.threads import side_by_side
 from starclip_lib.transforms.corruptions import PaschenSubstitution
-from starclip_lib.transforms.views import MockTelescope
+from starclip_lib.transforms.views import ViewSampler
 
 _STARS = 1024  # whose views are held together
 
 
 @dataclass(frozen=True, eq=False)
-class SeenInformation:
+class ViewInformation:
     """What the spectra of some stars, each with its own noise and gaps, tell about their labels.
 
     Parameters
@@ -43,10 +43,10 @@ class SeenInformation:
     information: np.ndarray
     snr: np.ndarray
 
-    def first(self, n_stars: int, n_views: int | None = None) -> SeenInformation:
+    def first(self, n_stars: int, n_views: int | None = None) -> ViewInformation:
         """Of the first stars only, and of their first views."""
         few = slice(n_stars)
-        return SeenInformation(
+        return ViewInformation(
             self.rows[few], self.labels[few], self.information[few, :n_views], self.snr[few, :n_views]
         )
 
@@ -68,7 +68,7 @@ class SeenInformation:
         return np.array([snr[rows].mean() for rows in bins]), np.array(ratios)
 
 
-def seen_by(telescope: MockTelescope, data: PairedSpectra, rows: np.ndarray, emulator: Emulator) -> SeenInformation:
+def seen_by(telescope: ViewSampler, data: PairedSpectra, rows: np.ndarray, emulator: Emulator) -> ViewInformation:
     """What the views of a mock telescope tell; the lines of another star, where they are put in, tell nothing.
 
     Raises
@@ -81,13 +81,13 @@ def seen_by(telescope: MockTelescope, data: PairedSpectra, rows: np.ndarray, emu
         seen, snr = telescope.views_and_snr(data.nirspec, part)
         for step in getattr(telescope.corruption, "steps", ()):
             if isinstance(step, PaschenSubstitution):
-                seen[:, :, step.pixels] = data.nirspec.instrument.no_data
+                seen[:, :, step.pixels] = data.nirspec.instrument.fill_value
         return seen, snr
 
     return _seen(look, data.labels, rows, emulator, data.nirspec.instrument)
 
 
-def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emulator: Emulator) -> SeenInformation:
+def seen_by_apogee(data: PairedSpectra, rows: np.ndarray, otherwise: float, emulator: Emulator) -> ViewInformation:
     """What the APOGEE spectra tell, with the noise that the data set keeps."""
 
     def look(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,20 +102,20 @@ def _seen(
     rows: np.ndarray,
     emulator: Emulator,
     instrument: Instrument,
-) -> SeenInformation:
+) -> ViewInformation:
     """What the views and their SNR, (n, n_views, n_pix) and (n, n_views) of some rows by `look`, tell together."""
     known, found = labels.astype(np.float64), []
     for part in in_parts(rows, _STARS):
         seen, snr = look(part)
         found.append((view_information(emulator, known[part], seen, snr, instrument), snr))
-    return SeenInformation(rows, known[rows], *map(np.concatenate, zip(*found, strict=True)))
+    return ViewInformation(rows, known[rows], *map(np.concatenate, zip(*found, strict=True)))
 
 
 def view_information(
     emulator: Emulator, labels: np.ndarray, flux: np.ndarray, snr: np.ndarray, instrument: Instrument
 ) -> np.ndarray:
     """Information of observed views of some stars, each with its own noise and gaps."""
-    missing = flux == instrument.no_data
+    missing = flux == instrument.fill_value
 
     def of_star(row: int) -> list[np.ndarray]:
         responses = flux_responses(emulator, labels[row], instrument)
@@ -130,4 +130,4 @@ def snr_from_ivar(spectra: SpectrumSet, rows: np.ndarray, otherwise: float) -> n
     if spectra.ivar is None:
         return np.full(len(rows), otherwise)
     ivar = np.where(spectra.ivar[rows] > 0, spectra.ivar[rows], np.nan)
-    return np.sqrt(np.nanmedian(ivar[:, spectra.instrument.covered], axis=1))
+    return np.sqrt(np.nanmedian(ivar[:, spectra.instrument.on_detector], axis=1))
