@@ -44,10 +44,6 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
     overrides : dict, optional
         Settings to change: a (nested) dict with the keys of a parameter file.
 
-    Returns
-    -------
-    Run
-
     Raises
     ------
     ConfigError or DataError
@@ -82,7 +78,6 @@ class Run(RunStages):
 
     Parameters
     ----------
-    params : Params
     root : Path
         Of the project.
     params_file : Path, optional
@@ -147,7 +142,6 @@ class Run(RunStages):
         spectrum : str, Star, ObservedSpectrum or ndarray, shape (8192,)
             A star of the data set or its identifier (its first mock observation is used), an observed spectrum, or flux
             over the continuum on the NIRSpec grid, 1 where there is no data.
-        k : int
         by : {'starclip', 'fit'}
             Whose embeddings are compared: those of the aligned networks, or posteriors of fits of the emulator.
 

@@ -78,11 +78,6 @@ def build(
 
     `file` is a parameter file, `folder` where all is written (emulators/NAME).  `finished_only` fits the syntheses
     that are there and makes no more.  The fit of 8,000 needs 2.5 GB of memory.
-
-    Raises
-    ------
-    ConfigError, DataError or SystemFault
-        In one line; finished syntheses stay.
     """
     params = load_emulator_params(file)
     folder = folder or Path("emulators", params.name)

@@ -197,22 +197,12 @@ def log_bayes_factor(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def fit_pair_covariance(a: np.ndarray, b: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Covariance of what differs between partners besides the errors of their estimates, by maximum likelihood.
+    """Maximum-likelihood covariance (20, 20) of what differs between partners besides the errors of their estimates.
 
-    The likelihood is maximised over a triangular factor (L-BFGS), relative to the mean covariance of the errors; where
-    errors are larger than what is sought, expectation maximisation would take thousands of rounds.
-
-    Parameters
-    ----------
-    a, b : ndarray, shape (n, 20)
-        Unshrunk estimates of the labels of n pairs.
-    covariance : ndarray, shape (n, 20, 20)
-        Of the errors of their differences.
-
-    Returns
-    -------
-    ndarray, shape (20, 20)
-        Positive semi-definite; zero in directions in which the pairs show nothing beyond errors.
+    `a` and `b` (n, 20) are estimates without prior of the labels of n pairs, `covariance` (n, 20, 20) that of the
+    errors of their differences. The likelihood is maximised over a triangular factor (L-BFGS), relative to the mean
+    covariance of the errors; where errors are larger than what is sought, expectation maximisation would take thousands
+    of rounds.
     """
     n, k = a.shape
     root = np.linalg.cholesky(covariance.mean(axis=0))

@@ -44,13 +44,6 @@ def refresh(root: Path, callback: Callable[[str], None] = print) -> None:
 
     The run of params/quick.yaml is the project's own and is not repeated where it is up to date; that of
     params/small.yaml is made in a scratch folder.
-
-    Parameters
-    ----------
-    root : Path
-        Of the project.
-    callback : callable
-        What messages are given to.
     """
     write_pages(root)
     with tempfile.TemporaryDirectory() as scratch:

@@ -21,20 +21,12 @@ from starclip_lib.transforms.views import mock_telescope
 
 @dataclass(eq=False)
 class EmbeddingIndex:
-    """The stars of a data set as StarCLIP embeds them, and its encoder for further spectra.
-
-    Parameters
-    ----------
-    encoder : Estimator
-        Of NIRSpec spectra.
-    nirspec, apogee : Embeddings
-        Of all stars, some mock views and one spectrum of each.
-    """
+    """The stars of a data set as StarCLIP embeds them, and its encoder for further spectra."""
 
     data: PairedSpectra
     params: Params
-    encoder: Estimator
-    nirspec: Embeddings
+    encoder: Estimator  # of NIRSpec spectra
+    nirspec: Embeddings  # of all stars, some mock views and one spectrum of each
     apogee: Embeddings
 
     def embed(self, flux: np.ndarray) -> np.ndarray:

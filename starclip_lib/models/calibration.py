@@ -29,22 +29,14 @@ def check_enough(n_stars: int) -> None:
 def calibrated(a: np.ndarray, b: np.ndarray, lift: float) -> tuple[Coordinates, Coordinates, float]:
     """Coordinates for the predictions of two encoders, and the scale that turns cosines into log Bayes factors.
 
+    `a` and `b` (n, n_views, 20) are Z-scored labels predicted from pairs of spectra of n stars that no training has
+    seen.
+
     For canonical variates u, v of correlation r, log p(u, v) / (p(u) p(v)) is, but for a constant,
     -(z_a - z_b)^2 / 2 + (1 - r) (z_a^2 + z_b^2) / 2, where z_a = k u, z_b = k v and k^2 = r / (1 - r^2).  The second
-    term becomes distance too: each side has an extra coordinate of its own, sqrt(constant - (1 - r) z^2).
-
-    Parameters
-    ----------
-    a, b : ndarray, shape (n, n_views, 20)
-        Z-scored labels predicted from pairs of spectra of n stars that no training has seen.
-    lift : float
-        Of the encoders; the coordinates' root mean square length is that of Z-scored labels, so that the embedding is
-        as flat as without calibration.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than 200 stars, or if one label follows from the others.
+    term becomes distance too: each side has an extra coordinate of its own, sqrt(constant - (1 - r) z^2).  The
+    coordinates' root mean square length is that of Z-scored labels, so that the embedding, with the encoders' `lift`,
+    is as flat as without calibration.  Raises DataError for fewer than 200 stars, or if one label follows from others.
     """
     check_enough(len(a))
     x, y = (side.reshape(-1, N_LABELS).astype(np.float64) for side in (a, b))

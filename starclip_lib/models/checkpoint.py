@@ -35,8 +35,6 @@ class Model:
         By role, such as 'nirspec' and 'apogee', or 'mock' and 'extended'.
     scaler : LabelScaler
         Of the labels the encoders predict, fitted on training stars.
-    history : History
-    logit_scale : float, optional
     """
 
     encoders: dict[str, Estimator]
@@ -54,12 +52,7 @@ class Model:
         return f"{'; '.join(parts)}; {best}, validation loss {min(self.history.val_loss, default=float('nan')):.4g}"
 
     def save(self, path: str | Path) -> None:
-        """Write the model; loadable with `weights_only=True`.
-
-        Parameters
-        ----------
-        path : str or Path
-        """
+        """Write the model; loadable with `weights_only=True`."""
         content: dict[str, Any] = {
             "format": _FORMAT,
             "labels": list(LABELS),
@@ -73,15 +66,6 @@ class Model:
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Model:
         """Read a model, ready for evaluation.
-
-        Parameters
-        ----------
-        path : str or Path
-        device : torch.device or str
-
-        Returns
-        -------
-        Model
 
         Raises
         ------
@@ -212,16 +196,11 @@ def _from_state(state: _EncoderState, path: str | Path) -> Estimator:
 
 @dataclass
 class History:
-    """What happened in each epoch, plain lists.
-
-    Parameters
-    ----------
-    val_retrieval : list of float
-        Of alignments, the share of validation stars whose partner is the nearest of all.
-    """
+    """What happened in each epoch, plain lists."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
+    # of alignments, the share of validation stars whose partner is the nearest of all
     val_retrieval: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)

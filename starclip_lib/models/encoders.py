@@ -30,12 +30,7 @@ class InputScaling(nn.Module):
         self.register_buffer("std", torch.ones(()))
 
     def fit(self, flux: Tensor) -> None:
-        """Take mean and standard deviation from training spectra.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-        """
+        """Take mean and standard deviation from training spectra (n, n_pix)."""
         missing = flux == self.fill_value
         counts = (~missing).sum(0)
         self.mean = flux.masked_fill(missing, 0).sum(0) / counts.clamp_min(1)

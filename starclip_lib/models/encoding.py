@@ -46,8 +46,6 @@ def run_encoder(
 
     Parameters
     ----------
-    encoder : Estimator
-    spectra : SpectrumSet
     rows : ndarray of int, shape (m,)
         Row numbers wanted.
     telescope : ViewSampler, optional
@@ -87,10 +85,7 @@ def predict_labels(
 
     Parameters
     ----------
-    model : Model
-    spectra : SpectrumSet
     rows : ndarray of int, shape (m,)
-    telescope : ViewSampler, optional
 
     Returns
     -------

@@ -54,10 +54,6 @@ def read_spectra(
     callback : callable, optional
         Is given a line of text: what was found in folders, used and left out.
 
-    Returns
-    -------
-    list of ObservedSpectrum
-
     Raises
     ------
     DataError

@@ -30,13 +30,7 @@ _ARRAYS = ("wavelength", "flux", "ivar", "flagged", "bad")
 def read_isolated(
     name: str, content: bytes, settings: ObservedParams, seconds: float = _SECONDS, memory: int = _MEMORY
 ) -> list[ObservedSpectrum]:
-    """The spectra of an uploaded file.
-
-    Raises
-    ------
-    DataError
-        Naming the file, whatever is wrong with it.
-    """
+    """The spectra of an uploaded file. Raises DataError naming the file, whatever is wrong with it."""
     plain = safe_name(name)
     if len(content) > UPLOAD_BYTES:
         raise DataError(f"{plain}: {size_text(len(content))}, at most {size_text(UPLOAD_BYTES)} can be uploaded")

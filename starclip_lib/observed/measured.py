@@ -42,7 +42,6 @@ class Measured:
 
     Parameters
     ----------
-    name, target : str
     set_aside : str
         Why there is no measurement; empty if there is one.
     labels : Labels, shape (20,), optional
@@ -186,7 +185,6 @@ def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS) -> QTable:
     ----------
     one : Measured
         With labels.
-    k : int
 
     Returns
     -------

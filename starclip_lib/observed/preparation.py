@@ -23,36 +23,19 @@ _MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continu
 
 @dataclass(eq=False)
 class PreparedSpectrum:
-    """An observed spectrum as an encoder takes it.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (8192,)
-        float32, rest frame, relative to its pseudo-continuum, 1 where `mask` is true.
-    mask : ndarray of bool, shape (8192,)
-    noise : ndarray, shape (8192,)
-        Its pixel-to-pixel noise, measured on the spectrum itself.
-    velocity, velocity_error : float
-        km/s (topocentric if the file's wavelengths are), by which it was shifted.
-    detector_velocities : tuple of (float, float)
-        km/s, velocity and uncertainty of each detector by itself, over all that it shows.
-    correlation : float
-        With the best template, before outliers are rejected.
-    template : ndarray, shape (8192,)
-        Ab initio spectrum that fits best.
-    seen_template : ndarray, shape (8192,)
-        As the instrument would have shown it, with the same mask and over its own pseudo-continuum.
-    """
+    """An observed spectrum as an encoder takes it."""
 
     name: str
-    flux: np.ndarray
-    mask: np.ndarray
-    noise: np.ndarray
-    velocity: float
+    flux: np.ndarray  # (8192,), float32, rest frame, relative to its pseudo-continuum, 1 where `mask` is true
+    mask: np.ndarray  # (8192,)
+    noise: np.ndarray  # (8192,), its pixel-to-pixel noise, measured on the spectrum itself
+    velocity: float  # km/s (topocentric if the file's wavelengths are), by which it was shifted
     velocity_error: float
+    # km/s, velocity and uncertainty of each detector by itself, over all that it shows
     detector_velocities: tuple[tuple[float, float], ...]
-    correlation: float
-    template: np.ndarray
+    correlation: float  # with the best template, before outliers are rejected
+    template: np.ndarray  # (8192,), ab initio spectrum that fits best
+    # (8192,), as the instrument would have shown it, with the same mask and over its own pseudo-continuum
     seen_template: np.ndarray
 
     def with_continuum(self, flux: np.ndarray) -> np.ndarray:
@@ -78,20 +61,9 @@ def prepare_observed(
 ) -> PreparedSpectrum:
     """Shift a spectrum to rest, put it on the NIRSpec grid at the templates' resolution, and normalise it.
 
-    Velocity and template are where the cross-correlation is highest.  The grid is finer than the detector's pixels, so
-    linear interpolation keeps the flux.
-
-    Parameters
-    ----------
-    templates : ndarray, shape (n, 8192)
-        Ab initio spectra; a few dozen that cover the domain are enough.
-    settings : ObservedParams, optional
-        The defaults if not given.
-
-    Raises
-    ------
-    DataError
-        If too few pixels are good.
+    Velocity and template are where the cross-correlation is highest; a few dozen templates (n, 8192) that cover the
+    domain are enough. The grid is finer than the detector's pixels, so linear interpolation keeps the flux. DataError
+    if too few pixels are good.
     """
     settings = settings or ObservedParams()
     spectrum = spectrum.within(settings)

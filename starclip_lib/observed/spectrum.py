@@ -154,13 +154,7 @@ def as_observed(
     where: str,
     line_spread: str = "",
 ) -> ObservedSpectrum:
-    """An observed spectrum from what a file says: sorted, with everything flagged that cannot be a star's light.
-
-    Raises
-    ------
-    DataError
-        If its wavelengths are none.
-    """
+    """An observed spectrum from a file's arrays: sorted, with everything flagged that cannot be a star's light."""
     order = np.argsort(wavelength)
     order = order[(wavelength[order] > 0) & np.isfinite(wavelength[order])]
     wavelength, flux, ivar, flagged = (array[order] for array in (wavelength, flux, ivar, flagged))

@@ -12,21 +12,10 @@ from starclip_lib.support.files import check_memory, damage_refused
 
 
 class RowsOnDisk:
-    """The rows of an array in an HDF5 file: read, and checked, whenever they are asked for.
+    """The rows of an array in an HDF5 file that stays open: read, and checked, whenever they are asked for.
 
     It answers what an array would: `len`, `shape`, `dtype`, and rows by number, slice or array of numbers, which come
-    as arrays.  `numpy.asarray` reads everything, if there is memory for it.
-
-    Parameters
-    ----------
-    array : h5py.Dataset
-        Of a file that stays open.
-    member : Member
-        What it must be.
-    where : str
-        File and array; messages begin with it.
-    rows : ndarray of int, shape (n,), optional
-        Those of the file's rows that count, in this order; all if not given.
+    as arrays. `numpy.asarray` reads everything, if there is memory for it. `rows` selects and orders rows of the file.
     """
 
     on_disk = True
@@ -80,15 +69,7 @@ class RowsOnDisk:
 
 
 class RowsReplaced:
-    """Rows of which some are others, without a copy of the rest; it answers what an array would, as `RowsOnDisk` does.
-
-    Parameters
-    ----------
-    rows : ndarray, RowsOnDisk or RowsReplaced, shape (n, ...)
-    places : ndarray of int, shape (m,)
-        Which ones are replaced.
-    others : ndarray, shape (m, ...)
-    """
+    """`rows` of which those at `places` are `others`, without a copy of the rest; it answers as `RowsOnDisk` does."""
 
     on_disk = True  # not an in-memory array
 

@@ -36,13 +36,7 @@ def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], mis
 
 
 def check_like(given: Any, wanted: Any, misfit: str) -> None:
-    """Raise DataError unless plain values are built like others: same keys, lengths, texts, and numbers for numbers.
-
-    Parameters
-    ----------
-    misfit : str
-        What is said otherwise.
-    """
+    """Raise DataError unless plain values are built like others: same keys, lengths, texts, and numbers for numbers."""
     pairs: list[tuple[Any, Any]] = []
     if isinstance(wanted, dict) and isinstance(given, dict) and given.keys() == wanted.keys():
         pairs = [(given[key], wanted[key]) for key in wanted]

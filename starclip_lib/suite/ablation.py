@@ -29,17 +29,7 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
 class FrozenWithHead(Encoder):
-    """A frozen encoder with a small trainable network of two layers behind it.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        The one to freeze.
-    seed : int
-        Of the network's random weights.
-    width : int
-        Of the network's hidden layer.
-    """
+    """A frozen encoder with a small trainable network of two layers behind it."""
 
     def __init__(self, encoder: Encoder, seed: int, width: int = 128):
         super().__init__(encoder.instrument, encoder.settings)

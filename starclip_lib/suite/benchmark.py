@@ -31,22 +31,12 @@ from starclip_lib.transforms.views import mock_telescope
 
 @dataclass(eq=False)
 class Probed:
-    """What a probe read from every view of the test stars.
+    """What a probe read from every view of the test stars."""
 
-    Parameters
-    ----------
-    star_id : ndarray of str, shape (m,)
-        Of the views.
-    true, predicted : ndarray, shape (m, 20)
-        In K and dex.
-    train_r2 : ndarray, shape (20,)
-        Of the views it was fitted on.
-    """
-
-    star_id: np.ndarray
-    true: np.ndarray
+    star_id: np.ndarray  # (m,), of the views
+    true: np.ndarray  # (m, 20), in K and dex
     predicted: np.ndarray
-    train_r2: np.ndarray
+    train_r2: np.ndarray  # (20,), of the views it was fitted on
 
     @property
     def error(self) -> np.ndarray:

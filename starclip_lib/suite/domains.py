@@ -26,12 +26,7 @@ def lower_resolution(flux: np.ndarray, instrument: Instrument, resolution: float
     """Spectra (n, n_pix) as an instrument of lower resolution sees them.
 
     A Gaussian turns the instrument's line-spread function into the wider one, both taken as constant in wavelength with
-    their widths at the middle of the range.
-
-    Raises
-    ------
-    ValueError
-        If the new resolution is not lower.
+    their widths at the middle of the range. Raises ValueError if the new resolution is not lower.
     """
     if not 0 < resolution < instrument.resolution:
         raise ValueError(f"the resolution must be below the instrument's {instrument.resolution:g}, not {resolution:g}")

@@ -24,12 +24,7 @@ def fit_regressor(
 ) -> RegressorMixin:
     """Fit a probe from embeddings (m, dim) to labels (m, k).
 
-    Embeddings and labels are standardised.
-
-    Raises
-    ------
-    DataError
-        If there are fewer rows than coefficients or neighbours.
+    Embeddings and labels are standardised. Raises DataError if there are fewer rows than coefficients or neighbours.
     """
     needed = {"linear": z.shape[1] + 2, "knn": neighbours, "mlp": 20}[kind]
     if len(z) < needed:

@@ -20,19 +20,11 @@ from starclip_lib.transforms.views import ViewSampler, measured_snr
 
 @dataclass(frozen=True)
 class Stratum:
-    """One bin of a condition: its ends, its number of views, and the RMSE with its interval.
+    """One bin of a condition: its ends, its number of views, and the RMSE with its interval."""
 
-    Parameters
-    ----------
-    low, high : float
-        Ends.
-    views : int
-        Number of views.
-    """
-
-    low: float
+    low: float  # ends
     high: float
-    views: int
+    views: int  # number of views
     rmse: Interval
 
 

@@ -33,13 +33,7 @@ _JOINED: dict[type, Callable] = {ast.And: operator.and_, ast.Or: operator.or_}
 
 
 def condition(text: str, columns: Mapping[str, pa.DataType]) -> pc.Expression:
-    """A condition as pyarrow evaluates it.
-
-    Raises
-    ------
-    DataError
-        Naming what cannot stand there; of an unknown column, the nearest.
-    """
+    """A condition as pyarrow evaluates it."""
     if len(text) > _LONGEST:
         raise DataError(f"the condition has {len(text):,} characters, at most {_LONGEST:,} are read")
     try:

@@ -30,36 +30,20 @@ _BLOCK = 256  # spectra encoded at once
 
 @dataclass(frozen=True)
 class Setup:
-    """What every worker has to know.
+    """What every worker has to know."""
 
-    Parameters
-    ----------
-    store, model : str
-        Folder of the store and file of the model, absolute.
-    params : str
-        JSON, of the run that trained the model.
-    """
-
-    store: str
+    store: str  # folder of the store and file of the model, absolute
     model: str
     about: About
-    params: str
+    params: str  # JSON, of the run that trained the model
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a task.
+    """What came of a task."""
 
-    Parameters
-    ----------
-    spectra : int
-        Embedded.
-    size : int
-        Bytes written.
-    """
-
-    spectra: int
-    size: int
+    spectra: int  # embedded
+    size: int  # bytes written
 
 
 def describe_model(path: Path) -> About:
@@ -81,12 +65,7 @@ def describe_model(path: Path) -> About:
 def embed_task(task: Task, setup: Setup) -> Done:
     """Embed the spectra of a task and write its part; the same task makes the same bytes, wherever it runs.
 
-    Raises
-    ------
-    DataError
-        If this process has another package, emulator or model than the store.
-    SystemFault
-        If the part cannot be written.
+    Raises DataError if this process has another package, emulator or model than the store.
     """
     about = setup.about
     here = {"package": __version__, "emulator": default_emulator().version}

@@ -47,13 +47,7 @@ _FAILED_BYTES = 2**30
 
 
 class Store:
-    """A store that is there.
-
-    Raises
-    ------
-    DataError
-        If it is none, or one of a format that this version does not know.
-    """
+    """A store that is there."""
 
     def __init__(self, folder: Path):
         printable_path(folder, "the store")
@@ -137,20 +131,7 @@ class Store:
         path.unlink()
 
     def blocks(self, columns: Sequence[str], where: str = "") -> Iterator[tuple[np.ndarray, pa.Table]]:
-        """The store from beginning to end, a block at a time.
-
-        Parameters
-        ----------
-        columns : sequence of str
-            What is wanted of each row, such as 'embedding'.
-        where : str
-            Condition that rows have to meet, see `conditions.condition`.
-
-        Yields
-        ------
-        place : ndarray of int, shape (n,)
-            Where the rows stand in the store.
-        """
+        """Row numbers (n,) and `columns` of the rows that meet the condition `where`, a block at a time."""
         chosen = condition(where, SCHEMA) if where else None
         wanted = list(dict.fromkeys([*columns, *(columns_of(where, SCHEMA) if where else ())]))
         begin = 0

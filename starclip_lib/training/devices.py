@@ -8,13 +8,7 @@ from starclip_lib.support.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a setting.
-
-    Raises
-    ------
-    ConfigError
-        If it is not there, instead of taking another one.
-    """
+    """The device of a setting. Raises ConfigError if it is not there, instead of taking another one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)

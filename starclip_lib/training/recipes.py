@@ -114,15 +114,7 @@ def _fresh_encoder(spectra: SpectrumSet, rows: np.ndarray, settings: EncoderPara
 
 
 def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: str, watch: Watch | None = None) -> None:
-    """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper).
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    watch : Watch, optional
-        Called after every epoch.
-    """
+    """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper)."""
     spectra: SpectrumSet = getattr(data, instrument)
     settings, split = params.pretrain, data.split
     if settings.leak:  # another split than the one that judges, as in the published evaluation
@@ -183,17 +175,7 @@ def train_supervised_extended(
 def train_starclip(
     path: Path, data: PairedSpectra, params: Params, nirspec: Path, apogee: Path, watch: Watch | None = None
 ) -> None:
-    """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2).
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    nirspec, apogee : Path
-        Models of `train_encoder`.
-    watch : Watch, optional
-        Called after every epoch.
-    """
+    """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2)."""
     if params.starclip.calibrate:  # said before the alignment, not after it
         check_enough(len(data.rows("val")))
     scaler, rows = Model.load(nirspec).scaler, [data.rows("train"), data.rows("val")]
@@ -216,17 +198,7 @@ def train_starclip(
 def train_mockstarclip(
     path: Path, data: PairedSpectra, params: Params, starclip: Path, watch: Watch | None = None
 ) -> None:
-    """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    starclip : Path
-        Model of `train_starclip`.
-    watch : Watch, optional
-        Called after every epoch.
-    """
+    """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head."""
     start, stars, settings = Model.load(starclip), mock_stars(data, params), params.mockstarclip
     rows = [stars["train"], stars["val"]]
     frozen = network_of(starclip, "nirspec")

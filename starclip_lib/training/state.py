@@ -18,22 +18,14 @@ from starclip_lib.support.errors import DataError
 
 @dataclass
 class TrainingState:
-    """What changes while a training goes on, and what its checkpoint holds.
-
-    Parameters
-    ----------
-    every_step : bool
-        Whether the schedule moves every step, else every epoch.
-    best : dict of str to Tensor
-        Weights of the best epoch so far.
-    """
+    """What changes while a training goes on, and what its checkpoint holds."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    every_step: bool
+    every_step: bool  # whether the schedule moves every step, else every epoch
     history: History
-    best: dict[str, Tensor]
+    best: dict[str, Tensor]  # weights of the best epoch so far
 
     @classmethod
     def begin(cls, model: nn.Module, settings: TrainParams, steps: int) -> TrainingState:

@@ -140,10 +140,6 @@ def _deviation(spectrum: Any, name: str) -> u.Quantity:
 def as_specutils(spectrum: ObservedSpectrum) -> specutils.Spectrum:
     """A spectrum for specutils, and what builds on it, such as jdaviz.
 
-    Parameters
-    ----------
-    spectrum : ObservedSpectrum
-
     Returns
     -------
     specutils.Spectrum
