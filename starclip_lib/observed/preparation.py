@@ -8,17 +8,14 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.observed.spectrum import ObservedSpectrum, detectors, edge_mask
 from starclip_lib.observed.velocity import measured_velocity
 from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.continuum import PseudoContinuum
 
-_EDGE = 20  # good pixels dropped at either end of each detector, where extractions bend
-_GAP = 300.0  # Angstrom; a wider stretch without good pixels lies between the detectors (theirs has 374)
 _MIN_CHECK = 200  # good pixels of a detector; fewer give no velocity worth comparing
-_MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
 
 
 @dataclass(eq=False)
@@ -94,28 +91,13 @@ def prepare_observed(
     )
 
 
-def edge_mask(spectrum: ObservedSpectrum, shortest: int = _MIN_ALONE) -> np.ndarray:
-    """Which pixels of a spectrum are not to be used: also the ends of each detector, where extractions bend."""
-    bad, good = spectrum.bad.copy(), np.flatnonzero(~spectrum.bad)
-    detectors = _detectors(spectrum.wavelength[good])
-    for part in detectors:
-        alone = len(part) >= shortest or len(detectors) == 1
-        bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
-    return bad
-
-
-def _detectors(wave: np.ndarray) -> list[np.ndarray]:
-    """Positions of the good pixels of each detector."""
-    return np.split(np.arange(len(wave)), np.flatnonzero(np.diff(wave) > _GAP) + 1)
-
-
 def _detector_velocities(
     spectrum: ObservedSpectrum, template: np.ndarray, settings: ObservedParams
 ) -> tuple[tuple[float, float], ...]:
     """Velocity and uncertainty of each detector; also where the range that is used shows little of it."""
     good = np.flatnonzero(~spectrum.flagged)
     wave, flux = spectrum.wavelength[good], spectrum.flux[good]
-    enough = [part for part in _detectors(wave) if len(part) >= _MIN_CHECK]
+    enough = [part for part in detectors(wave) if len(part) >= _MIN_CHECK]
     return tuple(measured_velocity(wave[part], flux[part], template[None], settings)[1:3] for part in enough)
 
 

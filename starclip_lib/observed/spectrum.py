@@ -14,6 +14,9 @@ from starclip_lib.support.errors import DataError
 # What `starclip observe` reads: as far to the blue as the filter lets light through; G140M with F070LP has 468 pixels.
 OBSERVED = ObservedParams(wavelength_range=(9700.0, 18000.0), min_pixels=400)
 
+_EDGE = 20  # good pixels dropped at either end of each detector, where extractions bend
+_GAP = 300.0  # Angstrom; a wider stretch without good pixels lies between the detectors (theirs has 374)
+_MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
 _OF_NOISE = MAD_PER_SIGMA * np.sqrt(2)  # median difference of neighbours, over the noise
 
 
@@ -184,3 +187,18 @@ def _outliers(flux: np.ndarray, bad: np.ndarray) -> np.ndarray:
         off = flux[good] / median_filter(flux[good], 15) - 1
         out[good] = (off > 6 * np.median(np.abs(off)) / MAD_PER_SIGMA) | (off < -0.25)
     return out
+
+
+def edge_mask(spectrum: ObservedSpectrum, shortest: int = _MIN_ALONE) -> np.ndarray:
+    """Which pixels of a spectrum are not to be used: also the ends of each detector, where extractions bend."""
+    bad, good = spectrum.bad.copy(), np.flatnonzero(~spectrum.bad)
+    parts = detectors(spectrum.wavelength[good])
+    for part in parts:
+        alone = len(part) >= shortest or len(parts) == 1
+        bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
+    return bad
+
+
+def detectors(wave: np.ndarray) -> list[np.ndarray]:
+    """Positions of the good pixels of each detector."""
+    return np.split(np.arange(len(wave)), np.flatnonzero(np.diff(wave) > _GAP) + 1)
