@@ -26,10 +26,8 @@ from starclip_lib.observed import finder
 from starclip_lib.observed.combining import combined
 from starclip_lib.observed.finder import find_files
 from starclip_lib.observed.measured import Measured
-from starclip_lib.observed.readers.columns import plain_name, roles
-from starclip_lib.observed.readers.kinds import Options
 from starclip_lib.observed.readers.look import look
-from starclip_lib.observed.readers.making import vacuum
+from starclip_lib.observed.readers.making import Options, plain_name, roles, vacuum
 from starclip_lib.observed.velocity import doubtful_medium
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.support.errors import DataError

@@ -18,15 +18,14 @@ from test_measuring import labels_of, seen, spectrum_of
 from test_readers import ERROR, FLUX, WAVE, extracted, primary, written
 
 from starclip_lib.data.tables import as_labels
-from starclip_lib.observed.barycentre import ZERO_POINT, barycentric_correction, velocity_frame
 from starclip_lib.observed.combining import combined
 from starclip_lib.observed.files import read_observed
 from starclip_lib.observed.isolated import read_isolated
-from starclip_lib.observed.limits import limits_text, upper_limits
 from starclip_lib.observed.line_spread import DEFAULT, line_spread, nirspec_settings
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measured import Measured, limits_text, upper_limits
 from starclip_lib.observed.measurements import measured_table
 from starclip_lib.observed.measuring import measure
+from starclip_lib.observed.readers.instrument import ZERO_POINT, barycentric_correction, velocity_frame
 from starclip_lib.observed.spectrum import OBSERVED, as_observed
 from starclip_lib.physics.giants import giants, prior_fraction
 from starclip_lib.physics.instruments import NIRSPEC, SPEED_OF_LIGHT

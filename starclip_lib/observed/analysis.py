@@ -16,10 +16,9 @@ from starclip_lib.inference.posterior import Population, Posterior
 from starclip_lib.metrics.embedding_index import EmbeddingIndex
 from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.encoders import Estimator
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measured import EDGE, GOOD, OUTSIDE, SET_ASIDE, Measured, reason_of, verdict_of
 from starclip_lib.observed.preparation import PreparedSpectrum, prepare_observed
 from starclip_lib.observed.spectrum import ObservedSpectrum
-from starclip_lib.observed.verdicts import EDGE, GOOD, OUTSIDE, SET_ASIDE, reason_of, verdict_of
 from starclip_lib.physics.giants import scale_covariance
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF

@@ -9,12 +9,10 @@ from typing import Any
 
 from starclip_lib.observed.finder import check_found, find_files, find_observed
 from starclip_lib.observed.identity import set_aside_repeats, tell_targets_apart
-from starclip_lib.observed.readers.kinds import Options
 from starclip_lib.observed.readers.look import TEXT, VOTABLE, Look, look
-from starclip_lib.observed.readers.making import damaged, stem
-from starclip_lib.observed.readers.memory import from_memory
+from starclip_lib.observed.readers.making import Options, damaged, stem
+from starclip_lib.observed.readers.memory import from_memory, read_with_specutils
 from starclip_lib.observed.readers.recognised import kind_of, sort_of
-from starclip_lib.observed.readers.with_specutils import read_with_specutils
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.storage.fits_files import opened_fits

@@ -10,12 +10,11 @@ import numpy as np
 from starclip_lib.data.tables import as_labels
 from starclip_lib.observed.fit import Fit, fit_giant
 from starclip_lib.observed.line_spread import DEFAULT, line_spread
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measured import DOUBTFUL, EDGE, OUTSIDE, Measured
 from starclip_lib.observed.measurements import Measurements
 from starclip_lib.observed.priors import Diagonal, StarPrior, contradictions, fit_with
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum, edge_mask
 from starclip_lib.observed.velocity import doubtful_medium, measured_velocity, second_lines
-from starclip_lib.observed.verdicts import DOUBTFUL, EDGE, OUTSIDE
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import (
     WIDE,

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from starclip_lib.observed.barycentre import velocity_frame, with_correction
 from starclip_lib.observed.identity import PYPEIT, jwst_exposures
-from starclip_lib.observed.readers.instrument import check_instrument, grating_spread, stated_medium, text
-from starclip_lib.observed.readers.kinds import Kind, Options
+from starclip_lib.observed.readers.instrument import (
+    check_instrument,
+    grating_spread,
+    stated_medium,
+    text,
+    velocity_frame,
+    with_correction,
+)
 from starclip_lib.observed.readers.look import FITS, Look
-from starclip_lib.observed.readers.making import each, in_vacuum, stem
+from starclip_lib.observed.readers.making import Kind, Options, each, in_vacuum, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
 from starclip_lib.storage.fits_files import opened_fits, read_columns
 from starclip_lib.storage.formats import ONE_SPEC as ONE_SPEC_COLUMNS

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 
-from starclip_lib.observed.readers.columns import spelled
 from starclip_lib.observed.readers.instrument import stated_medium, text
-from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import FITS, Look
-from starclip_lib.observed.readers.making import each, from_quantities, stem
+from starclip_lib.observed.readers.making import Kind, Options, each, from_quantities, spelled, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.storage.fits_files import opened_fits
 from starclip_lib.support.errors import DataError
