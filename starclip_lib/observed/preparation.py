@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 
 from starclip_lib.observed.spectrum import ObservedSpectrum, detectors, edge_mask
 from starclip_lib.observed.velocity import measured_velocity
-from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
+from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC, SPEED_OF_LIGHT, resample
+from starclip_lib.physics.lsf import broadening
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.continuum import PseudoContinuum
@@ -106,17 +106,6 @@ def match_resolution(flux: np.ndarray, mask: np.ndarray, fwhm: float) -> np.ndar
 
     The templates have R = 2,700, a width that grows with wavelength; where the spectrum is broader already it stays.
     """
-    grid = NIRSPEC.wavelength
-    wanted = np.sqrt(np.maximum((grid / NIRSPEC.resolution) ** 2 - fwhm**2, 0)) * SIGMA_PER_FWHM / (grid[1] - grid[0])
-    widths = np.linspace(0, wanted.max() + 1e-3, 12)  # kernels, between which is interpolated linearly
-    weight = (~mask).astype(float)
-    stack = [flux * weight]
-    for width in widths[1:]:
-        reach = gaussian_filter1d(weight, width)
-        stack.append(gaussian_filter1d(flux * weight, width) / np.maximum(reach, 1e-6))
-    place = wanted / (widths[1] - widths[0])
-    lower = place.astype(int)
-    part, column = place - lower, np.arange(len(grid))
-    broad = np.array(stack)
-    out = (1 - part) * broad[lower, column] + part * broad[np.minimum(lower + 1, len(widths) - 1), column]
-    return np.where(mask, NIRSPEC.fill_value, out)
+    grid, weight = NIRSPEC.wavelength, (~mask).astype(float)
+    kernel = broadening(grid, fwhm, grid, np.maximum(NIRSPEC.fwhm, fwhm))
+    return np.where(mask, NIRSPEC.fill_value, kernel @ (flux * weight) / np.maximum(kernel @ weight, 1e-6))
