@@ -14,8 +14,8 @@ from starclip_lib.data.spectra import SPLITS
 from starclip_lib.data.spectrum_set import on_nirspec_grid
 from starclip_lib.data.star import Star
 from starclip_lib.data.tables import label_table
-from starclip_lib.metrics.embedding_index import EmbeddingIndex
 from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.embedding_index import EmbeddingIndex
 from starclip_lib.models.embeddings import Embeddings, read_embeddings
 from starclip_lib.observed.analysis import analyse, model_input, point_of_fit, prepare_all, table_of
 from starclip_lib.observed.measured import Measured

@@ -14,9 +14,9 @@ from typing import Any
 
 from starclip_lib.data.curation import data_file, write_data_set
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.settings.params import Params
 from starclip_lib.storage.json_files import read_json, write_json
+from starclip_lib.storage.tensor_files import resume_file
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import checksums_wanted, digest, file_digest, locked
 from starclip_lib.training import recipes, refining

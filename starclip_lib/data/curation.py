@@ -12,7 +12,7 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet, spectra_bytes
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import Params
-from starclip_lib.storage.on_disk import Rows, RowsOnDisk
+from starclip_lib.storage.hdf5 import Rows, RowsOnDisk
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import check_memory
 

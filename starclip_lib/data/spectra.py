@@ -18,13 +18,13 @@ from starclip_lib.physics.instruments import INSTRUMENTS
 from starclip_lib.physics.labels import LABELS
 from starclip_lib.storage.formats import DATA_SET, SCHEMA_VERSION, DataSetAttributes, check_wavelengths
 from starclip_lib.storage.hdf5 import (
+    Rows,
     attributes_of,
     check_sealed,
     opened_hdf5,
     read_members,
 )
 from starclip_lib.storage.json_files import parse_json
-from starclip_lib.storage.on_disk import Rows
 from starclip_lib.storage.schema import check_arrays
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import check_disk

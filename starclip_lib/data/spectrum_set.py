@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from starclip_lib.physics.instruments import INSTRUMENTS, Instrument
-from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.hdf5 import Rows
 from starclip_lib.storage.schema import as_boolean
 from starclip_lib.support.errors import DataError
 

@@ -16,8 +16,7 @@ from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.physics.instruments import INSTRUMENTS, Instrument
 from starclip_lib.physics.labels import LABELS, UNITS
 from starclip_lib.storage.formats import DATA_SET, SCHEMA_VERSION
-from starclip_lib.storage.hdf5 import new_member, write_member, written_hdf5
-from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.hdf5 import Rows, new_member, write_member, written_hdf5
 from starclip_lib.storage.schema import check_arrays, check_values
 
 _LABELLED = {"names": list(LABELS), "units": list(UNITS)}

@@ -65,6 +65,11 @@ class Population:
         """Means (n, 20) and covariances (n, 20, 20) of posteriors in K and dex."""
         return self.mean + posterior.mean @ self.root.T, self.root @ posterior.covariance @ self.root.T
 
+    def with_errors(self, posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
+        """Means of posteriors and their standard deviations, both (n, 20), in K and dex."""
+        mean, covariance = self.physical(posterior)
+        return mean, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+
 
 @dataclass(frozen=True, eq=False)
 class Posterior:

@@ -26,9 +26,9 @@ from starclip_lib.physics.giants import WIDE, giants
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 from starclip_lib.run import Run
 from starclip_lib.storage.csv_files import csv_header, read_csv
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import atomic_path
+from starclip_lib.support.threads import Callback
 
 Row = dict[str, object]
 _THREE = (TEFF, LOGG, FE)

@@ -19,6 +19,7 @@ from starclip_lib.data.curation import data_file
 from starclip_lib.lab import notebooks
 from starclip_lib.lab.execution import end_kernels, execute
 from starclip_lib.lab.report import assemble_metrics, write_index
+from starclip_lib.models.encoding import pick_device
 from starclip_lib.observed.finder import check_found, find_files, find_observed
 from starclip_lib.run import Run
 from starclip_lib.stages import package_digest
@@ -28,7 +29,6 @@ from starclip_lib.support.errors import DataError, StarclipError, one_line
 from starclip_lib.support.files import digest, locked
 from starclip_lib.support.machine import memory
 from starclip_lib.support.threads import allowed_threads
-from starclip_lib.training.devices import pick_device
 
 # Bytes for a kernel, on its own and for each star, with some to spare: with 4,000 stars 2.8 GB were seen, with 19,001
 # 8.4.

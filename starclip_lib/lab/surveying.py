@@ -14,9 +14,9 @@ from starclip_lib.inference.posterior import WIDTH
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.run import Run, open_run
 from starclip_lib.storage.csv_files import write_csv
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.support.files import atomic_path, locked, printable_path
+from starclip_lib.support.threads import Callback
 from starclip_lib.survey.embedding import Setup, describe_model, embed, fit_observed
 from starclip_lib.survey.formats import SIMULATIONS, Input, vectors
 from starclip_lib.survey.searching import found_table, search

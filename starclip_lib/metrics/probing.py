@@ -82,11 +82,6 @@ def _readable(embeddings: Embeddings) -> np.ndarray:
     return known.astype(np.float64)
 
 
-def fit_probe(known: Embeddings, labels: np.ndarray) -> LinearRegression:
-    """The linear probe itself, to read labels from single spectra."""
-    return LinearRegression().fit(known.z.astype(np.float64), labels)
-
-
 def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:
     """r2, bias and RMSE of each label (equations 4.2 to 4.4), Teff in K and the rest in dex."""
     if true.shape != predicted.shape or len(true) < 2:

@@ -15,9 +15,9 @@ import torch
 from scipy.special import gammaln
 from scipy.stats import norm
 
-from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.contrastive import info_nce
 from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.similarity import SimilarityIndex
 from starclip_lib.support.errors import DataError
 
 RANKS = (1, 5, 10, 50)

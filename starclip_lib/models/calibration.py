@@ -10,11 +10,33 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from starclip_lib.models.coordinates import Coordinates
 from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.training import CALIBRATION_STARS
 from starclip_lib.support.errors import DataError
+
+
+class Coordinates(nn.Module):
+    """Flat coordinates (n, 22) of Z-scored labels (n, 20); `calibration.calibrated` makes and explains them."""
+
+    offset: Tensor
+    weight: Tensor
+    bonus: Tensor
+    reach: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.zeros(N_LABELS))
+        self.register_buffer("weight", torch.eye(N_LABELS))
+        self.register_buffer("bonus", torch.zeros(N_LABELS))
+        self.register_buffer("reach", torch.zeros(2))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Flat coordinates (n, 22) of Z-scored labels (n, 20)."""
+        z = (labels - self.offset) @ self.weight
+        rest = self.reach - (z**2 @ self.bonus)[:, None]
+        return torch.cat([z, rest.clamp_min(1e-6).sqrt()], dim=1)  # not 0, where the root has no gradient
 
 
 def check_enough(n_stars: int) -> None:

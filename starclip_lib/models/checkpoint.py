@@ -11,9 +11,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from starclip_lib.models.coordinates import Coordinates
-from starclip_lib.models.encoders import Estimator
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.calibration import Coordinates
+from starclip_lib.models.encoders import Estimator, make_encoder
 from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import INSTRUMENTS
@@ -214,8 +213,3 @@ class History:
     def best_epoch(self) -> int:
         """The epoch (from 1) whose weights were kept."""
         return int(np.argmin(self.val_loss)) + 1
-
-
-def resume_file(path: Path) -> Path:
-    """Where a training that makes `path` keeps its checkpoint until it is done."""
-    return path.with_suffix(".resume")

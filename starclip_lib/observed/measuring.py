@@ -27,8 +27,8 @@ from starclip_lib.physics.giants import (
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
 from starclip_lib.settings.evaluation import ObservedParams
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
+from starclip_lib.support.threads import Callback
 
 _TEMPLATES = 24
 _SHORTEST = 60  # good pixels of a detector that take part: the fit keeps a short continuum straight and knows its noise

@@ -96,3 +96,8 @@ def problem_of(error: ValidationError) -> str:
     message = problem["msg"][0].lower() + problem["msg"][1:]
     key = ".".join(str(part) for part in problem["loc"])
     return one_line(f"{key}: {message}" if key else message)
+
+
+def resume_file(path: Path) -> Path:
+    """Where a training that makes `path` keeps its checkpoint until it is done."""
+    return path.with_suffix(".resume")

@@ -13,9 +13,8 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.contrastive import StarCLIP
 from starclip_lib.models.embeddings import Embeddings
-from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.models.encoding import embed_views
-from starclip_lib.models.factory import make_encoder
 from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import AlignParams

@@ -14,7 +14,7 @@ from starclip_lib.models.encoding import encode
 from starclip_lib.physics.emulator import Emulator
 from starclip_lib.physics.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.physics.labels import label_index
-from starclip_lib.storage.on_disk import Rows, RowsReplaced
+from starclip_lib.storage.hdf5 import Rows, RowsReplaced
 from starclip_lib.suite.decoders import Decoder
 from starclip_lib.transforms.views import ViewSampler, pixel_noise
 

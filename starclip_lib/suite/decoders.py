@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.physics.instruments import Instrument
-from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.hdf5 import Rows
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.views import ViewSampler
 

@@ -10,8 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.physics.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, TrainParams

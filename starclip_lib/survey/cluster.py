@@ -13,10 +13,10 @@ import dask
 from dask.distributed import Client, Future, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.support.files import size_text
 from starclip_lib.support.machine import memory, socket_folder, usable_cores
+from starclip_lib.support.threads import Callback
 from starclip_lib.survey.embedding import Done, Setup, embed_task
 from starclip_lib.survey.sources import Task
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from starclip_lib.inference.posterior import DIAGONAL, log_bayes_factor
-from starclip_lib.metrics.similarity import RERANKED, unit_vectors
+from starclip_lib.models.similarity import RERANKED, unit_vectors
 from starclip_lib.support.errors import DataError
 from starclip_lib.survey.formats import SIMULATIONS, vectors
 from starclip_lib.survey.store import Store

@@ -12,7 +12,7 @@ import numpy as np
 
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.observed.analysis import model_input, prepare_if_good
+from starclip_lib.observed.analysis import continuum_of, model_input, prepare_if_good
 from starclip_lib.observed.files import read_observed
 from starclip_lib.observed.finder import APOGEE, DATA_SET, SPECTRUM, find_files
 from starclip_lib.observed.identity import counted_in, repeats, tell_targets_apart
@@ -24,7 +24,6 @@ from starclip_lib.support.errors import DataError, StarclipError, one_line
 from starclip_lib.support.files import printable_path, regular_file
 from starclip_lib.survey.apogee import ApogeeSpectrum, normalised, read_ap_star, read_aspcap_star
 from starclip_lib.survey.formats import Input, part_name
-from starclip_lib.transforms.continuum import PseudoContinuum
 
 ROWS = 1024  # of a data set in one task: 34 MB of NIRSpec flux
 FILES = 256  # in one task
@@ -218,7 +217,7 @@ def _apogee(one: Input) -> ApogeeSpectrum:
 def _observed(one: Input, params: Params) -> Iterator[tuple[ObservedSpectrum, np.ndarray | None, str]]:
     """Spectra of a file as `starclip observe` takes them, and as the encoder does."""
     settings = params.observed
-    continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
+    continuum = continuum_of(params)
     set_aside = dict(one.repeats)
     for row, seen in enumerate(read_observed(one.file, OBSERVED)):
         if row in set_aside:

@@ -14,7 +14,7 @@ from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import LabelScaler
-from starclip_lib.storage.on_disk import RowsOnDisk
+from starclip_lib.storage.hdf5 import RowsOnDisk
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import Corruption
 from starclip_lib.transforms.views import ViewSampler

@@ -21,6 +21,7 @@ Part = TypeVar("Part")
 _PER_WAVELENGTH = (u.W / u.m**2 / u.um, u.W / u.m**2 / u.um / u.sr)
 _PER_PIXEL = (u.dimensionless_unscaled, u.electron, u.count, u.DN, u.adu, u.photon)
 _FAR = 1e6  # Angstrom; and 100 at the other end: what lies outside is not light that is measured here
+_ENDINGS = (".gz", ".fits", ".fit", ".fts", ".csv", ".ecsv", ".vot", ".votable", ".xml", ".txt", ".dat", ".tsv", ".asc")
 _NAMES = {
     "wavelength": ("wavelength", "wavelengths", "wave", "lambda", "lam", "wl", "spectral_axis", "frequency",
                    "freq", "wavenumber"),
@@ -82,7 +83,7 @@ def in_vacuum(angstrom: np.ndarray, stated: str, options: Options) -> tuple[np.n
 def stem(path: Path) -> str:
     """The name of a file without its endings."""
     name = path.name
-    for ending in ".gz .fits .fit .fts .csv .ecsv .vot .votable .xml .txt .dat .tsv .asc".split():
+    for ending in _ENDINGS:
         name = name[: -len(ending)] if name.lower().endswith(ending) and len(name) > len(ending) else name
     return name
 
