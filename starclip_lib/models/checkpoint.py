@@ -18,7 +18,8 @@ from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import INSTRUMENTS
 from starclip_lib.physics.labels import LABELS, N_LABELS, LabelScaler
 from starclip_lib.settings.training import EncoderParams, FitParams
-from starclip_lib.storage.tensor_files import check_tensors, load_tensors, problem_of, save_tensors
+from starclip_lib.storage.json_files import problem_of
+from starclip_lib.storage.tensor_files import check_tensors, load_tensors, save_tensors
 from starclip_lib.support.errors import DataError
 
 _FORMAT = "starclip model 1"

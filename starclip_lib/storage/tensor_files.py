@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from starclip_lib.support.errors import DataError, one_line
+from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import atomic_path, check_memory, checksums_wanted, damage_refused, regular_file
 
 _SMALLEST = {"scaling.std": 0.0, "label_std": 0.0, "floor": 0.0, "coordinates.reach": -1e-6}  # of an encoder's buffers
@@ -88,14 +87,6 @@ def _check_archive(file: BinaryIO, path: str | Path) -> None:
         if checksums_wanted() and (name := archive.testzip()):
             raise ValueError(f"checksum of {name}")
     file.seek(0)
-
-
-def problem_of(error: ValidationError) -> str:
-    """The first thing that pydantic found, in a few words."""
-    problem = error.errors(include_input=False)[0]
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    key = ".".join(str(part) for part in problem["loc"])
-    return one_line(f"{key}: {message}" if key else message)
 
 
 def resume_file(path: Path) -> Path:

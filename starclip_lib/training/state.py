@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from starclip_lib.models.checkpoint import History, HistoryState
 from starclip_lib.settings.training import TrainParams
-from starclip_lib.storage.tensor_files import check_like, check_tensors, load_tensors, problem_of, save_tensors
+from starclip_lib.storage.json_files import problem_of
+from starclip_lib.storage.tensor_files import check_like, check_tensors, load_tensors, save_tensors
 from starclip_lib.support.errors import DataError
 
 

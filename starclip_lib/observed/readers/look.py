@@ -42,6 +42,11 @@ class Look:
         """The first header."""
         return self.headers[0] if self.headers else {}
 
+    @property
+    def table_columns(self) -> list[str]:
+        """The names of the columns of all tables of a FITS file."""
+        return [value for header in self.headers[1:] for key, value in header.items() if key.startswith("TTYPE")]
+
     def extensions(self, key: str) -> list[str]:
         """The value of a card in every header after the first that has it."""
         return [header[key] for header in self.headers[1:] if key in header]

@@ -164,9 +164,9 @@ def as_specutils(spectrum: ObservedSpectrum) -> specutils.Spectrum:
 
 def _specutils_may_know(look: Look) -> bool:
     """A FITS file with a one-dimensional image, or a table with a column of fluxes."""
-    columns = [value.lower() for header in look.headers[1:] for key, value in header.items() if key.startswith("TTYPE")]
     return look.form == FITS and (
-        any("flux" in name for name in columns) or any(header.get("NAXIS") == "1" for header in look.headers)
+        any("flux" in name.lower() for name in look.table_columns)
+        or any(header.get("NAXIS") == "1" for header in look.headers)
     )
 
 

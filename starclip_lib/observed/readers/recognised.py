@@ -29,8 +29,7 @@ def _is_visit(look: Look) -> bool:
 
 
 def _is_catalogue(look: Look) -> bool:
-    names = {value.upper() for header in look.headers[1:] for key, value in header.items() if key.startswith("TTYPE")}
-    return "APOGEE_ID" in names
+    return "APOGEE_ID" in map(str.upper, look.table_columns)
 
 
 def _is_image_product(look: Look) -> bool:
