@@ -23,7 +23,7 @@ from starclip_lib.support.files import safe_name, size_text
 UPLOAD_BYTES = 64 * 2**20
 _SECONDS = 60.0
 _MEMORY = 2 * 2**30  # bytes of address space
-_WORDS = ("name", "second_source", "damage", "line_spread", "target", "medium", "note", "frame")
+_WORDS = ("name", "second_source", "damage", "lsf", "target", "medium", "note", "frame")
 _ARRAYS = ("wavelength", "flux", "ivar", "flagged", "bad")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from starclip_lib.data.tables import as_labels
 from starclip_lib.observed.fit import Fit, fit_giant
-from starclip_lib.observed.line_spread import DEFAULT, line_spread
+from starclip_lib.observed.lsf import DEFAULT, parse_lsf
 from starclip_lib.observed.measured import DOUBTFUL, EDGE, OUTSIDE, Measured
 from starclip_lib.observed.measurements import Measurements
 from starclip_lib.observed.priors import Diagonal, StarPrior, contradictions, fit_with
@@ -53,12 +53,12 @@ def measure(
 ) -> Measurements:
     """Measure spectra, one by one; the front door's `starclip.measure` also reads and combines them.
 
-    `lsf` is as `observed.line_spread` takes it (empty: what each file gives, else G140H's), `priors` by name or target
+    `lsf` is as `observed.lsf` takes it (empty: what each file gives, else G140H's), `priors` by name or target
     holds a `StarPrior`, or precisions (20,) and values (20,), `callback` gets a line of text for each spectrum. Raises
     DataError for an unknown line-spread function or population, or if different spectra end in the very same labels.
     """
     if lsf:
-        line_spread(lsf)  # an error of the call, not of each spectrum
+        parse_lsf(lsf)  # an error of the call, not of each spectrum
     known, found = giants(population), Measurements()
     templates = giant_templates(_TEMPLATES)
     for number, spectrum in enumerate(spectra, start=1):
@@ -89,7 +89,7 @@ def _measured(
         return Measured(name, target, "its good pixels lie in stretches too short to be used")
     wave, flux, sigma = spectrum.wavelength[good], spectrum.flux[good], 1 / np.sqrt(spectrum.ivar[good])
     try:
-        width = line_spread(lsf or spectrum.line_spread or DEFAULT)
+        width = parse_lsf(lsf or spectrum.lsf or DEFAULT)
         _, velocity, _, correlation = measured_velocity(wave, flux, templates, settings)
         if correlation < settings.min_correlation:
             return Measured(name, target, f"no stellar lines: correlation {correlation:.2f} with the best template")

@@ -60,8 +60,8 @@ class ObservedSpectrum:
         S/N of the second brightest object in the same slit relative to this one, 0 if there is none.
     damage : str
         Why it could not be read (it has no pixels then), or why none of its pixels can be used.
-    line_spread : str
-        Its line-spread function as `observed.line_spread.line_spread` takes it; empty if the file does not tell.
+    lsf : str
+        Its line-spread function as `observed.lsf.parse_lsf` takes it; empty if the file does not tell.
     file, target : str
         Where it came from, and what it was pointed at there.
     medium : str
@@ -85,7 +85,7 @@ class ObservedSpectrum:
     bad: np.ndarray
     second_source: float = 0.0
     damage: str = ""
-    line_spread: str = ""
+    lsf: str = ""
     file: str = ""
     target: str = ""
     medium: str = ""
@@ -155,7 +155,7 @@ def as_observed(
     settings: ObservedParams,
     second_source: float,
     where: str,
-    line_spread: str = "",
+    lsf: str = "",
 ) -> ObservedSpectrum:
     """An observed spectrum from a file's arrays: sorted, with everything flagged that cannot be a star's light."""
     order = np.argsort(wavelength)
@@ -175,7 +175,7 @@ def as_observed(
     damage = damage or ("" if (flux > 0).any() else f"none of its {len(flux)} fluxes is a number above 0")
     ivar = np.where(flagged, 0.0, ivar)
     return ObservedSpectrum(
-        name, wavelength, flux, ivar, flagged, bad, second_source, damage, line_spread, file=where, target=name
+        name, wavelength, flux, ivar, flagged, bad, second_source, damage, lsf, file=where, target=name
     )
 
 

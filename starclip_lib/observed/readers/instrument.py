@@ -12,7 +12,7 @@ from astropy.coordinates import SkyCoord, get_body_barycentric_posvel
 from astropy.time import Time
 from astropy.units import km, s
 
-from starclip_lib.observed.line_spread import DEFAULT, nirspec_settings
+from starclip_lib.observed.lsf import DEFAULT, nirspec_settings
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.support.errors import DataError
 
@@ -58,7 +58,7 @@ def check_instrument(header: Mapping[str, Any], path: Path) -> None:
     )
 
 
-def grating_spread(header: Mapping[str, Any], path: Path) -> str:
+def grating_lsf(header: Mapping[str, Any], path: Path) -> str:
     """The line-spread function of a header's grating, filter and mode; DataError for what cannot be measured."""
     kind = text(header, "EXP_TYPE").upper()
     if kind in _LAMPS:

@@ -129,7 +129,7 @@ def from_quantities(
     options: Options,
     stated: str = "",
     where: str = "",
-    line_spread: str = "",
+    lsf: str = "",
 ) -> ObservedSpectrum:
     """An observed spectrum from wavelength (or frequency), flux and standard deviation, each with a unit.
 
@@ -166,7 +166,7 @@ def from_quantities(
         relative = flux / level
     angstrom, medium = in_vacuum(angstrom, stated, options)
     where = where or one_line(name)
-    made = as_observed(safe_name(name), angstrom, relative, ivar, mask, options.settings, 0.0, where, line_spread)
+    made = as_observed(safe_name(name), angstrom, relative, ivar, mask, options.settings, 0.0, where, lsf)
     made.medium = medium
     return made
 

@@ -17,7 +17,7 @@ from astropy.io import fits
 from starclip_lib.observed.identity import STSCI, jwst_exposures
 from starclip_lib.observed.readers.instrument import (
     check_instrument,
-    grating_spread,
+    grating_lsf,
     stated_medium,
     text,
     velocity_frame,
@@ -89,7 +89,7 @@ def _read(path: Path, options: Options) -> list[ObservedSpectrum]:
     with opened_fits(path) as file:
         header = file[0].header
         check_instrument(header, path)
-        spread = grating_spread(header, path)
+        lsf = grating_lsf(header, path)
         hdus = [hdu for hdu in file[1:] if hdu.name in _TABLES]
         if not hdus:
             raise DataError(f"{path}: no EXTRACT1D or COMBINE1D table in it; is it an STScI x1d or c1d file?")
@@ -103,9 +103,7 @@ def _read(path: Path, options: Options) -> list[ObservedSpectrum]:
             wave = wave * factor
             with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
                 ivar = np.where(arrays["error"] > 0, 1 / arrays["error"] ** 2, 0.0)
-            made = as_observed(
-                name, wave, arrays["flux"], ivar, arrays["bad"], options.settings, 0.0, str(path), spread
-            )
+            made = as_observed(name, wave, arrays["flux"], ivar, arrays["bad"], options.settings, 0.0, str(path), lsf)
             made.target = safe_name(parts[0].source)
             made.medium, made.note, made.position, made.frame = medium, with_correction(note, factor), position, frame
             made.exposures = jwst_exposures(STSCI, path.name, header, 4 if hdus[0].name == "COMBINE1D" else 2)
@@ -278,7 +276,7 @@ def _read_msaexp(path: Path, options: Options) -> list[ObservedSpectrum]:
         table = file["SPEC1D"]
         header = {**dict(file[0].header), **dict(table.header)}
         check_instrument(header, path)
-        spread = grating_spread({"EXP_TYPE": "NRS_MSASPEC", **header}, path)
+        lsf = grating_lsf({"EXP_TYPE": "NRS_MSASPEC", **header}, path)
         columns = {name.lower(): name for name in table.columns.names}
         if missing := [name for name in _MSAEXP_UNITS if name not in columns]:
             raise DataError(f"{path}: the table SPEC1D has no column {missing[0]}; is it a spectrum of msaexp?")
@@ -289,7 +287,7 @@ def _read_msaexp(path: Path, options: Options) -> list[ObservedSpectrum]:
     frame, factor = velocity_frame([header], None)
     name, bad = text(header, "SRCNAME") or stem(path), ~(error.value > 0)
     spectrum = from_quantities(
-        name, wave * factor, flux, error, bad, options=options, stated="vacuum", where=str(path), line_spread=spread
+        name, wave * factor, flux, error, bad, options=options, stated="vacuum", where=str(path), lsf=lsf
     )
     spectrum.frame, spectrum.note = frame, with_correction("", factor)
     return [spectrum]

@@ -17,7 +17,7 @@ from starclip_lib.support.errors import DataError
 DEFAULT = "G140H/F100LP/slit"
 
 
-def line_spread(text: str) -> LineSpread:
+def parse_lsf(text: str) -> LineSpread:
     """A line-spread function from its description; DataError if it is none, or narrower than the emulator's spectra.
 
     The description is a width in Angstrom that is the same everywhere ('3.9'), a constant resolution ('R=2000'), the
