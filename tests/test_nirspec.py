@@ -15,7 +15,8 @@ from conftest import ROOT
 from nirspec_files import observe, spec1d_table, write_spec1d
 from scipy.ndimage import median_filter
 
-from starclip_lib.observed.files import find_observed, read_observed
+from starclip_lib.observed.files import read_observed
+from starclip_lib.observed.finder import find_observed
 from starclip_lib.observed.preparation import ObservedSpectrum, match_resolution, prepare_observed
 from starclip_lib.physics.instruments import NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.settings.evaluation import ObservedParams

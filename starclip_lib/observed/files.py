@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from starclip_lib.observed.finder import check_found, find_files, find_observed
+from starclip_lib.observed.finder import check_found, find_files
 from starclip_lib.observed.identity import set_aside_repeats, tell_targets_apart
 from starclip_lib.observed.readers.look import TEXT, VOTABLE, Look, look
 from starclip_lib.observed.readers.making import Options, damaged, stem
@@ -18,8 +18,6 @@ from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.storage.fits_files import opened_fits
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.support.files import as_path, regular_file, safe_name
-
-__all__ = ["find_observed", "read_observed", "read_observed_folder", "read_spectra"]
 
 
 def read_spectra(
