@@ -504,11 +504,16 @@ def test_the_command_answers_for_what_can_be_read(folder: Path, tmp_path: Path, 
     assert np.allclose(10 * tables[2]["fwhm"], tables[0]["fwhm"], equal_nan=True)
     row = tables[0][list(tables[0]["name"]).index("star_2")]
     assert abs(row["Teff"] - 4400) < 3 * row["sigma_Teff"]
-    page = (output / "star_2.html").read_text()
-    assert re.search(r"Radial velocity -?\d+\.\d ± 1[5-9]\.\d km/s \(noise \d+\.\d; ", page)  # as the table has it
-    assert page.count("data:image/png;base64,") == 2
-    assert 'alt="The twenty labels' in page
-    assert 'class="outside">from the prior' in page
+    page = (output / "stars" / "star_2.html").read_text()
+    assert re.search(r"<b>-?\d+\.\d ± 1[5-9]\.\d km/s</b>", page)  # as the table has it
+    assert "../plotly.min.js" in page
+    assert (output / "plotly.min.js").stat().st_size > 1e6
+    assert 0.1e6 < len(page) < 0.6e6
+    index = (output / "index.html").read_text()
+    for one in tables[0]:
+        assert f'href="stars/{one["name"]}.html"' in index
+        assert (output / "stars" / f"{one['name']}.html").is_file()
+    assert "Set aside: 1" in index
     assert 0 < row["prior_fraction_logg"] < 0.7
     assert "[Ce/H]" in str(row["from_prior"])
     assert not list(output.glob(".*"))  # nothing half-written
@@ -518,7 +523,7 @@ def test_files_may_be_named_one_by_one(folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     found = observe([folder / "spec1d_e1.fits", folder / "spec1d_other.fits"], tmp_path / "out", lines.append)
     assert [one.name for one in found] == ["star_1", "star_2"]
-    assert any("2 pages" in line for line in lines)
+    assert any("index.html and 2 pages" in line for line in lines)
 
 
 @pytest.mark.parametrize(

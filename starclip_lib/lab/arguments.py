@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     )
     observe.add_argument("--population", default="wide", metavar="NAME", help=_POPULATION)
     observe.add_argument("--combine", action="store_true", help="spectra of one target are one star")
+    observe.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="store of starclip embed whose APOGEE stars are the neighbours"
+    )
     _add_reading(observe)
     observe.add_argument("--output", type=Path, metavar="FOLDER", help="where tables and pages go (./observed)")
     observe.add_argument(

@@ -139,12 +139,12 @@ def _observe(arguments: argparse.Namespace) -> None:
     output = arguments.output or Path("observed")
     _say(f"starclip observe: tables and pages into {output}")
     options = (arguments.lsf, arguments.prior, arguments.combine, arguments.population, arguments.reading)
-    observe(arguments.observed, output, _say, *options)
+    observe(arguments.observed, output, _say, *options, arguments.store)
 
 
 def _observe_with_networks(arguments: argparse.Namespace) -> None:
     given = {"--lsf": arguments.lsf, "--prior": arguments.prior, "--combine": arguments.combine}
-    given |= {"--output": arguments.output, "--air, --vacuum or a unit": arguments.reading}
+    given |= {"--store": arguments.store, "--output": arguments.output, "--air, --vacuum or a unit": arguments.reading}
     given["--population"] = arguments.population != "wide"
     if wrong := [name for name, value in given.items() if value]:
         raise StarclipError(f"{wrong[0]} is not for networks: leave it out, or leave out --params")

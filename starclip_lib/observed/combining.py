@@ -60,7 +60,9 @@ def combined(found: Sequence[Measured], population: str = WIDE) -> Measurements:
         frame = frames.pop() if len(frames) == 1 else ""
         fits_, star_labels = tuple(fits), as_labels(labels)
         star = Measured(target, target, "", star_labels, covariance, warnings, fits_, scatter, fraction, frame)
-        out.append(star)
+        spectra = tuple(spectrum for one in good for spectrum in one.spectra)
+        notes = tuple(dict.fromkeys(note for one in good for note in one.notes))
+        out.append(replace(star, spectra=spectra, notes=notes))
     return out
 
 
