@@ -16,7 +16,8 @@ from starclip_lib.physics.giants import giants
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 
-Json = dict[str, Any]
+PlotlyFigure = dict[str, Any]
+_Part = dict[str, Any]
 _DARK, _GREY, _PALE, _GREEN, _YELLOW = "#1d2733", "#9aa5b1", "#e3e9ef", "#009E73", "#E69F00"
 _COLOURS = dict(zip(VERDICTS, (NIRSPEC_COLOUR, _GREEN, _YELLOW, APOGEE_COLOUR, _GREY), strict=True))
 _SYMBOLS = dict(zip(VERDICTS, ("circle", "diamond", "triangle-up", "x", "circle-open"), strict=True))
@@ -30,7 +31,7 @@ _PANELS = ("Mg", "Si", "Ca", "O", "C", "N", "Al", "Ti", "Ni")
 _WINDOWS = {"whole": None, "Mg and Pa β": (11700, 13300), "H band": (14900, 17300), "APOGEE": (15150, 16950)}
 
 
-def observed_spectrum(one: Measured) -> Json:
+def observed_spectrum(one: Measured) -> PlotlyFigure:
     """The first spectrum of a star: what was observed, the best model, the residuals, and what was not used.
 
     Wavelengths are at rest. Of a star without a fit it is the observed spectrum alone.
@@ -54,8 +55,8 @@ def observed_spectrum(one: Measured) -> Json:
         _trace(
             mode="lines",
             name="one sigma",
-            x=numbers(around, 1),
-            y=numbers(band, 4),
+            x=_numbers(around, 1),
+            y=_numbers(band, 4),
             yaxis="y2",
             fill="toself",
             fillcolor="rgba(154,165,177,.35)",
@@ -68,7 +69,7 @@ def observed_spectrum(one: Measured) -> Json:
     layout["xaxis"] = _axis("vacuum wavelength at rest [Å]", anchor="y2")
     layout["yaxis"] = _axis("flux / continuum", range=[low, high], domain=[0.3, 1])
     layout["yaxis2"] = _axis("residual", range=[-reach, reach], domain=[0, 0.25])
-    layout["shapes"] = [_stretch(*pair) for pair in unused(x, rest)]
+    layout["shapes"] = [_stretch(*pair) for pair in _unused(x, rest)]
     layout["annotations"] = [
         {"x": place, "y": 1, "yref": "y domain", "yanchor": "bottom", "showarrow": False, "text": name.strip()}
         for name, place in NIRSPEC_FEATURES.items()
@@ -78,7 +79,7 @@ def observed_spectrum(one: Measured) -> Json:
     return {"data": traces, "layout": layout}
 
 
-def _without_fit(wavelength: np.ndarray, flux: np.ndarray, used: np.ndarray) -> Json:
+def _without_fit(wavelength: np.ndarray, flux: np.ndarray, used: np.ndarray) -> PlotlyFigure:
     """A spectrum that was set aside, relative to its level."""
     positive = flux[used] if used.any() else flux[flux > 0]
     level = float(np.percentile(positive, 90)) if len(positive) else 1.0
@@ -91,24 +92,24 @@ def _without_fit(wavelength: np.ndarray, flux: np.ndarray, used: np.ndarray) -> 
     layout = _layout(420)
     layout["xaxis"] = _axis("vacuum wavelength as observed [Å]")
     layout["yaxis"] = _axis("relative flux", range=[float(low), float(high)])
-    layout["shapes"] = [_stretch(*pair) for pair in unused(wavelength[used], wavelength)]
+    layout["shapes"] = [_stretch(*pair) for pair in _unused(wavelength[used], wavelength)]
     layout["updatemenus"] = [_windows(float(wavelength[0]), float(wavelength[-1]))]
     return {"data": traces, "layout": layout}
 
 
-def unused(used: np.ndarray, wavelength: np.ndarray) -> list[tuple[float, float]]:
+def _unused(used: np.ndarray, wavelength: np.ndarray) -> list[tuple[float, float]]:
     """Stretches of more than 12 Angstrom without a used pixel, between the ends of a spectrum."""
     places = np.concatenate([wavelength[:1], used, wavelength[-1:]])
     return [(float(places[i]), float(places[i + 1])) for i in np.flatnonzero(np.diff(places) > _BROKEN)]
 
 
-def abundances(one: Measured) -> Json:
+def abundances(one: Measured) -> PlotlyFigure:
     """[X/Fe] of a star with errors from the covariance; what is mostly the prior's is grey, limits are triangles."""
     assert one.labels is not None
     found = [one.abundance(LABELS[i], "Fe") for i in _OVER_FE]
     atlas, names = giants().atlas, [LABELS[i] for i in _OVER_FE]
     low, high = np.percentile(atlas[:, _OVER_FE] - atlas[:, [FE]], (5, 95), axis=0)
-    population = {"type": "bar", "x": names, "base": numbers(low, 3), "y": numbers(high - low, 3), "width": 0.5}
+    population = {"type": "bar", "x": names, "base": _numbers(low, 3), "y": _numbers(high - low, 3), "width": 0.5}
     population |= {"marker": {"color": _PALE}, "name": "nine of ten model giants", "hoverinfo": "skip"}
     traces = [population]
     for is_prior in (False, True):
@@ -119,7 +120,7 @@ def abundances(one: Measured) -> Json:
                 mode="markers",
                 name=_NOT_MEASURED if is_prior else _MEASURED,
                 x=[name for name, ratio in zip(names, found, strict=True) if ratio.from_prior == is_prior],
-                y=numbers(np.array([ratio.value for ratio in some]), 3),
+                y=_numbers(np.array([ratio.value for ratio in some]), 3),
                 error_y={**_error(np.array([ratio.sigma for ratio in some]), colour), "width": 4, "thickness": 1.4},
                 marker={"color": colour, "symbol": "circle-open" if is_prior else "circle", "size": 9},
             )
@@ -128,7 +129,7 @@ def abundances(one: Measured) -> Json:
     below = np.flatnonzero(np.isfinite(limits))
     if len(below):
         marker = {"symbol": "triangle-down", "size": 12, "color": _YELLOW}
-        some_names, values = [names[k] for k in below], numbers(limits[below], 3)
+        some_names, values = [names[k] for k in below], _numbers(limits[below], 3)
         traces.append(_trace(mode="markers", name="95 % upper limit", x=some_names, y=values, marker=marker))
     layout = _layout(380)
     layout["xaxis"] = _axis("", type="category", categoryorder="array", categoryarray=names)
@@ -136,7 +137,7 @@ def abundances(one: Measured) -> Json:
     return {"data": traces, "layout": layout}
 
 
-def kiel(found: Sequence[Measured], links: Sequence[str] = ()) -> Json:
+def kiel(found: Sequence[Measured], links: Sequence[str] = ()) -> PlotlyFigure:
     """Effective temperature and gravity of stars over the model population and the emulator's domain.
 
     `links` are the pages that a click on a star opens; a trace for each verdict.
@@ -145,12 +146,12 @@ def kiel(found: Sequence[Measured], links: Sequence[str] = ()) -> Json:
     some = atlas[np.linspace(0, len(atlas) - 1, _N_ATLAS).astype(int)]
     gravity = np.linspace(emulator.label_min[LOGG], emulator.label_max[LOGG], 40)
     cool, hot = np.array([emulator.teff_limits(g) for g in gravity], float).T
-    traces: list[Json] = [
+    traces: list[_Part] = [
         _trace(
             mode="lines",
             name="emulator's domain",
-            x=numbers(np.concatenate([cool, hot[::-1], cool[:1]]), 0),
-            y=numbers(np.concatenate([gravity, gravity[::-1], gravity[:1]]), 3),
+            x=_numbers(np.concatenate([cool, hot[::-1], cool[:1]]), 0),
+            y=_numbers(np.concatenate([gravity, gravity[::-1], gravity[:1]]), 3),
             line={"color": _GREEN, "width": 1},
             fill="toself",
             fillcolor="rgba(0,158,115,.06)",
@@ -168,8 +169,8 @@ def kiel(found: Sequence[Measured], links: Sequence[str] = ()) -> Json:
             _trace(
                 mode="markers",
                 name=verdict,
-                x=numbers(values[:, TEFF], 0),
-                y=numbers(values[:, LOGG], 3),
+                x=_numbers(values[:, TEFF], 0),
+                y=_numbers(values[:, LOGG], 3),
                 error_x=_error(sigma[:, TEFF], colour),
                 error_y=_error(sigma[:, LOGG], colour),
                 marker={"color": colour, "size": 10, "symbol": _SYMBOLS[verdict]},
@@ -184,7 +185,7 @@ def kiel(found: Sequence[Measured], links: Sequence[str] = ()) -> Json:
     return {"data": traces, "layout": layout}
 
 
-def ratios_against_iron(found: Sequence[Measured], links: Sequence[str]) -> Json:
+def ratios_against_iron(found: Sequence[Measured], links: Sequence[str]) -> PlotlyFigure:
     """[X/Fe] against [Fe/H], a panel for each of nine elements; what is mostly the prior's is grey."""
     pairs = [(one, link) for one, link in zip(found, links, strict=True) if one.labels is not None]
     layout, traces = _layout(760), []
@@ -205,8 +206,8 @@ def ratios_against_iron(found: Sequence[Measured], links: Sequence[str]) -> Json
                     showlegend=not number,
                     xaxis=f"x{end}",
                     yaxis=f"y{end}",
-                    x=numbers(iron, 3),
-                    y=numbers(np.array([ratio.value for *_, ratio in stars]), 3),
+                    x=_numbers(iron, 3),
+                    y=_numbers(np.array([ratio.value for *_, ratio in stars]), 3),
                     error_x=_error(np.array([one.sigma[FE] for one, *_ in stars]), colour),
                     error_y=_error(np.array([ratio.sigma for *_, ratio in stars]), colour),
                     marker={"color": colour, "size": 7, "symbol": "circle-open" if is_prior else "circle"},
@@ -220,21 +221,21 @@ def ratios_against_iron(found: Sequence[Measured], links: Sequence[str]) -> Json
     return {"data": traces, "layout": layout}
 
 
-def numbers(values: np.ndarray, digits: int) -> list[float | None]:
+def _numbers(values: np.ndarray, digits: int) -> list[float | None]:
     """Rounded values, None where they are not finite: what JSON can hold."""
     return [round(float(x), digits) if np.isfinite(x) else None for x in values]
 
 
-def _trace(**content: Any) -> Json:
+def _trace(**content: Any) -> _Part:
     return {"type": "scatter", **content}
 
 
-def _line(x: np.ndarray, y: np.ndarray, name: str, colour: str, width: float) -> Json:
+def _line(x: np.ndarray, y: np.ndarray, name: str, colour: str, width: float) -> _Part:
     """A line that is broken where no pixel was used."""
     cuts = np.flatnonzero(np.diff(x) > _BROKEN) + 1
     x, y = np.insert(x, cuts, np.nan), np.insert(y, cuts, np.nan)
     style = {"color": colour, "width": width}
-    return _trace(mode="lines", name=name, x=numbers(x, 1), y=numbers(y, 4), line=style, hovertemplate=_HOVER)
+    return _trace(mode="lines", name=name, x=_numbers(x, 1), y=_numbers(y, 4), line=style, hovertemplate=_HOVER)
 
 
 def _band(x: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -247,26 +248,26 @@ def _band(x: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return both[0], both[1]
 
 
-def _markers(x: np.ndarray, y: np.ndarray, name: str, colour: str, size: int = 3) -> Json:
+def _markers(x: np.ndarray, y: np.ndarray, name: str, colour: str, size: int = 3) -> _Part:
     marker = {"color": colour, "size": size}
-    return _trace(mode="markers", name=name, x=numbers(x, 1), y=numbers(y, 4), marker=marker, hovertemplate=_HOVER)
+    return _trace(mode="markers", name=name, x=_numbers(x, 1), y=_numbers(y, 4), marker=marker, hovertemplate=_HOVER)
 
 
-def _unused_pixels(x: np.ndarray, y: np.ndarray, chosen: np.ndarray, low: float, high: float) -> Json:
+def _unused_pixels(x: np.ndarray, y: np.ndarray, chosen: np.ndarray, low: float, high: float) -> _Part:
     shown = chosen & (y > low) & (y < high)
     return _markers(x[shown], y[shown], "not used", _GREY)
 
 
-def _error(sigma: np.ndarray, colour: str) -> Json:
-    return {"type": "data", "array": numbers(sigma, 3), "color": colour, "thickness": 1, "width": 0}
+def _error(sigma: np.ndarray, colour: str) -> _Part:
+    return {"type": "data", "array": _numbers(sigma, 3), "color": colour, "thickness": 1, "width": 0}
 
 
-def _stretch(low: float, high: float) -> Json:
+def _stretch(low: float, high: float) -> _Part:
     ends = {"x0": round(low, 1), "x1": round(high, 1), "y0": 0, "y1": 1, "yref": "paper"}
     return {"type": "rect", **ends, "fillcolor": "#dfe5eb", "opacity": 0.6, "line": {"width": 0}, "layer": "below"}
 
 
-def _windows(low: float, high: float) -> Json:
+def _windows(low: float, high: float) -> _Part:
     """Buttons that show a part of the spectrum."""
     buttons = []
     for name, window in _WINDOWS.items():
@@ -278,12 +279,12 @@ def _windows(low: float, high: float) -> Json:
     return {"type": "buttons", "direction": "right", **place, "buttons": buttons, "showactive": False}
 
 
-def _axis(title: str, **more: Any) -> Json:
+def _axis(title: str, **more: Any) -> _Part:
     style = {"gridcolor": "#edf1f5", "zeroline": False, "linecolor": "#b9c4cf", "ticks": "outside", "ticklen": 4}
     return {**style, "tickcolor": "#b9c4cf", "title": {"text": title, "standoff": 6}, **more}
 
 
-def _layout(height: int) -> Json:
+def _layout(height: int) -> _Part:
     legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.07, "yanchor": "bottom", "font": {"size": 11}}
     return {
         "height": height,
