@@ -12,9 +12,9 @@ import numpy as np
 
 from starclip_lib.building.fitting import read_syntheses
 from starclip_lib.building.sampling import FINE, FINE_FWHM, depths
-from starclip_lib.physics.emulator import default_emulator
-from starclip_lib.physics.fine_emulator import FineEmulator, broadening
-from starclip_lib.physics.instruments import APOGEE, NIRSPEC_SHARP, SHARP_FWHM
+from starclip_lib.physics.emulator import Emulator, default_emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC_SHARP
+from starclip_lib.physics.lsf import broadening
 
 
 def rms(error: np.ndarray) -> float:
@@ -22,21 +22,22 @@ def rms(error: np.ndarray) -> float:
 
 
 def main(folder: Path, file: Path) -> None:
-    syntheses, emulator, earlier = read_syntheses(folder), FineEmulator(file), default_emulator()
+    syntheses, emulator, earlier = read_syntheses(folder), Emulator(file), default_emulator()
     rows = syntheses.held("population, physics")
     labels, physics = syntheses.labels[rows], syntheses.physics[rows]
-    for grid in ("apogee", "fine"):
-        truth = 1 - depths(syntheses.packed[grid][rows])
+    for name, grid in (("apogee", APOGEE), ("fine", emulator.sharpest)):
+        truth = 1 - depths(syntheses.packed[name][rows])
         own, nominal = rms(emulator(labels, grid, physics) - truth), rms(emulator(labels, grid) - truth)
-        print(f"{grid}: RMS error {own:.5f}; with the physics left at nominal {nominal:.5f}")
+        print(f"{name}: RMS error {own:.5f}; with the physics left at nominal {nominal:.5f}")
     rows = syntheses.held("population")
     rows = rows[earlier.inside_domain(syntheses.labels[rows])]
     labels = syntheses.labels[rows]
-    matrix = broadening(FINE, FINE_FWHM, NIRSPEC_SHARP.wavelength, np.full(NIRSPEC_SHARP.n_pix, SHARP_FWHM))
+    matrix = broadening(FINE, FINE_FWHM, NIRSPEC_SHARP.wavelength, NIRSPEC_SHARP.fwhm)
     for instrument in (APOGEE, NIRSPEC_SHARP):
         apogee = instrument is APOGEE
         truth = 1 - depths(syntheses.packed["apogee" if apogee else "fine"][rows])
-        own = rms(emulator(labels, "apogee") - truth) if apogee else rms(matrix @ (emulator(labels, "fine") - truth).T)
+        sharp = emulator(labels, APOGEE if apogee else emulator.sharpest) - truth
+        own = rms(sharp if apogee else matrix @ sharp.T)
         truth = truth if apogee else (matrix @ truth.T).T
         print(
             f"{instrument.name}: RMS error {own:.5f}; {earlier.version} {rms(earlier(labels, instrument) - truth):.5f}"

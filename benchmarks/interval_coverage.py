@@ -47,7 +47,7 @@ def chosen(case: str, n: int, rng: np.random.Generator) -> np.ndarray:
 def seen(labels: np.ndarray, rho: float, wrong: bool, rng: np.random.Generator) -> np.ndarray:
     """Flux (m,) of one star, its synthesis perfect or wrong by what the fit assumes, with noise."""
     sharp = default_emulator()(labels[None], NIRSPEC_SHARP)[0]
-    flux = np.interp(WAVE, NIRSPEC_SHARP.wavelength, broadening(np.full(len(sharp), FWHM)) @ sharp)
+    flux = broadening(NIRSPEC_SHARP.wavelength, NIRSPEC_SHARP.constant_fwhm, WAVE, np.full(len(WAVE), FWHM)) @ sharp
     if wrong:
         fine = np.arange(WAVE[0], WAVE[-1] + 1, 0.25)
         error = gaussian_filter1d(rng.standard_normal(len(fine)), FWHM / (2 * np.sqrt(np.pi)) / 0.25)

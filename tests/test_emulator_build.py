@@ -19,9 +19,10 @@ from starclip_lib.building import batches, design, sampling
 from starclip_lib.building.building import BUILD, SYNTHESES, build, check_folder
 from starclip_lib.building.fitting import Earlier, inputs, labels_of, read_syntheses
 from starclip_lib.building.writing import REGIONS
-from starclip_lib.physics.fine_emulator import FineEmulator, broadening
-from starclip_lib.physics.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP, SHARP_FWHM, SIGMA_PER_FWHM
+from starclip_lib.physics.emulator import Emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP, SIGMA_PER_FWHM
 from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF
+from starclip_lib.physics.lsf import broadening
 from starclip_lib.settings.emulator import load_emulator_params
 from starclip_lib.support.errors import ConfigError, DataError
 from starclip_lib.support.files import locked
@@ -76,11 +77,9 @@ def test_the_grids_show_what_the_synthesis_shows() -> None:
     fine = 1 - sampling.depths(packed["fine"])
     np.testing.assert_allclose(1 - sampling.depths(packed["apogee"]), spectrum.observed(APOGEE), atol=2e-4)
     np.testing.assert_allclose(fine, spectrum.sampled(sampling.FINE, sampling.FINE_FWHM), atol=2e-4)
-    for instrument, fwhm in ((NIRSPEC, NIRSPEC.wavelength / 2700), (NIRSPEC_SHARP, np.full(8192, SHARP_FWHM))):
-        matrix = broadening(sampling.FINE, sampling.FINE_FWHM, instrument.wavelength, fwhm)
+    for instrument in (NIRSPEC, NIRSPEC_SHARP):
+        matrix = broadening(sampling.FINE, sampling.FINE_FWHM, instrument.wavelength, instrument.fwhm)
         np.testing.assert_allclose(matrix @ fine, spectrum.observed(instrument), atol=2e-4)
-    with pytest.raises(DataError, match="too sharp"):
-        broadening(sampling.FINE, sampling.FINE_FWHM, NIRSPEC.wavelength, np.full(8192, 1.3))
 
 
 def test_broadening_adds_variances() -> None:
@@ -169,13 +168,13 @@ def test_a_killed_build_goes_on_and_repeats_nothing(built: tuple[Path, Path, dic
 
 def test_its_emulator_reproduces_held_out_syntheses(built: tuple[Path, Path, dict[str, str]]) -> None:
     _, folder, _ = built
-    emulator = FineEmulator(folder / "tiny.npz")
+    emulator = Emulator(folder / "tiny.npz")
     syntheses = read_syntheses(folder / SYNTHESES)
     rows = syntheses.held("population")
     truth = 1 - sampling.depths(syntheses.packed["apogee"][rows])
-    error = np.abs(emulator(syntheses.labels[rows], "apogee", syntheses.physics[rows]) - truth)
+    error = np.abs(emulator(syntheses.labels[rows], APOGEE, syntheses.physics[rows]) - truth)
     assert np.median(error) < 0.003  # 64 syntheses
-    assert np.median(error) < 0.2 * np.median(np.abs(truth - emulator.mean["apogee"]))
+    assert np.median(error) < 0.2 * np.median(np.abs(truth - emulator.mean_spectrum(APOGEE)))
     card = json.loads(emulator.card)
     assert card["errors"]["population"]["apogee"]["median"] == pytest.approx(np.median(error), rel=1e-2)
     assert set(card["errors"]) == set(design.HELD_OUT)
@@ -186,8 +185,8 @@ def test_its_emulator_reproduces_held_out_syntheses(built: tuple[Path, Path, dic
 
 
 def test_gradients_are_those_of_central_differences(built: tuple[Path, Path, dict[str, str]]) -> None:
-    emulator = FineEmulator(built[1] / "tiny.npz")
-    gradient = emulator.gradient(ARCTURUS, "fine")
+    emulator = Emulator(built[1] / "tiny.npz")
+    gradient = emulator.gradient(ARCTURUS, emulator.sharpest)
     n_physics = len(design.PHYSICS)
     assert gradient.shape == (20 + n_physics, len(sampling.FINE))
     for column, step in ((TEFF, 20.0), (FE, 0.05), (20, 0.1), (20 + n_physics - 1, 0.1)):
@@ -195,24 +194,28 @@ def test_gradients_are_those_of_central_differences(built: tuple[Path, Path, dic
         for sign in (1, -1):
             inputs_ = np.concatenate([ARCTURUS, np.zeros(n_physics)])
             inputs_[column] += sign * step
-            sides.append(emulator(inputs_[None, :20], "fine", inputs_[None, 20:])[0])
+            sides.append(emulator(inputs_[None, :20], emulator.sharpest, inputs_[None, 20:])[0])
         difference = (sides[0] - sides[1]) / (2 * step)
         np.testing.assert_allclose(gradient[column], difference, atol=0.02 * np.abs(difference).max())
 
 
 def test_outside_its_domain_an_emulator_refuses(built: tuple[Path, Path, dict[str, str]], tmp_path: Path) -> None:
-    emulator = FineEmulator(built[1] / "tiny.npz")
-    for column, value, words in ((TEFF, 3000.0, "Teff is 3000"), (LOGG, -1.0, "log g is -1"), (5, np.nan, "is nan")):
+    emulator = Emulator(built[1] / "tiny.npz")
+    for column, value, words in (
+        (TEFF, 3000.0, "Teff must be between"),
+        (LOGG, -1.0, "logg must be"),
+        (5, np.nan, "/Fe"),
+    ):
         labels = ARCTURUS.copy()
         labels[column] = value
         with pytest.raises(DataError, match=words):
-            emulator(labels[None], "fine")
+            emulator(labels[None], APOGEE)
     physics = np.zeros((1, len(design.PHYSICS)))
     physics[0, 0] = 5
     with pytest.raises(DataError, match="vmic is 5"):
-        emulator(ARCTURUS[None], "fine", physics)
+        emulator(ARCTURUS[None], APOGEE, physics)
     with pytest.raises(DataError, match="physics must have shape"):
-        emulator(ARCTURUS[None], "fine", physics[:, :3])
+        emulator(ARCTURUS[None], APOGEE, physics[:, :3])
     with np.load(built[1] / "tiny.npz") as file:
         arrays = dict(file)
     for change, words in (
@@ -222,10 +225,10 @@ def test_outside_its_domain_an_emulator_refuses(built: tuple[Path, Path, dict[st
     ):
         np.savez(tmp_path / "other.npz", **{**arrays, **change})
         with pytest.raises(DataError, match=words):
-            FineEmulator(tmp_path / "other.npz")
+            Emulator(tmp_path / "other.npz")
     (tmp_path / "other.npz").write_bytes((built[1] / "tiny.npz").read_bytes()[:5000])
     with pytest.raises(DataError, match="is not an emulator"):
-        FineEmulator(tmp_path / "other.npz")
+        Emulator(tmp_path / "other.npz")
 
 
 def test_folders_and_batches_of_other_builds_are_refused(
@@ -282,24 +285,24 @@ def test_too_few_finished_syntheses_and_too_few_workers(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def abinitio_3() -> FineEmulator:
-    return FineEmulator(PACKAGED)
+def abinitio_3() -> Emulator:
+    return Emulator(PACKAGED)
 
 
-def test_abinitio_3_agrees_with_direct_syntheses(abinitio_3: FineEmulator) -> None:
+def test_abinitio_3_agrees_with_direct_syntheses(abinitio_3: Emulator) -> None:
     assert PACKAGED.stat().st_size < 12e6
     assert abinitio_3.physics_names == design.PHYSICS
     np.testing.assert_array_equal(abinitio_3.physics_width, design.PHYSICS_WIDTH)
     for sign in (0, 1):
         physics = sign * design.PHYSICS_WIDTH
         depth = sampling.sampled(batches.synthesised(ARCTURUS, physics, "arcturus", "marcs"))
-        for grid in sampling.GRIDS:
-            error = abinitio_3(ARCTURUS[None], grid, physics[None])[0] - 1 + sampling.depths(depth[grid])
+        for name, grid in (("apogee", APOGEE), ("fine", abinitio_3.sharpest)):
+            error = abinitio_3(ARCTURUS[None], grid, physics[None])[0] - 1 + sampling.depths(depth[name])
             assert np.median(np.abs(error)) < 0.001
             assert np.sqrt((error**2).mean()) < 0.004
 
 
-def test_the_documents_have_the_numbers_of_its_card(abinitio_3: FineEmulator) -> None:
+def test_the_documents_have_the_numbers_of_its_card(abinitio_3: Emulator) -> None:
     card = json.loads(abinitio_3.card)
     text = (ROOT / "docs" / "emulator.md").read_text().split("# abinitio-3")[1]
     assert f"{card['syntheses']['training']:,} syntheses" in text

@@ -115,7 +115,7 @@ def test_tables_of_widths_are_checked(tmp_path: Path) -> None:
 
 
 def test_broadening_adds_variances() -> None:
-    matrix = broadening(np.full(8192, 6.0))
+    matrix = broadening(NIRSPEC.wavelength, SHARP_FWHM, NIRSPEC.wavelength, np.full(8192, 6.0))
     row = matrix[[4000]].toarray()[0]
     place = np.arange(8192) - 4000
     assert np.isclose(row.sum(), 1)
@@ -126,7 +126,7 @@ def test_broadening_adds_variances() -> None:
 def test_sharp_spectra_brought_to_the_training_resolution_are_the_training_spectra() -> None:
     stars = giants().atlas[:20]
     sharp = default_emulator()(stars, NIRSPEC_SHARP)
-    broad = (broadening(NIRSPEC.wavelength / NIRSPEC.resolution) @ sharp.T).T
+    broad = (broadening(NIRSPEC.wavelength, SHARP_FWHM, NIRSPEC.wavelength, NIRSPEC.fwhm) @ sharp.T).T
     inner = slice(60, -60)
     difference = (broad - default_emulator()(stars, NIRSPEC))[:, inner]
     assert np.sqrt((difference**2).mean()) < 4e-4  # the lines' own depth is a hundred times that

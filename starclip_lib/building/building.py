@@ -14,7 +14,7 @@ from starclip_lib.building.design import HELD_OUT, PHYSICS, Design, draw
 from starclip_lib.building.fitting import read_syntheses
 from starclip_lib.building.sampling import GRIDS
 from starclip_lib.building.writing import card_of, card_text, errors, fitted, write
-from starclip_lib.physics.fine_emulator import FineEmulator
+from starclip_lib.physics.emulator import Emulator
 from starclip_lib.settings.emulator import EmulatorParams, load_emulator_params
 from starclip_lib.storage.json_files import read_json, write_json
 from starclip_lib.support.callbacks import Callback
@@ -97,7 +97,7 @@ def build(
         syntheses = read_syntheses(folder / SYNTHESES)
         arrays = fitted(syntheses, params, callback)
         path = folder / f"{params.name}.npz"
-        found = errors(FineEmulator.of(arrays), syntheses)
+        found = errors(Emulator.of(arrays), syntheses)
         card = card_of(params, syntheses, tables_digest(), found)
         write(path, arrays, card)
         with atomic_path(path.with_suffix(".md")) as part:

@@ -14,9 +14,10 @@ from starclip_lib.building.design import FE_RANGE, HELD_OUT, LOGG_RANGE, PHYSICS
 from starclip_lib.building.fitting import Basis, Earlier, Syntheses, inputs, train
 from starclip_lib.building.sampling import FINE, FINE_FWHM, GRIDS, depths
 from starclip_lib.building.teacher import Teacher
-from starclip_lib.physics.fine_emulator import FORMAT, FineEmulator, broadening
-from starclip_lib.physics.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP, SHARP_FWHM
+from starclip_lib.physics.emulator import FORMAT, Emulator
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP
 from starclip_lib.physics.labels import FE, LABELS, N_LABELS, UNITS
+from starclip_lib.physics.lsf import broadening
 from starclip_lib.settings.emulator import EmulatorParams
 from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.files import atomic_path
@@ -89,16 +90,16 @@ def fitted(syntheses: Syntheses, params: EmulatorParams, callback: Callback) -> 
     return arrays | {key: np.array(text) for key, text in words.items()} | {k: np.array(v) for k, v in lists.items()}
 
 
-def errors(emulator: FineEmulator, syntheses: Syntheses) -> dict[str, dict[str, dict[str, float]]]:
+def errors(emulator: Emulator, syntheses: Syntheses) -> dict[str, dict[str, dict[str, float]]]:
     """Errors of flux by held-out set and instrument or region: median and 95th percentile of their size, worst RMS."""
-    lsf = {"nirspec": (NIRSPEC, NIRSPEC.wavelength / NIRSPEC.resolution)}
-    lsf["nirspec_sharp"] = (NIRSPEC_SHARP, np.full(NIRSPEC_SHARP.n_pix, SHARP_FWHM))
-    matrices = {name: broadening(FINE, FINE_FWHM, grid.wavelength, fwhm) for name, (grid, fwhm) in lsf.items()}
+    matrices = {grid.name: broadening(FINE, FINE_FWHM, grid.wavelength, grid.fwhm) for grid in (NIRSPEC, NIRSPEC_SHARP)}
+    grids = {"apogee": APOGEE, "fine": emulator.sharpest}
     out: dict[str, dict[str, dict[str, float]]] = {}
     for name in HELD_OUT:
         rows = syntheses.held(name)
         labels, physics = syntheses.labels[rows], syntheses.physics[rows]
-        wrong = {grid: emulator(labels, grid, physics) - 1 + depths(syntheses.packed[grid][rows]) for grid in GRIDS}
+        packed = {name: syntheses.packed[name][rows] for name in grids}
+        wrong = {name: emulator(labels, grid, physics) - 1 + depths(packed[name]) for name, grid in grids.items()}
         wrong |= {key: (matrix @ wrong["fine"].T).T for key, matrix in matrices.items()}
         wrong["chips"] = wrong["apogee"][:, on_chips(APOGEE.wavelength)]
         for region, (first, last) in REGIONS.items():

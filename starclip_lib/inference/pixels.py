@@ -1,7 +1,7 @@
-"""One observed spectrum on its own pixels as a function of labels and nuisances: continuum, velocity, line width.
+"""One observed spectrum on its own pixels by labels and nuisances: continuum, velocity, line width, physics.
 
 The emulator's sharpest spectra are brought to the instrument's line-spread function, whose width may differ a little
-from what is stated, and read at the observed wavelengths; the observed spectrum itself is left as it is.
+from what is stated, at the observed wavelengths; the observed spectrum itself is left as it is.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.interpolate import BSpline
 from scipy.linalg import block_diag
 from torch import Tensor
 
 from starclip_lib.physics.emulator import Emulator
-from starclip_lib.physics.instruments import NIRSPEC_SHARP, SPEED_OF_LIGHT
+from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import N_LABELS
-from starclip_lib.physics.lsf import SHARPEST, LineSpread, broadening
+from starclip_lib.physics.lsf import LineSpread, broadening
 from starclip_lib.support.errors import DataError
 
 _SPACING = 300.0  # Angstrom between knots of the continuum
@@ -31,19 +32,22 @@ _VELOCITY_STEP = 5.0  # km/s
 
 @dataclass(frozen=True, eq=False)
 class PixelSpectra:
-    """An emulated spectrum (1, m) on observed pixels, and its slopes by labels (20, m), velocity and width (m,)."""
+    """An emulated spectrum (1, m) on observed pixels, and how it changes.
+
+    `by_labels` (20, m); `by_nuisances` (2 + n_physics, m): by velocity, width and physics.
+    """
 
     model: Tensor
     continuum: Tensor
     by_labels: np.ndarray
-    by_velocity: np.ndarray
-    by_width: np.ndarray
+    by_nuisances: np.ndarray
 
 
 class PixelModel:
-    """Nuisances are the coefficients of a B-spline continuum, the velocity [km/s] and the line width's relative change.
+    """Nuisances: coefficients of a B-spline continuum, velocity [km/s], the line width's relative change, physics.
 
-    `wavelength` (m,) in vacuum Angstrom as observed; `strengths` (8192,) multiplies line depths on the sharp grid.
+    `wavelength` (m,) in vacuum Angstrom as observed. Physics are the emulator's further inputs, with the mean and the
+    precision of `physics`, or about nominal with the emulator's widths.
     """
 
     def __init__(
@@ -52,45 +56,49 @@ class PixelModel:
         wavelength: np.ndarray,
         spread: LineSpread,
         velocity: float,
-        strengths: np.ndarray | None = None,
+        physics: tuple[np.ndarray, np.ndarray] | None = None,
     ):
-        self.emulated = emulator.on(NIRSPEC_SHARP)
-        self.wavelength, self.wanted = wavelength, spread(NIRSPEC_SHARP.wavelength)
-        self.strengths = np.ones(NIRSPEC_SHARP.n_pix) if strengths is None else strengths
+        self.grid = emulator.sharpest
+        self.emulated = emulator.on(self.grid)
         self.parts = np.concatenate([self.emulated.mean[None].numpy(), self.emulated.basis.numpy()]).T.astype(float)
+        self.wavelength, self.spread = wavelength, spread
         self.segments = np.split(np.arange(len(wavelength)), np.flatnonzero(np.diff(wavelength) > _GAP) + 1)
         self.splines, bend = _splines(wavelength, self.segments)
-        self.narrowest = SHARPEST / float(spread(wavelength).min()) - 1  # the emulator has no sharper lines
-        self.expected = torch.from_numpy(np.array([0.0] * self.splines.shape[1] + [velocity, 0.0]))
-        self.penalty = torch.from_numpy(block_diag(bend, _VELOCITY_ERROR**-2, _WIDTH_ERROR**-2))
-        self._width = np.nan
+        self.n_curve = self.splines.shape[1]
+        self.narrowest = emulator.narrowest / float(spread(wavelength).min()) - 1  # there are no sharper lines
+        mean, precision = physics or (0 * emulator.physics_width, np.diag(emulator.physics_width**-2))
+        self.expected = torch.from_numpy(np.concatenate([np.zeros(self.n_curve), [velocity, 0.0], mean]))
+        self.penalty = torch.from_numpy(block_diag(bend, _VELOCITY_ERROR**-2, _WIDTH_ERROR**-2, precision))
 
     def start(self, labels: np.ndarray, flux: np.ndarray, ivar: np.ndarray) -> Tensor:
         """Nuisances (1, m) to begin with: the continuum that suits the flux (m,) at these labels (20,)."""
-        velocity = float(self.expected[-2])
-        self._widen(0.0)
-        lit = self.splines * self._at(labels, velocity)[0][:, None]
-        k = self.splines.shape[1]
+        rest, k = self.expected[self.n_curve :], self.n_curve
+        labels = np.concatenate([labels, rest[2:].numpy()])
+        lit = self.splines * self._at(labels, float(rest[0]), 0.0)[0][:, None]
         curve = np.linalg.solve((lit * ivar[:, None]).T @ lit + self.penalty[:k, :k].numpy(), lit.T @ (ivar * flux))
-        return torch.from_numpy(np.concatenate([curve, [velocity, 0.0]])[None])
+        return torch.cat([torch.from_numpy(curve), rest])[None]
 
     def __call__(self, labels: Tensor, nuisances: Tensor) -> PixelSpectra:
         """The spectrum of labels (1, 20) and nuisances (1, m). Raises DataError if its continuum is not positive."""
-        *curve, velocity, width = nuisances[0].tolist()
-        continuum = self.splines @ np.array(curve)
+        curve, (velocity, width), physics = np.split(nuisances[0].numpy(), [self.n_curve, self.n_curve + 2])
+        continuum = self.splines @ curve
         if not (continuum > 0).all():
             raise DataError("no continuum fits it; is it the spectrum of a star, in flux per wavelength or pixel?")
-        self._widen(width)
-        model, *slopes = self._at(labels[0].numpy(), velocity)
-        return PixelSpectra(torch.from_numpy(model)[None], torch.from_numpy(continuum)[None], *slopes)
+        model, slopes, shifts = self._at(np.concatenate([labels[0].numpy(), physics]), velocity, width)
+        by_labels, by_physics = np.split(slopes, [N_LABELS])
+        return PixelSpectra(
+            torch.from_numpy(model)[None],
+            torch.from_numpy(continuum)[None],
+            by_labels,
+            np.concatenate([shifts, by_physics]),
+        )
 
     def equations(
         self, spectra: PixelSpectra, weight: Tensor, residual: Tensor, directions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Normal matrix and right side of the fit to a residual of flux over the continuum."""
         lit = self.splines.T * (spectra.model / spectra.continuum).numpy()
-        rows = [directions.numpy() @ spectra.by_labels, lit, spectra.by_velocity[None], spectra.by_width[None]]
-        design = torch.from_numpy(np.concatenate(rows))
+        design = torch.from_numpy(np.concatenate([directions.numpy() @ spectra.by_labels, lit, spectra.by_nuisances]))
         return ((design * weight) @ design.T)[None], (design @ (weight * residual)[0])[None]
 
     def inside(self, labels: Tensor) -> Tensor:
@@ -98,36 +106,25 @@ class PixelModel:
         return self.emulated.inside(labels)
 
     def bounded(self, nuisances: Tensor) -> Tensor:
-        """Line widths that the emulator has."""
-        return torch.cat([nuisances[:, :-1], nuisances[:, -1:].clamp_min(self.narrowest)], 1)
+        """Line widths and physics that the emulator has."""
+        curve, width, physics = nuisances.tensor_split([self.n_curve + 1, self.n_curve + 2], 1)
+        limit = self.emulated.physics_limit
+        return torch.cat([curve, width.clamp_min(self.narrowest), physics.clamp(-limit, limit)], 1)
 
-    def _widen(self, change: float) -> None:
-        """Bring the components to the line-spread function times 1 + change."""
-        if abs(change - self._width) > 1e-3 or np.isnan(self._width):
-            self._width = change
-            self.broad = broadening(self.wanted * (1 + change)) @ self.parts
-            self.by_width = (
-                broadening(self.wanted * (1 + change + _WIDTH_STEP)) @ self.parts - self.broad
-            ) / _WIDTH_STEP
-
-    def _at(self, labels: np.ndarray, velocity: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Flux (m,) and its derivatives: by labels (20, m), by velocity (m,) and by the relative width (m,)."""
-        eye = torch.eye(N_LABELS, dtype=torch.float64)
+    def _at(self, labels: np.ndarray, velocity: float, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Flux (m,) and its derivatives: by labels and physics (20 + n_physics, m), by velocity and width (2, m)."""
+        eye = torch.eye(len(labels), dtype=torch.float64)
         linear = self.emulated.linearised(torch.from_numpy(labels[None]), eye)
         coefficients, slopes = (x[0].double().numpy() for x in linear)
-        one = np.concatenate([[1.0], coefficients])
-        curves = np.column_stack([self.broad @ one, self.by_width @ one, self.broad[:, 1:] @ slopes.T])
-        curves[:, 0] = 1 - (1 - curves[:, 0]) * self.strengths
-        curves[:, 1:] *= self.strengths[:, None]
-        here, there = self._read(curves, velocity), self._read(curves[:, :1], velocity + _VELOCITY_STEP)
-        return here[:, 0], here[:, 2:].T, (there[:, 0] - here[:, 0]) / _VELOCITY_STEP, here[:, 1]
+        sharp = self.parts @ np.concatenate([[1.0], coefficients])
+        curves = self._broadening(velocity, width) @ np.column_stack([sharp, self.parts[:, 1:] @ slopes.T])
+        faster = self._broadening(velocity + _VELOCITY_STEP, width) @ sharp - curves[:, 0]
+        wider = self._broadening(velocity, width + _WIDTH_STEP) @ sharp - curves[:, 0]
+        return curves[:, 0], curves[:, 1:].T, np.stack([faster / _VELOCITY_STEP, wider / _WIDTH_STEP])
 
-    def _read(self, curves: np.ndarray, velocity: float) -> np.ndarray:
-        grid = NIRSPEC_SHARP.wavelength
-        place = (self.wavelength / (1 + velocity / SPEED_OF_LIGHT) - grid[0]) / (grid[1] - grid[0])
-        left = np.clip(place.astype(int), 0, len(grid) - 2)
-        part = np.clip(place - left, 0, 1)[:, None]
-        return (1 - part) * curves[left] + part * curves[left + 1]
+    def _broadening(self, velocity: float, width: float) -> sparse.csr_array:
+        rest = self.wavelength / (1 + velocity / SPEED_OF_LIGHT)
+        return broadening(self.grid.wavelength, self.grid.constant_fwhm, rest, self.spread(rest) * (1 + width))
 
 
 def _splines(wavelength: np.ndarray, segments: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A giant's spectrum fitted with the emulator on its own pixels: labels, velocity, line width and continuum at once.
+"""A giant's spectrum fitted on its own pixels: labels, velocity, line width, continuum and physics at once.
 
 A pixel's variance is that of its noise, as the residuals around it show it where they exceed what the file claims, and
 that of the synthesis, which is wrong by a part of the depth of its lines, alike within a resolution element.
@@ -18,7 +18,7 @@ from starclip_lib.inference.noise import LAGS, STUDENT, autocovariance, student_
 from starclip_lib.inference.pixels import PixelModel, PixelSpectra
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.giants import Giants
-from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC_SHARP, SPEED_OF_LIGHT
+from starclip_lib.physics.instruments import MAD_PER_SIGMA, SPEED_OF_LIGHT
 from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.physics.lsf import LineSpread
 from starclip_lib.support.errors import DataError
@@ -49,7 +49,8 @@ class Fit:
     `flux` and `model` relative to the fitted continuum, `sigma` of both errors, `weight` between 0 (an outlier) and 1.
     `noise` is the median standard deviation; `correlated` the factor by which correlation between neighbouring pixels
     increases the variance of the noise; `misfit` what neither labels nor noise explain, over the depth of the lines;
-    `correlation` that of observed and fitted lines.
+    `correlation` that of observed and fitted lines. `physics` (n_physics,) are differences of the synthesis from
+    nominal, with their covariance (n_physics, n_physics).
     """
 
     labels: np.ndarray
@@ -70,6 +71,8 @@ class Fit:
     correlated: float
     misfit: float
     correlation: float
+    physics: np.ndarray
+    physics_covariance: np.ndarray
 
 
 class _ObservedNoise:
@@ -115,24 +118,25 @@ def fit_giant(
     velocity: float,
     known: Giants,
     prior: tuple[np.ndarray, np.ndarray] | None = None,
-    strengths: np.ndarray | None = None,
     emulator: Emulator | None = None,
+    physics: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Fit:
     """Fit the good pixels (m,) of one spectrum: observed vacuum Angstrom, flux per Angstrom or pixel.
 
     `velocity` [km/s] is a first guess, `known` the prior; `prior` holds precisions, (20,) or (20, 20), and values (20,)
-    of what else is known about this star; `strengths` (8192,) multiplies the depth of lines on the sharp NIRSpec grid.
+    of what else is known about this star; `physics` mean and precision of the emulator's physics, if not its own prior.
     Raises DataError if too few pixels are left, or nothing can be fitted to them.
     """
     rest = wavelength / (1 + velocity / SPEED_OF_LIGHT)
-    low, high = NIRSPEC_SHARP.wavelength[[0, -1]]
+    emulator = emulator or default_emulator()
+    low, high = emulator.sharpest.wavelength[[0, -1]]
     use = (rest > low + 20) & (rest < high - 20) & ~((rest > _HELIUM[0]) & (rest < _HELIUM[1]))
     if use.sum() < _FEWEST:
         raise DataError(f"only {use.sum()} good pixels between {low:.0f} and {high:.0f} Angstrom, {_FEWEST} are needed")
     wavelength, level = wavelength[use], np.median(flux[use])
     flux, sigma, rest = flux[use] / level, sigma[use] / level, rest[use]
     mean, precision, prior_covariance = _prior(known, prior)
-    model = PixelModel(emulator or default_emulator(), wavelength, spread, velocity, strengths)
+    model = PixelModel(emulator, wavelength, spread, velocity, physics)
     resolution = float(np.maximum(np.median(spread(wavelength) / np.gradient(wavelength)), 1.0))
     noise = _ObservedNoise(model, sigma, rest, resolution, precision)
     start = model.inside(torch.from_numpy(mean)[None])
@@ -151,6 +155,9 @@ def fit_giant(
     exact, _ = model.equations(
         found.spectra, noise.of_synthesis() - found.weight, found.residual, torch.eye(N_LABELS).double()
     )
+    n_physics = len(emulator.physics_names)
+    every = solve(found.matrix, torch.zeros_like(found.matrix[:, 0]))[1][0].numpy()
+    physics_covariance = every[len(every) - n_physics :, len(every) - n_physics :]
     by_synthesis = solve(found.matrix + exact, torch.zeros_like(found.matrix[:, 0]))[1][0, :N_LABELS, :N_LABELS]
     emulated, residual = found.spectra.model[0].numpy(), found.residual[0].numpy()
     depth, both = np.maximum(1 - emulated, 0), noise.noise2 + noise.synthesis2
@@ -160,7 +167,7 @@ def fit_giant(
     unexplained = np.average(residual**2, weights=trusted) / _KEPT - white**2
     middle, relative = float(np.median(spread(wavelength))), residual + emulated
     (fitted_velocity, width), (velocity_error, width_error) = (
-        x[0, -2:].tolist() for x in (found.nuisances, found.nuisance_sigma)
+        x[0, model.n_curve : model.n_curve + 2].tolist() for x in (found.nuisances, found.nuisance_sigma)
     )
     return Fit(
         labels=found.labels[0].numpy(),
@@ -181,6 +188,8 @@ def fit_giant(
         correlated=noise.correlated,
         misfit=float(np.sqrt(max(unexplained, 0) / np.average(depth**2, weights=trusted))),
         correlation=_correlation(relative, emulated, trusted),
+        physics=found.nuisances[0, model.n_curve + 2 :].numpy(),
+        physics_covariance=physics_covariance,
     )
 
 

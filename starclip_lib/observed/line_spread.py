@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from starclip_lib.physics.instruments import NIRSPEC_SHARP
-from starclip_lib.physics.lsf import SHARPEST, LineSpread
+from starclip_lib.physics.emulator import default_emulator
+from starclip_lib.physics.lsf import LineSpread
 from starclip_lib.storage.csv_files import read_csv
 from starclip_lib.support.errors import DataError
 
@@ -42,13 +42,14 @@ def line_spread(text: str) -> LineSpread:
         found = _table(Path(text))
     else:
         found = LineSpread((13500.0,), (_number(text, text),))
-    narrowest = float(found(NIRSPEC_SHARP.wavelength).min())
-    if narrowest < SHARPEST:
+    emulator = default_emulator()
+    widths = found(emulator.sharpest.wavelength)
+    if widths.min() < emulator.narrowest:
         raise DataError(
-            f"line-spread function {text}: {narrowest:.2f} Angstrom is narrower than the emulator's spectra "
-            f"({SHARPEST} Angstrom); broaden the spectrum to {SHARPEST} Angstrom or more and say so"
+            f"line-spread function {text}: {widths.min():.2f} Angstrom is narrower than the emulator's spectra "
+            f"({emulator.narrowest:.2f} Angstrom); broaden the spectrum to that width or more and give its new width"
         )
-    if float(found(NIRSPEC_SHARP.wavelength).max()) > 100:
+    if widths.max() > 100:
         raise DataError(f"line-spread function {text}: wider than 100 Angstrom, no lines are left; FWHM is in Angstrom")
     return found
 

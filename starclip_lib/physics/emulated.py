@@ -17,7 +17,8 @@ _CARBON, _OXYGEN = LABELS.index("C"), LABELS.index("O")
 class EmulatedSpectra(nn.Module):
     """The formula of docs/emulator.md for one grid, with the emulator's domain; `physics.emulator` brings the arrays.
 
-    Nothing of it is kept in model files: it comes from the emulator that is in use. Labels are in K and dex.
+    Nothing of it is kept in model files: it comes from the emulator that is in use. Labels are in K and dex. Where the
+    emulator has physics as inputs, labels (n, 20 + n_physics) may hold their differences from nominal.
     """
 
     center: Tensor
@@ -33,6 +34,7 @@ class EmulatedSpectra(nn.Module):
     knots: Tensor
     lowest: Tensor
     highest: Tensor
+    physics_limit: Tensor
 
     def __init__(self, arrays: Mapping[str, np.ndarray], version: str, max_c_over_o: float):
         super().__init__()
@@ -40,8 +42,12 @@ class EmulatedSpectra(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
         self.version, self.max_c_over_o = version, max_c_over_o
 
+    def _padded(self, labels: Tensor) -> Tensor:
+        """Labels with physics at nominal, unless they hold it."""
+        return F.pad(labels.double(), (0, len(self.center) - labels.shape[1]))
+
     def _scaled(self, labels: Tensor) -> Tensor:
-        return ((labels.double() - self.center) / self.scale).to(self.w1.dtype)
+        return ((self._padded(labels) - self.center) / self.scale).to(self.w1.dtype)
 
     def coefficients(self, labels: Tensor) -> Tensor:
         """Coefficients (n, k) of `basis` for labels (n, 20)."""
@@ -53,9 +59,9 @@ class EmulatedSpectra(nn.Module):
         return torch.addmm(self.mean, self.coefficients(labels), self.basis).clamp_min(0)
 
     def linearised(self, labels: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients (n, k) of `basis`, and their change (n, d, k) with the labels along directions (d, 20)."""
+        """Coefficients (n, k) of `basis`, and their change (n, d, k) along directions (d, 20 or 20 + n_physics)."""
         x = self._scaled(labels)
-        slope = (directions / self.scale).to(x.dtype)
+        slope = (self._padded(directions) / self.scale).to(x.dtype)
         for weight, bias in ((self.w1, self.b1), (self.w2, self.b2)):
             x = x @ weight + bias
             gate = torch.sigmoid(x)
@@ -70,12 +76,14 @@ class EmulatedSpectra(nn.Module):
         low, high = (_interpolated(logg, self.knots[0], limit) for limit in self.knots[1:])
         teff = torch.minimum(torch.maximum(labels[:, TEFF], low), high)
         first = len(LABELS) - len(ELEMENTS)
-        over_iron = (labels[:, first:] - iron[:, None]).clamp(self.lowest[first:], self.highest[first:])
+        over_iron = (labels[:, first : len(LABELS)] - iron[:, None]).clamp(self.lowest[first:], self.highest[first:])
         abundances = (iron[:, None] + over_iron).unbind(1)
         columns = [teff, logg, *abundances]
         columns[FE] = iron
         columns[_CARBON] = torch.minimum(columns[_CARBON], columns[_OXYGEN] + self.max_c_over_o)
-        return torch.stack(columns, 1)
+        physics = labels[:, len(LABELS) :]
+        limit = self.physics_limit[: physics.shape[1]]
+        return torch.cat([torch.stack(columns, 1), physics.clamp(-limit, limit)], 1)
 
 
 def _interpolated(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:

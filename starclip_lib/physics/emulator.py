@@ -1,13 +1,13 @@
 """Ab initio spectra of red giants from their labels, and the gradients of these spectra.
 
-A small network maps the twenty labels to coefficients of principal components of LTE spectra, one set for each
-instrument.  docs/emulator.md describes the formula and the physics.
+A small network maps the twenty labels, and the physics of the synthesis where a file has it, to coefficients of
+principal components of LTE spectra, one set for each grid.  docs/emulator.md describes the formula and the physics.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.resources import as_file, files
 from itertools import pairwise
@@ -17,22 +17,39 @@ import numpy as np
 import torch
 
 from starclip_lib.physics.emulated import EmulatedSpectra
-from starclip_lib.physics.instruments import INSTRUMENTS, NIRSPEC_SHARP, Instrument, check_grid
+from starclip_lib.physics.instruments import APOGEE, INSTRUMENTS, NIRSPEC, NIRSPEC_SHARP, Instrument, check_grid
 from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
+from starclip_lib.physics.lsf import broadening
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import damage_refused, regular_file
 
+FORMAT = "starclip emulator 3"  # of files with physics; abinitio-2 names none
+FINE = "fine"  # key of the grid from which the spectra of other instruments follow
 _FILE_BYTES = 256 * 2**20  # of an emulator
+SHARPEST = 2.8  # Angstrom: nearer to abinitio-2's 2.75 a kernel is narrower than a pixel
 _BLOCK = 512  # spectra evaluated at once: 512 x 8,575 float32 are 18 MB
 
 
 class Emulator:
-    """Labels in, continuum-normalised flux out, on the APOGEE and the NIRSpec grid, and on the sharp one if it has it.
+    """Labels in, continuum-normalised flux out, on the grids of the two instruments and on a sharper one.
 
     Parameters
     ----------
     path : str or Path
         The .npz with the layout described in docs/emulator.md; sizes are read from it.
+
+    Attributes
+    ----------
+    version, card : str
+        Its name, and what `starclip emulator build` wrote about it (JSON; empty in abinitio-2).
+    sharpest : Instrument
+        The grid of its sharpest spectra.
+    narrowest : float
+        FWHM in Angstrom of the sharpest line-spread function that follows from them.
+    physics_names, physics_units : tuple of str
+        The physics among its inputs, as differences from nominal; empty in abinitio-2.
+    physics_width : ndarray, shape (n_physics,)
+        Standard deviations of the priors on it; `physics_reach` of them belong to the domain.
 
     Raises
     ------
@@ -45,46 +62,63 @@ class Emulator:
         with damage_refused(path, "is not an emulator file"), np.load(path, allow_pickle=False) as file:
             self._read(file, str(path))
 
-    def _read(self, file: np.lib.npyio.NpzFile, where: str) -> None:
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Emulator:
+        """From the arrays of a file, which need not have a card."""
+        emulator = cls.__new__(cls)
+        emulator._read(arrays, "these arrays")
+        return emulator
+
+    def _read(self, file: Mapping[str, np.ndarray], where: str) -> None:
         def real(key: str) -> np.ndarray:
             array = file[key]
             if array.dtype.kind not in "fiu":
                 raise DataError(f"{where} is not an emulator file ({key} holds no real numbers)")
             return array
 
+        if "format" in file and str(file["format"]) != FORMAT:
+            raise DataError(f"{where}: an emulator of another version; this one reads '{FORMAT}'")
         names = tuple(str(name) for name in file["label_names"])
         if names != LABELS:
             raise DataError(f"{where}: made for the labels {names}, this project uses {LABELS}")
-        self.version = str(file["version"])
+        self.version, self.card = str(file["version"]), str(file["card"]) if "card" in file else ""
         self.label_min, self.label_max = real("label_min"), real("label_max")
         self.xfe_min, self.xfe_max = real("xfe_min"), real("xfe_max")
         self.max_c_over_o = float(real("max_c_over_o"))
         self.logg_knots, self.teff_low, self.teff_high = (real(k) for k in ("logg_knots", "teff_low", "teff_high"))
         self._center, self._scale = real("label_center"), real("label_scale")
+        with_physics = "physics_names" in file
+        self.physics_names = tuple(str(name) for name in file["physics_names"]) if with_physics else ()
+        self.physics_units = tuple(str(name) for name in file["physics_units"]) if with_physics else ()
+        self.physics_width = real("physics_width").astype(np.float64) if with_physics else np.empty(0)
+        self.physics_reach = float(real("physics_reach")) if with_physics else 0.0
         self._net = [(real(f"w{k}").astype(np.float32), real(f"b{k}").astype(np.float32)) for k in (1, 2, 3)]
         self._mean, self._basis, self._columns, start = {}, {}, {}, 0
-        for name, instrument in {**INSTRUMENTS, NIRSPEC_SHARP.name: NIRSPEC_SHARP}.items():
-            if name == NIRSPEC_SHARP.name and f"{name}_mean" not in file:
-                continue
+        self._grids = {name: grid for name, grid in _grids(file, real).items() if f"{name}_mean" in file}
+        for name, instrument in self._grids.items():
             check_grid(real(f"{name}_wavelength"), instrument, f"{where}: {name}_wavelength")
             self._mean[name] = real(f"{name}_mean").astype(np.float32)
             self._basis[name] = real(f"{name}_basis").astype(np.float32)
             self._columns[name] = slice(start, start := start + len(self._basis[name]))
+        if APOGEE.name not in self._grids or not {FINE, NIRSPEC.name} & set(self._grids):
+            raise DataError(f"{where} is not an emulator file (it has no spectra for APOGEE and NIRSpec)")
         self._check_numbers(where, start)
 
     def _check_numbers(self, where: str, n_components: int) -> None:
         """Raise DataError unless the arrays fit together and are finite."""
-        sizes = [len(LABELS), *(len(bias) for _, bias in self._net)]
+        n_physics = len(self.physics_names)
+        sizes = [len(LABELS) + n_physics, *(len(bias) for _, bias in self._net)]
         shapes = [(weight.shape, bias.shape) for weight, bias in self._net]
         wanted = [((a, b), (b,)) for a, b in pairwise(sizes)]
         per_label = (self.label_min, self.label_max, self.xfe_min, self.xfe_max, self._center, self._scale)
         limits = (self.logg_knots, self.teff_low, self.teff_high)
         arrays = [*per_label, *limits, *(array for layer in self._net for array in layer)]
-        arrays += [*self._mean.values(), *self._basis.values()]
+        arrays += [*self._mean.values(), *self._basis.values(), self.physics_width]
         # further grids may follow those of the two instruments
         fits = shapes == wanted and sizes[-1] >= n_components and all(a.shape == (len(LABELS),) for a in per_label)
         fits &= self.logg_knots.ndim == 1 and len({a.shape for a in limits}) == 1 and self.logg_knots.size > 1
         fits &= all(basis.shape[1:] == self._mean[name].shape for name, basis in self._basis.items())
+        fits &= self.physics_width.shape == (n_physics,) and len(self.physics_units) == n_physics
         if not fits:
             raise DataError(f"{where} is not an emulator file (its arrays do not fit together)")
         # [Fe/Fe] and what is not an abundance have no bounds, and may be NaN
@@ -95,6 +129,31 @@ class Emulator:
         if not ((np.diff(self.logg_knots) > 0).all() and (self.teff_low < self.teff_high).all()):
             raise DataError(f"{where} is not an emulator file (its limits of Teff are not in order)")
 
+    @property
+    def sharpest(self) -> Instrument:
+        """The grid of its sharpest spectra. Raises DataError if the file has only the two instruments'."""
+        for name in (FINE, NIRSPEC_SHARP.name):
+            if name in self._grids:
+                return self._grids[name]
+        raise DataError(f"the emulator {self.version} has no grid '{NIRSPEC_SHARP.name}'")
+
+    @property
+    def narrowest(self) -> float:
+        """FWHM in Angstrom of the sharpest line-spread function that follows from it."""
+        return SHARPEST if FINE not in self._grids else float(np.hypot(self.sharpest.constant_fwhm, 0.75))
+
+    @lru_cache(maxsize=4)  # noqa: B019 - emulators are few and live as long as the process
+    def _on(self, instrument: Instrument) -> tuple[np.ndarray, np.ndarray, slice]:
+        """Mean, basis and the columns of their coefficients."""
+        if (name := instrument.name) in self._columns:
+            return self._mean[name], self._basis[name], self._columns[name]
+        if FINE not in self._grids:
+            raise DataError(f"the emulator {self.version} has no grid '{instrument.name}'")
+        fine = self._grids[FINE]
+        matrix = broadening(fine.wavelength, fine.constant_fwhm, instrument.wavelength, instrument.fwhm)
+        mean, basis = matrix @ self._mean[FINE], (matrix @ self._basis[FINE].T).T
+        return mean.astype(np.float32), basis.astype(np.float32), self._columns[FINE]
+
     def on(self, instrument: Instrument) -> EmulatedSpectra:
         """The emulator on an instrument's grid, for tensors; each call makes one, which may move to a device.
 
@@ -103,33 +162,32 @@ class Emulator:
         DataError
             If it has no spectra for this instrument.
         """
-        if instrument.name not in self._columns:
-            raise DataError(f"the emulator {self.version} has no grid '{instrument.name}'")
+        mean, basis, columns = self._on(instrument)
         (w1, b1), (w2, b2), (w3, b3) = self._net
-        columns = self._columns[instrument.name]
         low, high = self.xfe_min.astype(np.float64), self.xfe_max.astype(np.float64)
         for i in (LOGG, FE):
             low[i], high[i] = self.label_min[i], self.label_max[i]
         arrays: dict[str, np.ndarray] = {
-            "center": self._center.astype(np.float64),
-            "scale": self._scale.astype(np.float64),
+            "center": np.concatenate([self._center, np.zeros(len(self.physics_names))]).astype(np.float64),
+            "scale": np.concatenate([self._scale, self.physics_width]).astype(np.float64),
             "w1": w1,
             "b1": b1,
             "w2": w2,
             "b2": b2,
             "w3": w3[:, columns],
             "b3": b3[columns],
-            "basis": self._basis[instrument.name],
-            "mean": self._mean[instrument.name],
+            "basis": basis,
+            "mean": mean,
             "knots": np.stack([self.logg_knots, self.teff_low, self.teff_high]).astype(np.float64),
             "lowest": low,
             "highest": high,
+            "physics_limit": self.physics_reach * self.physics_width,
         }
         return EmulatedSpectra(arrays, self.version, self.max_c_over_o)
 
     def mean_spectrum(self, instrument: Instrument) -> np.ndarray:
         """Mean of the spectra it was fitted to."""
-        return self._mean[instrument.name]
+        return self._on(instrument)[0]
 
     @property
     def center(self) -> np.ndarray:
@@ -137,16 +195,17 @@ class Emulator:
         return self._center.astype(np.float64)
 
     @torch.no_grad()
-    def __call__(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
+    def __call__(self, labels: np.ndarray, instrument: Instrument, physics: np.ndarray | None = None) -> np.ndarray:
         """Spectra (n, n_pix) of labels (n, 20) in K and dex, relative to the true continuum.
+
+        `physics` (n, n_physics) are differences from nominal in the order and units of `physics_names`; 0 if not given.
 
         Raises
         ------
         DataError
-            For labels outside the domain the emulator was trained on.
+            For labels or physics outside the domain the emulator was trained on.
         """
-        labels = np.asarray(labels, np.float64)
-        self.check_domain(labels)
+        labels = self._inputs(labels, physics)
         emulated = self._kept(instrument)
         blocks = torch.from_numpy(labels).split(_BLOCK)
         return (
@@ -156,17 +215,34 @@ class Emulator:
         )
 
     @torch.no_grad()
-    def gradient(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
-        """Derivatives d flux / d label (20, n_pix) of one star."""
-        labels = np.asarray(labels, np.float64)[None]
-        self.check_domain(labels)
+    def gradient(self, labels: np.ndarray, instrument: Instrument, physics: np.ndarray | None = None) -> np.ndarray:
+        """Derivatives of one star's flux by labels, then by physics: (20 + n_physics, n_pix)."""
+        inputs = self._inputs(np.asarray(labels)[None], None if physics is None else np.asarray(physics)[None])
         emulated = self._kept(instrument)
-        _, slope = emulated.linearised(torch.from_numpy(labels), torch.from_numpy(np.eye(len(LABELS))))
+        _, slope = emulated.linearised(torch.from_numpy(inputs), torch.eye(len(emulated.center), dtype=torch.float64))
         return (slope[0] @ emulated.basis).numpy()
 
     @lru_cache(maxsize=3)  # noqa: B019 - emulators are few and live as long as the process
     def _kept(self, instrument: Instrument) -> EmulatedSpectra:
         return self.on(instrument)
+
+    def _inputs(self, labels: np.ndarray, physics: np.ndarray | None) -> np.ndarray:
+        labels = np.asarray(labels, np.float64)
+        self.check_domain(labels)
+        if physics is None:
+            return labels
+        shape = (len(labels), len(self.physics_names))
+        if np.shape(physics) != shape:
+            raise DataError(f"physics must have shape {shape}, not {np.shape(physics)}")
+        limit = self.physics_reach * self.physics_width * (1 + 1e-4)
+        for name, values, most in zip(self.physics_names, np.transpose(physics), limit, strict=True):
+            if (outside := ~(np.abs(values) <= most)).any():
+                first = int(np.argmax(outside))
+                raise DataError(
+                    f"{outside.sum()} of {len(labels)} stars lie outside the emulator's domain: {name} is "
+                    f"{values[first]:g} in star number {first}; up to {most:.3g} from nominal is covered"
+                )
+        return np.concatenate([labels, physics], axis=1)
 
     def teff_limits(self, logg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest Teff of the domain, which depend on log g: no stars live outside them."""
@@ -205,6 +281,15 @@ class Emulator:
                 yield _outside(labels[:, i] - iron, self.xfe_min[i], self.xfe_max[i], f"[{element}/Fe]", slack)
         c_over_o = labels[:, LABELS.index("C")] - labels[:, LABELS.index("O")]
         yield f"[C/O] must be below {self.max_c_over_o:g} (no carbon stars)", ~(c_over_o <= self.max_c_over_o + slack)
+
+
+def _grids(file: Mapping[str, np.ndarray], real: Callable[[str], np.ndarray]) -> dict[str, Instrument]:
+    """The grids that an emulator file may have, in the order of their components."""
+    grids = {**INSTRUMENTS, NIRSPEC_SHARP.name: NIRSPEC_SHARP}
+    if f"{FINE}_wavelength" in file:
+        wave, fwhm = real(f"{FINE}_wavelength").astype(np.float64), float(real("fine_fwhm"))
+        grids[FINE] = Instrument(FINE, "fine grid", wave, 13500 / fwhm, 1.0, ((0, len(wave)),), fwhm)
+    return grids
 
 
 def _outside(x: np.ndarray, low: float, high: float, name: str, slack: float) -> tuple[str, np.ndarray]:

@@ -32,6 +32,8 @@ class Instrument:
         Flux written where there is none (0 in APOGEE, 1 in NIRSpec).
     chips : tuple of tuple of int
         Pixel ranges [start, stop) that hold data.
+    constant_fwhm : float
+        FWHM in Angstrom of a line-spread function that is alike at all wavelengths; 0 where the resolution is.
     """
 
     name: str
@@ -40,6 +42,12 @@ class Instrument:
     resolution: float
     fill_value: float
     chips: tuple[tuple[int, int], ...]
+    constant_fwhm: float = 0.0
+
+    @property
+    def fwhm(self) -> np.ndarray:
+        """FWHM (n_pix,) of the line-spread function, Angstrom."""
+        return np.full(self.n_pix, self.constant_fwhm) if self.constant_fwhm else self.wavelength / self.resolution
 
     @property
     def n_pix(self) -> int:
@@ -67,10 +75,16 @@ APOGEE = Instrument(
 # The paper's grid for G140H/F100LP: 8,192 pixels from 9,000 to 18,000 Angstrom at R = 2,700.
 NIRSPEC = Instrument("nirspec", "NIRSpec", np.linspace(9000.0, 18000.0, 8192), 2700.0, 1.0, ((0, 8192),))
 INSTRUMENTS = {instrument.name: instrument for instrument in (APOGEE, NIRSPEC)}
-# The emulator's sharpest spectra, on the same pixels: any broader line-spread function follows (`physics.lsf`).
+# The sharpest spectra of abinitio-2, on NIRSpec's pixels.
 SHARP_FWHM = 2.75  # Angstrom, at all wavelengths
 NIRSPEC_SHARP = Instrument(
-    "nirspec_sharp", "NIRSpec, sharp", NIRSPEC.wavelength, 13500 / SHARP_FWHM, NIRSPEC.fill_value, NIRSPEC.chips
+    "nirspec_sharp",
+    "NIRSpec, sharp",
+    NIRSPEC.wavelength,
+    13500 / SHARP_FWHM,
+    NIRSPEC.fill_value,
+    NIRSPEC.chips,
+    SHARP_FWHM,
 )
 
 

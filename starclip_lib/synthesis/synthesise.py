@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from starclip_lib.physics.instruments import NIRSPEC_SHARP, SHARP_FWHM, Instrument
+from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 from starclip_lib.support.errors import DataError, StarclipError
 from starclip_lib.synthesis import grid as grids
@@ -70,8 +70,7 @@ class SyntheticSpectrum:
 
     def observed(self, instrument: Instrument, macroturbulence: float = MACROTURBULENCE) -> np.ndarray:
         """The spectrum on the grid of an instrument, without noise."""
-        sharp = instrument is NIRSPEC_SHARP
-        fwhm = SHARP_FWHM if sharp else instrument.wavelength / instrument.resolution
+        fwhm = instrument.fwhm
         return self.sampled(instrument.wavelength, fwhm, macroturbulence)
 
 
