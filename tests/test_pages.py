@@ -14,12 +14,13 @@ from nirspec_files import observe as observed_pixels
 from starclip_lib.lab.figures import observed as drawn
 from starclip_lib.lab.pages import star_link, write_pages
 from starclip_lib.observed.measured import Catalogue, Measured, model_atlas, nearest_neighbours
-from starclip_lib.observed.measuring import measure
+from starclip_lib.observed.measuring import measure, width_notes
 from starclip_lib.observed.spectrum import OBSERVED, as_observed
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import FROM_PRIOR, giants
-from starclip_lib.physics.instruments import NIRSPEC, NIRSPEC_SHARP, SPEED_OF_LIGHT
+from starclip_lib.physics.instruments import NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, TEFF
+from starclip_lib.physics.lsf import LineSpread
 
 MG = LABELS.index("Mg")
 
@@ -113,10 +114,8 @@ def test_stars_with_2mass_identifiers_have_links() -> None:
 
 
 def test_a_line_width_at_the_limit_is_told(found: list[Measured]) -> None:
-    rng, labels = np.random.default_rng(3), np.array([4600.0, 2.1, *[-0.5] * 18])
-    sharp = default_emulator()(labels[None], NIRSPEC_SHARP)[0]
-    wave, flux = observed_pixels(sharp, 0.0, rng)
-    none = np.zeros(len(wave), bool)
-    (one,) = measure([as_observed("x", wave, flux, (0.008 * flux) ** -2, none, OBSERVED, 0.0, "x", "3.2")])
-    assert any("emulator's limit (2.8 Angstrom)" in note for note in one.notes)
-    assert not any("limit" in note for note in found[0].notes)
+    limit, spread = default_emulator().narrowest, LineSpread((10000.0, 18000.0), (4.0, 4.0))
+    for width, is_told in ((limit, True), (1.05 * limit, False)):
+        notes = width_notes(replace(found[0].fits[0], fwhm=width), spread)
+        assert any(f"emulator's limit ({limit:.1f} Angstrom)" in note for note in notes) == is_told
+    assert not found[0].notes

@@ -29,7 +29,7 @@ from starclip_lib.physics.giants import (
 )
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
-from starclip_lib.physics.lsf import SHARPEST, LineSpread
+from starclip_lib.physics.lsf import LineSpread
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
@@ -138,7 +138,7 @@ def _measured(
         (fit,),
         prior_fraction=fraction,
         frame=spectrum.frame,
-        notes=_width_notes(fit, width),
+        notes=width_notes(fit, width),
     )
 
 
@@ -161,13 +161,14 @@ def _fit_warnings(fit: Fit, wide: float) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _width_notes(fit: Fit, width: LineSpread) -> tuple[str, ...]:
+def width_notes(fit: Fit, width: LineSpread) -> tuple[str, ...]:
     """Whether the fitted lines are as narrow as the emulator's sharpest spectra."""
     expected = width(fit.wavelength)
     narrowest = fit.fwhm * float(expected.min() / np.median(expected))
-    if narrowest > SHARPEST * _AT_LIMIT:
+    limit = default_emulator().narrowest
+    if narrowest > limit * _AT_LIMIT:
         return ()
-    return (f"the line width is at the emulator's limit ({SHARPEST:g} Angstrom); the star's lines may be narrower",)
+    return (f"the line width is at the emulator's limit ({limit:.1f} Angstrom); the star's lines may be narrower",)
 
 
 def domain_warnings(labels: np.ndarray, sigma: np.ndarray, held: np.ndarray, known: Giants) -> tuple[str, ...]:
