@@ -59,8 +59,20 @@ def parser() -> argparse.ArgumentParser:
         "benchmark-real", help="measure real stars whose labels or cluster are known: how right is it?"
     )
     real.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="spectra, and a CSV with file and teff, logg, fe_h or cluster"
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="FOLDER",
+        help="spectra, and a CSV with file and teff, logg, fe_h or cluster",
     )
+    real.add_argument(
+        "--fetch", metavar="NAME", help="download and measure a frozen benchmark instead: nirspec-giants-v1"
+    )
+    real.add_argument("--folder", dest="found", type=Path, metavar="FOLDER", help="with --fetch: files that are there")
+    real.add_argument(
+        "--table", type=Path, metavar="FILE", help="with --score: CSV of file, teff, logg, fe_h, ..._error"
+    )
+    real.add_argument("--score", action="store_true", help="score --table, from any method, on the frozen benchmark")
     real.add_argument("--labels", type=Path, metavar="FILE", help="the CSV, if it lies elsewhere")
     real.add_argument("--lsf", default="", help="line-spread function, as for observe")
     real.add_argument("--population", default="wide", metavar="NAME", help=_POPULATION)
