@@ -384,6 +384,9 @@ def test_the_prior_counts_once_however_many_exposures() -> None:
     ours, naive = (np.sqrt((((labels - truth) / one.sigma)[2:] ** 2).mean()) for labels in (one.labels, product))
     assert ours < 0.8 * naive
     assert (np.abs(one.labels - truth) < 2 * one.sigma).all()
+    cerium = LABELS.index("Ce")  # the prior's in each exposure; were the prior averaged down, 0.24 of it would be left
+    assert singles[0].prior_fraction[cerium] > 0.9
+    assert one.prior_fraction[cerium] > 0.5
 
 
 def test_a_spectrum_that_is_there_twice_counts_once(rng: np.random.Generator) -> None:
@@ -397,13 +400,16 @@ def test_a_spectrum_that_is_there_twice_counts_once(rng: np.random.Generator) ->
 def test_combining_hides_no_doubt(rng: np.random.Generator) -> None:
     cool, warm = seen(labels_of(Teff=4300, logg=1.5, Fe=-0.4)), seen(labels_of(Teff=5000, logg=2.8, Fe=0.0))
     shifted = np.interp(NIRSPEC.wavelength / (1 + 280 / SPEED_OF_LIGHT), NIRSPEC.wavelength, warm)
-    for fluxes, said in (((cool, warm), "is it one star?"), ([(cool + shifted) / 2] * 2, "the same lines once more")):
+    cases = (([cool, warm], 2, "is it another star"), ([(cool + shifted) / 2] * 2, 1, "the same lines once more"))
+    for fluxes, n, said in cases:
         spectra = [spectrum_of(flux, rng, name=name) for flux, name in zip(fluxes, "ab", strict=True)]
         for spectrum in spectra:
             spectrum.target = "one"
-        (one,) = combined(measure(spectra))
-        assert said in one.reason
-        assert one.verdict in ("doubtful", "outside")
+        found = combined(measure(spectra))
+        assert len(found) == n  # two spectra that contradict each other are not averaged
+        for one in found:
+            assert said in one.reason
+            assert one.verdict in ("doubtful", "outside")
 
 
 def test_different_spectra_never_give_the_same_labels(rng: np.random.Generator, monkeypatch) -> None:

@@ -14,7 +14,7 @@ from starclip_lib.observed.line_spread import DEFAULT, line_spread
 from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.measurements import Measurements
 from starclip_lib.observed.preparation import edge_mask
-from starclip_lib.observed.priors import Diagonal, StarPrior, contradictions, fit_with
+from starclip_lib.observed.priors import Diagonal, StarPrior, contradictions, fit_with, with_scales
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.observed.velocity import doubtful_medium, measured_velocity, second_lines
 from starclip_lib.observed.verdicts import DOUBTFUL, EDGE, OUTSIDE
@@ -25,7 +25,6 @@ from starclip_lib.physics.giants import (
     giant_templates,
     giants,
     prior_fraction,
-    scale_covariance,
 )
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
@@ -116,18 +115,19 @@ def _measured(
         )
     wide = fit.fwhm / float(np.median(width(fit.wavelength)))
     if wide > _TOO_WIDE:
-        reason = f"lines {wide:.1f} times as wide as the line-spread function: a galaxy, fast rotation, or a wrong lsf"
+        reason = f"lines {wide:.1f} times as wide as the line-spread function: "
+        reason += "a galaxy, two stars, fast rotation, or a wrong lsf"
         return Measured(name, target, reason, fits=(fit,))
-    covariance = fit.covariance + scale_covariance()
+    values, covariance = with_scales(fit.labels, fit.covariance, fit.prior, known)
     sigma = np.sqrt(np.diag(covariance))
     warnings = (
         *_fit_warnings(fit, wide),
         *doubtful_medium(spectrum, fit.velocity),
         *contradictions(prior, fit),
-        *domain_warnings(fit.labels, sigma, fit.held, known),
+        *domain_warnings(values, sigma, fit.held, known),
     )
     fraction = prior_fraction(fit.covariance, fit.prior[2])
-    labels = as_labels(fit.labels)
+    labels = as_labels(values)
     return Measured(
         name,
         target,
