@@ -72,6 +72,7 @@ def write_pages(
         figures={"kiel": kiel(found, links), "ratios": ratios_against_iron(found, links)} if any_labels else {},
         tables=tables,
         stars=rows,
+        several=any(row["spectra"] > 1 for row in rows),
         aside=[row for row in rows if not row["measured"]],
         facts=list(options.items()),
         notes=[one_line(note) for note in notes],

@@ -25,6 +25,7 @@ _OVER_FE = [i for i in range(2, N_LABELS) if i != FE]
 _MEASURED, _NOT_MEASURED = "measured", "from the prior: not measured"
 _BROKEN = 12.0  # Angstrom without a used pixel that are drawn as a stretch that was not used
 _OUTLIER = 0.25  # weight of a pixel below which it is drawn as an outlier
+_MANY = 30  # stars
 _N_ATLAS = 1500  # stars of the atlas behind a diagram
 _HOVER = "%{x:.1f} Å: %{y:.3f}"
 _PANELS = ("Mg", "Si", "Ca", "O", "C", "N", "Al", "Ti", "Ni")
@@ -197,7 +198,9 @@ def ratios_against_iron(found: Sequence[Measured], links: Sequence[str]) -> Plot
             stars = [star for star in stars if star[2].from_prior == is_prior]
             colour = _GREY if is_prior else NIRSPEC_COLOUR
             iron = np.array([one.labels[FE] for one, *_ in stars if one.labels is not None])
-            iron = iron if len(iron) else np.array([np.nan])  # an empty trace has no place in the legend
+            values = np.array([ratio.value for *_, ratio in stars])
+            if not stars:  # an empty trace has no place in the legend
+                iron = values = np.array([np.nan])
             traces.append(
                 _trace(
                     mode="markers",
@@ -207,7 +210,7 @@ def ratios_against_iron(found: Sequence[Measured], links: Sequence[str]) -> Plot
                     xaxis=f"x{end}",
                     yaxis=f"y{end}",
                     x=_numbers(iron, 3),
-                    y=_numbers(np.array([ratio.value for *_, ratio in stars]), 3),
+                    y=_numbers(values, 3),
                     error_x=_error(np.array([one.sigma[FE] for one, *_ in stars]), colour),
                     error_y=_error(np.array([ratio.sigma for *_, ratio in stars]), colour),
                     marker={"color": colour, "size": 7, "symbol": "circle-open" if is_prior else "circle"},
@@ -259,7 +262,9 @@ def _unused_pixels(x: np.ndarray, y: np.ndarray, chosen: np.ndarray, low: float,
 
 
 def _error(sigma: np.ndarray, colour: str) -> _Part:
-    return {"type": "data", "array": _numbers(sigma, 3), "color": colour, "thickness": 1, "width": 0}
+    """Error bars; of many stars they are pale, so that the points stay visible."""
+    shade = f"{colour}40" if len(sigma) > _MANY else colour
+    return {"type": "data", "array": _numbers(sigma, 3), "color": shade, "thickness": 1, "width": 0}
 
 
 def _stretch(low: float, high: float) -> _Part:
