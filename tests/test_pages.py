@@ -12,6 +12,7 @@ import pytest
 from nirspec_files import observe as observed_pixels
 
 from starclip_lib.lab.figures import observed as drawn
+from starclip_lib.lab.observing import apogee_stars
 from starclip_lib.lab.pages import star_link, write_pages
 from starclip_lib.observed.measured import Catalogue, Measured, model_atlas, nearest_neighbours
 from starclip_lib.observed.measuring import measure, width_notes
@@ -21,6 +22,9 @@ from starclip_lib.physics.giants import FROM_PRIOR, giants
 from starclip_lib.physics.instruments import NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, TEFF
 from starclip_lib.physics.lsf import LineSpread
+from starclip_lib.support.errors import DataError
+from starclip_lib.survey.formats import MODEL, About, Input, Part, write_part
+from starclip_lib.survey.store import Store
 
 MG = LABELS.index("Mg")
 
@@ -119,3 +123,29 @@ def test_a_line_width_at_the_limit_is_told(found: list[Measured]) -> None:
         notes = width_notes(replace(found[0].fits[0], fwhm=width), spread)
         assert any(f"emulator's limit ({limit:.1f} Angstrom)" in note for note in notes) == is_told
     assert not found[0].notes
+
+
+def test_neighbours_come_from_the_apogee_stars_of_a_store(found: list[Measured], tmp_path: Path) -> None:
+    rng, n = np.random.default_rng(1), 30
+    what = {"model": "starclip.ckpt", "model_sha256": "0" * 64, "emulator": "none", "package": "none"}
+    about = About(**what, dim=5, posterior=False)
+    Store.create(tmp_path / "store", about)
+    names = [f"2M{k:08d}+0000000" for k in range(n)]
+    rows = {"star_id": names, "file": ["a.h5"] * n, "row": range(n), "instrument": ["apogee", "nirspec"] * (n // 2)}
+    rows |= {"verdict": ["good"] * n, "labels_from": [MODEL] * n, "from_prior": [""] * n}
+    part = Part(model_sha256="0" * 64, instrument="apogee", rows=n, inputs=(Input("a.h5", 1, 1, 0, n),))
+    labels, sigma = giants().atlas[rng.choice(20_000, n, replace=False)], np.full((n, 20), 0.1)
+    z = np.tile(np.eye(5, dtype=np.float32)[0], (n, 1))
+    write_part(tmp_path / "store", about, part, rows, z, labels, sigma)
+    catalogue = apogee_stars(tmp_path / "store")
+    assert list(catalogue.star_id) == names[::2]
+    np.testing.assert_allclose(catalogue.labels, labels[::2], rtol=1e-3)
+    np.testing.assert_allclose(catalogue.sigma, 0.1, rtol=1e-3)
+    write_pages(found[:1], tmp_path, catalogue, [], {}, [])
+    page = (tmp_path / "stars" / "a_star.html").read_text()
+    best = nearest_neighbours(found[0], 1, catalogue)["star_id"][0]
+    assert f"Ident=2MASS+J{best[2:10]}%2B0000000" in page
+    assert "Nearest stars of the store store" in page
+    assert "model population, not a catalogue" not in page
+    with pytest.raises(DataError, match="is not an embedding store"):
+        apogee_stars(tmp_path)
