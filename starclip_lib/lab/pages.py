@@ -17,10 +17,16 @@ from astropy.time import Time
 from starclip_lib import __version__
 from starclip_lib.lab.figures.observed import abundances, kiel, observed_spectrum, ratios_against_iron
 from starclip_lib.lab.report import write_page
-from starclip_lib.observed.limits import upper_limits
-from starclip_lib.observed.measured import Catalogue, Measured, model_atlas, nearest_neighbours, pair
+from starclip_lib.observed.measured import (
+    VERDICTS,
+    Catalogue,
+    Measured,
+    model_atlas,
+    nearest_neighbours,
+    pair,
+    upper_limits,
+)
 from starclip_lib.observed.spectrum import ObservedSpectrum
-from starclip_lib.observed.verdicts import VERDICTS
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import FROM_PRIOR
 from starclip_lib.physics.labels import FE, LABELS, LOGG, PLAIN, TEFF, UNITS
@@ -202,8 +208,8 @@ def _described(spectrum: ObservedSpectrum) -> str:
             parts.append(f"{Time(made.start, format='mjd').strftime('%Y-%m-%d %H:%M')} UTC")
         if made.seconds > 0:
             parts.append(f"{made.seconds:.0f} s")
-    if spectrum.line_spread:
-        parts.append(f"line-spread function of {spectrum.line_spread}")
+    if spectrum.lsf:
+        parts.append(f"line-spread function of {spectrum.lsf}")
     if len(spectrum.wavelength):
         parts.append(f"{spectrum.n_good:,} good of {len(spectrum.wavelength):,} pixels")
     parts.append(f"wavelengths in {spectrum.medium}" if spectrum.medium else "air or vacuum not stated")

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from starclip_lib.lab.figures.style import APOGEE_COLOUR, NIRSPEC_COLOUR, NIRSPEC_FEATURES
-from starclip_lib.observed.limits import upper_limits
-from starclip_lib.observed.measured import Measured
-from starclip_lib.observed.verdicts import VERDICTS
+from starclip_lib.observed.measured import VERDICTS, Measured, upper_limits
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import giants
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
