@@ -255,6 +255,29 @@ def test_spectra_of_msaexp_know_their_grating(tmp_path: Path) -> None:
         read_observed(written(tmp_path / "g235m.spec.fits", fits.PrimaryHDU(), table))
 
 
+def test_tables_with_the_cards_of_nirspec_know_their_grating(tmp_path: Path) -> None:
+    columns = [
+        fits.Column("wavelength", "D", unit="Angstrom", array=WAVE),
+        fits.Column("flux", "D", unit="mJy", array=FLUX),
+    ]
+    columns.append(fits.Column("error", "D", unit="mJy", array=0.01 * FLUX))
+    cases = (
+        ({"GRATING": "G140M", "FILTER": "F100LP"}, "G140M/F100LP/slit"),
+        ({"INSTRUME": "NIRSPEC", "GRATING": "G140H", "FILTER": "F070LP", "EXP_TYPE": "NRS_IFU"}, "G140H/F070LP/IFU"),
+        ({"INSTRUME": "FLAMINGOS", "GRATING": "JH"}, ""),
+        ({"TELESCOP": "Gemini", "GRATING": "G140H"}, ""),
+        ({}, ""),
+    )
+    for number, (cards, setting) in enumerate(cases):
+        table = fits.BinTableHDU.from_columns(columns)
+        table.header.update(cards)
+        (spectrum,) = read_observed(written(tmp_path / f"{number}.fits", fits.PrimaryHDU(), table))
+        assert spectrum.lsf == setting
+    table.header["GRATING"] = "G235H"
+    with pytest.raises(DataError, match=r"taken with G235H: it begins at 16,600 Angstrom"):
+        read_observed(written(tmp_path / "red.fits", fits.PrimaryHDU(), table))
+
+
 def test_an_uploaded_file_of_jwst_keeps_its_frame(tmp_path: Path) -> None:
     header = {"TARGNAME": "a", "PROGRAM": "02609", "OBSERVTN": "006", "SPECSYS": "BARYCENT"}
     path = written(tmp_path / "jw02609-o006_t001_nirspec_x1d.fits", primary(**header), extracted())

@@ -139,12 +139,12 @@ def _observe(arguments: argparse.Namespace) -> None:
     output = arguments.output or Path("observed")
     _say(f"starclip observe: tables and pages into {output}")
     options = (arguments.lsf, arguments.prior, arguments.combine, arguments.population, arguments.reading)
-    observe(arguments.observed, output, _say, *options)
+    observe(arguments.observed, output, _say, *options, arguments.store)
 
 
 def _observe_with_networks(arguments: argparse.Namespace) -> None:
     given = {"--lsf": arguments.lsf, "--prior": arguments.prior, "--combine": arguments.combine}
-    given |= {"--output": arguments.output, "--air, --vacuum or a unit": arguments.reading}
+    given |= {"--store": arguments.store, "--output": arguments.output, "--air, --vacuum or a unit": arguments.reading}
     given["--population"] = arguments.population != "wide"
     if wrong := [name for name, value in given.items() if value]:
         raise StarclipError(f"{wrong[0]} is not for networks: leave it out, or leave out --params")
@@ -157,17 +157,18 @@ def _observe_with_networks(arguments: argparse.Namespace) -> None:
 def _benchmark_real(arguments: argparse.Namespace) -> None:
     if arguments.emulator is not None:
         os.environ["STARCLIP_EMULATOR"] = str(arguments.emulator)  # before anything has read the package's own
-    from starclip_lib.lab.benchmark import benchmark_real
+    from starclip_lib.lab.benchmark import benchmark_real, check_choice, frozen_benchmark, score_table
 
-    output = arguments.output or Path("benchmark")
-    for name, value in (("--lsf", arguments.lsf), ("--population", arguments.population != "wide")):
-        if arguments.params is not None and value:
-            raise StarclipError(f"{name} is not for networks: leave it out, or leave out --params")
-    arguments.set, run = [], None
-    if arguments.params is not None:
-        run = _open(arguments, arguments.params)
-    options = (arguments.labels, arguments.lsf, run, arguments.population, arguments.reading)
-    benchmark_real(arguments.folder, output, _say, *options)
+    check_choice(arguments)
+    arguments.set, output = [], arguments.output or Path("benchmark")
+    run = _open(arguments, arguments.params) if arguments.params is not None else None
+    options = (arguments.lsf, run, arguments.population, arguments.reading)
+    if arguments.score:
+        score_table(arguments.fetch or "nirspec-giants-v1", arguments.table, _say)
+    elif arguments.fetch:
+        frozen_benchmark(arguments.fetch, output, _say, arguments.found, *options)
+    else:
+        benchmark_real(arguments.folder, output, _say, arguments.labels, *options)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -269,8 +270,7 @@ def _handout(arguments: argparse.Namespace) -> None:
 def _mark(arguments: argparse.Namespace) -> None:
     from starclip_lib.teaching.classroom import mark_returned, write_marks
 
-    table = mark_returned(arguments.folder)
-    _say(table.to_string(index=False))
+    _say((table := mark_returned(arguments.folder)).to_string(index=False))
     right, asked = (table["mark"] == "right").sum(), (table["exercise"] != "").sum()
     by_hand = "'by hand' is what is not a plain value or arithmetic: nothing was run"
     _say(f"\n{right} of {asked} exercises are right; {by_hand}")

@@ -12,6 +12,7 @@ from astropy.table import QTable
 from starclip_lib.data.tables import Labels, as_labels, label_table
 from starclip_lib.observed.fit import Fit
 from starclip_lib.observed.readers.instrument import ZERO_POINT
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.physics.giants import FROM_PRIOR, giants
 from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
 from starclip_lib.support.errors import DataError
@@ -83,6 +84,10 @@ class Measured:
         Posterior over prior standard deviation, see `giants.prior_fraction`.
     frame : str
         Of the velocity: 'barycentric', or empty if the file states none.
+    spectra : tuple of ObservedSpectrum
+        What was measured.
+    notes : tuple of str
+        What a user should know that does not speak against the labels.
     """
 
     name: str
@@ -95,6 +100,8 @@ class Measured:
     scatter: float = float("nan")
     prior_fraction: np.ndarray | None = None
     frame: str = ""
+    spectra: tuple[ObservedSpectrum, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -112,6 +119,11 @@ class Measured:
         if self.covariance is None:
             return as_labels(np.full(N_LABELS, np.nan))
         return as_labels(np.sqrt(np.diag(self.covariance)))
+
+    @property
+    def snr(self) -> float:
+        """Signal-to-noise ratio per pixel as the reduction claims it, of several spectra together; NaN if unknown."""
+        return float(np.sqrt(sum(one.snr**2 for one in self.spectra))) if self.spectra else float("nan")
 
     @property
     def velocity(self) -> float:
@@ -203,18 +215,37 @@ def pair(one: Measured, i: int) -> str:
     return f"{one.labels[i]:.{digits}f} ± {one.sigma[i]:.{digits}f}"
 
 
-def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS) -> QTable:
-    """The stars of the model atlas that a measured star could be, best first.
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Stars among which neighbours are looked for: labels (n, 20), names (n,), typical errors (20,); K and dex."""
+
+    title: str
+    labels: np.ndarray
+    star_id: np.ndarray
+    sigma: np.ndarray
+
+
+def model_atlas() -> Catalogue:
+    """The model population as a catalogue; its labels have no errors."""
+    known = giants()
+    return Catalogue("model atlas", known.atlas, known.star_id, np.zeros(N_LABELS))
+
+
+def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS, catalogue: Catalogue | None = None) -> QTable:
+    """The stars that a measured star could be, best first: of the model atlas, or of another catalogue.
 
     Parameters
     ----------
     one : Measured
         With labels.
+    catalogue : Catalogue, optional
+        The model atlas if not given.
 
     Returns
     -------
     QTable
-        Identifier, `distance` (standard deviations of the measurement, root mean square over the labels) and labels.
+        Identifier, `distance` (standard deviations of the measurement and of the catalogue, root mean square over the
+        labels) and labels.
 
     Raises
     ------
@@ -223,11 +254,11 @@ def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS) -> QTable:
     """
     if one.labels is None or one.covariance is None:
         raise DataError(f"{one.name} has no neighbours: {one.reason}")
-    known = giants()
-    root = np.linalg.cholesky(one.covariance)
-    distance = np.sqrt((np.linalg.solve(root, (known.atlas - one.labels).T) ** 2).mean(axis=0))
+    known = catalogue or model_atlas()
+    root = np.linalg.cholesky(one.covariance + np.diag(known.sigma**2))
+    distance = np.sqrt((np.linalg.solve(root, (known.labels - one.labels).T) ** 2).mean(axis=0))
     best = np.argsort(distance, kind="stable")[:k]
-    return label_table(known.atlas[best], star_id=known.star_id[best], distance=distance[best].round(3))
+    return label_table(known.labels[best], star_id=known.star_id[best], distance=distance[best].round(3))
 
 
 def upper_limits(one: Measured) -> np.ndarray:

@@ -79,6 +79,17 @@ def grating_lsf(header: Mapping[str, Any], path: Path) -> str:
     return setting
 
 
+def nirspec_lsf(header: Mapping[str, Any], path: Path) -> str:
+    """The line-spread function of a table whose header names a grating of NIRSpec; empty for other tables.
+
+    Raises DataError for gratings that cannot be measured.
+    """
+    telescope, instrument = text(header, "TELESCOP").upper(), text(header, "INSTRUME").upper()
+    grating = text(header, "GRATING", "DISPNAME").upper()
+    is_nirspec = instrument == "NIRSPEC" or (not instrument and grating.startswith(("G140", "G235", "G395")))
+    return grating_lsf(header, path) if grating and is_nirspec and telescope in ("", "JWST") else ""
+
+
 def stated_medium(header: Mapping[str, Any]) -> str:
     """'air' or 'vacuum' if a header states it (CTYPE, VACUUM, AIRORVAC, WAVETYPE, ...), else empty."""
     for key in ("AIRORVAC", "WAVETYPE", "WAVEMED", "MEDIUM", "WAVE_MEDIUM", "AIR_VAC", "AIRVAC"):
