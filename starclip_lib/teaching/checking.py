@@ -124,5 +124,5 @@ def _converted(values: list[float], given: Any, wanted: str) -> list[float]:
 
 
 def _spelling(answer: str) -> str:
-    """A word as it is compared: no capitals, and neither blanks nor brackets, dashes, slashes, quotes or a full stop."""
+    """A word as it is compared: no capitals, and neither blanks nor brackets, dashes, slashes, quotes or full stop."""
     return re.sub(r"[^a-z0-9.@]", "", answer.casefold()).rstrip(".") or answer
