@@ -216,7 +216,7 @@ class Run(RunStages):
                 raise DataError(f"{spectrum.name} cannot be used: {prepared.set_aside[spectrum.name]}")
             if space.index.posterior is not None:
                 (one,) = measure([spectrum])
-                if one.labels is None:
+                if one.set_aside:
                     raise DataError(f"{spectrum.name} cannot be used: {one.reason}")
                 return point_of_fit(space.encoder, one)
             flux = model_input(prepared.stars[0], prepared.stars[0].flux[None], self.params)

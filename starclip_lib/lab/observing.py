@@ -109,7 +109,7 @@ def _write_star(one: Measured, folder: Path) -> Path:
     drawn = [("Observed spectrum, best model and residuals", figures.fitted_spectrum(one))]
     near: list[dict[str, object]] = []
     rows: list[tuple[object, ...]] = []
-    if one.labels is not None and one.prior_fraction is not None:
+    if not one.set_aside and one.prior_fraction is not None:
         drawn.append(("The twenty labels beside the emulator's domain", figures.labels_in_domain(one)))
         near = Table(nearest_neighbours(one)).to_pandas().to_dict("records")
         rows = list(zip(LABELS, PLAIN, UNITS, one.labels, one.sigma, one.prior_fraction, strict=True))

@@ -20,7 +20,7 @@ def upper_limits(one: Measured) -> np.ndarray:
     it down from what the prior expects at this Teff and [Fe/H] by more than such a spectrum does on average.
     """
     limits = np.full(N_LABELS, np.nan)
-    if one.labels is None or one.prior_fraction is None or not one.fits:
+    if one.set_aside or one.prior_fraction is None or not one.fits:
         return limits
     labels, (mean, _, covariance) = np.asarray(one.labels), one.fits[0].prior
     two = [TEFF, FE]

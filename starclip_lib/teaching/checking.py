@@ -126,3 +126,11 @@ def _converted(values: list[float], given: Any, wanted: str) -> list[float]:
 def _spelling(answer: str) -> str:
     """A word as it is compared: no capitals, and neither blanks nor brackets, dashes, slashes, quotes or full stop."""
     return re.sub(r"[^a-z0-9.@]", "", answer.casefold()).rstrip(".") or answer
+
+
+def single(answer: Any) -> Any:
+    """The one value of an array, a list or NumPy's own number; anything else as it is."""
+    if isinstance(answer, list | tuple) and len(answer) == 1:
+        return single(answer[0])
+    alone = isinstance(answer, np.ndarray | np.generic) and not isinstance(answer, units.Quantity) and answer.size == 1
+    return answer.item() if alone else answer

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from astropy import units
 
 from starclip_lib.support.errors import DataError
-from starclip_lib.teaching.checking import Answer, Exercise, first_difference, same
+from starclip_lib.teaching.checking import Answer, Exercise, first_difference, same, single
 
 _RNG = np.random.default_rng(5)  # of the arguments that students' functions are tried on
 
@@ -251,10 +250,7 @@ EXERCISES = {
         100 * 6 / (6 + 99.9),
         "6 real ones among some 106 alarms. When anomalies are rare, most alarms are false even at 1 %.",
         "count both: the real ones found, and 1 % of the 9,990 normal stars.",
-        {
-            60.0: "that is how many of the real ones are found; how many alarms are real?",
-            6 / (6 + 99.9): "that is the share; the question asks for per cent.",
-        },
+        {60.0: "that many are found; how many alarms are real?", 6 / 105.9: "the question asks for per cent."},
         tolerance=0.05,
         unit="%",
     ),
@@ -299,7 +295,7 @@ def check(name: str, answer: Answer | None) -> None:
     if name not in EXERCISES:
         raise DataError(f"there is no exercise {name}; there are {', '.join(EXERCISES)}")
     exercise = EXERCISES[name]
-    answer = _single(answer)
+    answer = single(answer)
     if answer is None:
         print(f"{name}: waiting for your answer; put it in place of None and run this cell again.")
     elif exercise.is_right(answer):
@@ -319,12 +315,4 @@ def check(name: str, answer: Answer | None) -> None:
 
 def is_right(name: str, answer: Answer) -> bool:
     """Whether an answer is right, within the exercise's tolerance or in another accepted spelling."""
-    return EXERCISES[name].is_right(_single(answer))
-
-
-def _single(answer: Any) -> Any:
-    """The one value of an array, a list or NumPy's own number; anything else as it is."""
-    if isinstance(answer, list | tuple) and len(answer) == 1:
-        return _single(answer[0])
-    alone = isinstance(answer, np.ndarray | np.generic) and not isinstance(answer, units.Quantity) and answer.size == 1
-    return answer.item() if alone else answer
+    return EXERCISES[name].is_right(single(answer))

@@ -101,7 +101,6 @@ def labels_in_domain(one: Measured) -> Figure:
     one : Measured
         With labels.
     """
-    assert one.labels is not None
     emulator, (low, high) = default_emulator(), np.percentile(giants().atlas, (5, 95), axis=0)
     figure, (first, second, third) = new_axes(1, 3, (11, 4.4), width_ratios=(1, 1, 5))
     limits = (tuple(map(float, emulator.teff_limits(one.labels[LOGG]))), (emulator.label_min[1], emulator.label_max[1]))

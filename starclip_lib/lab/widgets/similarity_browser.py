@@ -305,7 +305,6 @@ class SimilarityBrowser(ControlledBox):
     def _measured(self, name: str) -> str:
         """Labels of an observed spectrum with their errors, as `starclip observe` gives them."""
         star = self.gallery.measured[name]
-        assert star.labels is not None  # the gallery keeps no others
         pairs = zip((f"{PLAIN[i]} " for i in (TEFF, LOGG, FE)), (TEFF, LOGG, FE), (0, 2, 2), strict=True)
         values = ", ".join(f"{title}{star.labels[i]:.{n}f} ± {star.sigma[i]:.{n}f}" for title, i, n in pairs)
         reason = f": {star.reason}" if star.reason else ""
