@@ -171,7 +171,10 @@ for name, sides in methods.items():
 emulator, limits = starclip.default_emulator(), run.params.limits
 inside = test[emulator.inside_domain(data.labels[test].astype(float))]
 with_noise = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True, memory=run.params.memory * 1e9)
-told = view_information.seen_by(once, data, inside, emulator), view_information.seen_by_apogee(with_noise, inside, limits.apogee_snr, emulator)
+told = (
+    view_information.seen_by(once, data, inside, emulator),
+    view_information.seen_by_apogee(with_noise, inside, limits.apogee_snr, emulator),
+)
 # its second argument is for extended mock spectra, which are not asked for here
 matcher = ideal.ideal_retrieval(data, told[0], told[0].first(2), told[1], limits.n_matched, run.params.seed)
 
