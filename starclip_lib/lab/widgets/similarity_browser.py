@@ -296,11 +296,22 @@ class SimilarityBrowser(ControlledBox):
         excluded = " <b>No match:</b> the posteriors exclude that even the best is the same star (ln B below 0)."
         self._caption.value = (
             f"<b>Nearest to {escape(query.name)}</b> ({escape(query.side)}).{excluded if self.result.excluded else ''} "
+            f"{self._beyond(query)}"
             f"Abundances and log g in dex. Δ: neighbour minus query, whose labels are {source}."
         )
         self._panels.mark(*self._at, query, self.result)
         self._table.update(self.result.table, **TABLE)
         self._draw_spectra()  # last: it takes longest
+
+    def _beyond(self, query: Query) -> str:
+        """Which labels of a query no star of the data set has: what is nearest then is not similar."""
+        three = [TEFF, LOGG, FE]
+        stars, given = self.gallery.data.labels[:, three], np.asarray(query.labels)[three]
+        off = (given < stars.min(axis=0)) | (given > stars.max(axis=0))
+        names = " and ".join(PLAIN[i] for i, one in zip(three, off, strict=True) if one)
+        return (
+            f"<b>No star of this run has such {names}:</b> these are the nearest, not similar ones. " if names else ""
+        )
 
     def _measured(self, name: str) -> str:
         """Labels of an observed spectrum with their errors, as `starclip observe` gives them."""
