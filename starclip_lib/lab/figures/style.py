@@ -109,7 +109,7 @@ def empty_axes(figure: Figure) -> list[str]:
 def plain_ticks(ax: Axes, places: Sequence[float]) -> None:
     """Ticks of a logarithmic x axis at the places that were measured, as plain numbers."""
     ax.set_xticks(list(places), [f"{place:g}" for place in places])
-    ax.minorticks_off()
+    ax.xaxis.minorticks_off()
 
 
 def _columns(ax: Axes) -> int:
