@@ -36,7 +36,8 @@ from sklearn.neighbors import NearestNeighbors
 import starclip_lib as starclip
 from starclip_lib import FE, figures, label_index
 from starclip_lib.suite import attenuation, densities, report
-from starclip_lib.metrics.probing import average_views, fit_probe
+from starclip_lib.metrics.probing import average_views
+from starclip_lib.models.embedding_index import fit_probe
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

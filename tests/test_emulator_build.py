@@ -308,7 +308,7 @@ def test_abinitio_3_agrees_with_direct_syntheses(abinitio_3: Emulator) -> None:
 
 def test_the_documents_have_the_numbers_of_its_card(abinitio_3: Emulator) -> None:
     card = json.loads(abinitio_3.card)
-    text = (ROOT / "docs" / "emulator.md").read_text().split("# abinitio-3")[1]
+    text = (ROOT / "docs" / "emulator.md").read_text()
     assert f"{card['syntheses']['training']:,} syntheses" in text
     for by_place in card["errors"].values():
         for place in ("apogee", "nirspec", "nirspec_sharp", "fine", "chips"):

@@ -25,7 +25,7 @@ from starclip_lib.observed import fit, measuring
 from starclip_lib.observed.combining import combined, noise_covariance
 from starclip_lib.observed.files import read_observed, read_spectra
 from starclip_lib.observed.fit import fit_giant
-from starclip_lib.observed.line_spread import line_spread
+from starclip_lib.observed.lsf import parse_lsf
 from starclip_lib.observed.measured import Measured, nearest_neighbours
 from starclip_lib.observed.measurements import measured_table
 from starclip_lib.observed.measuring import measure
@@ -86,10 +86,10 @@ def spectrum_of(
 
 def test_widths_are_said_in_three_ways(tmp_path: Path) -> None:
     wave = NIRSPEC.wavelength
-    assert np.allclose(line_spread("R=2000")(wave), wave / 2000)
-    assert np.allclose(line_spread("3.9")(wave), 3.9)
+    assert np.allclose(parse_lsf("R=2000")(wave), wave / 2000)
+    assert np.allclose(parse_lsf("3.9")(wave), 3.9)
     (tmp_path / "lsf.csv").write_text("wavelength,fwhm\n10000,3.4\n16000,4.6\n")
-    assert np.allclose(line_spread(str(tmp_path / "lsf.csv"))(np.array([9000, 13000, 17000])), [3.4, 4.0, 4.6])
+    assert np.allclose(parse_lsf(str(tmp_path / "lsf.csv"))(np.array([9000, 13000, 17000])), [3.4, 4.0, 4.6])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_widths_are_said_in_three_ways(tmp_path: Path) -> None:
 )
 def test_slips_about_widths_are_named(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        line_spread(text)
+        parse_lsf(text)
 
 
 def test_tables_of_widths_are_checked(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_tables_of_widths_are_checked(tmp_path: Path) -> None:
     ):
         path.write_text(content)
         with pytest.raises(DataError, match=said):
-            line_spread(str(path))
+            parse_lsf(str(path))
 
 
 def test_broadening_adds_variances() -> None:
@@ -159,7 +159,7 @@ def test_noise_is_what_the_spectrum_shows_where_the_file_claims_less(rng: np.ran
     good = ~spectrum.bad
     arguments = (spectrum.wavelength[good], spectrum.flux[good])
     boast = 1 / np.sqrt(spectrum.ivar[good]) / 20
-    assert fit_giant(*arguments, boast, line_spread("3.9"), 40.0, giants()).noise == pytest.approx(1 / 60, rel=0.15)
+    assert fit_giant(*arguments, boast, parse_lsf("3.9"), 40.0, giants()).noise == pytest.approx(1 / 60, rel=0.15)
 
 
 def correlated_noise(shape: tuple[int, int], rho: float, rng: np.random.Generator) -> np.ndarray:
@@ -180,7 +180,7 @@ def test_intervals_hold_their_promise_whatever_the_correlation_of_the_noise(
     noise, inside, factors = correlated_noise((12, len(WAVE)), rho, rng) / 50, [], []
     for star, drawn in zip(stars, noise, strict=True):
         flux = at(WAVE, NIRSPEC.wavelength, seen(star)) + drawn
-        one = fit_giant(WAVE, flux, np.full(len(WAVE), 1 / 50), line_spread("3.9"), 0.0, giants(), physics=known)
+        one = fit_giant(WAVE, flux, np.full(len(WAVE), 1 / 50), parse_lsf("3.9"), 0.0, giants(), physics=known)
         inside.append(np.abs(one.labels - star) < 1.96 * np.sqrt(np.diag(one.covariance)))
         factors.append(one.correlated)
     assert 0.90 < np.mean(inside) < 0.99
@@ -203,7 +203,7 @@ def test_the_wide_prior_decides_neither_gravity_nor_metallicity(name: str) -> No
     flux = at(WAVE, NIRSPEC.wavelength, seen(truth))
     errors = {}
     for population in POPULATIONS:
-        one = fit_giant(WAVE, flux, flux / 50, line_spread("3.9"), 0.0, giants(population))
+        one = fit_giant(WAVE, flux, flux / 50, parse_lsf("3.9"), 0.0, giants(population))
         errors[population] = (one.labels - truth)[[TEFF, LOGG, FE]]
     assert (np.abs(errors["wide"]) < [30, 0.1, 0.06]).all()
     assert errors["milky-way"][1] > 0.15
@@ -337,7 +337,7 @@ def test_two_stars_in_one_slit_are_noticed_by_their_lines(apart: float, rng: np.
 
 def test_a_line_spread_function_that_is_far_too_wide_is_noticed(rng: np.random.Generator) -> None:
     spectrum = spectrum_of(seen(labels_of()), rng)
-    spectrum.line_spread = "9"
+    spectrum.lsf = "9"
     (one,) = measure([spectrum])
     assert "times as wide as the line-spread function: is it the right one" in one.reason
 
@@ -639,7 +639,7 @@ def write_spex(path: Path, flux: np.ndarray, **header: str) -> Path:
 
 def test_spex_spectra_are_read_with_their_resolution_and_without_the_atmosphere(tmp_path: Path) -> None:
     one = read_observed(write_spex(tmp_path / "hd1.fits", seen(labels_of(), 6.0)), OBSERVED)[0]
-    assert (one.name, one.line_spread) == ("HD_1", "R=2000")
+    assert (one.name, one.lsf) == ("HD_1", "R=2000")
     used = one.wavelength[~one.bad]
     assert not ((used > 11100) & (used < 11600)).any()
     assert not ((used > 13250) & (used < 14900)).any()
@@ -666,7 +666,7 @@ def test_other_gratings_are_refused_by_name(folder: Path) -> None:
         read_observed(path)
     with fits.open(path, mode="update") as file:
         file[0].header["DISPNAME"] = "G140M"
-    assert read_observed(path)[0].line_spread == "G140M/F100LP/slit"
+    assert read_observed(path)[0].lsf == "G140M/F100LP/slit"
 
 
 def test_a_table_of_nothing_has_all_its_columns() -> None:

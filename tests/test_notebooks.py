@@ -22,9 +22,8 @@ from conftest import ROOT
 from filelock import FileLock
 from nbval.plugin import coalesce_streams
 
-from starclip_lib.lab.formats_page import formats_page
 from starclip_lib.lab.notebooks import every_notebook
-from starclip_lib.lab.refresh import CHECKED, CHECKED_FILE, checked_outputs, parameters_page
+from starclip_lib.lab.refresh import CHECKED, CHECKED_FILE, checked_outputs, formats_page, parameters_page
 from starclip_lib.lab.runner import run_evaluation, run_pipeline
 from starclip_lib.run import Run
 

@@ -23,7 +23,7 @@ from nirspec_files import spec1d_bytes
 
 from starclip_lib.lab import cli
 from starclip_lib.lab.surveying import embed_files, search_store
-from starclip_lib.metrics.similarity import SimilarityIndex
+from starclip_lib.models.similarity import SimilarityIndex
 from starclip_lib.physics.labels import LABELS
 from starclip_lib.run import Run
 from starclip_lib.support.errors import DataError, SystemFault
@@ -31,12 +31,11 @@ from starclip_lib.support.files import atomic_path
 from starclip_lib.survey import sources
 from starclip_lib.survey.apogee import normalised, read_ap_star
 from starclip_lib.survey.cluster import cluster, compute
-from starclip_lib.survey.conditions import condition
 from starclip_lib.survey.embedding import Done, Setup, describe_model, embed_task
 from starclip_lib.survey.formats import SCHEMA, About, Input, Part, vectors, write_part
 from starclip_lib.survey.searching import found_table, search
 from starclip_lib.survey.sources import Task
-from starclip_lib.survey.store import Store
+from starclip_lib.survey.store import Store, condition
 
 ABOUT = About(model="a model", model_sha256="0" * 64, emulator="e", package="p", dim=5, posterior=False)
 

@@ -17,19 +17,18 @@ from starclip_lib.lab.labelled import KEYS, labelled
 from starclip_lib.lab.observing import write_tables
 from starclip_lib.observed.combining import noise_covariance
 from starclip_lib.observed.files import read_spectra
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measured import SET_ASIDE, Measured
 from starclip_lib.observed.measurements import measured_table
 from starclip_lib.observed.measuring import measure
 from starclip_lib.observed.spectrum import OBSERVED
-from starclip_lib.observed.verdicts import SET_ASIDE
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import WIDE, giants
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 from starclip_lib.run import Run
 from starclip_lib.storage.csv_files import csv_header, read_csv
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import atomic_path
+from starclip_lib.support.threads import Callback
 
 Row = dict[str, object]
 _THREE = (TEFF, LOGG, FE)

@@ -26,9 +26,9 @@ from starclip_lib.observed.priors import read_priors
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.physics.giants import FROM_PRIOR, WIDE, giants
 from starclip_lib.physics.labels import LABELS, PLAIN, UNITS
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.support.files import atomic_path, whole_folder
+from starclip_lib.support.threads import Callback
 
 
 def observe(

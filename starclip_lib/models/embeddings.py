@@ -74,10 +74,6 @@ def as_embeddings(
     star_id : ndarray of str, shape (m,)
     split : ndarray of uint8, shape (m,)
     posterior : ndarray, shape (m, n_views, 230), optional
-
-    Returns
-    -------
-    Embeddings
     """
     m, n_views, dim = z.shape
     view, packed = np.tile(np.arange(n_views), m), None if posterior is None else posterior.reshape(m * n_views, -1)
@@ -99,13 +95,8 @@ def read_embeddings(path: str | Path, name: str) -> Embeddings:
 
     Parameters
     ----------
-    path : str or Path
     name : str
         Of the group.
-
-    Returns
-    -------
-    Embeddings
 
     Raises
     ------

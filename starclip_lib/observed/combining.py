@@ -9,10 +9,9 @@ import numpy as np
 
 from starclip_lib.data.tables import as_labels
 from starclip_lib.observed.fit import Fit
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measured import DOUBTFUL, Measured
 from starclip_lib.observed.measurements import Measurements
 from starclip_lib.observed.measuring import domain_warnings
-from starclip_lib.observed.verdicts import DOUBTFUL
 from starclip_lib.physics.giants import WIDE, giants, prior_fraction, scale_covariance
 from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 

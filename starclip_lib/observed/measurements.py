@@ -11,8 +11,7 @@ from astropy import units
 from astropy.table import QTable
 
 from starclip_lib.data.tables import label_table
-from starclip_lib.observed.limits import limits_text
-from starclip_lib.observed.measured import Measured, pair
+from starclip_lib.observed.measured import Measured, limits_text, pair
 from starclip_lib.physics.giants import FROM_PRIOR
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 from starclip_lib.support.errors import DataError

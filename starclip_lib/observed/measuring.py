@@ -9,14 +9,12 @@ import numpy as np
 
 from starclip_lib.data.tables import as_labels
 from starclip_lib.observed.fit import Fit, fit_giant
-from starclip_lib.observed.line_spread import DEFAULT, line_spread
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.lsf import DEFAULT, parse_lsf
+from starclip_lib.observed.measured import DOUBTFUL, EDGE, OUTSIDE, Measured
 from starclip_lib.observed.measurements import Measurements
-from starclip_lib.observed.preparation import edge_mask
 from starclip_lib.observed.priors import Diagonal, StarPrior, contradictions, fit_with
-from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum, edge_mask
 from starclip_lib.observed.velocity import doubtful_medium, measured_velocity, second_lines
-from starclip_lib.observed.verdicts import DOUBTFUL, EDGE, OUTSIDE
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import (
     WIDE,
@@ -29,8 +27,8 @@ from starclip_lib.physics.giants import (
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
 from starclip_lib.settings.evaluation import ObservedParams
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
+from starclip_lib.support.threads import Callback
 
 _TEMPLATES = 24
 _SHORTEST = 60  # good pixels of a detector that take part: the fit keeps a short continuum straight and knows its noise
@@ -55,12 +53,12 @@ def measure(
 ) -> Measurements:
     """Measure spectra, one by one; the front door's `starclip.measure` also reads and combines them.
 
-    `lsf` is as `observed.line_spread` takes it (empty: what each file gives, else G140H's), `priors` by name or target
+    `lsf` is as `observed.lsf` takes it (empty: what each file gives, else G140H's), `priors` by name or target
     holds a `StarPrior`, or precisions (20,) and values (20,), `callback` gets a line of text for each spectrum. Raises
     DataError for an unknown line-spread function or population, or if different spectra end in the very same labels.
     """
     if lsf:
-        line_spread(lsf)  # an error of the call, not of each spectrum
+        parse_lsf(lsf)  # an error of the call, not of each spectrum
     known, found = giants(population), Measurements()
     templates = giant_templates(_TEMPLATES)
     for number, spectrum in enumerate(spectra, start=1):
@@ -91,7 +89,7 @@ def _measured(
         return Measured(name, target, "its good pixels lie in stretches too short to be used")
     wave, flux, sigma = spectrum.wavelength[good], spectrum.flux[good], 1 / np.sqrt(spectrum.ivar[good])
     try:
-        width = line_spread(lsf or spectrum.line_spread or DEFAULT)
+        width = parse_lsf(lsf or spectrum.lsf or DEFAULT)
         _, velocity, _, correlation = measured_velocity(wave, flux, templates, settings)
         if correlation < settings.min_correlation:
             return Measured(name, target, f"no stellar lines: correlation {correlation:.2f} with the best template")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from starclip_lib.observed.fit import Fit
+from starclip_lib.observed.measured import DOUBTFUL
 from starclip_lib.observed.photometry import (
     BANDS,
     COLOURS,
@@ -21,7 +22,6 @@ from starclip_lib.observed.photometry import (
     reddening,
     surface_gravity,
 )
-from starclip_lib.observed.verdicts import DOUBTFUL
 from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.storage.csv_files import read_csv
 from starclip_lib.support.errors import DataError

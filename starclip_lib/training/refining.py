@@ -16,13 +16,12 @@ from starclip_lib.inference.posterior import Population, fit_pair_covariance
 from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.encoders import Encoder, Estimator
-from starclip_lib.models.encoding import embed_all, run_encoder
+from starclip_lib.models.encoding import embed_all, pick_device, run_encoder
 from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.labels import N_LABELS, LabelScaler
 from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError
-from starclip_lib.training.devices import pick_device
 from starclip_lib.training.loop import Watch
 from starclip_lib.transforms.views import ViewSampler, extended_telescope, mock_telescope
 

@@ -15,11 +15,19 @@ from astropy.io import fits
 from astropy.table import Table
 
 from starclip_lib.observed.readers import look as shapes
-from starclip_lib.observed.readers.columns import has_spectrum, plain_name, roles, spelled
 from starclip_lib.observed.readers.instrument import stated_medium, text
-from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import Header, Look, decoded, look
-from starclip_lib.observed.readers.making import each, from_quantities, stem
+from starclip_lib.observed.readers.making import (
+    Kind,
+    Options,
+    each,
+    from_quantities,
+    has_spectrum,
+    plain_name,
+    roles,
+    spelled,
+    stem,
+)
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.storage.fits_files import SPECTRUM_BYTES, opened_fits
 from starclip_lib.support.errors import DataError
