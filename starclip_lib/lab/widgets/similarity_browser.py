@@ -305,12 +305,10 @@ class SimilarityBrowser(ControlledBox):
 
     def _beyond(self, query: Query) -> str:
         """Which labels of a query no star of the data set has: what is nearest then is not similar."""
-        three = [TEFF, LOGG, FE]
-        stars, given = self.gallery.data.labels[:, three], np.asarray(query.labels)[three]
-        off = (given < stars.min(axis=0)) | (given > stars.max(axis=0))
-        names = " and ".join(PLAIN[i] for i, one in zip(three, off, strict=True) if one)
+        stars = self.gallery.data.labels
+        off = [PLAIN[i] for i in (TEFF, LOGG, FE) if not stars[:, i].min() <= query.labels[i] <= stars[:, i].max()]
         return (
-            f"<b>No star of this run has such {names}:</b> these are the nearest, not similar ones. " if names else ""
+            f"<b>No star of this run has such {' and '.join(off)}:</b> these are nearest, not similar. " if off else ""
         )
 
     def _measured(self, name: str) -> str:
