@@ -11,6 +11,7 @@ from scipy.signal import lfilter
 from scipy.stats import multivariate_normal
 
 from starclip_lib.inference.fisher import flux_responses, information
+from starclip_lib.inference.grid import _fixed_parts
 from starclip_lib.inference.noise import autocovariance, noise_of
 from starclip_lib.inference.posterior import WIDTH, Population, Posterior, fit_pair_covariance, log_bayes_factor
 from starclip_lib.metrics.retrieval import ranks_between
@@ -255,6 +256,7 @@ def test_labels_that_hang_together_rigidly_are_named(labels: np.ndarray) -> None
 def test_a_model_comes_back_and_refuses_another_emulator(encoder: EmulatorFit, labels, tmp_path: Path) -> None:
     path = tmp_path / "m.ckpt"
     Model({"nirspec": encoder}, LabelScaler.fit(labels), History()).save(path)
+    _fixed_parts.cache_clear()  # as in a process that has not fitted yet
     again = Model.load(path).encoders["nirspec"]
     flux = observed(labels[:3], NIRSPEC, 100.0)
     with torch.no_grad():
