@@ -181,6 +181,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     _say(f"\nOpen {os.path.relpath(index)}; the numbers are in metrics.json beside it")
 
 
+def _contest(arguments: argparse.Namespace) -> None:
+    from starclip_lib.suite.contest import check_names, hold
+
+    check_names(arguments.methods)
+    run = _open(arguments, arguments.params)
+    table = hold(run, arguments.methods, _say)
+    _say(table.filter(like="_to_").round(3).to_string(na_rep=""))
+    _say(f"\nThe table is in {os.path.relpath(run.report / 'contest.md')} and contest.csv beside it")
+
+
 def _browse(arguments: argparse.Namespace) -> None:
     from starclip_lib.lab.widgets.browser_page import browse, browse_store
     from starclip_lib.support.files import project_root
@@ -302,6 +312,7 @@ _COMMANDS = {
     "benchmark_real": _benchmark_real,
     "train": _train,
     "evaluate": _evaluate,
+    "contest": _contest,
     "browse": _browse,
     "embed": _embed,
     "emulator_build": _emulator_build,

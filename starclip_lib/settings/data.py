@@ -84,7 +84,7 @@ class WorldParams(Section):
     """Physics that is not drawn, such as {vmic: 0.3}, in the emulator's units."""
     vmic_scatter: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Scatter of the microturbulence from star to star, km/s."""
-    line_error_chips: Annotated[float, Field(ge=0, le=1)] = 0.08
+    line_error_chips: Annotated[float, Field(ge=0, le=1)] = 0.06
     """Relative error of the depth of a line on APOGEE's chips."""
     line_error_outside: Annotated[float, Field(ge=0, le=1)] = 0.12
     """The same elsewhere."""
