@@ -22,7 +22,6 @@ from starclip_lib.observed import fit
 from starclip_lib.observed.line_spread import line_spread
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import MILKY_WAY, WIDE, giants
-from starclip_lib.physics.instruments import NIRSPEC_SHARP
 from starclip_lib.physics.labels import FE, LOGG, TEFF
 from starclip_lib.physics.lsf import broadening
 from starclip_lib.physics.population import draw_population
@@ -46,8 +45,9 @@ def chosen(case: str, n: int, rng: np.random.Generator) -> np.ndarray:
 
 def seen(labels: np.ndarray, rho: float, wrong: bool, rng: np.random.Generator) -> np.ndarray:
     """Flux (m,) of one star, its synthesis perfect or wrong by what the fit assumes, with noise."""
-    sharp = default_emulator()(labels[None], NIRSPEC_SHARP)[0]
-    flux = broadening(NIRSPEC_SHARP.wavelength, NIRSPEC_SHARP.constant_fwhm, WAVE, np.full(len(WAVE), FWHM)) @ sharp
+    emulator = default_emulator()
+    sharp = emulator(labels[None], emulator.fine)[0]
+    flux = broadening(emulator.fine.wavelength, emulator.fine.constant_fwhm, WAVE, np.full(len(WAVE), FWHM)) @ sharp
     if wrong:
         fine = np.arange(WAVE[0], WAVE[-1] + 1, 0.25)
         error = gaussian_filter1d(rng.standard_normal(len(fine)), FWHM / (2 * np.sqrt(np.pi)) / 0.25)

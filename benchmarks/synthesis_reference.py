@@ -8,18 +8,19 @@ FILE is an .npz with `labels` (n, 20) and depths `apogee_depth`, `nirspec_depth`
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from starclip_lib.physics.instruments import APOGEE, NIRSPEC, NIRSPEC_SHARP
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.synthesis.synthesise import synthesise
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, metavar="FILE")
-    grids = {"apogee": APOGEE, "nirspec": NIRSPEC, "sharp": NIRSPEC_SHARP}
+    grids = {"apogee": APOGEE, "nirspec": NIRSPEC, "sharp": replace(NIRSPEC, constant_fwhm=2.75)}
     found: dict[str, list[list[float]]] = {name: [] for name in grids}
     with np.load(parser.parse_args().file, allow_pickle=False) as file:
         for star, labels in enumerate(file["labels"].astype(np.float64)):

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from starclip_lib.physics.emulator import Emulator, default_emulator
+from starclip_lib.physics.emulator import FORMAT, Emulator, default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import LABELS
+from starclip_lib.physics.lsf import broadening
 from starclip_lib.support.errors import DataError
 
 OVER_IRON = {
@@ -30,14 +31,17 @@ def formula(labels: np.ndarray, name: str) -> np.ndarray:
     """The formula as the file's documentation states it, in float64, one star and one unit at a time."""
     with (files("starclip_lib") / "physics" / "emulator.npz").open("rb") as stream:
         f = {key: value.astype(float) if value.dtype.kind == "f" else value for key, value in np.load(stream).items()}
-    h = (labels - f["label_center"]) / f["label_scale"]
+    h = np.concatenate([(labels - f["label_center"]) / f["label_scale"], np.zeros(len(f["physics_width"]))])
     for k in (1, 2):
         h = np.array([sum(h * f[f"w{k}"][:, j]) + f[f"b{k}"][j] for j in range(f[f"w{k}"].shape[1])])
         h = h / (1 + np.exp(-h))
     c = h @ f["w3"] + f["b3"]
-    first, then = len(f["apogee_basis"]), len(f["apogee_basis"]) + len(f["nirspec_basis"])
-    part = c[:first] if name == "apogee" else c[first:then]
-    return np.clip(f[f"{name}_mean"] + part @ f[f"{name}_basis"], 0, None)
+    first = len(f["apogee_basis"])
+    if name == "apogee":
+        return np.clip(f["apogee_mean"] + c[:first] @ f["apogee_basis"], 0, None)
+    fine = f["fine_mean"] + c[first:] @ f["fine_basis"]
+    fwhm = NIRSPEC.wavelength / 2700
+    return np.clip(broadening(f["fine_wavelength"], float(f["fine_fwhm"]), NIRSPEC.wavelength, fwhm) @ fine, 0, None)
 
 
 @pytest.mark.parametrize("instrument", [APOGEE, NIRSPEC], ids=lambda i: i.name)
@@ -64,9 +68,9 @@ def test_gradient_equals_central_differences(instrument) -> None:
         (
             "Teff",
             5400.0,
-            r"1 of 2 stars lie outside .*Teff must be between 3857 and 5165 K at logg 1.66 \(the first is",
+            r"1 of 2 stars lie outside .*Teff must be between 3643 and 5165 K at logg 1.66 \(the first is",
         ),
-        ("logg", 3.8, "logg must be between 0.2 and 3.7"),
+        ("logg", 3.8, "logg must be between 0 and 3.7"),
         ("Fe", -2.5, r"\[Fe/H\] must be between"),
         ("Na", 0.5, r"\[Na/Fe\] must be between -0.6 and 0.6"),
         ("C", -0.14, r"\[C/O\]"),
@@ -85,6 +89,9 @@ def test_labels_outside_the_domain_are_refused_by_name(label: str, value: float,
 def test_wrong_shape_and_wrong_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels must have shape \(n, 20\)"):
         default_emulator()(ARCTURUS, NIRSPEC)
-    np.savez(tmp_path / "other.npz", label_names=np.array(["Teff", "logg"]))
+    np.savez(tmp_path / "older.npz", label_names=np.array(LABELS))
+    with pytest.raises(DataError, match="an emulator of another version"):
+        Emulator(tmp_path / "older.npz")
+    np.savez(tmp_path / "other.npz", format=np.array(FORMAT), label_names=np.array(["Teff", "logg"]))
     with pytest.raises(DataError, match="made for the labels"):
         Emulator(tmp_path / "other.npz")

@@ -112,10 +112,10 @@ class Earlier:
 
     @classmethod
     def packaged(cls) -> Earlier:
-        """That of abinitio-2, which the package brings."""
+        """That of abinitio-2, the emulator of the first versions: earlier.npz has its network and not its spectra."""
         with (
-            as_file(files("starclip_lib.physics") / "emulator.npz") as path,
-            damage_refused(path, "is not an emulator file; install starclip again"),
+            as_file(files(__package__) / "earlier.npz") as path,
+            damage_refused(path, "is damaged; install starclip again"),
             np.load(path, allow_pickle=False) as file,
         ):
             layers = tuple(file[key].astype(np.float64) for key in ("w1", "b1", "w2", "b2", "w3", "b3"))

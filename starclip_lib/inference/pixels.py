@@ -28,13 +28,19 @@ _VELOCITY_ERROR = 30.0  # km/s about the first guess
 _WIDTH_ERROR = 0.15  # relative, of the line-spread function
 _WIDTH_STEP = 0.03  # of the relative width, for its derivative
 _VELOCITY_STEP = 5.0  # km/s
+# How much deeper than the synthesis the Paschen and the Brackett lines may be: mean and standard deviation. In giants
+# of the IRTF library the Brackett lines are, by 0.10; the Paschen lines are as computed (benchmarks/hydrogen_lines.py).
+_HYDROGEN, _HYDROGEN_ERROR = (0.0, 0.05), (0.04, 0.10)
+_RYDBERG = 109677.58  # 1/cm, of hydrogen
+_SERIES = ((3, range(5, 15)), (4, range(10, 24)))
+_HALF_WIDTH = 12.0  # Angstrom, standard deviation of what counts as such a line
 
 
 @dataclass(frozen=True, eq=False)
 class PixelSpectra:
     """An emulated spectrum (1, m) on observed pixels, and how it changes.
 
-    `by_labels` (20, m); `by_nuisances` (2 + n_physics, m): by velocity, width and physics.
+    `by_labels` (20, m); `by_nuisances` (4 + n_physics, m): by velocity, width, hydrogen lines and physics.
     """
 
     model: Tensor
@@ -44,10 +50,11 @@ class PixelSpectra:
 
 
 class PixelModel:
-    """Nuisances: coefficients of a B-spline continuum, velocity [km/s], the line width's relative change, physics.
+    """Nuisances: a B-spline continuum, velocity [km/s], the line width's relative change, hydrogen lines, physics.
 
-    `wavelength` (m,) in vacuum Angstrom as observed. Physics are the emulator's further inputs, with the mean and the
-    precision of `physics`, or about nominal with the emulator's widths.
+    Hydrogen lines may be deeper than the synthesis by a part of their depth, one for each series. `wavelength` (m,) in
+    vacuum Angstrom as observed. Physics are the emulator's further inputs, with the mean and the precision of
+    `physics`, or about nominal with the emulator's widths.
     """
 
     def __init__(
@@ -58,7 +65,7 @@ class PixelModel:
         velocity: float,
         physics: tuple[np.ndarray, np.ndarray] | None = None,
     ):
-        self.grid = emulator.sharpest
+        self.grid = emulator.fine
         self.emulated = emulator.on(self.grid)
         self.parts = np.concatenate([self.emulated.mean[None].numpy(), self.emulated.basis.numpy()]).T.astype(float)
         self.wavelength, self.spread = wavelength, spread
@@ -66,32 +73,34 @@ class PixelModel:
         self.splines, bend = _splines(wavelength, self.segments)
         self.n_curve = self.splines.shape[1]
         self.narrowest = emulator.narrowest / float(spread(wavelength).min()) - 1  # there are no sharper lines
+        rest = wavelength / (1 + velocity / SPEED_OF_LIGHT)
+        self.hydrogen = np.stack([_near_lines(rest, lower, upper) for lower, upper in _SERIES])
         mean, precision = physics or (0 * emulator.physics_width, np.diag(emulator.physics_width**-2))
-        self.expected = torch.from_numpy(np.concatenate([np.zeros(self.n_curve), [velocity, 0.0], mean]))
-        self.penalty = torch.from_numpy(block_diag(bend, _VELOCITY_ERROR**-2, _WIDTH_ERROR**-2, precision))
+        self.expected = torch.from_numpy(np.concatenate([np.zeros(self.n_curve), [velocity, 0.0, *_HYDROGEN], mean]))
+        errors = np.array([_VELOCITY_ERROR, _WIDTH_ERROR, *_HYDROGEN_ERROR])
+        self.penalty = torch.from_numpy(block_diag(bend, np.diag(errors**-2), precision))
 
     def start(self, labels: np.ndarray, flux: np.ndarray, ivar: np.ndarray) -> Tensor:
         """Nuisances (1, m) to begin with: the continuum that suits the flux (m,) at these labels (20,)."""
         rest, k = self.expected[self.n_curve :], self.n_curve
-        labels = np.concatenate([labels, rest[2:].numpy()])
+        labels = np.concatenate([labels, rest[4:].numpy()])
         lit = self.splines * self._at(labels, float(rest[0]), 0.0)[0][:, None]
         curve = np.linalg.solve((lit * ivar[:, None]).T @ lit + self.penalty[:k, :k].numpy(), lit.T @ (ivar * flux))
         return torch.cat([torch.from_numpy(curve), rest])[None]
 
     def __call__(self, labels: Tensor, nuisances: Tensor) -> PixelSpectra:
         """The spectrum of labels (1, 20) and nuisances (1, m). Raises DataError if its continuum is not positive."""
-        curve, (velocity, width), physics = np.split(nuisances[0].numpy(), [self.n_curve, self.n_curve + 2])
+        k = self.n_curve
+        curve, (velocity, width), hydrogen, physics = np.split(nuisances[0].numpy(), [k, k + 2, k + 4])
         continuum = self.splines @ curve
         if not (continuum > 0).all():
             raise DataError("no continuum fits it; is it the spectrum of a star, in flux per wavelength or pixel?")
         model, slopes, shifts = self._at(np.concatenate([labels[0].numpy(), physics]), velocity, width)
-        by_labels, by_physics = np.split(slopes, [N_LABELS])
-        return PixelSpectra(
-            torch.from_numpy(model)[None],
-            torch.from_numpy(continuum)[None],
-            by_labels,
-            np.concatenate([shifts, by_physics]),
-        )
+        deeper, by_hydrogen = 1 + hydrogen @ self.hydrogen, (model - 1) * self.hydrogen
+        by_labels, by_physics = np.split(slopes * deeper, [N_LABELS])
+        by_nuisances = np.concatenate([shifts * deeper, by_hydrogen, by_physics])
+        model = 1 + (model - 1) * deeper
+        return PixelSpectra(torch.from_numpy(model)[None], torch.from_numpy(continuum)[None], by_labels, by_nuisances)
 
     def equations(
         self, spectra: PixelSpectra, weight: Tensor, residual: Tensor, directions: Tensor
@@ -107,9 +116,9 @@ class PixelModel:
 
     def bounded(self, nuisances: Tensor) -> Tensor:
         """Line widths and physics that the emulator has."""
-        curve, width, physics = nuisances.tensor_split([self.n_curve + 1, self.n_curve + 2], 1)
-        limit = self.emulated.physics_limit
-        return torch.cat([curve, width.clamp_min(self.narrowest), physics.clamp(-limit, limit)], 1)
+        k, limit = self.n_curve, self.emulated.physics_limit
+        curve, width, hydrogen, physics = nuisances.tensor_split([k + 1, k + 2, k + 4], 1)
+        return torch.cat([curve, width.clamp_min(self.narrowest), hydrogen, physics.clamp(-limit, limit)], 1)
 
     def _at(self, labels: np.ndarray, velocity: float, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Flux (m,) and its derivatives: by labels and physics (20 + n_physics, m), by velocity and width (2, m)."""
@@ -125,6 +134,12 @@ class PixelModel:
     def _broadening(self, velocity: float, width: float) -> sparse.csr_array:
         rest = self.wavelength / (1 + velocity / SPEED_OF_LIGHT)
         return broadening(self.grid.wavelength, self.grid.constant_fwhm, rest, self.spread(rest) * (1 + width))
+
+
+def _near_lines(rest: np.ndarray, lower: int, upper: range) -> np.ndarray:
+    """How near (m,) rest wavelengths are to the hydrogen lines of a series, between 0 and 1."""
+    lines = 1e8 / (_RYDBERG * (lower**-2 - np.array(upper, float) ** -2))
+    return np.asarray(np.exp(-0.5 * ((rest - lines[:, None]) / _HALF_WIDTH) ** 2).max(axis=0))
 
 
 def _splines(wavelength: np.ndarray, segments: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,8 @@ class Fit:
     `flux` and `model` relative to the fitted continuum, `sigma` of both errors, `weight` between 0 (an outlier) and 1.
     `noise` is the median standard deviation; `correlated` the factor by which correlation between neighbouring pixels
     increases the variance of the noise; `misfit` what neither labels nor noise explain, over the depth of the lines;
-    `correlation` that of observed and fitted lines. `physics` (n_physics,) are differences of the synthesis from
+    `correlation` that of observed and fitted lines. `hydrogen` (2,) is the part by which the Paschen and the Brackett
+    lines are deeper than the synthesis; `physics` (n_physics,) are differences of the synthesis from
     nominal, with their covariance (n_physics, n_physics).
     """
 
@@ -71,6 +72,7 @@ class Fit:
     correlated: float
     misfit: float
     correlation: float
+    hydrogen: np.ndarray
     physics: np.ndarray
     physics_covariance: np.ndarray
 
@@ -129,7 +131,7 @@ def fit_giant(
     """
     rest = wavelength / (1 + velocity / SPEED_OF_LIGHT)
     emulator = emulator or default_emulator()
-    low, high = emulator.sharpest.wavelength[[0, -1]]
+    low, high = emulator.fine.wavelength[[0, -1]]
     use = (rest > low + 20) & (rest < high - 20) & ~((rest > _HELIUM[0]) & (rest < _HELIUM[1]))
     if use.sum() < _FEWEST:
         raise DataError(f"only {use.sum()} good pixels between {low:.0f} and {high:.0f} Angstrom, {_FEWEST} are needed")
@@ -188,7 +190,8 @@ def fit_giant(
         correlated=noise.correlated,
         misfit=float(np.sqrt(max(unexplained, 0) / np.average(depth**2, weights=trusted))),
         correlation=_correlation(relative, emulated, trusted),
-        physics=found.nuisances[0, model.n_curve + 2 :].numpy(),
+        hydrogen=found.nuisances[0, model.n_curve + 2 : model.n_curve + 4].numpy(),
+        physics=found.nuisances[0, model.n_curve + 4 :].numpy(),
         physics_covariance=physics_covariance,
     )
 

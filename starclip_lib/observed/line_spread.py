@@ -43,7 +43,7 @@ def line_spread(text: str) -> LineSpread:
     else:
         found = LineSpread((13500.0,), (_number(text, text),))
     emulator = default_emulator()
-    widths = found(emulator.sharpest.wavelength)
+    widths = found(emulator.fine.wavelength)
     if widths.min() < emulator.narrowest:
         raise DataError(
             f"line-spread function {text}: {widths.min():.2f} Angstrom is narrower than the emulator's spectra "

@@ -1,13 +1,14 @@
 """Ab initio spectra of red giants from their labels, and the gradients of these spectra.
 
-A small network maps the twenty labels, and the physics of the synthesis where a file has it, to coefficients of
-principal components of LTE spectra, one set for each grid.  docs/emulator.md describes the formula and the physics.
+A small network maps the twenty labels and the physics of the synthesis to coefficients of principal components of LTE
+spectra, on APOGEE's grid and on a fine one, from which those of less sharp instruments follow.  docs/emulator.md
+describes the formula and the physics.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.resources import as_file, files
 from itertools import pairwise
@@ -17,44 +18,44 @@ import numpy as np
 import torch
 
 from starclip_lib.physics.emulated import EmulatedSpectra
-from starclip_lib.physics.instruments import APOGEE, INSTRUMENTS, NIRSPEC, NIRSPEC_SHARP, Instrument, check_grid
+from starclip_lib.physics.instruments import APOGEE, Instrument, check_grid
 from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, TEFF
 from starclip_lib.physics.lsf import broadening
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import damage_refused, regular_file
 
-FORMAT = "starclip emulator 3"  # of files with physics; abinitio-2 names none
-FINE = "fine"  # key of the grid from which the spectra of other instruments follow
+FORMAT = "starclip emulator 3"
+GRIDS = ("apogee", "fine")  # in the order of their components
 _FILE_BYTES = 256 * 2**20  # of an emulator
-SHARPEST = 2.8  # Angstrom: nearer to abinitio-2's 2.75 a kernel is narrower than a pixel
+_SAMPLED = 1.5  # steps of the fine grid, FWHM of the narrowest kernel that it samples
 _BLOCK = 512  # spectra evaluated at once: 512 x 8,575 float32 are 18 MB
 
 
 class Emulator:
-    """Labels in, continuum-normalised flux out, on the grids of the two instruments and on a sharper one.
+    """Labels and physics in, continuum-normalised flux out, for APOGEE and for any less sharp instrument.
 
     Parameters
     ----------
     path : str or Path
-        The .npz with the layout described in docs/emulator.md; sizes are read from it.
+        The .npz that `starclip emulator build` writes; docs/emulator.md describes its layout.
 
     Attributes
     ----------
     version, card : str
-        Its name, and what `starclip emulator build` wrote about it (JSON; empty in abinitio-2).
-    sharpest : Instrument
-        The grid of its sharpest spectra.
+        Its name, and what `starclip emulator build` wrote about it (JSON).
+    fine : Instrument
+        Its fine grid.
     narrowest : float
-        FWHM in Angstrom of the sharpest line-spread function that follows from them.
+        FWHM in Angstrom of the sharpest line-spread function that follows from it.
     physics_names, physics_units : tuple of str
-        The physics among its inputs, as differences from nominal; empty in abinitio-2.
+        The physics among its inputs, as differences from nominal.
     physics_width : ndarray, shape (n_physics,)
         Standard deviations of the priors on it; `physics_reach` of them belong to the domain.
 
     Raises
     ------
     DataError
-        If the file is missing, is not such a file, or was made for other labels or grids.
+        If the file is missing, is not such a file, or was made for other labels or by another version.
     """
 
     def __init__(self, path: str | Path):
@@ -76,8 +77,8 @@ class Emulator:
                 raise DataError(f"{where} is not an emulator file ({key} holds no real numbers)")
             return array
 
-        if "format" in file and str(file["format"]) != FORMAT:
-            raise DataError(f"{where}: an emulator of another version; this one reads '{FORMAT}'")
+        if "label_names" in file and str(file.get("format")) != FORMAT:
+            raise DataError(f"{where} is an emulator of another version; make one with starclip emulator build")
         names = tuple(str(name) for name in file["label_names"])
         if names != LABELS:
             raise DataError(f"{where}: made for the labels {names}, this project uses {LABELS}")
@@ -87,24 +88,18 @@ class Emulator:
         self.max_c_over_o = float(real("max_c_over_o"))
         self.logg_knots, self.teff_low, self.teff_high = (real(k) for k in ("logg_knots", "teff_low", "teff_high"))
         self._center, self._scale = real("label_center"), real("label_scale")
-        with_physics = "physics_names" in file
-        self.physics_names = tuple(str(name) for name in file["physics_names"]) if with_physics else ()
-        self.physics_units = tuple(str(name) for name in file["physics_units"]) if with_physics else ()
-        self.physics_width = real("physics_width").astype(np.float64) if with_physics else np.empty(0)
-        self.physics_reach = float(real("physics_reach")) if with_physics else 0.0
+        self.physics_names = tuple(str(name) for name in file["physics_names"])
+        self.physics_units = tuple(str(name) for name in file["physics_units"])
+        self.physics_width, self.physics_reach = real("physics_width").astype(np.float64), float(real("physics_reach"))
+        wave, fwhm = real("fine_wavelength").astype(np.float64), float(real("fine_fwhm"))
+        self.fine = Instrument("fine", "fine grid", wave, 13500 / fwhm, 1.0, ((0, len(wave)),), fwhm)
+        check_grid(real("apogee_wavelength"), APOGEE, f"{where}: apogee_wavelength")
         self._net = [(real(f"w{k}").astype(np.float32), real(f"b{k}").astype(np.float32)) for k in (1, 2, 3)]
-        self._mean, self._basis, self._columns, start = {}, {}, {}, 0
-        self._grids = {name: grid for name, grid in _grids(file, real).items() if f"{name}_mean" in file}
-        for name, instrument in self._grids.items():
-            check_grid(real(f"{name}_wavelength"), instrument, f"{where}: {name}_wavelength")
-            self._mean[name] = real(f"{name}_mean").astype(np.float32)
-            self._basis[name] = real(f"{name}_basis").astype(np.float32)
-            self._columns[name] = slice(start, start := start + len(self._basis[name]))
-        if APOGEE.name not in self._grids or not {FINE, NIRSPEC.name} & set(self._grids):
-            raise DataError(f"{where} is not an emulator file (it has no spectra for APOGEE and NIRSpec)")
-        self._check_numbers(where, start)
+        self._mean = {name: real(f"{name}_mean").astype(np.float32) for name in GRIDS}
+        self._basis = {name: real(f"{name}_basis").astype(np.float32) for name in GRIDS}
+        self._check_numbers(where)
 
-    def _check_numbers(self, where: str, n_components: int) -> None:
+    def _check_numbers(self, where: str) -> None:
         """Raise DataError unless the arrays fit together and are finite."""
         n_physics = len(self.physics_names)
         sizes = [len(LABELS) + n_physics, *(len(bias) for _, bias in self._net)]
@@ -113,11 +108,12 @@ class Emulator:
         per_label = (self.label_min, self.label_max, self.xfe_min, self.xfe_max, self._center, self._scale)
         limits = (self.logg_knots, self.teff_low, self.teff_high)
         arrays = [*per_label, *limits, *(array for layer in self._net for array in layer)]
-        arrays += [*self._mean.values(), *self._basis.values(), self.physics_width]
-        # further grids may follow those of the two instruments
-        fits = shapes == wanted and sizes[-1] >= n_components and all(a.shape == (len(LABELS),) for a in per_label)
+        arrays += [*self._mean.values(), *self._basis.values(), self.physics_width, self.fine.wavelength]
+        fits = shapes == wanted and sizes[-1] == sum(map(len, self._basis.values()))
+        fits &= all(a.shape == (len(LABELS),) for a in per_label)
         fits &= self.logg_knots.ndim == 1 and len({a.shape for a in limits}) == 1 and self.logg_knots.size > 1
-        fits &= all(basis.shape[1:] == self._mean[name].shape for name, basis in self._basis.items())
+        for name, grid in zip(GRIDS, (APOGEE, self.fine), strict=True):
+            fits &= self._basis[name].shape[1:] == self._mean[name].shape == grid.wavelength.shape
         fits &= self.physics_width.shape == (n_physics,) and len(self.physics_units) == n_physics
         if not fits:
             raise DataError(f"{where} is not an emulator file (its arrays do not fit together)")
@@ -128,31 +124,33 @@ class Emulator:
             raise DataError(f"{where} is not an emulator file (it holds NaN or infinity)")
         if not ((np.diff(self.logg_knots) > 0).all() and (self.teff_low < self.teff_high).all()):
             raise DataError(f"{where} is not an emulator file (its limits of Teff are not in order)")
-
-    @property
-    def sharpest(self) -> Instrument:
-        """The grid of its sharpest spectra. Raises DataError if the file has only the two instruments'."""
-        for name in (FINE, NIRSPEC_SHARP.name):
-            if name in self._grids:
-                return self._grids[name]
-        raise DataError(f"the emulator {self.version} has no grid '{NIRSPEC_SHARP.name}'")
+        steps = np.diff(self.fine.wavelength)
+        if not (steps > 0).all() or not np.allclose(steps, steps[0], rtol=1e-3) or not self.fine.constant_fwhm > 0:
+            raise DataError(f"{where} is not an emulator file (its fine grid has no equal steps)")
 
     @property
     def narrowest(self) -> float:
-        """FWHM in Angstrom of the sharpest line-spread function that follows from it."""
-        return SHARPEST if FINE not in self._grids else float(np.hypot(self.sharpest.constant_fwhm, 0.75))
+        """FWHM in Angstrom of the sharpest line-spread function that follows from the fine grid."""
+        wave = self.fine.wavelength
+        return float(np.hypot(self.fine.constant_fwhm, _SAMPLED * (wave[1] - wave[0])))
 
     @lru_cache(maxsize=4)  # noqa: B019 - emulators are few and live as long as the process
     def _on(self, instrument: Instrument) -> tuple[np.ndarray, np.ndarray, slice]:
         """Mean, basis and the columns of their coefficients."""
-        if (name := instrument.name) in self._columns:
-            return self._mean[name], self._basis[name], self._columns[name]
-        if FINE not in self._grids:
-            raise DataError(f"the emulator {self.version} has no grid '{instrument.name}'")
-        fine = self._grids[FINE]
-        matrix = broadening(fine.wavelength, fine.constant_fwhm, instrument.wavelength, instrument.fwhm)
-        mean, basis = matrix @ self._mean[FINE], (matrix @ self._basis[FINE].T).T
-        return mean.astype(np.float32), basis.astype(np.float32), self._columns[FINE]
+        first = len(self._basis["apogee"])
+        if instrument is APOGEE:
+            return self._mean["apogee"], self._basis["apogee"], slice(0, first)
+        columns = slice(first, None)
+        if instrument is self.fine:
+            return self._mean["fine"], self._basis["fine"], columns
+        fine, fwhm = self.fine, instrument.fwhm
+        if fwhm.min() < self.narrowest or not fine.wavelength[0] < instrument.wavelength[0]:
+            raise DataError(
+                f"the emulator {self.version} has no spectra for {instrument.title}: too sharp, or too blue"
+            )
+        matrix = broadening(fine.wavelength, fine.constant_fwhm, instrument.wavelength, fwhm)
+        mean, basis = matrix @ self._mean["fine"], (matrix @ self._basis["fine"].T).T
+        return mean.astype(np.float32), basis.astype(np.float32), columns
 
     def on(self, instrument: Instrument) -> EmulatedSpectra:
         """The emulator on an instrument's grid, for tensors; each call makes one, which may move to a device.
@@ -215,11 +213,10 @@ class Emulator:
         )
 
     @torch.no_grad()
-    def gradient(self, labels: np.ndarray, instrument: Instrument, physics: np.ndarray | None = None) -> np.ndarray:
-        """Derivatives of one star's flux by labels, then by physics: (20 + n_physics, n_pix)."""
-        inputs = self._inputs(np.asarray(labels)[None], None if physics is None else np.asarray(physics)[None])
-        emulated = self._kept(instrument)
-        _, slope = emulated.linearised(torch.from_numpy(inputs), torch.eye(len(emulated.center), dtype=torch.float64))
+    def gradient(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
+        """Derivatives d flux / d label (20, n_pix) of one star."""
+        inputs, emulated = self._inputs(np.asarray(labels)[None], None), self._kept(instrument)
+        _, slope = emulated.linearised(torch.from_numpy(inputs), torch.eye(len(LABELS), dtype=torch.float64))
         return (slope[0] @ emulated.basis).numpy()
 
     @lru_cache(maxsize=3)  # noqa: B019 - emulators are few and live as long as the process
@@ -281,15 +278,6 @@ class Emulator:
                 yield _outside(labels[:, i] - iron, self.xfe_min[i], self.xfe_max[i], f"[{element}/Fe]", slack)
         c_over_o = labels[:, LABELS.index("C")] - labels[:, LABELS.index("O")]
         yield f"[C/O] must be below {self.max_c_over_o:g} (no carbon stars)", ~(c_over_o <= self.max_c_over_o + slack)
-
-
-def _grids(file: Mapping[str, np.ndarray], real: Callable[[str], np.ndarray]) -> dict[str, Instrument]:
-    """The grids that an emulator file may have, in the order of their components."""
-    grids = {**INSTRUMENTS, NIRSPEC_SHARP.name: NIRSPEC_SHARP}
-    if f"{FINE}_wavelength" in file:
-        wave, fwhm = real(f"{FINE}_wavelength").astype(np.float64), float(real("fine_fwhm"))
-        grids[FINE] = Instrument(FINE, "fine grid", wave, 13500 / fwhm, 1.0, ((0, len(wave)),), fwhm)
-    return grids
 
 
 def _outside(x: np.ndarray, low: float, high: float, name: str, slack: float) -> tuple[str, np.ndarray]:

@@ -75,17 +75,6 @@ APOGEE = Instrument(
 # The paper's grid for G140H/F100LP: 8,192 pixels from 9,000 to 18,000 Angstrom at R = 2,700.
 NIRSPEC = Instrument("nirspec", "NIRSpec", np.linspace(9000.0, 18000.0, 8192), 2700.0, 1.0, ((0, 8192),))
 INSTRUMENTS = {instrument.name: instrument for instrument in (APOGEE, NIRSPEC)}
-# The sharpest spectra of abinitio-2, on NIRSpec's pixels.
-SHARP_FWHM = 2.75  # Angstrom, at all wavelengths
-NIRSPEC_SHARP = Instrument(
-    "nirspec_sharp",
-    "NIRSpec, sharp",
-    NIRSPEC.wavelength,
-    13500 / SHARP_FWHM,
-    NIRSPEC.fill_value,
-    NIRSPEC.chips,
-    SHARP_FWHM,
-)
 
 
 def check_grid(wavelength: np.ndarray, instrument: Instrument, where: str) -> None:
