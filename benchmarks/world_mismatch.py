@@ -1,6 +1,6 @@
 """Does theory miss a realistic world by as much, and over as many pixels, as it misses real giants?
 
-    STARCLIP_EMULATOR=FILE python benchmarks/world_mismatch.py CANNON IRTF [--set line_error_chips=0.1 ...]
+    python benchmarks/world_mismatch.py CANNON IRTF [--set line_error_chips=0.1 ...]
 
 CANNON holds the model of mean spectra of 1,801 APOGEE giants that benchmarks/mean_giants.py describes, IRTF spectra of
 the IRTF library.  On APOGEE's chips the emulator at nominal physics is fitted to mean spectra and to the world's

@@ -18,7 +18,6 @@ from starclip_lib.inference.grid import GridModel, correction_terms
 from starclip_lib.inference.posterior import Population
 from starclip_lib.lab.cli import main
 from starclip_lib.models.factory import make_encoder
-from starclip_lib.physics import population
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.physics.labels import FE, N_LABELS, TEFF, LabelScaler
@@ -33,8 +32,7 @@ from starclip_lib.support.errors import DataError
 
 @pytest.fixture(scope="module")
 def emulator() -> Emulator:
-    default = default_emulator()
-    return default if default.physics_names else Emulator(Path(population.__file__).with_name("emulator3.npz"))
+    return default_emulator()
 
 
 @pytest.mark.parametrize("instrument", [APOGEE, NIRSPEC], ids=lambda one: one.name)
@@ -64,6 +62,7 @@ def test_physics_are_nuisances_with_the_derivatives_of_the_spectrum(emulator: Em
     assert ((right[0] - design @ (weight * noise)[0]) / size).abs().max() < 0.05  # of several standard deviations
     plain = GridModel(emulator, instrument).double()
     known, _ = plain.equations(plain(labels, plain.expected[None]), weight, noise, eye)
+    matrix, _ = model.equations(model(labels, model.expected[None]), weight, noise, eye)
     free = marginalised(matrix + torch.block_diag(torch.zeros(N_LABELS, N_LABELS), model.penalty))[0]
     assert (free.diagonal() <= 1.01 * marginalised(known)[0].diagonal()).all()  # doubts cost information
 

@@ -15,7 +15,6 @@ from starclip_lib.data.selection import inside_cuts, split_by_star
 from starclip_lib.data.simulate import catalogue_errors, perturb, simulate_survey, write_survey
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.worlds import World, broadened, with_observed
-from starclip_lib.physics import population
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import FE, LOGG, TEFF
@@ -29,8 +28,7 @@ _PLAIN |= {"lsf_error": 0.0, "correlated_noise": 0.0}
 
 @pytest.fixture(scope="module")
 def emulator() -> Emulator:
-    default = default_emulator()
-    return default if default.physics_names else Emulator(Path(population.__file__).with_name("emulator3.npz"))
+    return default_emulator()
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ class World:
         if instrument is APOGEE:  # its own grid is sharper than the fine one
             flux = self._wrong_lines(self.emulator(labels, APOGEE, physics), APOGEE.wavelength, labels)
             return broadened(flux, APOGEE, width)
-        fine = self.emulator.sharpest
+        fine = self.emulator.fine
         flux = self._wrong_lines(self.emulator(labels, fine, physics), fine.wavelength, labels)
         matrix = broadening(fine.wavelength, fine.constant_fwhm, instrument.wavelength, instrument.fwhm * width)
         return (matrix @ flux.T).T.astype(np.float32)
@@ -122,9 +122,7 @@ class World:
 
     @cached_property
     def _places(self) -> np.ndarray:
-        ends = [
-            f(f(grid.wavelength[[0, -1]]) for grid in (APOGEE, NIRSPEC, self.emulator.sharpest)) for f in (min, max)
-        ]
+        ends = [f(f(grid.wavelength[[0, -1]]) for grid in (APOGEE, NIRSPEC, self.emulator.fine)) for f in (min, max)]
         return np.arange(ends[0], ends[1] + _LINE_SPACING, _LINE_SPACING)
 
     @cached_property
