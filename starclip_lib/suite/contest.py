@@ -73,6 +73,9 @@ def hold(run: Run, names: Sequence[str] = (), callback: Callback | None = None) 
     write_csv(table.reset_index(), run.report / "contest.csv")
     with atomic_path(run.report / "contest.md") as part:
         part.write_text(as_markdown(table), encoding="utf-8")
+    if callback is not None:
+        callback(table.filter(like="_to_").round(3).to_string(na_rep=""))
+        callback(f"The whole table is in {run.report / 'contest.md'} and contest.csv beside it")
     run.save_metrics("contest", {record["method"]: {k: record[k] for k in ("hits", "labels")} for record in records})
     return table
 
