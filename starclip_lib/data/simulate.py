@@ -3,6 +3,8 @@
 What is real and what is not: the spectra are LTE syntheses through the emulator, the population is a model whose shape
 was fitted to DR12 giants and whose spreads follow the published ones, and the APOGEE spectra are made to look observed.
 As in the paper, a NIRSpec spectrum is computed at the *catalogue* labels of a star, while APOGEE sees its *true* ones.
+In a realistic world (`data.worlds`) APOGEE is observed in that world, and so are NIRSpec spectra of the test stars,
+which stand beside the computed ones.
 """
 
 from __future__ import annotations
@@ -10,18 +12,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from starclip_lib.data.apogee_mock import BLOCK, draw_snr, observe_apogee, standard_noise
 from starclip_lib.data.selection import inside_cuts, split_by_star
-from starclip_lib.data.spectra import PairedSpectra
+from starclip_lib.data.spectra import SPLITS, PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet, file_bytes
+from starclip_lib.data.worlds import World
 from starclip_lib.data.writing import written_data_set
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import ASPCAP_ERROR, FE, LABELS
-from starclip_lib.physics.population import draw_population
+from starclip_lib.physics.population import draw_population, draw_real_population
 from starclip_lib.settings.data import DataParams
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import check_disk, check_memory
@@ -76,7 +80,8 @@ def simulate_survey(
     for rows, *block in survey.blocks():
         apogee[rows], ivar[rows], nirspec[rows] = block
     return PairedSpectra(
-        **survey.catalogue(),
+        **(catalogue := survey.catalogue()),
+        **survey.observed(catalogue["split"]),
         apogee=SpectrumSet(APOGEE, apogee, mask=ivar == 0, ivar=ivar),
         nirspec=SpectrumSet(NIRSPEC, nirspec, mask=np.zeros(nirspec.shape, bool)),
         source="simulate",
@@ -94,7 +99,8 @@ def write_survey(path: Path, n_stars: int, seed: int, settings: DataParams) -> N
         for rows, apogee, ivar, nirspec in survey.blocks():
             file.put_rows(APOGEE, rows, n_stars, flux=apogee, mask=ivar == 0, ivar=ivar)
             file.put_rows(NIRSPEC, rows, n_stars, flux=nirspec, mask=np.zeros(nirspec.shape, bool))
-        file.put_stars(survey.catalogue())
+        file.put_stars(catalogue := survey.catalogue())
+        file.put_observed(survey.observed(catalogue["split"]))
 
 
 class _Survey:
@@ -108,6 +114,10 @@ class _Survey:
         self._truth, self._labels, self._errors = _draw_stars(n_stars, settings, emulator, self._rng)
         self._snr = draw_snr(n_stars, settings.apogee, self._rng)
         self.provenance = {"emulator": emulator.version, "settings": settings.model_dump(mode="json")}
+        self._world: World | None = None
+        if settings.world.kind == "realistic":
+            self._world = World(emulator, settings.world, seed)
+            self._physics = self._world.physics_of(n_stars)
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
         """Rows, their APOGEE flux and inverse variance, and their NIRSpec flux."""
@@ -116,14 +126,28 @@ class _Survey:
             pass
         for start in range(0, n, 2 * BLOCK):
             rows, observed = slice(start, min(start + 2 * BLOCK, n)), self._settings.apogee
-            ideal = self._emulator(self._truth[rows], APOGEE)
+            if self._world is None:
+                ideal = self._emulator(self._truth[rows], APOGEE)
+            else:
+                ideal = self._world(self._truth[rows], APOGEE, self._physics[rows])
+                ideal += self._world.correlated_noise(len(ideal), APOGEE, start)
             yield (
                 rows,
                 *observe_apogee(ideal, self._snr[rows], observed, noise, self._rng),
                 self._emulator(self._labels[rows], NIRSPEC),
             )
 
-    def catalogue(self) -> dict[str, np.ndarray]:
+    def observed(self, split: np.ndarray) -> dict[str, Any]:
+        """Observed NIRSpec spectra of the test stars, and the labels they were made at; nothing of theory."""
+        if self._world is None:
+            return {}
+        rows = np.flatnonzero(split == SPLITS.index("test"))
+        flux = self._world(self._truth[rows], NIRSPEC, self._physics[rows])
+        flux += self._world.correlated_noise(len(rows), NIRSPEC, 0)
+        spectra = SpectrumSet(NIRSPEC, flux, mask=np.zeros(flux.shape, bool))
+        return {"observed": spectra, "observed_labels": self._truth[rows].astype(np.float32)}
+
+    def catalogue(self) -> dict[str, Any]:
         """Identifiers, labels, errors, split; to be called once, after all blocks."""
         star_id = np.array([f"SIM{number:06d}" for number in range(len(self._labels))])
         labels, errors = self._labels.astype(np.float32), self._errors.astype(np.float32)
@@ -135,8 +159,9 @@ def _draw_stars(
     n_stars: int, settings: DataParams, emulator: Emulator, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kept: list[tuple[np.ndarray, ...]] = []
+    draw = draw_real_population if settings.population == "apogee" else draw_population
     while sum(len(part[0]) for part in kept) < n_stars:
-        truth = draw_population(2 * n_stars + 100, settings.logg_range, rng)
+        truth = draw(2 * n_stars + 100, settings.logg_range, rng)
         errors = catalogue_errors(len(truth), settings.error_spread, rng)
         catalogue = perturb(truth, errors, rng)
         keep = emulator.inside_domain(truth) & emulator.inside_domain(catalogue)

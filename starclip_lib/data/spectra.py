@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 from pydantic import ValidationError
 
-from starclip_lib.data.spectrum_set import SpectrumSet, file_bytes
+from starclip_lib.data.spectrum_set import SpectrumSet, file_bytes, observed_members, observed_of
 from starclip_lib.data.star import Star
 from starclip_lib.data.writing import written_data_set
 from starclip_lib.physics.instruments import INSTRUMENTS
 from starclip_lib.physics.labels import LABELS
-from starclip_lib.storage.formats import DATA_SET, SCHEMA_VERSION, DataSetAttributes, check_wavelengths
+from starclip_lib.storage.formats import DATA_SET, OBSERVED, SCHEMA_VERSION, DataSetAttributes, check_wavelengths
 from starclip_lib.storage.hdf5 import (
     Rows,
     attributes_of,
@@ -49,6 +49,10 @@ class PairedSpectra:
         Where the data come from, with `seed` and `provenance`.
     provenance : dict
         Must be JSON.
+    observed : SpectrumSet, optional
+        Observed NIRSpec spectra of the test stars, in their order, beside the computed ones.
+    observed_labels : ndarray, shape (test stars, 20), optional
+        The labels that these were made at, where they are known.
     """
 
     star_id: np.ndarray
@@ -60,6 +64,8 @@ class PairedSpectra:
     source: str
     seed: int
     provenance: dict[str, Any] = field(default_factory=dict)
+    observed: SpectrumSet | None = None
+    observed_labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for key in ("star_id", "labels", "label_errors", "split"):
@@ -129,21 +135,7 @@ class PairedSpectra:
         )
 
     def rows_of(self, star_id: np.ndarray) -> np.ndarray:
-        """Row numbers of stars by identifier, repeats allowed.
-
-        Parameters
-        ----------
-        star_id : ndarray of str, shape (m,)
-
-        Returns
-        -------
-        ndarray of int, shape (m,)
-
-        Raises
-        ------
-        DataError
-            Naming the first, if some of them are not in the data set.
-        """
+        """Row numbers (m,) of stars by identifier, repeats allowed. Raises DataError naming the first unknown."""
         order = np.argsort(self.star_id)
         place = np.minimum(np.searchsorted(self.star_id, star_id, sorter=order), self.n_stars - 1)
         rows = order[place]
@@ -153,17 +145,7 @@ class PairedSpectra:
         return rows
 
     def labels_of(self, star_id: np.ndarray) -> np.ndarray:
-        """Catalogue labels of stars by identifier.
-
-        Parameters
-        ----------
-        star_id : ndarray of str, shape (m,)
-
-        Returns
-        -------
-        ndarray, shape (m, 20)
-            float64.
-        """
+        """Catalogue labels (m, 20), float64, of stars by identifier. Raises DataError as `rows_of`."""
         return self.labels[self.rows_of(star_id)].astype(np.float64)
 
     def __repr__(self) -> str:
@@ -195,9 +177,14 @@ class PairedSpectra:
             raise DataError(
                 f"{where}: too few stars: {self.n_stars} in all leave fewer than 2 for {' and '.join(empty or SPLITS)}"
             )
-        for spectra in (self.apogee, self.nirspec):
-            if not spectra.on_disk:
+        for spectra in (self.apogee, self.nirspec, self.observed):
+            if spectra is not None and not spectra.on_disk:
                 spectra.check_together(where)
+        if self.observed is not None and len(self.observed.flux) != len(self.rows("test")):
+            raise DataError(
+                f"{where}: observed_nirspec has {len(self.observed.flux)} spectra, but there are "
+                f"{len(self.rows('test'))} test stars; make the data set again"
+            )
 
     def write(self, path: str | Path) -> None:
         """Write the data set as HDF5; the file appears under its name only when it is complete.
@@ -218,6 +205,8 @@ class PairedSpectra:
         }
         for spectra in (self.apogee, self.nirspec):
             arrays |= {f"{spectra.instrument.name}/wavelength": spectra.instrument.wavelength, **spectra.members()}
+        if self.observed is not None:
+            arrays |= observed_members(self.observed, self.observed_labels)
         return arrays
 
     @classmethod
@@ -271,6 +260,8 @@ class PairedSpectra:
             source=about.source,
             seed=about.seed,
             provenance=parse_json(about.provenance, f"{where}: provenance", dict[str, Any]),
+            observed=observed_of(arrays, where),
+            observed_labels=arrays.get(f"{OBSERVED}/labels"),
             **sides,
         )
         data._check_together(where)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from starclip_lib.physics.instruments import INSTRUMENTS, Instrument
+from starclip_lib.storage.formats import OBSERVED
 from starclip_lib.storage.hdf5 import Rows
 from starclip_lib.storage.schema import as_boolean
 from starclip_lib.support.errors import DataError
@@ -71,6 +74,21 @@ class SpectrumSet:
             dark = ~(np.where(mask, 0, flux) > 0).any(axis=1)
             if dark.any():
                 raise DataError(f"{where}: {name}/flux of star {start + int(np.argmax(dark))} is nowhere above 0")
+
+
+def observed_members(spectra: SpectrumSet, labels: np.ndarray | None) -> dict[str, Rows | None]:
+    """Observed NIRSpec spectra of test stars and the labels they were made at, under the names they have in a file."""
+    return {f"{OBSERVED}/flux": spectra.flux, f"{OBSERVED}/mask": spectra.mask, f"{OBSERVED}/labels": labels}
+
+
+def observed_of(arrays: Mapping[str, Any], where: str) -> SpectrumSet | None:
+    """The observed NIRSpec spectra among the arrays of a file, if it has any."""
+    flux, mask = (arrays.get(f"{OBSERVED}/{key}") for key in ("flux", "mask"))
+    if flux is None and mask is None:
+        return None
+    if flux is None or mask is None:
+        raise DataError(f"{where}: {OBSERVED} needs flux and mask, and has only one of them; make the data set again")
+    return SpectrumSet(INSTRUMENTS["nirspec"], flux, mask)
 
 
 def spectra_bytes(n_stars: int) -> int:

@@ -12,10 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from starclip_lib.data.spectrum_set import SpectrumSet
+from starclip_lib.data.spectrum_set import SpectrumSet, observed_members
 from starclip_lib.physics.instruments import INSTRUMENTS, Instrument
 from starclip_lib.physics.labels import LABELS, UNITS
-from starclip_lib.storage.formats import DATA_SET, SCHEMA_VERSION
+from starclip_lib.storage.formats import DATA_SET, OBSERVED, SCHEMA_VERSION
 from starclip_lib.storage.hdf5 import Rows, new_member, write_member, written_hdf5
 from starclip_lib.storage.schema import check_arrays, check_values
 
@@ -40,10 +40,16 @@ class DataSetFile:
             if array is not None:
                 write_member(self._file, name, array, DATA_SET[name], **_MORE.get(name, {}))
 
-    def put_stars(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def put_stars(self, arrays: Mapping[str, Rows | None]) -> None:
         """Write what there is of each star besides its spectra, once all of these are written."""
         check_arrays(arrays, DATA_SET, self._where)
         self.put(arrays)
+
+    def put_observed(self, found: Mapping[str, Any]) -> None:
+        """Check and write the observed NIRSpec spectra of the test stars, if there are any."""
+        if found:
+            found["observed"].check_together(f"{self._where}: {OBSERVED}")
+            self.put_stars(observed_members(found["observed"], found["observed_labels"]))
 
     def put_rows(self, instrument: Instrument, rows: slice, n_stars: int, **blocks: np.ndarray) -> None:
         """Check and write some of the spectra of an instrument; with the first of them, its grid."""

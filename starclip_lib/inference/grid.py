@@ -13,12 +13,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.linalg import block_diag
 from torch import Tensor, nn
 
 from starclip_lib.inference.noise import LAGS
 from starclip_lib.physics.emulator import Emulator
 from starclip_lib.physics.instruments import APOGEE, SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument
-from starclip_lib.physics.labels import N_LABELS
+from starclip_lib.physics.labels import FE, N_LABELS, TEFF
 
 DEGREE = 8  # of the polynomial continuum
 _BLOCK = 16  # pixels whose weights count as one in the normal matrix
@@ -27,7 +28,10 @@ _CONTINUUM = (0.2, 5.0)  # bounds of a fitted continuum, where few pixels leave 
 
 @dataclass(frozen=True, eq=False)
 class GridSpectra:
-    """Emulated spectra (n, n_pix): `model` with the velocity and line width of the nuisances, `still` without them."""
+    """Emulated spectra (n, n_pix): `model` with the velocity and line width of the nuisances, `still` without them.
+
+    `labels` (n, 20 + n_physics) hold the physics, where it is among the nuisances.
+    """
 
     labels: Tensor
     still: Tensor
@@ -39,6 +43,8 @@ class GridModel(nn.Module):
     """Spectra on an instrument's grid; nuisances are a polynomial continuum and a velocity, and APOGEE's line width.
 
     The width of APOGEE's line-spread function varies from fibre to fibre. `chips`: a continuum of its own on each chip.
+    `physics`: mean and precision of the emulator's further inputs, which are then nuisances after the shifts.
+    `correction` (3, n_pix), if set, are relative errors of the depth of lines: constant, with Teff and with [Fe/H].
     """
 
     table: Tensor
@@ -49,6 +55,7 @@ class GridModel(nn.Module):
     response: Tensor
     expected: Tensor
     penalty: Tensor
+    correction: Tensor | None
 
     def __init__(
         self,
@@ -58,6 +65,7 @@ class GridModel(nn.Module):
         *,
         chips: bool = False,
         line_width: bool | None = None,
+        physics: tuple[np.ndarray, np.ndarray] | None = None,
     ):
         super().__init__()
         self.emulated = emulator.on(instrument)
@@ -65,12 +73,17 @@ class GridModel(nn.Module):
         for name, value in _fixed_parts(emulator, instrument, degree, chips, width).items():
             self.register_buffer(name, torch.from_numpy(value), persistent=False)
         m = len(self.polynomials) + len(self.shifts)
-        self.register_buffer("expected", torch.zeros(m, dtype=torch.float64), persistent=False)
-        self.register_buffer("penalty", torch.zeros(m, m, dtype=torch.float64), persistent=False)
+        mean, precision = (np.empty(0), np.empty((0, 0))) if physics is None else physics
+        self.n_physics, self.correction = len(mean), None
+        expected, penalty = np.concatenate([np.zeros(m), mean]), block_diag(np.zeros((m, m)), precision)
+        self.register_buffer("expected", torch.from_numpy(expected), persistent=False)
+        self.register_buffer("penalty", torch.from_numpy(penalty), persistent=False)
 
     def forward(self, labels: Tensor, nuisances: Tensor) -> GridSpectra:
-        """Spectra of labels (n, 20) in K and dex with nuisances (n, m): coefficients of the continuum, then shifts."""
-        still, degree = self.emulated(labels), len(self.polynomials)
+        """Spectra of labels (n, 20) in K and dex with nuisances (n, m): continuum, then shifts, then physics."""
+        nuisances, physics = nuisances.tensor_split([nuisances.shape[1] - self.n_physics], 1)
+        labels = torch.cat([labels, physics], 1)
+        still, degree = self.corrected(self.emulated(labels), labels), len(self.polynomials)
         nuisances = nuisances.to(still.dtype)
         continuum = (1 + nuisances[:, :degree] @ self.polynomials).clamp(*_CONTINUUM)
         model = still + (nuisances[:, None, degree:] @ self._shift_rows(still))[:, 0]
@@ -80,7 +93,7 @@ class GridModel(nn.Module):
         self, spectra: GridSpectra, weight: Tensor, residual: Tensor, directions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Normal matrix and right side of the fit to a residual of flux over the continuum, float64."""
-        _, slope = self.emulated.linearised(spectra.labels, directions)
+        _, slope = self.emulated.linearised(spectra.labels, self._all_directions(directions))
         n, n_blocks, n_pix = len(weight), len(self.table), weight.shape[1]
         mean = F.pad(weight, (0, n_blocks * _BLOCK - n_pix)).view(n, n_blocks, _BLOCK).mean(2)
         level = mean.repeat_interleave(_BLOCK, 1)[:, :n_pix]
@@ -106,21 +119,42 @@ class GridModel(nn.Module):
             (misfit * base).double() @ self.polynomials.double().T,
             (shifts @ misfit[..., None])[..., 0].double(),
         ]
-        return matrix, torch.cat(right, 1)
+        order = self._order(matrix.shape[1])
+        return matrix[:, order][:, :, order], torch.cat(right, 1)[:, order]
+
+    def corrected(self, flux: Tensor, labels: Tensor) -> Tensor:
+        """Emulated flux (n, n_pix) with the correction of the depth of lines, if there is one."""
+        if self.correction is None:
+            return flux
+        return 1 - (1 - flux) * (1 + correction_terms(labels).to(flux.dtype) @ self.correction)
+
+    def _all_directions(self, directions: Tensor) -> Tensor:
+        return torch.block_diag(directions, torch.eye(self.n_physics).to(directions))
+
+    def _order(self, size: int) -> Tensor:
+        """Labels, continuum, shifts, physics, of what is computed as labels, physics, continuum, shifts."""
+        place = torch.arange(size)
+        return torch.cat([place[:N_LABELS], place[N_LABELS + self.n_physics :], place[N_LABELS:][: self.n_physics]])
 
     def design(self, labels: Tensor, directions: Tensor) -> Tensor:
         """Derivatives (n, 20 + m, n_pix) of the flux along directions of labels and by nuisances, at their zero."""
-        _, slope = self.emulated.linearised(labels, directions)
+        _, slope = self.emulated.linearised(labels, self._all_directions(directions))
         still = self.emulated(labels)
-        return torch.cat([slope @ self.emulated.basis, still[:, None] * self.polynomials, self._shift_rows(still)], 1)
+        rows = [slope @ self.emulated.basis, still[:, None] * self.polynomials, self._shift_rows(still)]
+        design = torch.cat(rows, 1)
+        return design[:, self._order(design.shape[1])]
 
     def inside(self, labels: Tensor) -> Tensor:
         """Labels moved to the edge of the emulator's domain where they lie outside."""
         return self.emulated.inside(labels)
 
     def bounded(self, nuisances: Tensor) -> Tensor:
-        """Any nuisances are accepted; the continuum they give is bounded."""
-        return nuisances
+        """Physics that the emulator has; of the continuum, what the coefficients give is bounded."""
+        if not self.n_physics:
+            return nuisances
+        rest, physics = nuisances.tensor_split([nuisances.shape[1] - self.n_physics], 1)
+        limit = self.emulated.physics_limit
+        return torch.cat([rest, physics.clamp(-limit, limit)], 1)
 
     def _shift_rows(self, model: Tensor) -> Tensor:
         """Change of the flux (n, m, n_pix) with velocity and with the width of the line-spread function."""
@@ -128,6 +162,12 @@ class GridModel(nn.Module):
         if len(self.shifts) > 1:
             rows.append(F.pad(model[:, 2:] - 2 * model[:, 1:-1] + model[:, :-2], (1, 1)))
         return torch.stack(rows, 1) * self.shifts
+
+
+def correction_terms(labels: Tensor) -> Tensor:
+    """What the correction of the depth of lines depends on (n, 3): a constant, Teff and [Fe/H], of typical size 1."""
+    terms = [(labels[:, TEFF] - 4500) / 200, (labels[:, FE] + 0.4) / 0.4]
+    return torch.stack([torch.ones_like(labels[:, 0]), *(term.clamp(-2.5, 2.5) for term in terms)], 1)
 
 
 def polynomials(instrument: Instrument, degree: int, chips: bool) -> np.ndarray:

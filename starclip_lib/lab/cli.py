@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command with the arguments given, or those of the process, and return its exit status.
-
-    0: success, 1: an error that the user can correct, 130: interrupted, 141: the reader of the output has closed it.
-    """
+    """Run the command; returns 0, 1 (an error to correct), 130 (interrupted) or 141 (the output was closed)."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:  # closed by the parent process: files opened next must not take its number
             with suppress(OSError):
@@ -132,10 +129,10 @@ def _observe(arguments: argparse.Namespace) -> None:
     if arguments.params is not None:
         _observe_with_networks(arguments)
         return
-    if arguments.set:
-        raise StarclipError("--set changes a run's settings: give --params, or leave it out")
     from starclip_lib.lab.observing import observe
 
+    if arguments.set:
+        raise StarclipError("--set changes a run's settings: give --params, or leave it out")
     output = arguments.output or Path("observed")
     _say(f"starclip observe: tables and pages into {output}")
     options = (arguments.lsf, arguments.prior, arguments.combine, arguments.population, arguments.reading)
@@ -178,8 +175,15 @@ def _train(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from starclip_lib.lab.runner import run_evaluation
 
-    index = run_evaluation(_open(arguments, arguments.params), _say)
-    _say(f"\nOpen {os.path.relpath(index)}; the numbers are in metrics.json beside it")
+    page = os.path.relpath(run_evaluation(_open(arguments, arguments.params), _say))
+    _say(f"\nOpen {page}; the numbers are in metrics.json beside it")
+
+
+def _contest(arguments: argparse.Namespace) -> None:
+    from starclip_lib.suite.contest import check_names, hold
+
+    check_names(arguments.methods)
+    hold(_open(arguments, arguments.params), arguments.methods, _say)
 
 
 def _browse(arguments: argparse.Namespace) -> None:
@@ -302,6 +306,7 @@ _COMMANDS = {
     "benchmark_real": _benchmark_real,
     "train": _train,
     "evaluate": _evaluate,
+    "contest": _contest,
     "browse": _browse,
     "embed": _embed,
     "emulator_build": _emulator_build,

@@ -78,7 +78,7 @@ class EmulatorFit(Estimator):
         """
         super().set_population(population)
         mean, forward = self.population_mean[None], self.forward_model
-        spectra = forward(mean, mean.new_zeros(1, len(forward.expected)))
+        spectra = forward(mean, forward.expected[None])
         weight = _REFERENCE_SNR**2 * self.on_detector[None].float()
         scale = torch.diag(self.population_root.square().sum(1).sqrt())
         matrix, _ = forward.equations(spectra, weight, torch.zeros_like(weight), scale)
@@ -158,7 +158,7 @@ class EmulatorFit(Estimator):
             start = forward.inside(self.guess(flux).double() * self.label_std + self.label_mean)
         usable = good.sum(1) >= _FEWEST
         noise = MeasuredNoise(good * usable[:, None], self.model_error**2, forward.response)
-        nuisances = start.new_zeros(len(flux), len(forward.expected))
+        nuisances = forward.expected.expand(len(flux), -1)
         found = fit(
             flux,
             forward,

