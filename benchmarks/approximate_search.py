@@ -19,8 +19,8 @@ import faiss  # type: ignore[import-not-found]
 import numpy as np
 import scale
 
-from starclip_lib.metrics.similarity import unit_vectors
 from starclip_lib.models.encoding import encode
+from starclip_lib.models.similarity import unit_vectors
 from starclip_lib.survey.formats import vectors
 from starclip_lib.survey.searching import search
 from starclip_lib.survey.store import Store

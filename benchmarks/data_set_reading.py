@@ -21,7 +21,7 @@ import numpy as np
 from starclip_lib.data.simulate import simulate_survey
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import History, Model
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.data import DataParams

@@ -17,14 +17,14 @@ import torch
 from starclip_lib.data.simulate import simulate_survey
 from starclip_lib.inference.posterior import Population
 from starclip_lib.inference.spectrum import fit_spectrum
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.encoding import pick_device
 from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, FitParams
-from starclip_lib.training.devices import pick_device
 from starclip_lib.transforms.views import mock_telescope
 
 FITTED = 12

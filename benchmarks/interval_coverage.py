@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import lfilter
 
 from starclip_lib.observed import fit
-from starclip_lib.observed.line_spread import line_spread
+from starclip_lib.observed.lsf import parse_lsf
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import MILKY_WAY, WIDE, giants
 from starclip_lib.physics.labels import FE, LOGG, TEFF
@@ -63,7 +63,7 @@ def inside(stars: np.ndarray, rho: float, wrong: bool, population: str, seed: in
     for number, star in enumerate(stars):
         flux = seen(star, rho, wrong, np.random.default_rng([seed, number]))
         try:
-            one = fit.fit_giant(WAVE, flux, flux / SNR, line_spread(str(FWHM)), 0.0, giants(population))
+            one = fit.fit_giant(WAVE, flux, flux / SNR, parse_lsf(str(FWHM)), 0.0, giants(population))
         except DataError:
             failed += 1
             continue

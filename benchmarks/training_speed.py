@@ -27,13 +27,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from starclip_lib.data.simulate import simulate_survey
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.contrastive import StarCLIP
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
+from starclip_lib.models.encoding import pick_device, pick_precision
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.settings.params import Params, load_params
 from starclip_lib.support.errors import StarclipError
 from starclip_lib.support.seeds import seeded
 from starclip_lib.training.batches import SpectrumSource, batches
-from starclip_lib.training.devices import pick_device, pick_precision
 from starclip_lib.transforms.views import mock_telescope
 
 

@@ -38,7 +38,7 @@ from IPython.display import Markdown, display
 import starclip_lib as starclip
 from starclip_lib import APOGEE, LABELS, NIRSPEC, figures
 from starclip_lib.metrics.probing import score_labels, score_table
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.settings.training import EncoderParams
 from starclip_lib.transforms.views import pretraining_telescope
 

@@ -41,7 +41,8 @@ from IPython.display import Markdown, display
 import starclip_lib as starclip
 from starclip_lib import NIRSPEC, figures
 from starclip_lib.metrics.atlas import principal_components
-from starclip_lib.observed import analysis, study, synthetic
+from starclip_lib.observed import analysis, synthetic
+from starclip_lib.suite import study
 from starclip_lib.lab.report import write_star_page
 
 # %% tags=["parameters"]

@@ -39,7 +39,8 @@ import starclip_lib as starclip
 from starclip_lib import FE, LABELS, NIRSPEC, figures, label_index
 from starclip_lib.suite import attenuation, densities
 from starclip_lib.suite.decoders import SpectrumBasis
-from starclip_lib.metrics.probing import average_views, fit_probe
+from starclip_lib.metrics.probing import average_views
+from starclip_lib.models.embedding_index import fit_probe
 
 # %% tags=["parameters"]
 params_file: str = "../params/quick.yaml"  # every setting of the run

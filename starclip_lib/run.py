@@ -14,8 +14,8 @@ from starclip_lib.data.spectra import SPLITS
 from starclip_lib.data.spectrum_set import on_nirspec_grid
 from starclip_lib.data.star import Star
 from starclip_lib.data.tables import label_table
-from starclip_lib.metrics.embedding_index import EmbeddingIndex
 from starclip_lib.models.checkpoint import Model
+from starclip_lib.models.embedding_index import EmbeddingIndex
 from starclip_lib.models.embeddings import Embeddings, read_embeddings
 from starclip_lib.observed.analysis import analyse, model_input, point_of_fit, prepare_all, table_of
 from starclip_lib.observed.measured import Measured
@@ -43,10 +43,6 @@ def open_run(what: str | Path, overrides: dict[str, Any] | None = None) -> Run:
         directory, or in the one that the package was installed from.
     overrides : dict, optional
         Settings to change: a (nested) dict with the keys of a parameter file.
-
-    Returns
-    -------
-    Run
 
     Raises
     ------
@@ -82,7 +78,6 @@ class Run(RunStages):
 
     Parameters
     ----------
-    params : Params
     root : Path
         Of the project.
     params_file : Path, optional
@@ -147,7 +142,6 @@ class Run(RunStages):
         spectrum : str, Star, ObservedSpectrum or ndarray, shape (8192,)
             A star of the data set or its identifier (its first mock observation is used), an observed spectrum, or flux
             over the continuum on the NIRSpec grid, 1 where there is no data.
-        k : int
         by : {'starclip', 'fit'}
             Whose embeddings are compared: those of the aligned networks, or posteriors of fits of the emulator.
 

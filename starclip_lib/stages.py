@@ -14,9 +14,9 @@ from typing import Any
 
 from starclip_lib.data.curation import data_file, write_data_set
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.settings.params import Params
 from starclip_lib.storage.json_files import read_json, write_json
+from starclip_lib.storage.tensor_files import resume_file
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import checksums_wanted, digest, file_digest, locked
 from starclip_lib.training import recipes, refining
@@ -31,24 +31,13 @@ _PATIENCE = 30.0  # seconds: somebody who makes another file writes down that he
 
 @dataclass(frozen=True)
 class Stage:
-    """One file of a run.
+    """One file of a run."""
 
-    Parameters
-    ----------
-    notebook : str
-        In which it is made and explained.
-    sections : tuple of str
-        Of the settings that decide what is in it.
-    inputs : tuple of str
-        Files of earlier stages, in the order in which `make` takes them.
-    make : callable
-        `make(path, data, settings, *inputs, watch=watch)` writes the file; `data` is the data set, or for the data set
-        itself the project's root, and `inputs` are paths of models.
-    """
-
-    notebook: str
-    sections: tuple[str, ...]
-    inputs: tuple[str, ...]
+    notebook: str  # in which it is made and explained
+    sections: tuple[str, ...]  # of the settings that decide what is in it
+    inputs: tuple[str, ...]  # files of earlier stages, in the order in which `make` takes them
+    # `make(path, data, settings, *inputs, watch=watch)` writes the file; `data` is the data set, or for the data set
+    # itself the project's root, and `inputs` are paths of models
     make: Callable[..., None]
 
 
@@ -96,13 +85,7 @@ STAGES = {
 
 
 class RunStages:
-    """Which files of a run are there and up to date, and how they are made: the books that follow the plan.
-
-    Parameters
-    ----------
-    root : Path
-        Of the project.
-    """
+    """Tracks which files of a run exist and are up to date, and how to make the others."""
 
     def __init__(self, params: Params, root: Path):
         self.params, self.root = params, root
@@ -134,12 +117,8 @@ class RunStages:
     def build(self, file: str, watch: Watch | None = None) -> Path:
         """Make a stage's file unless it is up to date.
 
-        A training that was stopped goes on from its checkpoint if nothing it depends on has changed.
-
-        Raises
-        ------
-        DataError
-            Saying which notebook to run, if an input is missing or outdated; or that another process makes it.
+        A training that was stopped goes on from its checkpoint if nothing it depends on has changed. Raises DataError
+        saying which notebook to run, if an input is missing or outdated; or that another process makes it.
         """
         path = self.path(file)
         if self.is_current(file):
@@ -170,13 +149,7 @@ class RunStages:
             self.__dict__.pop(kept, None)
 
     def need(self, file: str) -> Path:
-        """The path of a stage's file.
-
-        Raises
-        ------
-        DataError
-            Saying which notebook to run if it is missing or outdated.
-        """
+        """The path of a stage's file. Raises DataError saying which notebook to run if it is missing or outdated."""
         if self.is_current(file):
             return self.path(file)
         shown = self.path(file).relative_to(self.root)

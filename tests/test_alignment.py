@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from starclip_lib.models.embeddings import Embeddings
-from starclip_lib.suite.alignment import leakage, mutual_neighbours
+from starclip_lib.suite.pairs import leakage, mutual_neighbours
 from starclip_lib.support.errors import DataError
 
 OPTIONS = {"n_resamples": 60, "seed": 1}

@@ -14,8 +14,7 @@ from scipy.stats import multivariate_normal
 from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.contrastive import partner_first
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.params import load_params

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from starclip_lib.models.contrastive import StarCLIP, info_nce, partner_first
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.settings.training import AlignParams, EncoderParams
 

@@ -8,8 +8,8 @@ import torch
 
 from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.embeddings import as_embeddings, join, read_embeddings, write_embeddings
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.models.encoding import encode, predict_labels, run_encoder
-from starclip_lib.models.factory import make_encoder
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import CorruptionParams, EncoderParams

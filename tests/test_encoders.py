@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.settings.training import EncoderParams
 

@@ -13,7 +13,7 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.settings.training import CorruptionParams
-from starclip_lib.suite import benchmark, pairs, probes, strata
+from starclip_lib.suite import benchmark, pairs, strata
 from starclip_lib.suite.resampling import (
     Interval,
     bootstrap,
@@ -115,8 +115,8 @@ def test_stars_are_numbered_by_name() -> None:
 def test_linear_and_neighbour_probes_match_their_definitions(rng: np.random.Generator) -> None:
     z, new = rng.normal(size=(80, 3)), rng.normal(size=(10, 3))
     labels = z @ rng.normal(size=(3, 2)) + 5
-    np.testing.assert_allclose(probes.fit_regressor("linear", z, labels).predict(z), labels, atol=1e-10)
-    knn = probes.fit_regressor("knn", z, labels, neighbours=1)
+    np.testing.assert_allclose(benchmark.fit_regressor("linear", z, labels).predict(z), labels, atol=1e-10)
+    knn = benchmark.fit_regressor("knn", z, labels, neighbours=1)
     scaled = (new - z.mean(0)) / z.std(0), (z - z.mean(0)) / z.std(0)
     nearest = np.linalg.norm(scaled[0][:, None] - scaled[1], axis=2).argmin(axis=1)
     np.testing.assert_allclose(knn.predict(new), labels[nearest])
@@ -126,8 +126,8 @@ def test_only_the_network_reads_what_is_not_linear(rng: np.random.Generator) -> 
     z = rng.normal(size=(2000, 2))
     labels = np.stack([np.abs(z[:, 0]), z[:, 1]], axis=1)
     scores = {
-        kind: r2_score(labels[1500:, 0], probes.fit_regressor(kind, z[:1500], labels[:1500]).predict(z[1500:])[:, 0])
-        for kind in probes.KINDS
+        kind: r2_score(labels[1500:, 0], benchmark.fit_regressor(kind, z[:1500], labels[:1500]).predict(z[1500:])[:, 0])
+        for kind in benchmark.KINDS
     }
     assert scores["linear"] < 0.1
     assert min(scores["mlp"], scores["knn"]) > 0.9
@@ -135,7 +135,7 @@ def test_only_the_network_reads_what_is_not_linear(rng: np.random.Generator) -> 
 
 def test_a_probe_needs_enough_spectra(rng: np.random.Generator) -> None:
     with pytest.raises(DataError, match="'linear' on 21 dimensions needs at least 23 spectra, not 20"):
-        probes.fit_regressor("linear", rng.normal(size=(20, 21)), np.zeros((20, 2)))
+        benchmark.fit_regressor("linear", rng.normal(size=(20, 21)), np.zeros((20, 2)))
 
 
 def test_views_are_probed_star_by_star(survey: PairedSpectra, rng: np.random.Generator) -> None:

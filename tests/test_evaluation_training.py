@@ -9,8 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn.metrics import r2_score
 
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import AlignParams, CorruptionParams, EncoderParams, TrainParams

@@ -11,16 +11,17 @@ from scipy.signal import lfilter
 from scipy.stats import multivariate_normal
 
 from starclip_lib.inference.fisher import flux_responses, information
+from starclip_lib.inference.grid import _fixed_parts
 from starclip_lib.inference.noise import autocovariance, noise_of
 from starclip_lib.inference.posterior import WIDTH, Population, Posterior, fit_pair_covariance, log_bayes_factor
-from starclip_lib.metrics.embedding_index import EmbeddingIndex
 from starclip_lib.metrics.retrieval import ranks_between
-from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.checkpoint import History, Model
+from starclip_lib.models.embedding_index import EmbeddingIndex
 from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.models.encoding import embed_views
-from starclip_lib.models.factory import make_encoder
 from starclip_lib.models.fitted import AT_EDGE, TOO_FEW, EmulatorFit
+from starclip_lib.models.similarity import SimilarityIndex
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import FE, LABELS, N_LABELS, PUBLISHED_SPREAD, TEFF, LabelScaler
@@ -255,6 +256,7 @@ def test_labels_that_hang_together_rigidly_are_named(labels: np.ndarray) -> None
 def test_a_model_comes_back_and_refuses_another_emulator(encoder: EmulatorFit, labels, tmp_path: Path) -> None:
     path = tmp_path / "m.ckpt"
     Model({"nirspec": encoder}, LabelScaler.fit(labels), History()).save(path)
+    _fixed_parts.cache_clear()  # as in a process that has not fitted yet
     again = Model.load(path).encoders["nirspec"]
     flux = observed(labels[:3], NIRSPEC, 100.0)
     with torch.no_grad():
@@ -451,7 +453,7 @@ def test_bayes_factors_of_many_candidates_come_in_blocks(rng: np.random.Generato
     known, star = packed(population, errors, measured), np.array([f"s{i}" for i in range(20)])
     index, place = SimilarityIndex(rng.standard_normal((20, 6)), star, posterior=known), np.tile(np.arange(20), (3, 1))
     whole = index.log_bayes_factors(known[:3], place)
-    monkeypatch.setattr("starclip_lib.metrics.similarity._BLOCK_VALUES", 14_000)
+    monkeypatch.setattr("starclip_lib.models.similarity._BLOCK_VALUES", 14_000)
     np.testing.assert_allclose(index.log_bayes_factors(known[:3], place), whole)
 
 

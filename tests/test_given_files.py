@@ -19,7 +19,7 @@ from conftest import ROOT
 from starclip_lib.data.simulate import write_survey
 from starclip_lib.data.tables import printable
 from starclip_lib.lab import cli
-from starclip_lib.observed.line_spread import line_spread
+from starclip_lib.observed.lsf import parse_lsf
 from starclip_lib.observed.priors import read_priors
 from starclip_lib.storage.csv_files import csv_header, read_csv, write_csv
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault
@@ -27,7 +27,7 @@ from starclip_lib.support.files import atomic_path, check_disk, safe_name, whole
 from starclip_lib.teaching.classroom import mark_returned, write_handouts
 
 READERS = {
-    "--lsf": lambda path: line_spread(str(path)),
+    "--lsf": lambda path: parse_lsf(str(path)),
     "--prior": lambda path: read_priors(path, {"a"}),
     "handout": lambda path: write_handouts([path], path.parent / "out"),
 }

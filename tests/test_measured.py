@@ -21,9 +21,8 @@ import starclip_lib as starclip
 from starclip_lib.data.tables import as_labels
 from starclip_lib.lab import cli
 from starclip_lib.lab.measuring import MeasuredStar
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measured import VERDICTS, Measured, reason_of, verdict_of
 from starclip_lib.observed.measurements import Measurements, measured_table
-from starclip_lib.observed.verdicts import VERDICTS, reason_of, verdict_of
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, PLAIN, TEFF

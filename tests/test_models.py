@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from starclip_lib.models.checkpoint import History, Model, save_tensors
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import EncoderParams

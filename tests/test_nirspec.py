@@ -15,7 +15,8 @@ from conftest import ROOT
 from nirspec_files import observe, spec1d_table, write_spec1d
 from scipy.ndimage import median_filter
 
-from starclip_lib.observed.files import find_observed, read_observed
+from starclip_lib.observed.files import read_observed
+from starclip_lib.observed.finder import find_observed
 from starclip_lib.observed.preparation import ObservedSpectrum, match_resolution, prepare_observed
 from starclip_lib.physics.instruments import NIRSPEC, SPEED_OF_LIGHT
 from starclip_lib.settings.evaluation import ObservedParams
@@ -103,7 +104,7 @@ def test_resolution_is_matched_to_the_templates() -> None:
     assert (masked[mask] == 1).all()
     blue = np.random.default_rng(0).normal(1, 0.1, 8192)
     same = match_resolution(blue, np.zeros(8192, bool), 4.06)
-    np.testing.assert_array_equal(same[NIRSPEC.wavelength < 10900], blue[NIRSPEC.wavelength < 10900])
+    np.testing.assert_allclose(same[NIRSPEC.wavelength < 10900], blue[NIRSPEC.wavelength < 10900], rtol=1e-9)
 
 
 def test_the_better_of_two_objects_is_the_target_and_the_other_one_is_told(tmp_path: Path) -> None:

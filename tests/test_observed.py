@@ -13,7 +13,7 @@ from astropy.table import Table
 from nirspec_files import observe, spec1d_table, write_spec1d
 
 from starclip_lib.lab.report import write_star_page
-from starclip_lib.observed import analysis, study
+from starclip_lib.observed import analysis
 from starclip_lib.observed.files import read_observed_folder, read_spectra
 from starclip_lib.observed.preparation import PreparedSpectrum
 from starclip_lib.physics.instruments import NIRSPEC
@@ -21,6 +21,7 @@ from starclip_lib.physics.labels import LABELS
 from starclip_lib.run import Run
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.settings.params import changed_params
+from starclip_lib.suite import study
 from starclip_lib.support.errors import DataError
 
 

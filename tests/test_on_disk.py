@@ -15,7 +15,7 @@ from starclip_lib.data.selection import in_parts
 from starclip_lib.data.simulate import simulate_survey, write_survey
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.lab.widgets.gallery import Gallery
-from starclip_lib.metrics import baselines, linear_alignment, seen
+from starclip_lib.metrics import baselines, linear_alignment, view_information
 from starclip_lib.metrics.view_information import seen_by, seen_by_apogee
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.physics.emulator import default_emulator
@@ -25,7 +25,7 @@ from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import changed_params
 from starclip_lib.settings.training import CorruptionParams
 from starclip_lib.stages import STAGES
-from starclip_lib.storage.on_disk import RowsOnDisk, RowsReplaced
+from starclip_lib.storage.hdf5 import RowsOnDisk, RowsReplaced
 from starclip_lib.suite.decoders import SpectrumBasis
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import mock
@@ -109,7 +109,7 @@ def test_what_is_judged_in_parts_from_disk_is_what_is_judged_at_once(
         return found | baselines.simple_methods(data, telescope, 0)
 
     expected = judged(in_memory)
-    for module, size in ((baselines, 13), (linear_alignment, 50), (seen, 2)):
+    for module, size in ((baselines, 13), (linear_alignment, 50), (view_information, 2)):
         monkeypatch.setattr(module, "_STARS", size)
     found = judged(PairedSpectra.read(file, with_ivar=True, memory=0))
     assert set(found) == set(expected)

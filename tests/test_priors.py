@@ -17,7 +17,8 @@ from starclip_lib.observed.photometry import (
     extinction_ratio,
     surface_gravity,
 )
-from starclip_lib.observed.priors import StarPrior, read_priors
+from starclip_lib.observed.priors import StarPrior, read_priors, with_scales
+from starclip_lib.physics.giants import SCALE_ERROR, giants, scale_covariance
 from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.support.errors import DataError
 
@@ -125,6 +126,7 @@ HEAD = (
         ("a,,,,,,0.2,0.05,g-r,0.6,0.02", "known are J-Ks"),
         ("a,,,,,,,,J-Ks,0.7,0.02", "without a_v"),
         ("a,Ks,bright,0.02,24.4,0.06,0.2,0.05,,,", "magnitude bright"),
+        ("a,Ks,18.9,0.02,24.4,0.06,0.2,,,,", "a_v 0.2 without its error"),
     ],
 )
 def test_photometry_that_cannot_be_used_is_named(row: str, reason: str, tmp_path: Path) -> None:
@@ -164,6 +166,44 @@ def test_a_magnitude_measures_the_gravity_of_a_faint_star() -> None:
     assert sigma[1] < 0.15  # the mass' 0.13, and the magnitude's
     assert sigma[1] < 0.8 * sigma[0]
     assert off[1] < max(off[0], 0.1)
+
+
+def test_scales_widen_what_the_spectrum_tells_and_not_what_the_user_knows(rng: np.random.Generator) -> None:
+    """Against the same posterior built from its parts: spectrum and population, then the scales, then photometry."""
+    known, truth = giants(), labels_of(Teff=4300, logg=1.2, Fe=-0.4)
+    response = rng.normal(size=(60, N_LABELS)) / np.array([80.0, *[0.3] * 19])
+    data, there = response.T @ response, truth + rng.normal(0, 0.1, N_LABELS)
+    weight, values = StarPrior(band="F160W", numbers=M31_GIANT).precision(4300, -0.4)
+    alone = np.linalg.inv(data + known.precision)
+    mean = alone @ (data @ there + known.precision @ known.mean)
+    wide = np.linalg.inv(alone + scale_covariance())
+    expected = np.linalg.inv(wide + weight)
+    both = known.precision + weight
+    prior = (np.linalg.solve(both, known.precision @ known.mean + weight @ values), both, np.linalg.inv(both))
+    covariance = np.linalg.inv(data + both)
+    labels = covariance @ (data @ there + both @ prior[0])
+    found, sigma2 = with_scales(labels, covariance, prior, known)
+    scale = np.sqrt(np.diag(expected))
+    np.testing.assert_allclose(sigma2 / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-3)
+    np.testing.assert_allclose(found / scale, expected @ (wide @ mean + weight @ values) / scale, atol=1e-2)
+    without = with_scales(labels, covariance, (known.mean, known.precision, known.covariance), known)
+    assert np.array_equal(without[0], labels)
+    np.testing.assert_allclose(without[1], covariance + scale_covariance())
+
+
+def test_errors_of_gravity_hold_with_photometry_and_scales(rng: np.random.Generator) -> None:
+    """Stars whose spectra are on a shifted scale, with magnitudes of random masses: pulls of log g are near 1."""
+    pulls, truth = [], labels_of(Teff=4500, logg=1.8, Fe=-0.4)
+    for number in range(8):
+        shifted = truth.copy()
+        shifted[LOGG] += rng.normal(0, SCALE_ERROR[1])
+        spectrum = spectrum_of(seen(shifted), rng, snr=60, name=f"s{number}")
+        magnitude = magnitude_of(truth, mass=max(rng.normal(1.0, 0.3), 0.5)) + rng.normal(0, 0.1)
+        prior = StarPrior(band="F160W", numbers=(("magnitude", magnitude, 0.02), *M31_GIANT[1:]))
+        (one,) = measure([spectrum], priors={f"s{number}": prior})
+        pulls.append((one.labels[LOGG] - truth[LOGG]) / one.sigma[LOGG])
+        assert one.sigma[LOGG] < 0.16
+    assert 0.4 < np.sqrt(np.mean(np.square(pulls))) < 1.7
 
 
 def test_magnitudes_of_another_star_or_system_are_noticed(rng: np.random.Generator) -> None:

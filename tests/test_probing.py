@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starclip_lib.metrics.probing import average_views, fit_probe, linear_probe, score_labels, score_table
+from starclip_lib.metrics.probing import average_views, linear_probe, score_labels, score_table
+from starclip_lib.models.embedding_index import fit_probe
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.physics.labels import ASPCAP_ERROR, LABELS
 from starclip_lib.support.errors import DataError

@@ -26,10 +26,8 @@ from starclip_lib.observed import finder
 from starclip_lib.observed.combining import combined
 from starclip_lib.observed.finder import find_files
 from starclip_lib.observed.measured import Measured
-from starclip_lib.observed.readers.columns import plain_name, roles
-from starclip_lib.observed.readers.kinds import Options
 from starclip_lib.observed.readers.look import look
-from starclip_lib.observed.readers.making import vacuum
+from starclip_lib.observed.readers.making import Options, plain_name, roles, vacuum
 from starclip_lib.observed.velocity import doubtful_medium
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.support.errors import DataError
@@ -510,7 +508,7 @@ def test_spex_as_spextool_writes_it(tmp_path: Path, orders: int, rows: int) -> N
     header = {"OBJECT": "HD 1", "XUNITS": "Microns", "NORDERS": orders, "NAPS": 1, "RP": 1200}
     fits.PrimaryHDU(image[0] if orders == 1 else image, fits.Header(header)).writeto(tmp_path / "spec.fits")
     (spectrum,) = starclip.read_spectra(tmp_path / "spec.fits")
-    assert (spectrum.name, spectrum.line_spread, spectrum.medium) == ("HD_1", "R=1200", "vacuum")
+    assert (spectrum.name, spectrum.lsf, spectrum.medium) == ("HD_1", "R=1200", "vacuum")
     good = ~spectrum.bad
     np.testing.assert_allclose(spectrum.wavelength, WAVE, rtol=1e-7)
     np.testing.assert_allclose(spectrum.flux[good] / FLUX[good], spectrum.flux[good][0] / FLUX[good][0], rtol=1e-5)
@@ -594,7 +592,7 @@ def test_the_example_for_contributors_works(tmp_path: Path) -> None:
     assert names["KIND"].recognises(look(path))
     (spectrum,) = names["KIND"].read(path, Options())
     assert same(spectrum)
-    assert (spectrum.name, spectrum.medium, spectrum.line_spread) == ("HD_1", "vacuum", "R=2500")
+    assert (spectrum.name, spectrum.medium, spectrum.lsf) == ("HD_1", "vacuum", "R=2500")
 
 
 @pytest.mark.skipif(not IRTF.is_dir(), reason="the real spectra are not here; they are not part of the project")

@@ -10,7 +10,6 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.neighbors import NearestNeighbors
 
-from starclip_lib.metrics import similarity
 from starclip_lib.metrics.retrieval import (
     SimilarityIndex,
     chance_scores,
@@ -22,6 +21,7 @@ from starclip_lib.metrics.retrieval import (
     success_rate,
     wilson_interval,
 )
+from starclip_lib.models import similarity
 from starclip_lib.models.embeddings import Embeddings, as_embeddings
 from starclip_lib.support.errors import DataError
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from starclip_lib import stages
-from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.run import Run
 from starclip_lib.settings.params import changed_params
 from starclip_lib.stages import STAGES
+from starclip_lib.storage.tensor_files import resume_file
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import project_root
 

@@ -18,15 +18,14 @@ from test_measuring import labels_of, seen, spectrum_of
 from test_readers import ERROR, FLUX, WAVE, extracted, primary, written
 
 from starclip_lib.data.tables import as_labels
-from starclip_lib.observed.barycentre import ZERO_POINT, barycentric_correction, velocity_frame
 from starclip_lib.observed.combining import combined
 from starclip_lib.observed.files import read_observed
 from starclip_lib.observed.isolated import read_isolated
-from starclip_lib.observed.limits import limits_text, upper_limits
-from starclip_lib.observed.line_spread import DEFAULT, line_spread, nirspec_settings
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.lsf import DEFAULT, nirspec_settings, parse_lsf
+from starclip_lib.observed.measured import Measured, limits_text, upper_limits
 from starclip_lib.observed.measurements import measured_table
 from starclip_lib.observed.measuring import measure
+from starclip_lib.observed.readers.instrument import ZERO_POINT, barycentric_correction, velocity_frame
 from starclip_lib.observed.spectrum import OBSERVED, as_observed
 from starclip_lib.physics.giants import giants, prior_fraction
 from starclip_lib.physics.instruments import NIRSPEC, SPEED_OF_LIGHT
@@ -43,9 +42,9 @@ def test_every_setting_has_its_line_spread_function_and_a_source() -> None:
     assert set(nirspec_settings()) == set(map("/".join, names))
     at = np.array([12000.0])
     for name in nirspec_settings():
-        assert 2.8 < line_spread(name)(at)[0] < 14
-        assert line_spread(name.lower())(at) == line_spread(name)(at)
-    slit, ifu = line_spread("G140H/F100LP/slit"), line_spread("G140H/F100LP/IFU")
+        assert 2.8 < parse_lsf(name)(at)[0] < 14
+        assert parse_lsf(name.lower())(at) == parse_lsf(name)(at)
+    slit, ifu = parse_lsf("G140H/F100LP/slit"), parse_lsf("G140H/F100LP/IFU")
     assert ifu(at) / slit(at) == pytest.approx(1.30 / 1.12, rel=0.01)
     # 2.2 pixels of 2.35 Angstrom before launch, 11 to 53 per cent sharper in flight
     assert 5.17 / 1.53 < slit(at)[0] < 5.17 / 1.11
@@ -63,7 +62,7 @@ def test_every_setting_has_its_line_spread_function_and_a_source() -> None:
 )
 def test_headers_choose_the_line_spread_function(header: dict, setting: str, tmp_path: Path) -> None:
     path = written(tmp_path / "a_x1d.fits", primary(TARGNAME="a", **header), extracted())
-    assert read_observed(path)[0].line_spread == setting
+    assert read_observed(path)[0].lsf == setting
 
 
 @pytest.mark.parametrize(
@@ -235,7 +234,7 @@ def test_a_giant_of_m71_moves_as_apogee_says_within_the_error() -> None:
     assert one.frame == "barycentric"
     assert abs(one.velocity - -23.3) < one.velocity_error
     assert abs(one.velocity - -23.3) > one.sigma_velocity  # noise alone does not explain the difference
-    assert spectra[0].line_spread == "G140H/F100LP/MSA"
+    assert spectra[0].lsf == "G140H/F100LP/MSA"
 
 
 def test_spectra_of_msaexp_know_their_grating(tmp_path: Path) -> None:
@@ -247,7 +246,7 @@ def test_spectra_of_msaexp_know_their_grating(tmp_path: Path) -> None:
     table.header.update({"TELESCOP": "JWST", "INSTRUME": "NIRSPEC", "GRATING": "G140M", "FILTER": "F100LP"})
     table.header["SRCNAME"] = "2609_19"
     (spectrum,) = read_observed(written(tmp_path / "m71_g140m-f100lp_2609_19.spec.fits", fits.PrimaryHDU(), table))
-    assert (spectrum.name, spectrum.line_spread, spectrum.frame) == ("2609_19", "G140M/F100LP/MSA", "barycentric")
+    assert (spectrum.name, spectrum.lsf, spectrum.frame) == ("2609_19", "G140M/F100LP/MSA", "barycentric")
     assert spectrum.bad[7]
     good = ~spectrum.bad
     assert np.allclose((spectrum.flux / FLUX)[good], np.median((spectrum.flux / FLUX)[good]), rtol=1e-6)
@@ -256,9 +255,32 @@ def test_spectra_of_msaexp_know_their_grating(tmp_path: Path) -> None:
         read_observed(written(tmp_path / "g235m.spec.fits", fits.PrimaryHDU(), table))
 
 
+def test_tables_with_the_cards_of_nirspec_know_their_grating(tmp_path: Path) -> None:
+    columns = [
+        fits.Column("wavelength", "D", unit="Angstrom", array=WAVE),
+        fits.Column("flux", "D", unit="mJy", array=FLUX),
+    ]
+    columns.append(fits.Column("error", "D", unit="mJy", array=0.01 * FLUX))
+    cases = (
+        ({"GRATING": "G140M", "FILTER": "F100LP"}, "G140M/F100LP/slit"),
+        ({"INSTRUME": "NIRSPEC", "GRATING": "G140H", "FILTER": "F070LP", "EXP_TYPE": "NRS_IFU"}, "G140H/F070LP/IFU"),
+        ({"INSTRUME": "FLAMINGOS", "GRATING": "JH"}, ""),
+        ({"TELESCOP": "Gemini", "GRATING": "G140H"}, ""),
+        ({}, ""),
+    )
+    for number, (cards, setting) in enumerate(cases):
+        table = fits.BinTableHDU.from_columns(columns)
+        table.header.update(cards)
+        (spectrum,) = read_observed(written(tmp_path / f"{number}.fits", fits.PrimaryHDU(), table))
+        assert spectrum.lsf == setting
+    table.header["GRATING"] = "G235H"
+    with pytest.raises(DataError, match=r"taken with G235H: it begins at 16,600 Angstrom"):
+        read_observed(written(tmp_path / "red.fits", fits.PrimaryHDU(), table))
+
+
 def test_an_uploaded_file_of_jwst_keeps_its_frame(tmp_path: Path) -> None:
     header = {"TARGNAME": "a", "PROGRAM": "02609", "OBSERVTN": "006", "SPECSYS": "BARYCENT"}
     path = written(tmp_path / "jw02609-o006_t001_nirspec_x1d.fits", primary(**header), extracted())
     assert read_observed(path)[0].exposures is not None
     (spectrum,) = read_isolated(path.name, path.read_bytes(), OBSERVED)
-    assert (spectrum.name, spectrum.frame, spectrum.line_spread) == ("a", "barycentric", DEFAULT)
+    assert (spectrum.name, spectrum.frame, spectrum.lsf) == ("a", "barycentric", DEFAULT)

@@ -10,8 +10,8 @@ import torch
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.contrastive import StarCLIP
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.encoding import pick_device, pick_precision
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
@@ -20,7 +20,6 @@ from starclip_lib.support.errors import ConfigError, DataError
 from starclip_lib.support.seeds import seeded
 from starclip_lib.training import loop as training
 from starclip_lib.training.batches import NewStars, Shuffled, SpectrumSource, batches
-from starclip_lib.training.devices import pick_device, pick_precision
 from starclip_lib.training.loop import Trainer
 from starclip_lib.training.state import TrainingState
 from starclip_lib.transforms.corruptions import mock

@@ -42,7 +42,7 @@ apidoc_modules = [
         "automodule_options": {"members"},
     }
 ]
-autodoc_typehints = "none"  # the docstrings have them, with shapes and units
+autodoc_typehints = "signature"  # docstrings add shapes and units
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True

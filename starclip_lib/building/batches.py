@@ -16,9 +16,9 @@ import numpy as np
 from starclip_lib.building.design import PHYSICS, Design
 from starclip_lib.building.sampling import GRIDS, sampled
 from starclip_lib.physics.labels import LOGG, N_LABELS
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.support.files import atomic_path, damage_refused
+from starclip_lib.support.threads import Callback
 from starclip_lib.synthesis.lines import LineList, line_list
 from starclip_lib.synthesis.physics import microturbulence
 from starclip_lib.synthesis.synthesise import SyntheticSpectrum, synthesise

@@ -17,9 +17,9 @@ from starclip_lib.building.writing import card_of, card_text, errors, fitted, wr
 from starclip_lib.physics.emulator import Emulator
 from starclip_lib.settings.emulator import EmulatorParams, load_emulator_params
 from starclip_lib.storage.json_files import read_json, write_json
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import ConfigError, DataError
 from starclip_lib.support.files import atomic_path, check_disk, digest, locked
+from starclip_lib.support.threads import Callback
 from starclip_lib.synthesis.lines import CALIBRATIONS
 from starclip_lib.synthesis.structure import STRUCTURES
 
@@ -78,11 +78,6 @@ def build(
 
     `file` is a parameter file, `folder` where all is written (emulators/NAME).  `finished_only` fits the syntheses
     that are there and makes no more.  The fit of 8,000 needs 2.5 GB of memory.
-
-    Raises
-    ------
-    ConfigError, DataError or SystemFault
-        In one line; finished syntheses stay.
     """
     params = load_emulator_params(file)
     folder = folder or Path("emulators", params.name)

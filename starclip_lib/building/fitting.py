@@ -17,10 +17,10 @@ from starclip_lib.building.design import HELD_OUT, KINDS, PHYSICS_WIDTH
 from starclip_lib.building.sampling import GRIDS, depths
 from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.settings.emulator import FEWEST, NetworkParams
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import damage_refused
 from starclip_lib.support.seeds import seeded, seeded_weights
+from starclip_lib.support.threads import Callback
 
 _CENTER, _SCALE = np.array([4500.0, 1.4, -0.7]), np.array([400.0, 0.7, 0.7])  # of Teff, log g and [Fe/H]
 _OVER_FE_SCALE = 0.4

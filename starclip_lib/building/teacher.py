@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from starclip_lib.physics.labels import N_LABELS
-from starclip_lib.support.callbacks import Callback
+from starclip_lib.support.threads import Callback
 
 _ROWS, _STEPS, _RATE = 900, 90, 0.06  # how the kernel is fitted: rows, steps of Adam, learning rate
 _OUTPUTS = 40  # of the largest variance, that the kernel is fitted to

@@ -20,8 +20,8 @@ from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import FE, LABELS, N_LABELS, UNITS
 from starclip_lib.physics.lsf import broadening
 from starclip_lib.settings.emulator import EmulatorParams
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.files import atomic_path
+from starclip_lib.support.threads import Callback
 from starclip_lib.synthesis.physics import CHIPS, on_chips
 
 # Vacuum Angstrom; of the fine grid, and APOGEE's chips.

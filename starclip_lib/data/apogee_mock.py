@@ -23,14 +23,9 @@ _NOISE: tuple[tuple[int, ...], ...] = ((), (), (len(_OH_LINES),), (len(_TELLURIC
 
 
 def sky_pattern() -> tuple[np.ndarray, np.ndarray]:
-    """Shapes of the residuals that sky subtraction and telluric correction leave, the same for every star.
+    """Residuals that sky subtraction and telluric correction leave, the same for every star, each with a maximum of 1.
 
-    Returns
-    -------
-    emission : ndarray, shape (n_lines, 8575)
-        One OH line each, with maxima of 1.
-    absorption : ndarray, shape (n_molecules, 8575)
-        With maxima of 1.
+    Emission (n_lines, 8575) has one OH line a row, absorption (n_molecules, 8575) one molecule.
     """
     sigma = APOGEE.wavelength / APOGEE.resolution * SIGMA_PER_FWHM
 

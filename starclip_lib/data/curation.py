@@ -12,7 +12,7 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet, spectra_bytes
 from starclip_lib.settings.data import DataParams
 from starclip_lib.settings.params import Params
-from starclip_lib.storage.on_disk import Rows, RowsOnDisk
+from starclip_lib.storage.hdf5 import Rows, RowsOnDisk
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import check_memory
 
@@ -20,13 +20,7 @@ _STAR_BYTES = 120_000  # at the peak of a simulation
 
 
 def make_data_set(settings: DataParams, seed: int, root: Path, memory: float = np.inf) -> PairedSpectra:
-    """Simulate the stars, or take them from `settings.file`, then cut, sample and split them.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, damaged, or holds too few stars within the cuts.
-    """
+    """The data set of the settings, simulated or from `settings.file`, cut, sampled and split."""
     if not settings.file:
         check_memory(_STAR_BYTES * settings.n_stars, f"data.n_stars {settings.n_stars:,}")
         return simulate_survey(settings.n_stars, seed, settings)
@@ -48,13 +42,7 @@ def make_data_set(settings: DataParams, seed: int, root: Path, memory: float = n
 
 
 def write_data_set(path: Path, root: Path, params: Params, watch: object = None) -> None:
-    """Make the data set of a run and write it.
-
-    Raises
-    ------
-    DataError
-        As `make_data_set`.
-    """
+    """Make the data set of a run and write it."""
     settings, memory = params.data, params.memory * 1e9
     if not settings.file and spectra_bytes(settings.n_stars) > memory:
         write_survey(path, settings.n_stars, params.seed, settings)
@@ -63,13 +51,7 @@ def write_data_set(path: Path, root: Path, params: Params, watch: object = None)
 
 
 def data_file(settings: DataParams, root: Path) -> Path:
-    """Path of the file of real spectra.
-
-    Raises
-    ------
-    DataError
-        Saying how to get one, if it is not there.
-    """
+    """Path of the file of real spectra. Raises DataError saying how to get one, if it is not there."""
     path = root / settings.file
     if not path.is_file():
         raise DataError(

@@ -25,12 +25,7 @@ def split_by_star(star_id: np.ndarray, parts: tuple[int, int, int], rng: np.rand
 def select_evenly(values: np.ndarray, n: int, n_bins: int, rng: np.random.Generator) -> np.ndarray:
     """Choose n entries whose values are spread as evenly over equal bins as the data allow.
 
-    The number taken from each bin differs by at most one between bins that are not used up.
-
-    Raises
-    ------
-    DataError
-        If n > m.
+    The number taken from each bin differs by at most one between bins that are not used up. Raises DataError if n > m.
     """
     if n > len(values):
         raise DataError(f"{n} stars were asked for, but there are only {len(values)} to choose from")
@@ -52,13 +47,7 @@ def inside_cuts(labels: np.ndarray, settings: DataParams) -> dict[str, np.ndarra
 
 
 def draw_rows(n_available: int, n_stars: int, rng: np.random.Generator) -> np.ndarray:
-    """Sorted row numbers of `n_stars` of `n_available` stars, all if it is 0.
-
-    Raises
-    ------
-    DataError
-        If there are fewer.
-    """
+    """Sorted row numbers of `n_stars` of `n_available` stars, all if it is 0. Raises DataError if there are fewer."""
     if n_stars == 0:
         return np.arange(n_available)
     if n_stars > n_available:
@@ -76,15 +65,6 @@ def mock_stars(data: PairedSpectra, params: Params) -> dict[str, np.ndarray]:
 
     The stars are spread evenly over [Fe/H] within each split of the data set, so that a test star of this model is a
     test star of every other one too; the paper splits its 250 stars again.
-
-    Parameters
-    ----------
-    data : PairedSpectra
-    params : Params
-
-    Returns
-    -------
-    dict of str to ndarray of int
     """
     settings, parts = params.mockstarclip, np.array(params.data.split)
     rng = np.random.default_rng([params.seed, 2])

@@ -64,15 +64,10 @@ def simulate_survey(
 
     Parameters
     ----------
-    n_stars, seed : int
     settings : DataParams, optional
         The defaults if not given.
     emulator : Emulator, optional
         The default one if not given.
-
-    Returns
-    -------
-    PairedSpectra
 
     Raises
     ------
@@ -96,13 +91,7 @@ def simulate_survey(
 
 
 def write_survey(path: Path, n_stars: int, seed: int, settings: DataParams) -> None:
-    """The data set of `simulate_survey` as a file, in memory that does not grow with the number of stars.
-
-    Raises
-    ------
-    DataError
-        If the cuts leave almost nothing, or there is not enough disk or memory.
-    """
+    """The data set of `simulate_survey` as a file, in memory that does not grow with the number of stars."""
     check_disk(file_bytes(n_stars), path, f"data.n_stars {n_stars:,}")
     check_memory(_LABEL_BYTES * n_stars, f"data.n_stars {n_stars:,}")
     survey = _Survey(n_stars, seed, settings, default_emulator())

@@ -18,13 +18,13 @@ from starclip_lib.physics.instruments import INSTRUMENTS
 from starclip_lib.physics.labels import LABELS
 from starclip_lib.storage.formats import DATA_SET, OBSERVED, SCHEMA_VERSION, DataSetAttributes, check_wavelengths
 from starclip_lib.storage.hdf5 import (
+    Rows,
     attributes_of,
     check_sealed,
     opened_hdf5,
     read_members,
 )
 from starclip_lib.storage.json_files import parse_json
-from starclip_lib.storage.on_disk import Rows
 from starclip_lib.storage.schema import check_arrays
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import check_disk
@@ -45,10 +45,8 @@ class PairedSpectra:
         float32, in K and dex.
     split : ndarray of uint8, shape (n,)
         0 train, 1 val, 2 test: made once, used by every stage; 255 (`UNDIVIDED`) throughout in archives.
-    apogee, nirspec : SpectrumSet
     source : str
         Where the data come from, with `seed` and `provenance`.
-    seed : int
     provenance : dict
         Must be JSON.
     observed : SpectrumSet, optional
@@ -87,10 +85,6 @@ class PairedSpectra:
         split : {'train', 'val', 'test'}
         at_most : int, optional
             If there are more, so many are taken evenly: where spectra of all are held in memory, 33 kB each.
-
-        Returns
-        -------
-        ndarray of int
         """
         rows = np.flatnonzero(self.split == SPLITS.index(split))
         n = len(rows) if at_most is None else min(at_most, len(rows))
@@ -103,10 +97,6 @@ class PairedSpectra:
         ----------
         star_id : str
             In any case, with blanks around it or not.
-
-        Returns
-        -------
-        int
 
         Raises
         ------
@@ -132,21 +122,7 @@ class PairedSpectra:
         raise DataError(f"no star '{wanted:.60}' in this data set{hint}")
 
     def star(self, star_id: str) -> Star:
-        """Everything there is about one star.
-
-        Parameters
-        ----------
-        star_id : str
-
-        Returns
-        -------
-        Star
-
-        Raises
-        ------
-        DataError
-            As `row`.
-        """
+        """Everything there is about one star."""
         row = self.row(star_id)
         return Star(
             str(self.star_id[row]),
@@ -188,10 +164,6 @@ class PairedSpectra:
         ----------
         where : str
             What the message begins with.
-
-        Raises
-        ------
-        DataError
         """
         check_arrays(self._members(), DATA_SET, where)
         self._check_together(where)
@@ -216,10 +188,6 @@ class PairedSpectra:
 
     def write(self, path: str | Path) -> None:
         """Write the data set as HDF5; the file appears under its name only when it is complete.
-
-        Parameters
-        ----------
-        path : str or Path
 
         Raises
         ------
@@ -247,15 +215,10 @@ class PairedSpectra:
 
         Parameters
         ----------
-        path : str or Path
         with_ivar : bool
             ivar, which training does not need, only on request.
         memory : float
             Bytes; spectra that take more stay on disk, and each is read and checked when it is asked for.
-
-        Returns
-        -------
-        PairedSpectra
 
         Raises
         ------

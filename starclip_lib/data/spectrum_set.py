@@ -10,7 +10,7 @@ import numpy as np
 
 from starclip_lib.physics.instruments import INSTRUMENTS, Instrument
 from starclip_lib.storage.formats import OBSERVED
-from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.hdf5 import Rows
 from starclip_lib.storage.schema import as_boolean
 from starclip_lib.support.errors import DataError
 
@@ -108,13 +108,7 @@ def mean_of_data(flux: np.ndarray, fill_value: float) -> np.ndarray:
 
 
 def on_nirspec_grid(flux: np.ndarray) -> np.ndarray:
-    """Spectra (n, 8192) float32 of one (8192,) or several.
-
-    Raises
-    ------
-    DataError
-        If they are none of that or not finite.
-    """
+    """Spectra (n, 8192) float32 of one (8192,) or several. Raises DataError if they are none of that or not finite."""
     given = np.asarray(flux)
     if given.dtype.kind not in "fiu":
         raise DataError(f"NIRSpec spectra are real numbers, (n, 8192), not {type(flux).__name__} of {given.dtype}")

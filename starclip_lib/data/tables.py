@@ -15,11 +15,6 @@ _UNITS = {name: units.Unit(unit) for name, unit in zip(LABELS, UNITS, strict=Tru
 _NAMES = {name.lower(): i for names in (LABELS, PLAIN) for i, name in enumerate(names)}
 
 
-def label_unit(name: str) -> units.UnitBase:
-    """The unit of a label."""
-    return _UNITS[name]
-
-
 class Labels(np.ndarray):
     """An array (20,) of labels in K and dex, or of their errors, which also takes names.
 
@@ -33,7 +28,7 @@ class Labels(np.ndarray):
         if key.strip().lower() not in _NAMES or self.shape != (N_LABELS,):
             raise DataError(f"unknown label {key!r:.60}; the labels are {', '.join(LABELS)}")
         i = _NAMES[key.strip().lower()]
-        return float(self.view(np.ndarray)[i]) * label_unit(LABELS[i])
+        return float(self.view(np.ndarray)[i]) * _UNITS[LABELS[i]]
 
     def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Any:
         return array[()] if return_scalar else array.view(np.ndarray)

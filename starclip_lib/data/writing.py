@@ -16,8 +16,7 @@ from starclip_lib.data.spectrum_set import SpectrumSet, observed_members
 from starclip_lib.physics.instruments import INSTRUMENTS, Instrument
 from starclip_lib.physics.labels import LABELS, UNITS
 from starclip_lib.storage.formats import DATA_SET, OBSERVED, SCHEMA_VERSION
-from starclip_lib.storage.hdf5 import new_member, write_member, written_hdf5
-from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.hdf5 import Rows, new_member, write_member, written_hdf5
 from starclip_lib.storage.schema import check_arrays, check_values
 
 _LABELLED = {"names": list(LABELS), "units": list(UNITS)}
@@ -30,13 +29,7 @@ _MORE: dict[str, dict[str, Any]] = {  # attributes of arrays besides those that 
 
 
 class DataSetFile:
-    """A data set that is being written.
-
-    Parameters
-    ----------
-    where : str
-        What messages begin with.
-    """
+    """A data set that is being written."""
 
     def __init__(self, file: h5py.File, where: str):
         self._file, self._where = file, where
@@ -48,13 +41,7 @@ class DataSetFile:
                 write_member(self._file, name, array, DATA_SET[name], **_MORE.get(name, {}))
 
     def put_stars(self, arrays: Mapping[str, Rows | None]) -> None:
-        """Write what there is of each star besides its spectra, once all of these are written.
-
-        Raises
-        ------
-        DataError
-            If something is not what it must be.
-        """
+        """Write what there is of each star besides its spectra, once all of these are written."""
         check_arrays(arrays, DATA_SET, self._where)
         self.put(arrays)
 
@@ -65,13 +52,7 @@ class DataSetFile:
             self.put_stars(observed_members(found["observed"], found["observed_labels"]))
 
     def put_rows(self, instrument: Instrument, rows: slice, n_stars: int, **blocks: np.ndarray) -> None:
-        """Check and write some of the spectra of an instrument; with the first of them, its grid.
-
-        Raises
-        ------
-        DataError
-            If something is not what it must be.
-        """
+        """Check and write some of the spectra of an instrument; with the first of them, its grid."""
         for key, block in blocks.items():
             name = f"{instrument.name}/{key}"
             check_values(block, DATA_SET[name], f"{self._where}: {name}", rows.start)

@@ -73,12 +73,8 @@ def information_of(responses: np.ndarray, instrument: Instrument, snr: float, mi
 def bounds(info: np.ndarray, instrument: Instrument, prior: np.ndarray | None = None) -> np.ndarray:
     """Cramer-Rao bound of each label; with a prior, the posterior sigma of a linear Gaussian model (van Trees).
 
-    A label that leaves no trace in the spectrum has an infinite bound (without a prior).
-
-    Raises
-    ------
-    DataError
-        Naming them, if some labels cannot be told apart.
+    A label that leaves no trace in the spectrum has an infinite bound (without a prior). Raises DataError naming them,
+    if some labels cannot be told apart.
     """
     if prior is not None:
         precision = np.linalg.inv(prior / np.outer(PUBLISHED_SPREAD, PUBLISHED_SPREAD))

@@ -65,6 +65,11 @@ class Population:
         """Means (n, 20) and covariances (n, 20, 20) of posteriors in K and dex."""
         return self.mean + posterior.mean @ self.root.T, self.root @ posterior.covariance @ self.root.T
 
+    def with_errors(self, posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
+        """Means of posteriors and their standard deviations, both (n, 20), in K and dex."""
+        mean, covariance = self.physical(posterior)
+        return mean, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
@@ -197,22 +202,12 @@ def log_bayes_factor(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def fit_pair_covariance(a: np.ndarray, b: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Covariance of what differs between partners besides the errors of their estimates, by maximum likelihood.
+    """Maximum-likelihood covariance (20, 20) of what differs between partners besides the errors of their estimates.
 
-    The likelihood is maximised over a triangular factor (L-BFGS), relative to the mean covariance of the errors; where
-    errors are larger than what is sought, expectation maximisation would take thousands of rounds.
-
-    Parameters
-    ----------
-    a, b : ndarray, shape (n, 20)
-        Unshrunk estimates of the labels of n pairs.
-    covariance : ndarray, shape (n, 20, 20)
-        Of the errors of their differences.
-
-    Returns
-    -------
-    ndarray, shape (20, 20)
-        Positive semi-definite; zero in directions in which the pairs show nothing beyond errors.
+    `a` and `b` (n, 20) are estimates without prior of the labels of n pairs, `covariance` (n, 20, 20) that of the
+    errors of their differences. The likelihood is maximised over a triangular factor (L-BFGS), relative to the mean
+    covariance of the errors; where errors are larger than what is sought, expectation maximisation would take thousands
+    of rounds.
     """
     n, k = a.shape
     root = np.linalg.cholesky(covariance.mean(axis=0))

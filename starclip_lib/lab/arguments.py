@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     )
     observe.add_argument("--population", default="wide", metavar="NAME", help=_POPULATION)
     observe.add_argument("--combine", action="store_true", help="spectra of one target are one star")
+    observe.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="store of starclip embed whose APOGEE stars are the neighbours"
+    )
     _add_reading(observe)
     observe.add_argument("--output", type=Path, metavar="FOLDER", help="where tables and pages go (./observed)")
     observe.add_argument(
@@ -56,8 +59,20 @@ def parser() -> argparse.ArgumentParser:
         "benchmark-real", help="measure real stars whose labels or cluster are known: how right is it?"
     )
     real.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="spectra, and a CSV with file and teff, logg, fe_h or cluster"
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="FOLDER",
+        help="spectra, and a CSV with file and teff, logg, fe_h or cluster",
     )
+    real.add_argument(
+        "--fetch", metavar="NAME", help="download and measure a frozen benchmark instead: nirspec-giants-v1"
+    )
+    real.add_argument("--folder", dest="found", type=Path, metavar="FOLDER", help="with --fetch: files that are there")
+    real.add_argument(
+        "--table", type=Path, metavar="FILE", help="with --score: CSV of file, teff, logg, fe_h, ..._error"
+    )
+    real.add_argument("--score", action="store_true", help="score --table, from any method, on the frozen benchmark")
     real.add_argument("--labels", type=Path, metavar="FILE", help="the CSV, if it lies elsewhere")
     real.add_argument("--lsf", default="", help="line-spread function, as for observe")
     real.add_argument("--population", default="wide", metavar="NAME", help=_POPULATION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,29 @@ from starclip_lib.lab.labelled import KEYS, labelled
 from starclip_lib.lab.observing import write_tables
 from starclip_lib.observed.combining import noise_covariance
 from starclip_lib.observed.files import read_spectra
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measured import SET_ASIDE, Measured
 from starclip_lib.observed.measurements import measured_table
 from starclip_lib.observed.measuring import measure
 from starclip_lib.observed.spectrum import OBSERVED
-from starclip_lib.observed.verdicts import SET_ASIDE
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import WIDE, giants
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 from starclip_lib.run import Run
-from starclip_lib.storage.csv_files import csv_header, read_csv
-from starclip_lib.support.callbacks import Callback
-from starclip_lib.support.errors import DataError
+from starclip_lib.storage.csv_files import csv_header, read_csv, write_csv
+from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.support.files import atomic_path
+from starclip_lib.support.threads import Callback
+from starclip_lib.survey.benchmark import LABELS as SCORED
+from starclip_lib.survey.benchmark import (
+    answers,
+    cache_folder,
+    fetch,
+    files_in,
+    frozen_table,
+    read_measured,
+    score_lines,
+)
+from starclip_lib.survey.download import Unreachable
 
 Row = dict[str, object]
 _THREE = (TEFF, LOGG, FE)
@@ -39,6 +50,20 @@ _CLUSTER = "cluster"
 _AGREEING = ("[Fe/H]", "[Mg/Fe]", "[Si/Fe]", "[Ca/Fe]")
 _ROWS = np.eye(N_LABELS)[[FE, *(LABELS.index(name) for name in ("Mg", "Si", "Ca"))]]
 _ROWS[1:, FE] -= 1
+
+
+def check_choice(arguments: argparse.Namespace) -> None:
+    """Raise DataError unless the options of the command say one thing: a folder, a frozen benchmark, or a score."""
+    given = arguments.folder or arguments.found
+    if (arguments.score or arguments.table) and (not arguments.score or arguments.table is None or given):
+        raise DataError("a score needs --table FILE --score, and neither spectra nor a folder")
+    if not arguments.score and (arguments.folder is None) == (arguments.fetch is None):
+        raise DataError("give a folder of spectra, or --fetch nirspec-giants-v1")
+    if arguments.found and not arguments.fetch:
+        raise DataError("--folder tells where the files of a frozen benchmark are: give --fetch nirspec-giants-v1, too")
+    for name, value in (("--lsf", arguments.lsf), ("--population", arguments.population != WIDE)):
+        if arguments.params is not None and value:
+            raise DataError(f"{name} is not for networks: leave it out, or leave out --params")
 
 
 def benchmark_real(
@@ -58,12 +83,78 @@ def benchmark_real(
     fits; `reading` is as for `observe`. Raises DataError if the table is missing, or if no star can be measured.
     """
     giants(population)  # an unknown name is refused before anything is read
-    path = labels or _only_csv(folder)
-    table = _catalogue(path)
+    table = _catalogue(labels or _only_csv(folder))
+    return _judged(folder, folder, table, output, callback, lsf, run, population, reading)[0]
+
+
+def frozen_benchmark(
+    name: str,
+    output: Path,
+    callback: Callback,
+    folder: Path | None = None,
+    lsf: str = "",
+    run: Run | None = None,
+    population: str = WIDE,
+    reading: Mapping[str, Any] | None = None,
+) -> QTable:
+    """Measure the spectra of a frozen benchmark (`survey.benchmark`) and score the answers.
+
+    Files are downloaded into a cache, or looked for by name in `folder`. Also writes answers.csv, which is a table that
+    `score_table` takes. Raises DataError in one line, such as where there is no network.
+    """
+    giants(population)
+    table = frozen_table(name)
+    if folder is None:
+        folder = cache_folder(name)
+        callback(f"{name}: {len(table)} spectra, kept in {folder}")
+        try:
+            lines = fetch(table, folder)
+        except Unreachable as error:
+            raise Unreachable(f"{error}; --folder FOLDER takes files that are there") from error
+        for line in lines:
+            callback(line)
+    paths, lines = files_in(table, folder)
+    for line in lines:
+        callback(one_line(line))
+    out, files = _judged(paths, folder, table, output, callback, lsf, run, population, reading)
+    measured = answers(
+        files, np.array([out[name] for name in SCORED]).T, np.array([out[f"{n}_error"] for n in SCORED]).T
+    )
+    write_csv(measured, output / "answers.csv")
+    callback(f"\n{name}: {output / 'answers.csv'} has the answers; scores of the spectra that are usable:")
+    for line in score_lines(table, measured):
+        callback(line)
+    ruined = set(table["file"][~table["usable"]]) & {path.name for path in paths}
+    callback(f"{len(ruined - set(files))} of {len(ruined)} spectra with a ruined extraction were set aside")
+    return out
+
+
+def score_table(name: str, path: Path, callback: Callback) -> None:
+    """Score the answers that any method has written for a frozen benchmark; DataError if the table is not right."""
+    table, measured = frozen_table(name), read_measured(path)
+    if unknown := sorted(set(measured["file"]) - set(table["file"])):
+        callback(one_line(f"{len(unknown)} rows are of other files and not used, such as {unknown[0]}"))
+    callback(f"{name}, {path.name}")
+    for line in score_lines(table, measured):
+        callback(line)
+
+
+def _judged(
+    source: Path | Sequence[Path],
+    folder: Path,
+    table: pd.DataFrame,
+    output: Path,
+    callback: Callback,
+    lsf: str,
+    run: Run | None,
+    population: str,
+    reading: Mapping[str, Any] | None,
+) -> tuple[QTable, list[str]]:
+    """The measured stars beside their catalogue, and the names of their files."""
     rows = [row for row in table.to_dict("records") if _known(row) or _cluster(row)]
     settings, notes = OBSERVED if run is None else run.params.observed, list[str]()
     pairs = labelled(
-        read_spectra(folder, settings, callback=notes.append, **(reading or {})), rows, folder, notes.append
+        read_spectra(source, settings, callback=notes.append, **(reading or {})), rows, folder, notes.append
     )
     if not pairs:
         raise DataError(f"no spectrum in {folder} has labels: its table must name files (column file) or targets")
@@ -106,7 +197,8 @@ def benchmark_real(
     callback(f"\n{', '.join(path.name for path in paths)} in {output}")
     for line in notes:
         callback(line)
-    return out
+    file_of = {spectrum.name: Path(spectrum.file).name for spectrum in stars}
+    return out, [file_of[name] for name in names]
 
 
 def clusters(found: Sequence[Measured], rows: Mapping[str, Row]) -> list[str]:

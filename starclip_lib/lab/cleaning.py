@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from starclip_lib.lab.notebooks import every_notebook
-from starclip_lib.models.checkpoint import resume_file
 from starclip_lib.run import Run
 from starclip_lib.stages import SETTINGS, STAGES
+from starclip_lib.storage.tensor_files import resume_file
 from starclip_lib.support.errors import DataError, SystemFault, system_message
 from starclip_lib.support.files import LOCK, locked
 

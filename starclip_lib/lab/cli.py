@@ -99,9 +99,8 @@ def _run(arguments: argparse.Namespace) -> None:
         from starclip_lib.lab.cleaning import forget
 
         forget(run, _say)
-    index = run_pipeline(run, _say)
-    _say("\n".join(headlines(read_metrics(run.report))))
-    _say(f"\nOpen {os.path.relpath(index)}")
+    index = os.path.relpath(run_pipeline(run, _say))
+    _say("\n".join([*headlines(read_metrics(run.report)), f"\nOpen {index}"]))
 
 
 def _open(arguments: argparse.Namespace, params: Path) -> Run:
@@ -136,12 +135,12 @@ def _observe(arguments: argparse.Namespace) -> None:
     output = arguments.output or Path("observed")
     _say(f"starclip observe: tables and pages into {output}")
     options = (arguments.lsf, arguments.prior, arguments.combine, arguments.population, arguments.reading)
-    observe(arguments.observed, output, _say, *options)
+    observe(arguments.observed, output, _say, *options, arguments.store)
 
 
 def _observe_with_networks(arguments: argparse.Namespace) -> None:
     given = {"--lsf": arguments.lsf, "--prior": arguments.prior, "--combine": arguments.combine}
-    given |= {"--output": arguments.output, "--air, --vacuum or a unit": arguments.reading}
+    given |= {"--store": arguments.store, "--output": arguments.output, "--air, --vacuum or a unit": arguments.reading}
     given["--population"] = arguments.population != "wide"
     if wrong := [name for name, value in given.items() if value]:
         raise StarclipError(f"{wrong[0]} is not for networks: leave it out, or leave out --params")
@@ -154,17 +153,18 @@ def _observe_with_networks(arguments: argparse.Namespace) -> None:
 def _benchmark_real(arguments: argparse.Namespace) -> None:
     if arguments.emulator is not None:
         os.environ["STARCLIP_EMULATOR"] = str(arguments.emulator)  # before anything has read the package's own
-    from starclip_lib.lab.benchmark import benchmark_real
+    from starclip_lib.lab.benchmark import benchmark_real, check_choice, frozen_benchmark, score_table
 
-    output = arguments.output or Path("benchmark")
-    for name, value in (("--lsf", arguments.lsf), ("--population", arguments.population != "wide")):
-        if arguments.params is not None and value:
-            raise StarclipError(f"{name} is not for networks: leave it out, or leave out --params")
-    arguments.set, run = [], None
-    if arguments.params is not None:
-        run = _open(arguments, arguments.params)
-    options = (arguments.labels, arguments.lsf, run, arguments.population, arguments.reading)
-    benchmark_real(arguments.folder, output, _say, *options)
+    check_choice(arguments)
+    arguments.set, output = [], arguments.output or Path("benchmark")
+    run = _open(arguments, arguments.params) if arguments.params is not None else None
+    options = (arguments.lsf, run, arguments.population, arguments.reading)
+    if arguments.score:
+        score_table(arguments.fetch or "nirspec-giants-v1", arguments.table, _say)
+    elif arguments.fetch:
+        frozen_benchmark(arguments.fetch, output, _say, arguments.found, *options)
+    else:
+        benchmark_real(arguments.folder, output, _say, arguments.labels, *options)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -221,8 +221,9 @@ def _search(arguments: argparse.Namespace) -> None:
 
     if bool(arguments.queries) == bool(arguments.star):
         raise StarclipError("give either files of spectra or --star ID")
-    wanted = (arguments.queries, arguments.star, arguments.k, arguments.where)
-    search_store(arguments.store, *wanted, arguments.output, _say)
+    search_store(
+        arguments.store, arguments.queries, arguments.star, arguments.k, arguments.where, arguments.output, _say
+    )
 
 
 def _fetch_apogee(arguments: argparse.Namespace) -> None:
@@ -273,11 +274,11 @@ def _handout(arguments: argparse.Namespace) -> None:
 def _mark(arguments: argparse.Namespace) -> None:
     from starclip_lib.teaching.classroom import mark_returned, write_marks
 
-    table = mark_returned(arguments.folder)
-    _say(table.to_string(index=False))
+    _say((table := mark_returned(arguments.folder)).to_string(index=False))
     right, asked = (table["mark"] == "right").sum(), (table["exercise"] != "").sum()
-    by_hand = "'by hand' is what is not a plain value or arithmetic: nothing was run"
-    _say(f"\n{right} of {asked} exercises are right; {by_hand}")
+    _say(
+        f"\n{right} of {asked} exercises are right; 'by hand' is what is not a plain value or arithmetic: nothing was run"
+    )
     if arguments.output:
         write_marks(table, arguments.output)
 

@@ -28,30 +28,16 @@ _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at.
-
-    Parameters
-    ----------
-    verdict : str
-        'ok', 'note' (some things will not work, or slowly), or 'problem'.
-    cure : str
-        What to do; empty if nothing is needed.
-    """
+    """What was looked at."""
 
     what: str
     found: str
-    verdict: str = "ok"
-    cure: str = ""
+    verdict: str = "ok"  # 'ok', 'note' (some things will not work, or slowly), or 'problem'
+    cure: str = ""  # what to do; empty if nothing is needed
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Look at Python, packages, memory, processors, caches, sockets, kernels, the folder, a GPU and Chromium; seconds.
-
-    Parameters
-    ----------
-    folder : Path
-        Where one wants to work.
-    """
+    """Look at Python, packages, memory, processors, caches, sockets, kernels, the folder, a GPU and Chromium."""
     for what, look in (
         ("Python", _python),
         ("packages", _packages),

@@ -46,20 +46,7 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def execute(run: Run, name: str, bars: bool = True) -> None:
-    """Run a notebook with the parameters of a run; leave it executed, and as a page, in the report's folder.
-
-    Parameters
-    ----------
-    name : str
-        Of the notebook.
-    bars : bool
-        Show the progress bars of its trainings, where somebody can see them.
-
-    Raises
-    ------
-    StarclipError
-        At the first failing cell, naming notebook, cell and error.
-    """
+    """Run a notebook with the parameters of a run; leave it executed, and as a page, in the report's folder."""
     if run.params_file is None:
         raise StarclipError("this run was not opened by a parameter file; notebooks need one to read")
     folder = run.root / "notebooks"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from starclip_lib.observed.readers.making import stem
 from starclip_lib.observed.spectrum import ObservedSpectrum
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.support.files import safe_name
+from starclip_lib.support.threads import Callback
 
 KEYS = ("file", "source_name", "star")
 

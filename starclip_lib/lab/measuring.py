@@ -22,8 +22,8 @@ from starclip_lib.observed.measuring import measure as measure_spectra
 from starclip_lib.observed.priors import read_priors
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.physics.giants import WIDE
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
+from starclip_lib.support.threads import Callback
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,25 +15,13 @@ from starclip_lib.stages import STAGES
 
 @dataclass(frozen=True)
 class Notebook:
-    """One notebook.
+    """One notebook."""
 
-    Parameters
-    ----------
-    name : str
-        Of its file.
-    sections, needs : tuple of str
-        Settings and files that it reads besides what its own stages do.
-    metrics : tuple of str
-        Sections of metrics.json that it leaves.
-    long : bool
-        Takes longer than others that wait for the same files, and begins before them.
-    """
-
-    name: str
-    sections: tuple[str, ...] = ()
+    name: str  # of its file
+    sections: tuple[str, ...] = ()  # settings and files that it reads besides what its own stages do
     needs: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
-    long: bool = False
+    metrics: tuple[str, ...] = ()  # sections of metrics.json that it leaves
+    long: bool = False  # takes longer than others that wait for the same files, and begins before them
 
     @property
     def makes(self) -> tuple[str, ...]:

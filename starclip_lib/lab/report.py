@@ -63,13 +63,7 @@ class _Observed(BaseModel):
 
 
 def assemble_metrics(provenance: dict[str, Any], sections: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
-    """Put metrics.json together.
-
-    Raises
-    ------
-    DataError
-        Listing what the contract asks for and is not there or not finite.
-    """
+    """Put metrics.json together. Raises DataError listing what the contract asks for and is not there or not finite."""
     if "observed" in sections:
         parse_value(sections["observed"], "metrics/observed.json of the run", _Observed, "delete it and run again")
     metrics = {**provenance, **sections, "seconds": seconds}
@@ -137,13 +131,7 @@ def _is_finite(metrics: Any, key: tuple[str, ...]) -> bool:
 
 
 def read_metrics(path: str | Path) -> dict[str, Any]:
-    """Read a metrics.json.
-
-    Raises
-    ------
-    DataError
-        If it is missing or damaged.
-    """
+    """Read a metrics.json. Raises DataError if it is missing or damaged."""
     path = Path(path)
     path = path / "metrics.json" if path.is_dir() else path
     metrics = read_json(path, dict[str, Any], "starclip run PARAMS makes it", "starclip run PARAMS makes it again")
@@ -162,13 +150,7 @@ def with_interval(values: Sequence[float], digits: int = 3) -> str:
 
 
 def headlines(metrics: dict[str, Any]) -> list[str]:
-    """The numbers a person wants first, one line each.
-
-    Parameters
-    ----------
-    metrics : dict
-        Of metrics.json.
-    """
+    """The numbers a person wants first, one line each."""
     found = {d: metrics["retrieval"][m][d] for m, directions in DIRECTIONS.items() for d in directions}
     chance, probe = metrics["retrieval"]["chance"], metrics["probing"]["starclip"]
     lines = [

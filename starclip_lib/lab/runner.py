@@ -19,6 +19,7 @@ from starclip_lib.data.curation import data_file
 from starclip_lib.lab import notebooks
 from starclip_lib.lab.execution import end_kernels, execute
 from starclip_lib.lab.report import assemble_metrics, write_index
+from starclip_lib.models.encoding import pick_device
 from starclip_lib.observed.finder import check_found, find_files, find_observed
 from starclip_lib.run import Run
 from starclip_lib.stages import package_digest
@@ -28,7 +29,6 @@ from starclip_lib.support.errors import DataError, StarclipError, one_line
 from starclip_lib.support.files import digest, locked
 from starclip_lib.support.machine import memory
 from starclip_lib.support.threads import allowed_threads
-from starclip_lib.training.devices import pick_device
 
 # Bytes for a kernel, on its own and for each star, with some to spare: with 4,000 stars 2.8 GB were seen, with 19,001
 # 8.4.
@@ -46,13 +46,9 @@ class Remembered(BaseModel):
 def run_pipeline(run: Run, callback: Callable[[str], None] = print) -> Path:
     """Run what is not up to date and write the report.
 
-    A notebook runs as soon as what it reads is there, two at a time where processors and memory allow it.  What was
-    finished stays, so that after a failing cell the same call goes on from there.
-
-    Raises
-    ------
-    StarclipError
-        At the first failing cell, naming notebook, cell and error.
+    A notebook runs as soon as what it reads is there, two at a time where processors and memory allow it. What was
+    finished stays, so that after a failing cell the same call goes on from there. Raises StarclipError at the first
+    failing cell, naming notebook, cell and error.
     """
     device = pick_device(run.params.device)  # what is wrong with the request is said before anything is computed
     if run.params.data.file:
@@ -72,15 +68,7 @@ def run_pipeline(run: Run, callback: Callable[[str], None] = print) -> Path:
 
 
 def run_evaluation(run: Run, callback: Callable[[str], None] = print) -> Path:
-    """Judge a finished run: the notebooks of the evaluation suite, and the report once more.
-
-    Raises
-    ------
-    DataError
-        If the run is not finished, saying what to run.
-    StarclipError
-        As `run_pipeline`.
-    """
+    """Judge a finished run: the notebooks of the evaluation suite, and the report once more."""
     device = pick_device(run.params.device)
     for file in dict.fromkeys(file for notebook in notebooks.EVALUATION.values() for file in notebook.inputs):
         run.need(file)

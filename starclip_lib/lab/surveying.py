@@ -14,9 +14,9 @@ from starclip_lib.inference.posterior import WIDTH
 from starclip_lib.models.checkpoint import Model
 from starclip_lib.run import Run, open_run
 from starclip_lib.storage.csv_files import write_csv
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, one_line
 from starclip_lib.support.files import atomic_path, locked, printable_path
+from starclip_lib.support.threads import Callback
 from starclip_lib.survey.embedding import Setup, describe_model, embed, fit_observed
 from starclip_lib.survey.formats import SIMULATIONS, Input, vectors
 from starclip_lib.survey.searching import found_table, search
@@ -37,13 +37,7 @@ def embed_files(
     scheduler: str,
     callback: Callback,
 ) -> Store:
-    """Embed whatever spectra are in files and folders; what is in the store already is left as it is.
-
-    Raises
-    ------
-    DataError or SystemFault
-        In one line; what was finished stays.
-    """
+    """Embed whatever spectra are in files and folders; what is in the store already is left as it is."""
     place = printable_path(Path(os.path.realpath(output)), "the store")  # before anything is written
     model = printable_path(run.need("starclip.ckpt").resolve(), "the model")
     setup = Setup(str(place), str(model), describe_model(model), run.params.model_dump_json())
@@ -78,13 +72,7 @@ def search_store(
     output: Path | None,
     callback: Callback,
 ) -> pd.DataFrame:
-    """The nearest spectra of a store, of some that are in files or in the store itself.
-
-    Raises
-    ------
-    DataError
-        In one line.
-    """
+    """The nearest spectra of a store, of some that are in files or in the store itself."""
     if output is not None and output.suffix not in _TABLES:
         given = output.suffix or "no ending"
         raise DataError(f"--output: {given} is not a kind of table; give one of {', '.join(_TABLES)}")

@@ -40,20 +40,7 @@ class Record(BaseModel):
 
 
 def new_workspace(folder: Path) -> None:
-    """Make a workspace; it has its record only when it is whole.
-
-    Parameters
-    ----------
-    folder : Path
-        A name that is free, or an empty folder.
-
-    Raises
-    ------
-    DataError
-        If there is something already.
-    SystemFault
-        If it cannot be written.
-    """
+    """Make a workspace in a new or empty folder; it has its record only when it is whole."""
     if folder.is_symlink() and not folder.exists():
         raise DataError(f"{folder} is a link that leads nowhere; give the workspace another name")
     if folder.exists() and not folder.is_dir():
@@ -84,13 +71,7 @@ def new_workspace(folder: Path) -> None:
 
 
 def update_workspace(folder: Path, callback: Callable[[str], None]) -> None:
-    """Update a workspace from the package; files that were edited in the workspace are left alone, and named.
-
-    Raises
-    ------
-    DataError
-        If it is not a workspace.
-    """
+    """Update a workspace from the package; files that were edited in the workspace are left alone, and named."""
     record, sources = _record(folder), brought()
     for name, what in differences(folder).items():
         callback(f"{name}: {what}")
@@ -105,13 +86,7 @@ def update_workspace(folder: Path, callback: Callable[[str], None]) -> None:
 
 
 def differences(folder: Path) -> dict[str, str]:
-    """How a workspace differs from what this version of the package would make.
-
-    Raises
-    ------
-    DataError
-        If it is not a workspace.
-    """
+    """How a workspace differs from what this version of the package would make."""
     record, found = _record(folder), {}
     for name, source in brought().items():
         if name not in record.files:
@@ -135,13 +110,7 @@ def notice(folder: Path) -> str:
 
 
 def brought() -> dict[str, Path]:
-    """What a workspace is made of: names in it, and where the package has them.
-
-    Raises
-    ------
-    DataError
-        If this installation has none.
-    """
+    """What a workspace is made of: names in it, and where the package has them."""
     package = Path(__file__).parent.parent
     root = packed if (packed := package / "workspace").is_dir() else package.parent  # an editable installation
     files = sorted(path for pattern in _BROUGHT for path in root.glob(pattern))

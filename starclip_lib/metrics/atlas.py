@@ -65,15 +65,10 @@ def umap_map(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int) -
 
 
 def fit_umap(z: np.ndarray, n_neighbours: int, min_distance: float, seed: int, placing: bool = True) -> UMAP:
-    """The same, and if wanted ready to place new vectors on the map as well (`.transform`).
+    """The same, and if `placing` ready to place new vectors on the map as well (`.transform`).
 
-    Repeats on one machine, not across machines.  The first call in a session compiles for about 20 s.
-
-    Parameters
-    ----------
-    z : ndarray, shape (m, dim)
-    placing : bool
-        Whether new vectors will be placed; without, neighbours are found exactly and nothing has to be compiled for it.
+    Repeats on one machine, not across machines. The first call in a session compiles for about 20 s; without `placing`,
+    neighbours are found exactly and nothing has to be compiled for it.
     """
     if len(z) <= n_neighbours:
         raise DataError(f"UMAP with {n_neighbours} neighbours needs more points than that, {len(z)} given")

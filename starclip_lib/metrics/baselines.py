@@ -38,13 +38,7 @@ Method = Callable[[np.ndarray], np.ndarray]  # labels (m, 20) of inputs (m, n_pi
 
 
 class Inputs:
-    """Spectra as linear methods want them: missing pixels at the mean of the training spectra.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (m, n_pix)
-        Training spectra.
-    """
+    """Spectra as linear methods want them: missing pixels at the mean of the training spectra."""
 
     def __init__(self, flux: np.ndarray, instrument: Instrument):
         self.fill_value = instrument.fill_value
@@ -64,16 +58,10 @@ class Inputs:
 
 @dataclass(eq=False)
 class Views:
-    """Inputs of the views of some stars, and their labels.
+    """Inputs of the views of some stars, and their labels."""
 
-    Parameters
-    ----------
-    x : ndarray, shape (m, n_pix)
-    labels : ndarray, shape (m, 20)
-    """
-
-    x: np.ndarray
-    labels: np.ndarray
+    x: np.ndarray  # (m, n_pix)
+    labels: np.ndarray  # (m, 20)
 
 
 def ridge(train: Views, val: Views) -> Method:
@@ -107,13 +95,9 @@ def raw_neighbours(train: Views, n_neighbours: int = 16) -> Method:
 
 
 def simple_methods(data: PairedSpectra, telescope: ViewSampler, seed: int) -> dict[str, np.ndarray]:
-    """Labels that simple methods read off the test stars' views, by name of the method.
+    """Labels (test stars * n_views, 20) that simple methods read off the test stars' views, by name of the method.
 
     They learn from two views each of at most 4,000 training stars, and choose by those of at most 500 validation stars.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (test stars * n_views, 20)
     """
     few = replace(telescope, n_views=min(2, telescope.n_views))
     parts = {"train": data.rows("train")[:4000], "val": data.rows("val")[:500]}
@@ -228,16 +212,6 @@ def overlap_scores(data: PairedSpectra, telescope: ViewSampler) -> dict[str, dic
 
     APOGEE is blurred to NIRSpec's resolution, and one scale is fitted to each pair.  Spectra with fewer than a hundred
     pixels in common tie for the last place.  Of more than 5,000 test stars 5,000 are taken.
-
-    Parameters
-    ----------
-    telescope : ViewSampler
-        Through which NIRSpec sees the test stars.
-
-    Returns
-    -------
-    dict of str to dict
-        'nirspec_to_apogee' and 'apogee_to_nirspec'.
     """
     test = data.rows("test", _SEARCHED)
     pixels, blurred, good = apogee_as_nirspec(data.apogee.flux[test])

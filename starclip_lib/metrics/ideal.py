@@ -57,17 +57,10 @@ class IdealMatcher:
     """Compares label estimates of two instruments by the Bayes factor of "same star" against "different stars".
 
     Each spectrum gives an unbiased Gaussian estimate of the labels at which it was made, with the smallest covariance
-    that is possible.  Population and errors are taken as Gaussian.
-
-    Parameters
-    ----------
-    a, b : tuple of ndarray
-        Labels (n, 20) in K and dex at which the spectra of either instrument were made, and their information
-        (n, 20, 20) as `limits.information` gives it.  Those of b are the stars' true labels.
-    extra : ndarray, shape (20, 20)
-        Covariance in K and dex by which the labels of a differ from the true ones (catalogue errors).
-    population : tuple of ndarray
-        Mean (20,) and covariance (20, 20) of the true labels, in K and dex.
+    that is possible. Population and errors are taken as Gaussian. `a` and `b` are the labels (n, 20) at which the
+    spectra of either instrument were made and their information (n, 20, 20); those of b are the stars' true labels,
+    from which those of a differ by catalogue errors of covariance `extra` (20, 20). `population` is mean and covariance
+    of the true labels. All in K and dex.
     """
 
     def __init__(
@@ -129,18 +122,12 @@ def ideal_retrieval(
     n_asked: int,
     seed: int,
 ) -> dict[str, dict[str, float | int]]:
-    """Retrieval scores of the Gaussian ideal matcher, in all four directions.
+    """Retrieval scores of the Gaussian ideal matcher, in all four directions; the spectra of `n_asked` stars search.
 
     NIRSpec spectra are computed at the catalogue's labels and APOGEE saw the true ones, which the data set does not
     keep: APOGEE's estimates are made at true labels drawn for each star, given its catalogue labels and their errors.
-    Mock and extended mock are computed at the very same labels.
-
-    Parameters
-    ----------
-    mock, extended, apogee : ViewInformation
-        What the spectra of test stars tell; `mock` and `apogee` of the same stars, `extended` of some of them.
-    n_asked : int
-        Of how many stars the spectra search.
+    Mock and extended mock are computed at the very same labels.  `mock` and `apogee` are of the same test stars,
+    `extended` of some of them.
     """
     train, rng = data.rows("train"), np.random.default_rng([seed, 12])
     known, errors = (x.astype(np.float64) for x in (data.labels, data.label_errors))

@@ -28,18 +28,9 @@ _PENALTIES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 class CanonicalCorrelation:
     """Linear alignment of two instruments: directions in which pairs correlate most, weighted by their correlations.
 
-    Parameters
-    ----------
-    a, b : ndarray, shape (n * n_views, p) and (n, q)
-        Inputs of training pairs, `n_views` consecutive rows of a for each row of b.  Overwritten: copies of them would
-        fill the memory.
-    n_components : int
-        Principal components that each side is reduced to first.
-
-    Raises
-    ------
-    DataError
-        If there are fewer pairs than twice the components.
+    `a` (n * n_views, p) and `b` (n, q) are inputs of training pairs, `n_views` consecutive rows of a for each row of b.
+    They are overwritten: copies of them would fill the memory. Each side is reduced to `n_components` principal
+    components first. Raises DataError if there are fewer pairs than twice the components.
     """
 
     def __init__(self, a: np.ndarray, b: np.ndarray, n_components: int = 60, n_directions: int = 30, seed: int = 0):
@@ -77,11 +68,6 @@ def align_linearly(data: PairedSpectra, telescope: ViewSampler) -> dict[str, Emb
 
     The correlations are those of at most 12,000 training stars, in views of their own; the number of components and the
     penalty are those with the best mean reciprocal rank on at most 500 validation stars.
-
-    Parameters
-    ----------
-    telescope : ViewSampler
-        Through which NIRSpec sees the stars that are judged.
     """
     train = data.rows("train", _PAIRS)
     n_views = max(1, min(2 * telescope.n_views, _VIEWS // len(train)))

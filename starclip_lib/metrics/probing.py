@@ -27,20 +27,11 @@ class Scores(TypedDict):
 
 @dataclass(eq=False)
 class Predictions:
-    """Labels predicted for some stars, in K and dex.
+    """Labels predicted for some stars, in K and dex."""
 
-    Parameters
-    ----------
-    star_id : ndarray of str, shape (n,)
-    labels : ndarray, shape (n, 20)
-        Mean over the views of a star.
-    spread : ndarray, shape (n, 20)
-        Standard deviation over its views, 0 where there is one view only.
-    """
-
-    star_id: np.ndarray
-    labels: np.ndarray
-    spread: np.ndarray
+    star_id: np.ndarray  # (n,)
+    labels: np.ndarray  # (n, 20), mean over the views of a star
+    spread: np.ndarray  # (n, 20), standard deviation over its views, 0 where there is one view only
 
     @property
     def sigma(self) -> np.ndarray:
@@ -66,12 +57,8 @@ def linear_probe(train: Embeddings, train_labels: np.ndarray, test: Embeddings) 
     """One linear regression from the embedding to all labels, predictions averaged over the views of a star.
 
     Where the embeddings carry posterior, views are combined by their information in place of a plain mean, and the
-    regression is one from the posterior means, which the sphere has not bent.
-
-    Raises
-    ------
-    DataError
-        If a star is in both parts, or if there are fewer views than coefficients.
+    regression is one from the posterior means, which the sphere has not bent. Raises DataError if a star is in both
+    parts, or if there are fewer views than coefficients.
     """
     both = np.intersect1d(train.star_id, test.star_id)
     if len(both):
@@ -93,11 +80,6 @@ def read_views(train: Embeddings, train_labels: np.ndarray, test: Embeddings) ->
 def _readable(embeddings: Embeddings) -> np.ndarray:
     known = embeddings.z if embeddings.posterior is None else embeddings.posterior[:, : len(LABELS)]
     return known.astype(np.float64)
-
-
-def fit_probe(known: Embeddings, labels: np.ndarray) -> LinearRegression:
-    """The linear probe itself, to read labels from single spectra."""
-    return LinearRegression().fit(known.z.astype(np.float64), labels)
 
 
 def score_labels(true: np.ndarray, predicted: np.ndarray) -> Scores:

@@ -15,9 +15,9 @@ import torch
 from scipy.special import gammaln
 from scipy.stats import norm
 
-from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.contrastive import info_nce
 from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.models.similarity import SimilarityIndex
 from starclip_lib.support.errors import DataError
 
 RANKS = (1, 5, 10, 50)
@@ -87,13 +87,7 @@ def with_intervals(scores: Mapping[str, float | int], n_stars: int) -> dict[str,
 
 
 def methods_table(methods: Mapping[str, Mapping[str, Embeddings]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Retrieval scores of several methods in both directions between each two kinds of spectra that they embed.
-
-    Raises
-    ------
-    DataError
-        If a method lacks one kind of a pair, or its two sides hold different stars.
-    """
+    """Retrieval scores of several methods in both directions between each two kinds of spectra that they embed."""
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for name, sides in methods.items():
         table[name] = {}
@@ -141,13 +135,7 @@ def chance_scores(queries: int, candidates: int, views: int) -> dict[str, float 
 
 
 def retrieval_table(scores: dict[str, dict[str, dict[str, float | int]]]) -> pd.DataFrame:
-    """One row for each model and direction, as the paper's Table 3.
-
-    Parameters
-    ----------
-    scores : dict of str to dict
-        Model to direction to the scores of `retrieval_scores`.
-    """
+    """One row for each model and direction, as the paper's Table 3."""
     rows = {
         (model, direction.replace("_to_", " → ")): {
             **{f"R@{k}": values[f"success@{k}"] for k in RANKS},

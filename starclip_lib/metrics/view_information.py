@@ -24,24 +24,12 @@ _STARS = 1024  # whose views are held together
 
 @dataclass(frozen=True, eq=False)
 class ViewInformation:
-    """What the spectra of some stars, each with its own noise and gaps, tell about their labels.
+    """What the spectra of some stars, each with its own noise and gaps, tell about their labels."""
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (n,)
-        Of the stars in the data set.
-    labels : ndarray, shape (n, 20)
-        In K and dex.
-    information : ndarray, shape (n, n_views, 20, 20)
-        As `limits.information` gives it.
-    snr : ndarray, shape (n, n_views)
-        Per pixel.
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    information: np.ndarray
-    snr: np.ndarray
+    rows: np.ndarray  # (n,), of the stars in the data set
+    labels: np.ndarray  # (n, 20), in K and dex
+    information: np.ndarray  # (n, n_views, 20, 20), as `fisher.information` gives it
+    snr: np.ndarray  # (n, n_views), per pixel
 
     def first(self, n_stars: int, n_views: int | None = None) -> ViewInformation:
         """Of the first stars only, and of their first views."""
@@ -69,13 +57,7 @@ class ViewInformation:
 
 
 def seen_by(telescope: ViewSampler, data: PairedSpectra, rows: np.ndarray, emulator: Emulator) -> ViewInformation:
-    """What the views of a mock telescope tell; the lines of another star, where they are put in, tell nothing.
-
-    Raises
-    ------
-    DataError
-        If a star lies outside the emulator's domain.
-    """
+    """What the views of a mock telescope tell; the lines of another star, where they are put in, tell nothing."""
 
     def look(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seen, snr = telescope.views_and_snr(data.nirspec, part)

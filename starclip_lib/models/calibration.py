@@ -10,11 +10,33 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from starclip_lib.models.coordinates import Coordinates
 from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.training import CALIBRATION_STARS
 from starclip_lib.support.errors import DataError
+
+
+class Coordinates(nn.Module):
+    """Flat coordinates (n, 22) of Z-scored labels (n, 20); `calibration.calibrated` makes and explains them."""
+
+    offset: Tensor
+    weight: Tensor
+    bonus: Tensor
+    reach: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.zeros(N_LABELS))
+        self.register_buffer("weight", torch.eye(N_LABELS))
+        self.register_buffer("bonus", torch.zeros(N_LABELS))
+        self.register_buffer("reach", torch.zeros(2))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Flat coordinates (n, 22) of Z-scored labels (n, 20)."""
+        z = (labels - self.offset) @ self.weight
+        rest = self.reach - (z**2 @ self.bonus)[:, None]
+        return torch.cat([z, rest.clamp_min(1e-6).sqrt()], dim=1)  # not 0, where the root has no gradient
 
 
 def check_enough(n_stars: int) -> None:
@@ -29,22 +51,14 @@ def check_enough(n_stars: int) -> None:
 def calibrated(a: np.ndarray, b: np.ndarray, lift: float) -> tuple[Coordinates, Coordinates, float]:
     """Coordinates for the predictions of two encoders, and the scale that turns cosines into log Bayes factors.
 
+    `a` and `b` (n, n_views, 20) are Z-scored labels predicted from pairs of spectra of n stars that no training has
+    seen.
+
     For canonical variates u, v of correlation r, log p(u, v) / (p(u) p(v)) is, but for a constant,
     -(z_a - z_b)^2 / 2 + (1 - r) (z_a^2 + z_b^2) / 2, where z_a = k u, z_b = k v and k^2 = r / (1 - r^2).  The second
-    term becomes distance too: each side has an extra coordinate of its own, sqrt(constant - (1 - r) z^2).
-
-    Parameters
-    ----------
-    a, b : ndarray, shape (n, n_views, 20)
-        Z-scored labels predicted from pairs of spectra of n stars that no training has seen.
-    lift : float
-        Of the encoders; the coordinates' root mean square length is that of Z-scored labels, so that the embedding is
-        as flat as without calibration.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than 200 stars, or if one label follows from the others.
+    term becomes distance too: each side has an extra coordinate of its own, sqrt(constant - (1 - r) z^2).  The
+    coordinates' root mean square length is that of Z-scored labels, so that the embedding, with the encoders' `lift`,
+    is as flat as without calibration.  Raises DataError for fewer than 200 stars, or if one label follows from others.
     """
     check_enough(len(a))
     x, y = (side.reshape(-1, N_LABELS).astype(np.float64) for side in (a, b))

@@ -11,15 +11,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from starclip_lib.models.coordinates import Coordinates
-from starclip_lib.models.encoders import Estimator
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.calibration import Coordinates
+from starclip_lib.models.encoders import Estimator, make_encoder
 from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import INSTRUMENTS
 from starclip_lib.physics.labels import LABELS, N_LABELS, LabelScaler
 from starclip_lib.settings.training import EncoderParams, FitParams
-from starclip_lib.storage.tensor_files import check_tensors, load_tensors, problem_of, save_tensors
+from starclip_lib.storage.json_files import problem_of
+from starclip_lib.storage.tensor_files import check_tensors, load_tensors, save_tensors
 from starclip_lib.support.errors import DataError
 
 _FORMAT = "starclip model 1"
@@ -35,8 +35,6 @@ class Model:
         By role, such as 'nirspec' and 'apogee', or 'mock' and 'extended'.
     scaler : LabelScaler
         Of the labels the encoders predict, fitted on training stars.
-    history : History
-    logit_scale : float, optional
     """
 
     encoders: dict[str, Estimator]
@@ -54,12 +52,7 @@ class Model:
         return f"{'; '.join(parts)}; {best}, validation loss {min(self.history.val_loss, default=float('nan')):.4g}"
 
     def save(self, path: str | Path) -> None:
-        """Write the model; loadable with `weights_only=True`.
-
-        Parameters
-        ----------
-        path : str or Path
-        """
+        """Write the model; loadable with `weights_only=True`."""
         content: dict[str, Any] = {
             "format": _FORMAT,
             "labels": list(LABELS),
@@ -73,15 +66,6 @@ class Model:
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Model:
         """Read a model, ready for evaluation.
-
-        Parameters
-        ----------
-        path : str or Path
-        device : torch.device or str
-
-        Returns
-        -------
-        Model
 
         Raises
         ------
@@ -212,16 +196,11 @@ def _from_state(state: _EncoderState, path: str | Path) -> Estimator:
 
 @dataclass
 class History:
-    """What happened in each epoch, plain lists.
-
-    Parameters
-    ----------
-    val_retrieval : list of float
-        Of alignments, the share of validation stars whose partner is the nearest of all.
-    """
+    """What happened in each epoch, plain lists."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
+    # of alignments, the share of validation stars whose partner is the nearest of all
     val_retrieval: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -235,8 +214,3 @@ class History:
     def best_epoch(self) -> int:
         """The epoch (from 1) whose weights were kept."""
         return int(np.argmin(self.val_loss)) + 1
-
-
-def resume_file(path: Path) -> Path:
-    """Where a training that makes `path` keeps its checkpoint until it is done."""
-    return path.with_suffix(".resume")

@@ -43,13 +43,14 @@ class Embeddings:
     def take(self, *splits: str) -> Embeddings:
         """The embeddings of the stars of the given splits."""
         keep = np.isin(self.split, [SPLITS.index(split) for split in splits])
-        return self._where(keep)
+        return self.of_rows(keep)
 
     def of_view(self, view: int) -> Embeddings:
         """The embeddings of one view of each star."""
-        return self._where(self.view == view)
+        return self.of_rows(self.view == view)
 
-    def _where(self, keep: np.ndarray) -> Embeddings:
+    def of_rows(self, keep: np.ndarray) -> Embeddings:
+        """Some of the embeddings, by a mask or by row numbers."""
         posterior = None if self.posterior is None else self.posterior[keep]
         return Embeddings(self.z[keep], self.star_id[keep], self.view[keep], self.split[keep], posterior)
 
@@ -74,10 +75,6 @@ def as_embeddings(
     star_id : ndarray of str, shape (m,)
     split : ndarray of uint8, shape (m,)
     posterior : ndarray, shape (m, n_views, 230), optional
-
-    Returns
-    -------
-    Embeddings
     """
     m, n_views, dim = z.shape
     view, packed = np.tile(np.arange(n_views), m), None if posterior is None else posterior.reshape(m * n_views, -1)
@@ -99,13 +96,8 @@ def read_embeddings(path: str | Path, name: str) -> Embeddings:
 
     Parameters
     ----------
-    path : str or Path
     name : str
         Of the group.
-
-    Returns
-    -------
-    Embeddings
 
     Raises
     ------

@@ -10,10 +10,11 @@ from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 
 from starclip_lib.inference.posterior import Population, Posterior
-from starclip_lib.models.coordinates import Coordinates
+from starclip_lib.models.calibration import Coordinates
 from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import N_LABELS, LabelScaler
 from starclip_lib.settings.training import EncoderParams, FitParams
+from starclip_lib.support.seeds import seeded_weights
 
 
 class InputScaling(nn.Module):
@@ -30,12 +31,7 @@ class InputScaling(nn.Module):
         self.register_buffer("std", torch.ones(()))
 
     def fit(self, flux: Tensor) -> None:
-        """Take mean and standard deviation from training spectra.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, n_pix)
-        """
+        """Take mean and standard deviation from training spectra (n, n_pix)."""
         missing = flux == self.fill_value
         counts = (~missing).sum(0)
         self.mean = flux.masked_fill(missing, 0).sum(0) / counts.clamp_min(1)
@@ -255,3 +251,10 @@ class ResidualMLP(Encoder):
         self.features = nn.Linear(instrument.n_pix, width)
         blocks = [_ResidualBlock(width) for _ in range(settings.depth)]
         self.head = nn.Sequential(*blocks, nn.LayerNorm(width), nn.Linear(width, N_LABELS))
+
+
+def make_encoder(instrument: Instrument, settings: EncoderParams, seed: int) -> Encoder:
+    """A fresh encoder whose random weights depend on `seed` alone."""
+    kinds = {"starnet": StarNet, "residual_mlp": ResidualMLP}
+    with seeded_weights(seed):
+        return kinds[settings.kind](instrument, settings)

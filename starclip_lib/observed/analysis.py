@@ -13,13 +13,12 @@ from starclip_lib.data.selection import select_evenly
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.tables import printable, with_units
 from starclip_lib.inference.posterior import Population, Posterior
-from starclip_lib.metrics.embedding_index import EmbeddingIndex
-from starclip_lib.metrics.similarity import SimilarityIndex
+from starclip_lib.models.embedding_index import EmbeddingIndex
 from starclip_lib.models.encoders import Estimator
-from starclip_lib.observed.measured import Measured
+from starclip_lib.models.similarity import SimilarityIndex
+from starclip_lib.observed.measured import EDGE, GOOD, OUTSIDE, SET_ASIDE, Measured, reason_of, verdict_of
 from starclip_lib.observed.preparation import PreparedSpectrum, prepare_observed
 from starclip_lib.observed.spectrum import ObservedSpectrum
-from starclip_lib.observed.verdicts import EDGE, GOOD, OUTSIDE, SET_ASIDE, reason_of, verdict_of
 from starclip_lib.physics.giants import scale_covariance
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
@@ -62,19 +61,23 @@ class Preparation:
 
 def prepare_all(spectra: list[ObservedSpectrum], data: PairedSpectra, params: Params) -> Preparation:
     """Bring the good spectra to rest and onto the grid; training stars spread over [Fe/H] serve as templates."""
-    settings = params.observed
     train = data.rows("train")
     few = min(_N_TEMPLATES, len(train))
     rows = train[select_evenly(data.labels[train, FE], few, few // 2, np.random.default_rng(0))]
-    continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
+    continuum = continuum_of(params)
     stars, set_aside = [], {}
     for spectrum in spectra:
-        star, faults = prepare_if_good(spectrum, data.nirspec.flux[rows], continuum, settings)
+        star, faults = prepare_if_good(spectrum, data.nirspec.flux[rows], continuum, params.observed)
         if star is None:
             set_aside[spectrum.name] = faults
         else:
             stars.append(star)
     return Preparation(stars, set_aside)
+
+
+def continuum_of(params: Params) -> PseudoContinuum:
+    """What observed spectra are divided by: the pseudo-continuum that the models were trained with, if they were."""
+    return PseudoContinuum(params.corruption.continuum_spacing or params.observed.continuum_spacing)
 
 
 def prepare_if_good(

@@ -9,11 +9,11 @@ import numpy as np
 
 from starclip_lib.data.tables import as_labels
 from starclip_lib.observed.fit import Fit
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.measured import DOUBTFUL, Measured
 from starclip_lib.observed.measurements import Measurements
 from starclip_lib.observed.measuring import domain_warnings
-from starclip_lib.observed.verdicts import DOUBTFUL
-from starclip_lib.physics.giants import WIDE, giants, prior_fraction, scale_covariance
+from starclip_lib.observed.priors import with_scales
+from starclip_lib.physics.giants import WIDE, giants, prior_fraction
 from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 
 _CONTRADICTS = 50.0  # chi squared of three labels: 6.5 standard deviations
@@ -24,7 +24,7 @@ def combined(found: Sequence[Measured], population: str = WIDE) -> Measurements:
     """Spectra of one target as one, in the order of the first of each; a repeated spectrum counts once.
 
     Likelihoods are multiplied, the prior (of the population they were measured with) enters once, and the error of the
-    synthesis, which they share, stays.
+    synthesis, which they share, stays. Two spectra that contradict each other stay two; of more, see `_agreeing`.
     """
     out = Measurements()
     for target in dict.fromkeys(one.target for one in found):
@@ -32,6 +32,9 @@ def combined(found: Sequence[Measured], population: str = WIDE) -> Measurements:
         good = _once([one for one in group if one.labels is not None])
         if len(good) < 2:
             out.append(replace((good or group)[0], name=target))
+            continue
+        if len(good) == 2 and (apart := _apart(*good)) > _CONTRADICTS:
+            out += [_kept_apart(one, other, apart) for one, other in (good, good[::-1])]
             continue
         good, rejected = _agreeing(good)
         fits = [one.fits[0] for one in good]
@@ -43,8 +46,8 @@ def combined(found: Sequence[Measured], population: str = WIDE) -> Measurements:
         labels = np.linalg.solve(precision, pull)
         noise = [noise_covariance(fit) for fit in fits]
         shared = np.mean([fit.systematic for fit in fits], axis=0)
-        own = np.mean(noise, axis=0) / len(fits) + shared
-        covariance = own + scale_covariance()
+        own = np.linalg.inv(np.sum(np.linalg.inv(noise), axis=0) - (len(fits) - 1) * fits[0].prior[1]) + shared
+        values, covariance = with_scales(labels, own, fits[0].prior, giants(population))
         three = [TEFF, LOGG, FE]
         off = np.array([fit.labels[three] - labels[three] for fit in fits])
         claimed = np.mean([np.diag(n)[three] for n in noise], axis=0)
@@ -54,14 +57,32 @@ def combined(found: Sequence[Measured], population: str = WIDE) -> Measurements:
         warnings += rejected
         if scatter > _DISAGREE:
             warnings += (f"{DOUBTFUL}: its spectra differ by {scatter:.1f} times what noise allows: is it one star?",)
-        warnings += domain_warnings(labels, np.sqrt(np.diag(covariance)), held, giants(population))
+        warnings += domain_warnings(values, np.sqrt(np.diag(covariance)), held, giants(population))
         fraction = prior_fraction(own, fits[0].prior[2])
         frames = {one.frame for one in good}
         frame = frames.pop() if len(frames) == 1 else ""
-        fits_, star_labels = tuple(fits), as_labels(labels)
+        fits_, star_labels = tuple(fits), as_labels(values)
         star = Measured(target, target, "", star_labels, covariance, warnings, fits_, scatter, fraction, frame)
-        out.append(star)
+        spectra = tuple(spectrum for one in good for spectrum in one.spectra)
+        notes = tuple(dict.fromkeys(note for one in good for note in one.notes))
+        out.append(replace(star, spectra=spectra, notes=notes))
     return out
+
+
+def _apart(one: Measured, other: Measured) -> float:
+    """Chi squared of Teff, log g and [Fe/H] of two measurements that should agree."""
+    three = [TEFF, LOGG, FE]
+    off = (one.fits[0].labels - other.fits[0].labels)[three]
+    noise = sum(noise_covariance(each.fits[0])[np.ix_(three, three)] for each in (one, other))
+    return float(off @ np.linalg.solve(noise, off))
+
+
+def _kept_apart(one: Measured, other: Measured, chi2: float) -> Measured:
+    warning = (
+        f"{DOUBTFUL}: {other.name} has the same target and differs by {np.sqrt(chi2):.0f} standard deviations: "
+        "is it another star? They are not combined"
+    )
+    return replace(one, warnings=(*one.warnings, warning))
 
 
 def _agreeing(found: list[Measured]) -> tuple[list[Measured], tuple[str, ...]]:

@@ -7,21 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from starclip_lib.observed.finder import check_found, find_files, find_observed
+from starclip_lib.observed.finder import check_found, find_files
 from starclip_lib.observed.identity import set_aside_repeats, tell_targets_apart
-from starclip_lib.observed.readers.kinds import Options
 from starclip_lib.observed.readers.look import TEXT, VOTABLE, Look, look
-from starclip_lib.observed.readers.making import damaged, stem
-from starclip_lib.observed.readers.memory import from_memory
+from starclip_lib.observed.readers.making import Options, damaged, stem
+from starclip_lib.observed.readers.memory import from_memory, read_with_specutils
 from starclip_lib.observed.readers.recognised import kind_of, sort_of
-from starclip_lib.observed.readers.with_specutils import read_with_specutils
 from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.storage.fits_files import opened_fits
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.support.files import as_path, regular_file, safe_name
-
-__all__ = ["find_observed", "read_observed", "read_observed_folder", "read_spectra"]
 
 
 def read_spectra(
@@ -53,10 +49,6 @@ def read_spectra(
         Of columns without a unit, such as 'Angstrom' and 'Jy', or '1' for relative fluxes.
     callback : callable, optional
         Is given a line of text: what was found in folders, used and left out.
-
-    Returns
-    -------
-    list of ObservedSpectrum
 
     Raises
     ------

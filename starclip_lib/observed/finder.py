@@ -22,28 +22,16 @@ ENDINGS = (".fits", ".fit", ".fts", ".csv", ".ecsv", ".vot", ".votable", ".xml",
 
 @dataclass
 class Found:
-    """What was found in files and folders.
+    """What was found in files and folders."""
 
-    Parameters
-    ----------
-    files : dict of Path to str
-        Files to use, in the order given and sorted within a folder, each with its sort: `SPECTRUM` (observed spectra),
-        `APOGEE` (aspcapStar, apStar, asStar) or `DATA_SET`.
-    left_out : dict of Path to str
-        The other files of the folders, each with the reason.  The files of one kind have the same reason.
-    """
-
+    # files to use, in the order given and sorted within a folder, each with its sort: `SPECTRUM` (observed spectra),
+    # `APOGEE` (aspcapStar, apStar, asStar) or `DATA_SET`
     files: dict[Path, str] = field(default_factory=dict)
+    # the other files of the folders, each with the reason.  The files of one kind have the same reason
     left_out: dict[Path, str] = field(default_factory=dict)
 
     def summary(self, unusable: int = 0) -> str:
-        """One line: how many files were found, used and left out, with the reasons.
-
-        Parameters
-        ----------
-        unusable : int
-            How many of `files` turned out to be damaged.
-        """
+        """One line: how many files were found, used (less the `unusable`) and left out, with the reasons."""
         used = len(self.files) - unusable
         n = len(self.files) + len(self.left_out)
         line = f"{n} file{'s' * (n != 1)} found, {used} used"
@@ -63,14 +51,10 @@ def find_files(paths: str | Path | Iterable[str | Path], sorts: Collection[str] 
     """The files that a command uses, of what it is given.
 
     Folders are searched at any depth; links are followed, and a file or folder that is reached twice counts once.
-    Hidden files and folders (their names begin with a dot) are not looked at.  A file that is given by its own name is
-    always in `files`, whatever it is: its reader tells what is wrong with it.  A file of a folder is in `files` if its
-    ending and its first bytes are those of one of the `sorts`, or if it should be one and is damaged.
-
-    Raises
-    ------
-    DataError
-        If a path does not exist.
+    Hidden files and folders (their names begin with a dot) are not looked at. A file that is given by its own name is
+    always in `files`, whatever it is: its reader tells what is wrong with it. A file of a folder is in `files` if its
+    ending and its first bytes are those of one of the `sorts`, or if it should be one and is damaged. Raises DataError
+    if a path does not exist.
     """
     found, seen = Found(), set[tuple[int, int]]()
     given = [as_path(path, "a file or folder") for path in ([paths] if isinstance(paths, str | Path) else paths)]
@@ -88,13 +72,7 @@ def find_files(paths: str | Path | Iterable[str | Path], sorts: Collection[str] 
 
 
 def find_observed(folder: str | Path) -> list[Path]:
-    """The files of observed spectra in a folder, at any depth; sorted.
-
-    Raises
-    ------
-    DataError
-        If there is no such folder, or no such file in it.
-    """
+    """The files of observed spectra in a folder, at any depth; sorted."""
     if not Path(folder).is_dir():
         raise DataError(f"{folder} is not a folder and not a file; give one with spec1d_*.fits or *_x1d.fits files")
     found = find_files(folder)

@@ -23,20 +23,14 @@ from starclip_lib.support.files import safe_name, size_text
 UPLOAD_BYTES = 64 * 2**20
 _SECONDS = 60.0
 _MEMORY = 2 * 2**30  # bytes of address space
-_WORDS = ("name", "second_source", "damage", "line_spread", "target", "medium", "note", "frame")
+_WORDS = ("name", "second_source", "damage", "lsf", "target", "medium", "note", "frame")
 _ARRAYS = ("wavelength", "flux", "ivar", "flagged", "bad")
 
 
 def read_isolated(
     name: str, content: bytes, settings: ObservedParams, seconds: float = _SECONDS, memory: int = _MEMORY
 ) -> list[ObservedSpectrum]:
-    """The spectra of an uploaded file.
-
-    Raises
-    ------
-    DataError
-        Naming the file, whatever is wrong with it.
-    """
+    """The spectra of an uploaded file. Raises DataError naming the file, whatever is wrong with it."""
     plain = safe_name(name)
     if len(content) > UPLOAD_BYTES:
         raise DataError(f"{plain}: {size_text(len(content))}, at most {size_text(UPLOAD_BYTES)} can be uploaded")

@@ -1,23 +1,49 @@
-"""A measured star: its labels with their covariance, abundance ratios, and a verdict."""
+"""A measured star: its labels with their covariance, abundance ratios, upper limits, and a verdict."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import QTable
 
 from starclip_lib.data.tables import Labels, as_labels, label_table
-from starclip_lib.observed.barycentre import ZERO_POINT
 from starclip_lib.observed.fit import Fit
-from starclip_lib.observed.verdicts import SET_ASIDE, reason_of, verdict_of
+from starclip_lib.observed.readers.instrument import ZERO_POINT
+from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.physics.giants import FROM_PRIOR, giants
 from starclip_lib.physics.labels import ELEMENTS, FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
 from starclip_lib.support.errors import DataError
 
+GOOD, EDGE, DOUBTFUL, OUTSIDE, SET_ASIDE = "good", "at the edge", "doubtful", "outside", "set aside"
+# From best to worst, with the meaning that docs/glossary.md has.
+VERDICTS = {
+    GOOD: "the labels may be used with their errors",
+    EDGE: "a label lies within one standard deviation of the emulator's limit, or an element was held there",
+    DOUBTFUL: "something contradicts one giant seen through this line-spread function: two stars, other line widths, "
+    "wavelengths in air",
+    OUTSIDE: "Teff, log g or [Fe/H] lies beyond the emulator's domain, or is unlike any giant's: do not use the labels",
+    SET_ASIDE: "there is no measurement",
+}
 N_NEIGHBOURS = 5
+_SEEN = 3.0  # standard deviations of the depth of its lines
+_QUANTILE = 1.645  # 95 per cent, one side
+_BESIDES = [i for i in range(N_LABELS) if i not in (TEFF, LOGG, FE)]
+
+
+def verdict_of(warnings: Iterable[str]) -> str:
+    """The worst verdict among warnings, each of which begins with its verdict and a colon; 'good' without any."""
+    order = list(VERDICTS)
+    return max((warning.partition(": ")[0] for warning in warnings), key=order.index, default=GOOD)
+
+
+def reason_of(warnings: Iterable[str]) -> str:
+    """The texts of warnings without their verdicts, the worst first."""
+    order = list(VERDICTS)
+    parts = [warning.partition(": ") for warning in warnings]
+    return "; ".join(text for _, _, text in sorted(parts, key=lambda part: -order.index(part[0])))
 
 
 @dataclass(frozen=True)
@@ -42,7 +68,6 @@ class Measured:
 
     Parameters
     ----------
-    name, target : str
     set_aside : str
         Why there is no measurement; empty if there is one.
     labels : Labels, shape (20,), optional
@@ -50,7 +75,7 @@ class Measured:
     covariance : ndarray, shape (20, 20), optional
         Of noise, synthesis and the scales of the labels, in products of K and dex.
     warnings : tuple of str
-        What speaks against the labels; each begins with its verdict, one of `observed.verdicts.VERDICTS`.
+        What speaks against the labels; each begins with its verdict, one of `observed.measured.VERDICTS`.
     fits : tuple of Fit
         One for each spectrum.
     scatter : float
@@ -59,6 +84,10 @@ class Measured:
         Posterior over prior standard deviation, see `giants.prior_fraction`.
     frame : str
         Of the velocity: 'barycentric', or empty if the file states none.
+    spectra : tuple of ObservedSpectrum
+        What was measured.
+    notes : tuple of str
+        What a user should know that does not speak against the labels.
     """
 
     name: str
@@ -71,10 +100,12 @@ class Measured:
     scatter: float = float("nan")
     prior_fraction: np.ndarray | None = None
     frame: str = ""
+    spectra: tuple[ObservedSpectrum, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
-        """One of `observed.verdicts.VERDICTS`: good, at the edge, doubtful, outside, set aside."""
+        """One of `observed.measured.VERDICTS`: good, at the edge, doubtful, outside, set aside."""
         return SET_ASIDE if self.labels is None else verdict_of(self.warnings)
 
     @property
@@ -88,6 +119,11 @@ class Measured:
         if self.covariance is None:
             return as_labels(np.full(N_LABELS, np.nan))
         return as_labels(np.sqrt(np.diag(self.covariance)))
+
+    @property
+    def snr(self) -> float:
+        """Signal-to-noise ratio per pixel as the reduction claims it, of several spectra together; NaN if unknown."""
+        return float(np.sqrt(sum(one.snr**2 for one in self.spectra))) if self.spectra else float("nan")
 
     @property
     def velocity(self) -> float:
@@ -179,19 +215,37 @@ def pair(one: Measured, i: int) -> str:
     return f"{one.labels[i]:.{digits}f} ± {one.sigma[i]:.{digits}f}"
 
 
-def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS) -> QTable:
-    """The stars of the model atlas that a measured star could be, best first.
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Stars among which neighbours are looked for: labels (n, 20), names (n,), typical errors (20,); K and dex."""
+
+    title: str
+    labels: np.ndarray
+    star_id: np.ndarray
+    sigma: np.ndarray
+
+
+def model_atlas() -> Catalogue:
+    """The model population as a catalogue; its labels have no errors."""
+    known = giants()
+    return Catalogue("model atlas", known.atlas, known.star_id, np.zeros(N_LABELS))
+
+
+def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS, catalogue: Catalogue | None = None) -> QTable:
+    """The stars that a measured star could be, best first: of the model atlas, or of another catalogue.
 
     Parameters
     ----------
     one : Measured
         With labels.
-    k : int
+    catalogue : Catalogue, optional
+        The model atlas if not given.
 
     Returns
     -------
     QTable
-        Identifier, `distance` (standard deviations of the measurement, root mean square over the labels) and labels.
+        Identifier, `distance` (standard deviations of the measurement and of the catalogue, root mean square over the
+        labels) and labels.
 
     Raises
     ------
@@ -200,8 +254,39 @@ def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS) -> QTable:
     """
     if one.labels is None or one.covariance is None:
         raise DataError(f"{one.name} has no neighbours: {one.reason}")
-    known = giants()
-    root = np.linalg.cholesky(one.covariance)
-    distance = np.sqrt((np.linalg.solve(root, (known.atlas - one.labels).T) ** 2).mean(axis=0))
+    known = catalogue or model_atlas()
+    root = np.linalg.cholesky(one.covariance + np.diag(known.sigma**2))
+    distance = np.sqrt((np.linalg.solve(root, (known.labels - one.labels).T) ** 2).mean(axis=0))
     best = np.argsort(distance, kind="stable")[:k]
-    return label_table(known.atlas[best], star_id=known.star_id[best], distance=distance[best].round(3))
+    return label_table(known.labels[best], star_id=known.star_id[best], distance=distance[best].round(3))
+
+
+def upper_limits(one: Measured) -> np.ndarray:
+    """95 % upper limits of [X/H] (20,) in dex, NaN where the lines are seen or nothing points below the prior.
+
+    The depth of a weak line is proportional to the abundance, so an abundance that the spectrum alone gives to sigma
+    dex belongs to lines seen at 1 / (sigma ln 10) standard deviations. It is a limit below 3, if the spectrum has moved
+    it down from what the prior expects at this Teff and [Fe/H] by more than such a spectrum does on average.
+    """
+    limits = np.full(N_LABELS, np.nan)
+    if one.labels is None or one.prior_fraction is None or not one.fits:
+        return limits
+    labels, (mean, _, covariance) = np.asarray(one.labels), one.fits[0].prior
+    two = [TEFF, FE]
+    gain = np.linalg.solve(covariance[np.ix_(two, two)], covariance[two]).T
+    expected = mean + gain @ (labels - mean)[two]
+    width = np.sqrt(np.maximum(np.diag(covariance - gain @ covariance[two]), 0))
+    learned = np.sqrt(np.maximum(1 - one.prior_fraction**2, 1e-12))
+    alone = one.prior_fraction * width / learned
+    unseen = alone > 1 / (_SEEN * np.log(10))
+    low = labels - expected < -learned * width
+    for i in _BESIDES:
+        if unseen[i] and low[i]:
+            limits[i] = labels[i] + _QUANTILE * one.sigma[i]
+    return limits
+
+
+def limits_text(one: Measured) -> str:
+    """The upper limits of a star in one line, such as '[Ce/H] < -0.93'."""
+    limits = upper_limits(one)
+    return ", ".join(f"[{LABELS[i]}/H] < {limits[i]:+.2f}" for i in np.flatnonzero(np.isfinite(limits)))

@@ -11,8 +11,7 @@ from astropy import units
 from astropy.table import QTable
 
 from starclip_lib.data.tables import label_table
-from starclip_lib.observed.limits import limits_text
-from starclip_lib.observed.measured import Measured, pair
+from starclip_lib.observed.measured import Measured, limits_text, pair
 from starclip_lib.physics.giants import FROM_PRIOR
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, TEFF
 from starclip_lib.support.errors import DataError
@@ -114,6 +113,7 @@ def measured_table(found: Sequence[Measured], covariance: bool = False) -> QTabl
         reason=np.array([one.reason for one in found], str),
         spectra=[max(len(one.fits), 1) for one in found],
         scatter=[one.scatter for one in found],
+        snr=[round(one.snr, 1) for one in found],
         velocity=[one.velocity for one in found],
         sigma_velocity=[one.sigma_velocity for one in found],
         velocity_error=[one.velocity_error for one in found] * units.Unit("km / s"),
@@ -123,6 +123,8 @@ def measured_table(found: Sequence[Measured], covariance: bool = False) -> QTabl
         misfit=of_fits("misfit"),
         from_prior=np.array([one.from_prior for one in found], str),
         upper_limits=np.array([limits_text(one) for one in found], str),
+        notes=np.array(["; ".join(one.notes) for one in found], str),
+        file=np.array(["; ".join(spectrum.file for spectrum in one.spectra) for one in found], str),
     )
     rows = np.eye(N_LABELS)[_OVER_FE] - np.eye(N_LABELS)[FE]
     ratios, errors = labels @ rows.T, np.sqrt(np.einsum("ki,nij,kj->nk", rows, covariances, rows))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from starclip_lib.data.tables import as_labels
 from starclip_lib.observed.fit import Fit, fit_giant
-from starclip_lib.observed.line_spread import DEFAULT, line_spread
-from starclip_lib.observed.measured import Measured
+from starclip_lib.observed.lsf import DEFAULT, parse_lsf
+from starclip_lib.observed.measured import DOUBTFUL, EDGE, OUTSIDE, Measured
 from starclip_lib.observed.measurements import Measurements
-from starclip_lib.observed.preparation import edge_mask
-from starclip_lib.observed.priors import Diagonal, StarPrior, contradictions, fit_with
-from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum
+from starclip_lib.observed.priors import Diagonal, StarPrior, contradictions, fit_with, with_scales
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum, edge_mask
 from starclip_lib.observed.velocity import doubtful_medium, measured_velocity, second_lines
-from starclip_lib.observed.verdicts import DOUBTFUL, EDGE, OUTSIDE
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.giants import (
     WIDE,
@@ -24,13 +23,13 @@ from starclip_lib.physics.giants import (
     giant_templates,
     giants,
     prior_fraction,
-    scale_covariance,
 )
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
 from starclip_lib.physics.labels import FE, LABELS, LOGG, N_LABELS, PLAIN, TEFF
+from starclip_lib.physics.lsf import LineSpread
 from starclip_lib.settings.evaluation import ObservedParams
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
+from starclip_lib.support.threads import Callback
 
 _TEMPLATES = 24
 _SHORTEST = 60  # good pixels of a detector that take part: the fit keeps a short continuum straight and knows its noise
@@ -39,6 +38,7 @@ _MOST_MISFIT = 0.5
 _SIGNIFICANT_MISFIT = 0.7  # of the noise: a smaller misfit cannot be distinguished from it
 _LEAST_CORRELATION = 0.35  # of observed and fitted lines
 _NARROW, _WIDE, _TOO_WIDE = 0.65, 1.25, 1.6  # fitted over expected width of the line-spread function
+_AT_LIMIT = 1.01  # fitted width over that of the emulator's sharpest spectra
 _SECOND, _SIGNIFICANT = 0.08, 5.0  # real giants have at most 0.03 and 2 standard deviations
 _UNLIKE = 20.6  # chi squared of Teff, log g and [Fe/H] against the population: one star of the atlas in a thousand
 
@@ -55,17 +55,18 @@ def measure(
 ) -> Measurements:
     """Measure spectra, one by one; the front door's `starclip.measure` also reads and combines them.
 
-    `lsf` is as `observed.line_spread` takes it (empty: what each file gives, else G140H's), `priors` by name or target
+    `lsf` is as `observed.lsf` takes it (empty: what each file gives, else G140H's), `priors` by name or target
     holds a `StarPrior`, or precisions (20,) and values (20,), `callback` gets a line of text for each spectrum. Raises
     DataError for an unknown line-spread function or population, or if different spectra end in the very same labels.
     """
     if lsf:
-        line_spread(lsf)  # an error of the call, not of each spectrum
+        parse_lsf(lsf)  # an error of the call, not of each spectrum
     known, found = giants(population), Measurements()
     templates = giant_templates(_TEMPLATES)
     for number, spectrum in enumerate(spectra, start=1):
         prior = (priors or {}).get(spectrum.name, (priors or {}).get(spectrum.target))
         one = _measured(spectrum, lsf, prior, settings, known, templates)
+        one = replace(one, spectra=(spectrum,), notes=(*filter(None, [spectrum.note]), *one.notes))
         found.append(one)
         if callback is not None:
             reason = f": {one.reason}" if one.reason else ""
@@ -91,7 +92,7 @@ def _measured(
         return Measured(name, target, "its good pixels lie in stretches too short to be used")
     wave, flux, sigma = spectrum.wavelength[good], spectrum.flux[good], 1 / np.sqrt(spectrum.ivar[good])
     try:
-        width = line_spread(lsf or spectrum.line_spread or DEFAULT)
+        width = parse_lsf(lsf or spectrum.lsf or DEFAULT)
         _, velocity, _, correlation = measured_velocity(wave, flux, templates, settings)
         if correlation < settings.min_correlation:
             return Measured(name, target, f"no stellar lines: correlation {correlation:.2f} with the best template")
@@ -112,20 +113,31 @@ def _measured(
         )
     wide = fit.fwhm / float(np.median(width(fit.wavelength)))
     if wide > _TOO_WIDE:
-        reason = f"lines {wide:.1f} times as wide as the line-spread function: a galaxy, fast rotation, or a wrong lsf"
+        reason = f"lines {wide:.1f} times as wide as the line-spread function: "
+        reason += "a galaxy, two stars, fast rotation, or a wrong lsf"
         return Measured(name, target, reason, fits=(fit,))
-    covariance = fit.covariance + scale_covariance()
+    values, covariance = with_scales(fit.labels, fit.covariance, fit.prior, known)
     sigma = np.sqrt(np.diag(covariance))
     warnings = (
         *_fit_warnings(fit, wide),
         *doubtful_medium(spectrum, fit.velocity),
         *contradictions(prior, fit),
-        *domain_warnings(fit.labels, sigma, fit.held, known),
+        *domain_warnings(values, sigma, fit.held, known),
     )
     fraction = prior_fraction(fit.covariance, fit.prior[2])
-    labels = as_labels(fit.labels)
-    frame = spectrum.frame
-    return Measured(name, target, "", labels, covariance, warnings, (fit,), prior_fraction=fraction, frame=frame)
+    labels = as_labels(values)
+    return Measured(
+        name,
+        target,
+        "",
+        labels,
+        covariance,
+        warnings,
+        (fit,),
+        prior_fraction=fraction,
+        frame=spectrum.frame,
+        notes=width_notes(fit, width),
+    )
 
 
 def _fit_warnings(fit: Fit, wide: float) -> tuple[str, ...]:
@@ -145,6 +157,16 @@ def _fit_warnings(fit: Fit, wide: float) -> tuple[str, ...]:
     if ratio > _SECOND and significance > _SIGNIFICANT:
         warnings.append(f"{DOUBTFUL}: the same lines once more at {velocity:+.0f} km/s, {ratio:.0%} as deep: two stars")
     return tuple(warnings)
+
+
+def width_notes(fit: Fit, width: LineSpread) -> tuple[str, ...]:
+    """Whether the fitted lines are as narrow as the emulator's sharpest spectra."""
+    expected = width(fit.wavelength)
+    narrowest = fit.fwhm * float(expected.min() / np.median(expected))
+    limit = default_emulator().narrowest
+    if narrowest > limit * _AT_LIMIT:
+        return ()
+    return (f"the line width is at the emulator's limit ({limit:.1f} Angstrom); the star's lines may be narrower",)
 
 
 def domain_warnings(labels: np.ndarray, sigma: np.ndarray, held: np.ndarray, known: Giants) -> tuple[str, ...]:

@@ -6,53 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 
-from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.observed.spectrum import ObservedSpectrum, detectors, edge_mask
 from starclip_lib.observed.velocity import measured_velocity
-from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, resample
+from starclip_lib.physics.instruments import MAD_PER_SIGMA, NIRSPEC, SPEED_OF_LIGHT, resample
+from starclip_lib.physics.lsf import broadening
 from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.continuum import PseudoContinuum
 
-_EDGE = 20  # good pixels dropped at either end of each detector, where extractions bend
-_GAP = 300.0  # Angstrom; a wider stretch without good pixels lies between the detectors (theirs has 374)
 _MIN_CHECK = 200  # good pixels of a detector; fewer give no velocity worth comparing
-_MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
 
 
 @dataclass(eq=False)
 class PreparedSpectrum:
-    """An observed spectrum as an encoder takes it.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (8192,)
-        float32, rest frame, relative to its pseudo-continuum, 1 where `mask` is true.
-    mask : ndarray of bool, shape (8192,)
-    noise : ndarray, shape (8192,)
-        Its pixel-to-pixel noise, measured on the spectrum itself.
-    velocity, velocity_error : float
-        km/s (topocentric if the file's wavelengths are), by which it was shifted.
-    detector_velocities : tuple of (float, float)
-        km/s, velocity and uncertainty of each detector by itself, over all that it shows.
-    correlation : float
-        With the best template, before outliers are rejected.
-    template : ndarray, shape (8192,)
-        Ab initio spectrum that fits best.
-    seen_template : ndarray, shape (8192,)
-        As the instrument would have shown it, with the same mask and over its own pseudo-continuum.
-    """
+    """An observed spectrum as an encoder takes it."""
 
     name: str
-    flux: np.ndarray
-    mask: np.ndarray
-    noise: np.ndarray
-    velocity: float
+    flux: np.ndarray  # (8192,), float32, rest frame, relative to its pseudo-continuum, 1 where `mask` is true
+    mask: np.ndarray  # (8192,)
+    noise: np.ndarray  # (8192,), its pixel-to-pixel noise, measured on the spectrum itself
+    velocity: float  # km/s (topocentric if the file's wavelengths are), by which it was shifted
     velocity_error: float
+    # km/s, velocity and uncertainty of each detector by itself, over all that it shows
     detector_velocities: tuple[tuple[float, float], ...]
-    correlation: float
-    template: np.ndarray
+    correlation: float  # with the best template, before outliers are rejected
+    template: np.ndarray  # (8192,), ab initio spectrum that fits best
+    # (8192,), as the instrument would have shown it, with the same mask and over its own pseudo-continuum
     seen_template: np.ndarray
 
     def with_continuum(self, flux: np.ndarray) -> np.ndarray:
@@ -78,20 +58,9 @@ def prepare_observed(
 ) -> PreparedSpectrum:
     """Shift a spectrum to rest, put it on the NIRSpec grid at the templates' resolution, and normalise it.
 
-    Velocity and template are where the cross-correlation is highest.  The grid is finer than the detector's pixels, so
-    linear interpolation keeps the flux.
-
-    Parameters
-    ----------
-    templates : ndarray, shape (n, 8192)
-        Ab initio spectra; a few dozen that cover the domain are enough.
-    settings : ObservedParams, optional
-        The defaults if not given.
-
-    Raises
-    ------
-    DataError
-        If too few pixels are good.
+    Velocity and template are where the cross-correlation is highest; a few dozen templates (n, 8192) that cover the
+    domain are enough. The grid is finer than the detector's pixels, so linear interpolation keeps the flux. DataError
+    if too few pixels are good.
     """
     settings = settings or ObservedParams()
     spectrum = spectrum.within(settings)
@@ -122,28 +91,13 @@ def prepare_observed(
     )
 
 
-def edge_mask(spectrum: ObservedSpectrum, shortest: int = _MIN_ALONE) -> np.ndarray:
-    """Which pixels of a spectrum are not to be used: also the ends of each detector, where extractions bend."""
-    bad, good = spectrum.bad.copy(), np.flatnonzero(~spectrum.bad)
-    detectors = _detectors(spectrum.wavelength[good])
-    for part in detectors:
-        alone = len(part) >= shortest or len(detectors) == 1
-        bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
-    return bad
-
-
-def _detectors(wave: np.ndarray) -> list[np.ndarray]:
-    """Positions of the good pixels of each detector."""
-    return np.split(np.arange(len(wave)), np.flatnonzero(np.diff(wave) > _GAP) + 1)
-
-
 def _detector_velocities(
     spectrum: ObservedSpectrum, template: np.ndarray, settings: ObservedParams
 ) -> tuple[tuple[float, float], ...]:
     """Velocity and uncertainty of each detector; also where the range that is used shows little of it."""
     good = np.flatnonzero(~spectrum.flagged)
     wave, flux = spectrum.wavelength[good], spectrum.flux[good]
-    enough = [part for part in _detectors(wave) if len(part) >= _MIN_CHECK]
+    enough = [part for part in detectors(wave) if len(part) >= _MIN_CHECK]
     return tuple(measured_velocity(wave[part], flux[part], template[None], settings)[1:3] for part in enough)
 
 
@@ -152,17 +106,6 @@ def match_resolution(flux: np.ndarray, mask: np.ndarray, fwhm: float) -> np.ndar
 
     The templates have R = 2,700, a width that grows with wavelength; where the spectrum is broader already it stays.
     """
-    grid = NIRSPEC.wavelength
-    wanted = np.sqrt(np.maximum((grid / NIRSPEC.resolution) ** 2 - fwhm**2, 0)) * SIGMA_PER_FWHM / (grid[1] - grid[0])
-    widths = np.linspace(0, wanted.max() + 1e-3, 12)  # kernels, between which is interpolated linearly
-    weight = (~mask).astype(float)
-    stack = [flux * weight]
-    for width in widths[1:]:
-        reach = gaussian_filter1d(weight, width)
-        stack.append(gaussian_filter1d(flux * weight, width) / np.maximum(reach, 1e-6))
-    place = wanted / (widths[1] - widths[0])
-    lower = place.astype(int)
-    part, column = place - lower, np.arange(len(grid))
-    broad = np.array(stack)
-    out = (1 - part) * broad[lower, column] + part * broad[np.minimum(lower + 1, len(widths) - 1), column]
-    return np.where(mask, NIRSPEC.fill_value, out)
+    grid, weight = NIRSPEC.wavelength, (~mask).astype(float)
+    kernel = broadening(grid, fwhm, grid, np.maximum(NIRSPEC.fwhm, fwhm))
+    return np.where(mask, NIRSPEC.fill_value, kernel @ (flux * weight) / np.maximum(kernel @ weight, 1e-6))

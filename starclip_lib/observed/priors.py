@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from starclip_lib.observed.fit import Fit
+from starclip_lib.observed.measured import DOUBTFUL
 from starclip_lib.observed.photometry import (
     BANDS,
     COLOURS,
@@ -21,7 +22,7 @@ from starclip_lib.observed.photometry import (
     reddening,
     surface_gravity,
 )
-from starclip_lib.observed.verdicts import DOUBTFUL
+from starclip_lib.physics.giants import Giants, scale_covariance
 from starclip_lib.physics.labels import FE, LOGG, N_LABELS, TEFF
 from starclip_lib.storage.csv_files import read_csv
 from starclip_lib.support.errors import DataError
@@ -125,6 +126,23 @@ def fit_with(prior: StarPrior | Diagonal | None, fit: Callable[[Diagonal | None]
     return fit(prior.precision(first.labels[TEFF], first.labels[FE]))
 
 
+def with_scales(labels: np.ndarray, covariance: np.ndarray, prior: Terms, known: Giants) -> Diagonal:
+    """Labels (20,) and their covariance (20, 20) with the errors of the labels' scales.
+
+    `covariance` is the fit's, `prior` the mean, precision and covariance that went in. The scales are those of labels
+    from spectra. What a user knows besides is taken as it is: it is separated from the rest, and added again.
+    """
+    weight = prior[1] - known.precision
+    if not weight.any():
+        return labels, covariance + scale_covariance()
+    values = prior[1] @ prior[0] - known.precision @ known.mean
+    information = np.linalg.inv(covariance)
+    alone = np.linalg.inv(information - weight)
+    of_spectrum = np.linalg.inv(alone + scale_covariance())
+    both = np.linalg.inv(of_spectrum + weight)
+    return both @ (of_spectrum @ (alone @ (information @ labels - values)) + values), both
+
+
 def contradictions(prior: StarPrior | Diagonal | None, fit: Fit) -> tuple[str, ...]:
     """Warnings about a prior that a spectrum contradicts."""
     return prior.warnings(fit) if isinstance(prior, StarPrior) else ()
@@ -186,6 +204,8 @@ def _star(row: Mapping[str, Any], where: str, complaints: list[str]) -> StarPrio
             value, error = (pd.to_numeric(row.get(key, np.nan), errors="coerce") for key in (name, f"{name}_error"))
             if low <= value <= high and 1e-4 * (high - low) < error < high - low:
                 labels.append((label, float(value), float(error)))
+            elif f"{name}_error" not in row:
+                complaints.append(f"{where} has {name} {row[name]} without its error; not used")
             else:
                 complaints.append(f"{where} has {name} {row[name]} ± {row.get(f'{name}_error')}, no {unit}; not used")
     numbers: dict[str, tuple[float, float]] = {}
@@ -195,6 +215,8 @@ def _star(row: Mapping[str, Any], where: str, complaints: list[str]) -> StarPrio
         value, error = (pd.to_numeric(given.get(key, np.nan), errors="coerce") for key in (name, f"{name}_error"))
         if low <= value <= high and 0 <= error <= widest:
             numbers[name] = float(value), float(error)
+        elif name in row and f"{name}_error" not in given:
+            complaints.append(f"{where} has {name} {row[name]} without its error; not used")
         elif name in row:
             complaints.append(
                 f"{where} has {name} {row[name]} ± {row.get(f'{name}_error')}; "

@@ -14,6 +14,9 @@ from starclip_lib.support.errors import DataError
 # What `starclip observe` reads: as far to the blue as the filter lets light through; G140M with F070LP has 468 pixels.
 OBSERVED = ObservedParams(wavelength_range=(9700.0, 18000.0), min_pixels=400)
 
+_EDGE = 20  # good pixels dropped at either end of each detector, where extractions bend
+_GAP = 300.0  # Angstrom; a wider stretch without good pixels lies between the detectors (theirs has 374)
+_MIN_ALONE = 300  # pixels; a detector that shows less tells neither its continuum nor a velocity, and is left out
 _OF_NOISE = MAD_PER_SIGMA * np.sqrt(2)  # median difference of neighbours, over the noise
 
 
@@ -57,8 +60,8 @@ class ObservedSpectrum:
         S/N of the second brightest object in the same slit relative to this one, 0 if there is none.
     damage : str
         Why it could not be read (it has no pixels then), or why none of its pixels can be used.
-    line_spread : str
-        Its line-spread function as `observed.line_spread.line_spread` takes it; empty if the file does not tell.
+    lsf : str
+        Its line-spread function as `observed.lsf.parse_lsf` takes it; empty if the file does not tell.
     file, target : str
         Where it came from, and what it was pointed at there.
     medium : str
@@ -82,7 +85,7 @@ class ObservedSpectrum:
     bad: np.ndarray
     second_source: float = 0.0
     damage: str = ""
-    line_spread: str = ""
+    lsf: str = ""
     file: str = ""
     target: str = ""
     medium: str = ""
@@ -152,15 +155,9 @@ def as_observed(
     settings: ObservedParams,
     second_source: float,
     where: str,
-    line_spread: str = "",
+    lsf: str = "",
 ) -> ObservedSpectrum:
-    """An observed spectrum from what a file says: sorted, with everything flagged that cannot be a star's light.
-
-    Raises
-    ------
-    DataError
-        If its wavelengths are none.
-    """
+    """An observed spectrum from a file's arrays: sorted, with everything flagged that cannot be a star's light."""
     order = np.argsort(wavelength)
     order = order[(wavelength[order] > 0) & np.isfinite(wavelength[order])]
     wavelength, flux, ivar, flagged = (array[order] for array in (wavelength, flux, ivar, flagged))
@@ -178,7 +175,7 @@ def as_observed(
     damage = damage or ("" if (flux > 0).any() else f"none of its {len(flux)} fluxes is a number above 0")
     ivar = np.where(flagged, 0.0, ivar)
     return ObservedSpectrum(
-        name, wavelength, flux, ivar, flagged, bad, second_source, damage, line_spread, file=where, target=name
+        name, wavelength, flux, ivar, flagged, bad, second_source, damage, lsf, file=where, target=name
     )
 
 
@@ -190,3 +187,18 @@ def _outliers(flux: np.ndarray, bad: np.ndarray) -> np.ndarray:
         off = flux[good] / median_filter(flux[good], 15) - 1
         out[good] = (off > 6 * np.median(np.abs(off)) / MAD_PER_SIGMA) | (off < -0.25)
     return out
+
+
+def edge_mask(spectrum: ObservedSpectrum, shortest: int = _MIN_ALONE) -> np.ndarray:
+    """Which pixels of a spectrum are not to be used: also the ends of each detector, where extractions bend."""
+    bad, good = spectrum.bad.copy(), np.flatnonzero(~spectrum.bad)
+    parts = detectors(spectrum.wavelength[good])
+    for part in parts:
+        alone = len(part) >= shortest or len(parts) == 1
+        bad[good[np.concatenate([part[:_EDGE], part[-_EDGE:]]) if alone else part]] = True
+    return bad
+
+
+def detectors(wave: np.ndarray) -> list[np.ndarray]:
+    """Positions of the good pixels of each detector."""
+    return np.split(np.arange(len(wave)), np.flatnonzero(np.diff(wave) > _GAP) + 1)

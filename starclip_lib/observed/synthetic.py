@@ -24,18 +24,6 @@ def write_synthetic(path: Path, data: PairedSpectra, seed: int) -> Path:
     The star's ab initio spectrum is shifted by `VELOCITY`, sampled on two detectors with a gap between them, multiplied
     by a response that wiggles by per cents, and given noise and a few bad pixels.  Its line-spread function is that of
     the ab initio spectra (R = 2,700), so it needs no broadening: set `observed.fwhm` to 7.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    seed : int
-        Of noise and bad pixels.
-
-    Returns
-    -------
-    Path
-        That of the file.
     """
     rng = np.random.default_rng([seed, 10])
     row = data.rows("test")[0]

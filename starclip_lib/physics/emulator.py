@@ -216,7 +216,7 @@ class Emulator:
     def gradient(self, labels: np.ndarray, instrument: Instrument) -> np.ndarray:
         """Derivatives d flux / d label (20, n_pix) of one star."""
         inputs, emulated = self._inputs(np.asarray(labels)[None], None), self._kept(instrument)
-        _, slope = emulated.linearised(torch.from_numpy(inputs), torch.eye(len(LABELS), dtype=torch.float64))
+        _, slope = emulated.linearised(torch.from_numpy(inputs), torch.from_numpy(np.eye(len(LABELS))))
         return (slope[0] @ emulated.basis).numpy()
 
     @lru_cache(maxsize=3)  # noqa: B019 - emulators are few and live as long as the process

@@ -38,14 +38,6 @@ ASPCAP_ERROR = np.array(
 def label_index(name: str) -> int:
     """Position of a label in `LABELS`.
 
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    int
-
     Raises
     ------
     DataError
@@ -63,26 +55,14 @@ def by_name(values: np.ndarray) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class LabelScaler:
-    """Z-score of the labels, fitted once (on training stars) and stored with every model that uses it.
+    """Z-score of the labels, fitted once (on training stars) and stored with every model that uses it."""
 
-    Parameters
-    ----------
-    mean, std : ndarray, shape (20,)
-        float64, in K and dex.
-    """
-
-    mean: np.ndarray
+    mean: np.ndarray  # (20,), float64, in K and dex
     std: np.ndarray
 
     @classmethod
     def fit(cls, labels: np.ndarray) -> LabelScaler:
-        """Mean and standard deviation of labels.
-
-        Raises
-        ------
-        DataError
-            If a label does not vary.
-        """
+        """Mean and standard deviation of labels. Raises DataError if a label does not vary."""
         mean, std = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
         flat = [name for name, s in zip(LABELS, std, strict=True) if not s > 0]
         if flat:

@@ -15,18 +15,10 @@ _SAMPLED = 0.6  # pixels, standard deviation from which on a Gaussian's samples 
 
 @dataclass(frozen=True)
 class LineSpread:
-    """A Gaussian line-spread function, its width a table over wavelength.
+    """A Gaussian line-spread function, its width a table over wavelength."""
 
-    Parameters
-    ----------
-    wavelength : tuple of float
-        Vacuum Angstrom, increasing.
-    fwhm : tuple of float
-        Full width at half maximum there, Angstrom; linear in between, constant beyond the ends.
-    """
-
-    wavelength: tuple[float, ...]
-    fwhm: tuple[float, ...]
+    wavelength: tuple[float, ...]  # vacuum Angstrom, increasing
+    fwhm: tuple[float, ...]  # full width at half maximum there, Angstrom; linear in between, constant beyond the ends
 
     def __call__(self, wavelength: np.ndarray) -> np.ndarray:
         """Full width at half maximum."""

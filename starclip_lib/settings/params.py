@@ -93,13 +93,8 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
 
     Parameters
     ----------
-    path : str or Path
     overrides : dict, optional
         (Nested) dict of the same shape.
-
-    Returns
-    -------
-    Params
 
     Raises
     ------
@@ -123,13 +118,7 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
 
 
 def parse_yaml(text: str, complaint: str) -> Any:
-    """What YAML says, unless it is deeper, more repetitive or larger than settings can be.
-
-    Parameters
-    ----------
-    complaint : str
-        What messages begin with.
-    """
+    """The value of YAML text, unless it is deeper, more repetitive or larger than settings can be."""
     depth = deepest = aliases = 0
     try:
         for event in YAML(typ="safe", pure=True).parse(text):  # one by one, so that nothing is built yet
@@ -163,24 +152,12 @@ def params_from_mapping(raw: dict[str, Any], where: str) -> Params:
 
 
 def changed_params(params: Params, changes: dict[str, Any]) -> Params:
-    """The same settings with changes put in and checked.
-
-    Raises
-    ------
-    ConfigError
-        As `load_params`.
-    """
+    """The same settings with changes put in and checked."""
     return params_from_mapping(merged(params.model_dump(mode="json"), changes), params.name)
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
-    """'starclip.train.epochs=2' as a nested dict; the value is read as YAML.
-
-    Raises
-    ------
-    ConfigError
-        If it has no '='.
-    """
+    """'starclip.train.epochs=2' as a nested dict; the value is read as YAML. ConfigError if it has no '='."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text}: expected key=value, for example starclip.train.epochs=2")

@@ -30,13 +30,7 @@ _COUNTS = re.compile(
 
 @contextmanager
 def opened_fits(path: str | Path, limit: int = SPECTRUM_BYTES) -> Iterator[fits.HDUList]:
-    """A FITS file for reading, gzipped or not, all of it in memory.
-
-    Raises
-    ------
-    DataError
-        In one line, whatever astropy stumbles over in it.
-    """
+    """A FITS file for reading, gzipped or not, all of it in memory."""
     with read_through(path):
         content = read_bytes(path, limit)
         if content.startswith(b"\x1f\x8b"):
@@ -54,13 +48,7 @@ def opened_fits(path: str | Path, limit: int = SPECTRUM_BYTES) -> Iterator[fits.
 
 @contextmanager
 def mapped_fits(path: str | Path) -> Iterator[fits.HDUList]:
-    """A FITS file too large for memory, of which rows are read when they are asked for.
-
-    Raises
-    ------
-    DataError
-        As `opened_fits`.
-    """
+    """A FITS file too large for memory, of which rows are read when they are asked for."""
     with read_through(path):
         size = regular_file(path).stat().st_size
         if not size or size % _BLOCK:
@@ -87,13 +75,7 @@ def read_through(path: str | Path) -> Iterator[None]:
 
 
 def check_sizes(hdus: fits.HDUList, length: int) -> None:
-    """Raise ValueError if headers declare more than the file holds; nothing is allocated before.
-
-    Parameters
-    ----------
-    length : int
-        Bytes of the file.
-    """
+    """Raise ValueError if headers declare more than the `length` of the file in bytes; nothing is allocated before."""
     for number, hdu in enumerate(hdus):
         declared = hdu.size
         if number > _MOST_TABLES:

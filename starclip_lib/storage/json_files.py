@@ -42,12 +42,17 @@ def parse_value(content: Any, where: str, kind: Any, cure: str = "") -> Any:
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"][0].lower() + problem["msg"][1:]
-        raise DataError(f"{where} does not hold what it should: {f'{key}: ' if key else ''}{message}{end}") from None
+        raise DataError(f"{where} does not hold what it should: {problem_of(error)}{end}") from None
     except RecursionError:
         raise DataError(f"{where} is not JSON (too deep){end}") from None
+
+
+def problem_of(error: ValidationError) -> str:
+    """The first thing that pydantic found, in a few words."""
+    problem = error.errors(include_input=False)[0]
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    key = ".".join(str(part) for part in problem["loc"])
+    return one_line(f"{key}: {message}" if key else message)
 
 
 def read_json(path: str | Path, kind: Any = Any, missing: str = "", damaged: str = "") -> Any:

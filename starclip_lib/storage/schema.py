@@ -21,44 +21,21 @@ _NAME = re.compile(r"[\w+*(\[][\w.+\-*:,()\[\]#=~@' ]{0,63}")
 
 @dataclass(frozen=True)
 class Member:
-    """One array of a file, or one column of a table.
+    """One array of a file, or one column of a table."""
 
-    Parameters
-    ----------
-    meaning : str
-        For people.
-    kind : {'float', 'integer', 'boolean', 'text'}
-        A boolean may be stored as the integers 0 and 1.
-    shape : tuple of str or int
-        Names such as 'N' stand for sizes that all members of a file share.
-    stored : str
-        NumPy's name of the type that is written.
-    low, high : float or tuple of float
-        Bounds of the values; one for each place of the last axis, or one for all.  What is bounded must be finite.
-    finite : bool
-        False where NaN and infinity mean "no data" (in files that others write).
-    unique : bool
-        No value twice.
-    optional : bool
-        May be absent.
-    hint : str
-        What to do about values out of bounds.
-    axes : tuple of str
-        What messages call a place on each axis.
-    """
-
-    meaning: str
-    kind: Kind = "float"
-    shape: tuple[str | int, ...] = ("N",)
-    stored: str = "float32"
+    meaning: str  # for people
+    kind: Kind = "float"  # A boolean may be stored as the integers 0 and 1
+    shape: tuple[str | int, ...] = ("N",)  # names such as 'N' stand for sizes that all members of a file share
+    stored: str = "float32"  # NumPy's name of the type that is written
     unit: str = ""
+    # bounds of the values; one for each place of the last axis, or one for all.  What is bounded must be finite
     low: float | tuple[float, ...] = -np.inf
     high: float | tuple[float, ...] = np.inf
-    finite: bool = True
-    unique: bool = False
-    optional: bool = False
-    hint: str = ""
-    axes: tuple[str, ...] = ("row", "column")
+    finite: bool = True  # False where NaN and infinity mean "no data" (in files that others write)
+    unique: bool = False  # no value twice
+    optional: bool = False  # may be absent
+    hint: str = ""  # what to do about values out of bounds
+    axes: tuple[str, ...] = ("row", "column")  # what messages call a place on each axis
 
     @property
     def range_text(self) -> str:
@@ -148,13 +125,7 @@ def _check_names(array: np.ndarray, where: str) -> None:
 
 
 def as_boolean(array: np.ndarray, where: str) -> np.ndarray:
-    """A mask as booleans: integers 0 and 1 are taken for what they mean.
-
-    Raises
-    ------
-    DataError
-        If there are other numbers.
-    """
+    """A mask as booleans: integers 0 and 1 count as such. Raises DataError if there are other numbers."""
     if array.dtype.kind not in "biu":
         raise DataError(f"{where} holds {_called(array.dtype)}, expected true and false")
     if array.dtype.kind != "b" and array.size and (array.min() < 0 or array.max() > 1):

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from starclip_lib.support.errors import DataError, one_line
+from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import atomic_path, check_memory, checksums_wanted, damage_refused, regular_file
 
 _SMALLEST = {"scaling.std": 0.0, "label_std": 0.0, "floor": 0.0, "coordinates.reach": -1e-6}  # of an encoder's buffers
@@ -36,13 +35,7 @@ def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], mis
 
 
 def check_like(given: Any, wanted: Any, misfit: str) -> None:
-    """Raise DataError unless plain values are built like others: same keys, lengths, texts, and numbers for numbers.
-
-    Parameters
-    ----------
-    misfit : str
-        What is said otherwise.
-    """
+    """Raise DataError unless plain values are built like others: same keys, lengths, texts, and numbers for numbers."""
     pairs: list[tuple[Any, Any]] = []
     if isinstance(wanted, dict) and isinstance(given, dict) and given.keys() == wanted.keys():
         pairs = [(given[key], wanted[key]) for key in wanted]
@@ -96,9 +89,6 @@ def _check_archive(file: BinaryIO, path: str | Path) -> None:
     file.seek(0)
 
 
-def problem_of(error: ValidationError) -> str:
-    """The first thing that pydantic found, in a few words."""
-    problem = error.errors(include_input=False)[0]
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    key = ".".join(str(part) for part in problem["loc"])
-    return one_line(f"{key}: {message}" if key else message)
+def resume_file(path: Path) -> Path:
+    """Where a training that makes `path` keeps its checkpoint until it is done."""
+    return path.with_suffix(".resume")

@@ -13,9 +13,8 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.contrastive import StarCLIP
 from starclip_lib.models.embeddings import Embeddings
-from starclip_lib.models.encoders import Encoder
+from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.models.encoding import embed_views
-from starclip_lib.models.factory import make_encoder
 from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import AlignParams
@@ -29,17 +28,7 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
 class FrozenWithHead(Encoder):
-    """A frozen encoder with a small trainable network of two layers behind it.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        The one to freeze.
-    seed : int
-        Of the network's random weights.
-    width : int
-        Of the network's hidden layer.
-    """
+    """A frozen encoder with a small trainable network of two layers behind it."""
 
     def __init__(self, encoder: Encoder, seed: int, width: int = 128):
         super().__init__(encoder.instrument, encoder.settings)

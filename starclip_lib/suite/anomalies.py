@@ -14,7 +14,7 @@ from starclip_lib.models.encoding import encode
 from starclip_lib.physics.emulator import Emulator
 from starclip_lib.physics.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.physics.labels import label_index
-from starclip_lib.storage.on_disk import Rows, RowsReplaced
+from starclip_lib.storage.hdf5 import Rows, RowsReplaced
 from starclip_lib.suite.decoders import Decoder
 from starclip_lib.transforms.views import ViewSampler, pixel_noise
 
@@ -38,19 +38,7 @@ def add_emission_line(
 class ResidualScore:
     """How strange a spectrum looks beside the one that its embedding, or its partner's, predicts.
 
-    Fitted on spectra known to be normal: what the decoder gets wrong in each pixel is not strange.
-
-    Parameters
-    ----------
-    observed, predicted : ndarray, shape (n, n_pix)
-        Of the normal spectra.
-
-    Attributes
-    ----------
-    offset : ndarray, shape (n_pix,)
-        Median residual, NaN in pixels that are left out of every score.
-    model_variance : ndarray, shape (n_pix,)
-        Of the decoder's usual error, without the noise; NaN in the same pixels.
+    Fitted on spectra (n, n_pix) known to be normal: what the decoder gets wrong in each pixel is not strange.
     """
 
     def __init__(self, observed: np.ndarray, predicted: np.ndarray, instrument: Instrument):
@@ -84,31 +72,18 @@ def _residual(observed: np.ndarray, predicted: np.ndarray, instrument: Instrumen
 
 @dataclass(eq=False)
 class ObservedPairs:
-    """Stars seen by both instruments: NIRSpec spectra (n, n_pix), and both embeddings (n, dim).
+    """Stars seen by both instruments: NIRSpec spectra (n, n_pix), and both embeddings (n, dim)."""
 
-    Parameters
-    ----------
-    flux : ndarray, shape (n, n_pix)
-        Of NIRSpec.
-    z_nirspec, z_apogee : ndarray, shape (n, dim)
-    """
-
-    flux: np.ndarray
-    z_nirspec: np.ndarray
-    z_apogee: np.ndarray
+    flux: np.ndarray  # (n, n_pix), of NIRSpec
+    z_nirspec: np.ndarray  # (n, dim)
+    z_apogee: np.ndarray  # (n, dim)
 
 
 class PairDetector:
     """Scores of pairs, each larger for stranger ones.
 
-    Parameters
-    ----------
-    own, partner : Decoder
-        Of NIRSpec spectra from the NIRSpec and from the APOGEE embedding.
-    normal : ObservedPairs
-        Pairs known to be normal, which no decoder was fitted on.
-    instrument : Instrument
-        Of the spectra.
+    `own` and `partner` decode NIRSpec spectra from the NIRSpec and from the APOGEE embedding; `normal` are pairs known
+    to be normal, which no decoder was fitted on.
     """
 
     def __init__(self, own: Decoder, partner: Decoder, normal: ObservedPairs, instrument: Instrument):
@@ -117,12 +92,7 @@ class PairDetector:
         self._partner = ResidualScore(normal.flux, partner.predict(normal.z_apogee), instrument)
 
     def __call__(self, pairs: ObservedPairs) -> dict[str, np.ndarray]:
-        """Scores (n,) by name: angle between the embeddings, and residuals from what each embedding predicts.
-
-        Returns
-        -------
-        dict of str to ndarray, shape (n,)
-        """
+        """Scores (n,) by name: angle between the embeddings, and residuals from what each embedding predicts."""
         lengths = np.linalg.norm(pairs.z_nirspec, axis=1) * np.linalg.norm(pairs.z_apogee, axis=1)
         cosine = (pairs.z_nirspec * pairs.z_apogee).sum(axis=1) / lengths
         own = self._own(pairs.flux, self.own.predict(pairs.z_nirspec))
@@ -137,17 +107,7 @@ class PairDetector:
 
 
 class Observatory:
-    """Observes stars with the mock telescope and pairs them with APOGEE's embeddings.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Of NIRSpec spectra.
-    apogee : Embeddings
-        Of all stars of `data`, one a star, in their order.
-    telescope : ViewSampler
-        Of which the first view counts.
-    """
+    """Observes stars with the telescope (first view) and pairs them with APOGEE's embeddings of all stars of `data`."""
 
     def __init__(self, data: PairedSpectra, encoder: Encoder, apogee: Embeddings, telescope: ViewSampler):
         if not np.array_equal(apogee.star_id, data.star_id):

@@ -18,22 +18,11 @@ def slope(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 class LinearFit:
-    """Linear regression from noisy inputs, without and with the correction for their noise.
+    """Linear regression of y (n, k) from noisy x (n, dim), without and with the correction for their noise.
 
-    The covariance of the inputs is that of the true ones plus the noise's; the correction takes the latter off.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, dim)
-        Noisy inputs.
-    y : ndarray, shape (n, k)
-    noise_variance : float or ndarray, shape (dim,)
-        Of each input; 0 gives ordinary least squares.
-
-    Raises
-    ------
-    DataError
-        If there is not more signal than noise in some direction.
+    The covariance of the inputs is that of the true ones plus the noise's; the correction takes the latter off. The
+    variance of the noise is one number or one of each input; 0 gives ordinary least squares. Raises DataError if there
+    is not more signal than noise in some direction.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, noise_variance: float | np.ndarray = 0.0):
@@ -58,12 +47,8 @@ def slopes_against_noise(
 ) -> dict[str, np.ndarray]:
     """Slopes of predicted against true labels (k,) of each of METHODS, where all inputs have the same noise.
 
-    Compare with noise 0: inputs that do not determine a label leave its slope below 1 even then.
-
-    Raises
-    ------
-    DataError
-        If there is more noise than signal in some direction.
+    Compare with noise 0: inputs that do not determine a label leave its slope below 1 even then. Raises DataError if
+    there is more noise than signal in some direction.
     """
     rng = np.random.default_rng(seed)
     x, new = (part[0] + noise * rng.standard_normal(part[0].shape) for part in (train, test))

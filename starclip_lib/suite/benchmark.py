@@ -5,10 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.metrics.probing import Predictions, average_views
@@ -17,7 +24,6 @@ from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.physics.labels import LABELS
 from starclip_lib.settings.params import Params
-from starclip_lib.suite.probes import KINDS, Kind, fit_regressor
 from starclip_lib.suite.resampling import (
     Interval,
     difference,
@@ -28,25 +34,40 @@ from starclip_lib.suite.resampling import (
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.views import mock_telescope
 
+Kind = Literal["linear", "knn", "mlp"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def fit_regressor(
+    kind: Kind, z: np.ndarray, labels: np.ndarray, *, neighbours: int = 16, width: int = 32, seed: int = 0
+) -> RegressorMixin:
+    """Fit a probe from embeddings (m, dim) to labels (m, k).
+
+    Embeddings and labels are standardised. Raises DataError if there are fewer rows than coefficients or neighbours.
+    """
+    needed = {"linear": z.shape[1] + 2, "knn": neighbours, "mlp": 20}[kind]
+    if len(z) < needed:
+        raise DataError(f"a probe '{kind}' on {z.shape[1]} dimensions needs at least {needed} spectra, not {len(z)}")
+    if kind == "linear":
+        regressor = LinearRegression()
+    elif kind == "knn":
+        regressor = KNeighborsRegressor(neighbours, weights="distance")
+    else:
+        regressor = MLPRegressor(
+            hidden_layer_sizes=(width,), learning_rate_init=3e-3, early_stopping=True, max_iter=2000, random_state=seed
+        )
+    probe = TransformedTargetRegressor(make_pipeline(StandardScaler(), regressor), transformer=StandardScaler())
+    return probe.fit(np.asarray(z, np.float64), labels)
+
 
 @dataclass(eq=False)
 class Probed:
-    """What a probe read from every view of the test stars.
+    """What a probe read from every view of the test stars."""
 
-    Parameters
-    ----------
-    star_id : ndarray of str, shape (m,)
-        Of the views.
-    true, predicted : ndarray, shape (m, 20)
-        In K and dex.
-    train_r2 : ndarray, shape (20,)
-        Of the views it was fitted on.
-    """
-
-    star_id: np.ndarray
-    true: np.ndarray
+    star_id: np.ndarray  # (m,), of the views
+    true: np.ndarray  # (m, 20), in K and dex
     predicted: np.ndarray
-    train_r2: np.ndarray
+    train_r2: np.ndarray  # (20,), of the views it was fitted on
 
     @property
     def error(self) -> np.ndarray:

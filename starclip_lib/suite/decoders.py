@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.physics.instruments import Instrument
-from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.hdf5 import Rows
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.views import ViewSampler
 
@@ -24,15 +24,10 @@ from starclip_lib.transforms.views import ViewSampler
 class SpectrumBasis:
     """Principal components of an instrument's spectra, which decoders predict the coefficients of.
 
-    Parameters
-    ----------
-    pca : sklearn.decomposition.PCA
-        Fitted.
-    covered : ndarray of bool, shape (n_pix,)
-        Pixels that hold data in at least half of the spectra; only they are described.
+    Only pixels that hold data in at least half of the spectra are described (`covered`).
     """
 
-    pca: PCA
+    pca: PCA  # fitted
     on_detector: np.ndarray
 
     @classmethod
@@ -79,15 +74,8 @@ def view_coefficients(
 class Decoder:
     """Predicts spectra from vectors: embeddings, or coefficients of another instrument's spectra.
 
-    Parameters
-    ----------
-    kind : {'network', 'linear'}
-        'network': one hidden layer; 'linear': ridge regression, its penalty by leave-one-out, the best linear
-        predictor, which a network must beat to be worth having.
-    width : int
-        Of the network's hidden layer.
-    seed : int
-        Of the network.
+    A 'network' has one hidden layer; 'linear' is ridge regression with the penalty of leave-one-out, the best linear
+    predictor, which a network must beat to be worth having.
     """
 
     def __init__(self, basis: SpectrumBasis, kind: str = "network", width: int = 256, seed: int = 0):

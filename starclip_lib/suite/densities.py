@@ -19,14 +19,9 @@ LEVELS = np.linspace(0.005, 0.995, 199)  # probabilities at which quantiles of a
 
 @dataclass(eq=False)
 class Densities:
-    """Densities of one label for n stars, as quantiles (n, len(LEVELS)) at `LEVELS`.
+    """Densities of one label for n stars, as quantiles (n, len(LEVELS)) at `LEVELS`."""
 
-    Parameters
-    ----------
-    quantiles : ndarray, shape (n, len(LEVELS))
-    """
-
-    quantiles: np.ndarray
+    quantiles: np.ndarray  # (n, len(LEVELS))
 
     def pit(self, true: np.ndarray) -> np.ndarray:
         """Probability integral transform (n,): the cumulative probability at the true values (n,).
@@ -111,17 +106,11 @@ def adaptive_densities(
 
 @dataclass(eq=False)
 class Sample:
-    """Stars of one part of the data: embeddings (n, dim), the true label (n,) and a model's prediction of it (n,).
+    """Stars of one part of the data: embeddings (n, dim), the true label (n,) and a model's prediction of it (n,)."""
 
-    Parameters
-    ----------
-    z : ndarray, shape (n, dim)
-    true, predicted : ndarray, shape (n,)
-    """
-
-    z: np.ndarray
-    true: np.ndarray
-    predicted: np.ndarray
+    z: np.ndarray  # (n, dim)
+    true: np.ndarray  # (n,)
+    predicted: np.ndarray  # (n,)
 
     def every(self, step: int, start: int) -> Sample:
         """Every `step`-th star from `start` on."""
@@ -129,23 +118,10 @@ class Sample:
 
 
 def compare_methods(known: Sample, calibration: Sample, judged: Sample, sigma: np.ndarray) -> dict[str, Densities]:
-    """Densities of the judged stars by several methods, from the paper's Gaussian to the recalibrated neighbours.
+    """Densities of the judged stars by name of the method, from the paper's Gaussian to the recalibrated neighbours.
 
-    Parameters
-    ----------
-    known : Sample
-        Stars to find neighbours among.
-    calibration : Sample
-        Half of them choose k, the other half recalibrate.
-    judged : Sample
-        Stars that get the densities.
-    sigma : ndarray, shape (n,)
-        Of the Gaussian of equation 5.1.
-
-    Returns
-    -------
-    dict of str to Densities
-        By the name of the method.
+    Neighbours are found among `known`; half of `calibration` chooses their number, the other half recalibrates. `sigma`
+    (n,) is that of the Gaussian of equation 5.1.
     """
     choose, repair = calibration.every(2, 0), calibration.every(2, 1)
 

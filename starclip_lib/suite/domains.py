@@ -10,8 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import Encoder, make_encoder
 from starclip_lib.physics.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.settings.params import Params
 from starclip_lib.settings.training import EncoderParams, TrainParams
@@ -26,12 +25,7 @@ def lower_resolution(flux: np.ndarray, instrument: Instrument, resolution: float
     """Spectra (n, n_pix) as an instrument of lower resolution sees them.
 
     A Gaussian turns the instrument's line-spread function into the wider one, both taken as constant in wavelength with
-    their widths at the middle of the range.
-
-    Raises
-    ------
-    ValueError
-        If the new resolution is not lower.
+    their widths at the middle of the range. Raises ValueError if the new resolution is not lower.
     """
     if not 0 < resolution < instrument.resolution:
         raise ValueError(f"the resolution must be below the instrument's {instrument.resolution:g}, not {resolution:g}")

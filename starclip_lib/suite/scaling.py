@@ -31,19 +31,13 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error = floor + amplitude * (n / scale)**-index, with standard errors of index and floor.
-
-    Parameters
-    ----------
-    index_error, floor_error : float
-        Standard errors.
-    """
+    """error = floor + amplitude * (n / scale)**-index, with standard errors of index and floor."""
 
     amplitude: float
     index: float
     floor: float
     scale: float
-    index_error: float
+    index_error: float  # standard errors
     floor_error: float
 
     @property
@@ -57,20 +51,10 @@ class PowerLaw:
 
 
 def fit_power_law(n: np.ndarray, error: np.ndarray, sigma: np.ndarray | None = None) -> PowerLaw:
-    """Fit a falling power law with a floor to errors (m,) at sizes n (m,).
+    """Fit a falling power law with a floor to errors (m,) at sizes n (m,), at least four.
 
-    Parameters
-    ----------
-    n, error : ndarray, shape (m,)
-        Sizes and errors.
-    sigma : ndarray, shape (m,), optional
-        Uncertainties of the errors.  Without them, residuals are weighed relative to the error itself, and the scatter
-        sets the uncertainty.
-
-    Raises
-    ------
-    DataError
-        For fewer than four sizes, or where the errors do not allow a fit.
+    Without their uncertainties `sigma` (m,), residuals are weighed relative to the error itself, and the scatter sets
+    the uncertainty. Raises DataError where the errors do not allow a fit.
     """
     n, error = np.asarray(n, float), np.asarray(error, float)
     if len(np.unique(n)) < 4:

@@ -20,19 +20,11 @@ from starclip_lib.transforms.views import ViewSampler, measured_snr
 
 @dataclass(frozen=True)
 class Stratum:
-    """One bin of a condition: its ends, its number of views, and the RMSE with its interval.
+    """One bin of a condition: its ends, its number of views, and the RMSE with its interval."""
 
-    Parameters
-    ----------
-    low, high : float
-        Ends.
-    views : int
-        Number of views.
-    """
-
-    low: float
+    low: float  # ends
     high: float
-    views: int
+    views: int  # number of views
     rmse: Interval
 
 
@@ -67,11 +59,6 @@ def neighbour_count(z: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.array([len(found) for found in index.radius_neighbors(z, radius, return_distance=False)])
 
 
-def quantile_edges(values: np.ndarray, n_bins: int) -> np.ndarray:
-    """Edges of bins that hold about equally many of the finite values; fewer bins where many values are equal."""
-    return np.unique(np.nanquantile(values, np.linspace(0, 1, n_bins + 1)))
-
-
 def stratified(
     squared_error: np.ndarray,
     star_id: np.ndarray,
@@ -82,7 +69,7 @@ def stratified(
     seed: int = 0,
 ) -> list[Stratum]:
     """RMSE of the views in each bin of a condition, with bootstrap intervals over stars."""
-    edges = quantile_edges(condition, n_bins)
+    edges = np.unique(np.nanquantile(condition, np.linspace(0, 1, n_bins + 1)))  # equal values share a bin
     strata = []
     for low, high in pairwise(edges):
         inside = (condition >= low) & ((condition <= high) if high == edges[-1] else (condition < high))

@@ -33,11 +33,6 @@ class LowRankLinear(nn.Module):
     """A frozen linear layer plus a trainable product of two matrices of low rank, which is 0 at the start.
 
     Rank 0 is the frozen layer itself.
-
-    Parameters
-    ----------
-    layer : torch.nn.Linear
-        The one to freeze.
     """
 
     def __init__(self, layer: nn.Linear, rank: int):
@@ -51,15 +46,7 @@ class LowRankLinear(nn.Module):
 
 
 class ResidualAdapter(nn.Module):
-    """Labels plus a small network of them, which is 0 at the start.
-
-    Parameters
-    ----------
-    head : torch.nn.Module
-        What predicts the labels; frozen.
-    width : int
-        Of the network's hidden layer.
-    """
+    """Labels plus a small network of them, which is 0 at the start."""
 
     def __init__(self, head: nn.Module, width: int = 32):
         super().__init__()
@@ -142,32 +129,12 @@ def transfer_curve(
     n_resamples: int = 500,
     seed: int = 0,
 ) -> tuple[dict[Strategy, dict[int, Interval]], dict[Strategy, dict[int, float]]]:
-    """Mean r2 of the labels on test stars against the number of labelled stars of the new domain, for each strategy.
+    """Mean r2 of the labels on test stars, and the learning rates chosen, by strategy and number of labelled stars.
 
-    Every repeat draws other labelled stars, the same for every strategy.  A fifth of the target's stars is never drawn:
-    there the first repeat tries the three learning rates of a strategy, and the best serves all repeats.  The 95 %
-    intervals resample test stars and draw one of the repeats each time, so they hold both kinds of chance.  Zero-shot
-    is given at size 0.
-
-    Parameters
-    ----------
-    target, test : tuple of ndarray
-        Spectra (n, n_pix) and Z-scored labels (n, 20); the test stars must not be among the target's.
-    sizes : tuple of int
-        Numbers of labelled stars.
-    repeats : int
-        For each strategy and size.
-    steps : int
-        Of each training.
-    n_resamples : int
-        Of the bootstrap.
-    seed : int
-        Of everything random.
-
-    Returns
-    -------
-    curve, rates : dict of str to dict of int
-        By strategy and size: the interval, and the learning rate that was chosen.
+    `target` and `test` are spectra (n, n_pix) and Z-scored labels (n, 20), with no star in common. Every repeat draws
+    other labelled stars, the same for every strategy. A fifth of the target's stars is never drawn: there the first
+    repeat tries the three learning rates of a strategy, and the best serves all repeats. The 95 % intervals resample
+    test stars and draw one of the repeats each time, so they hold both kinds of chance. Zero-shot is given at size 0.
     """
     n_drawn = drawable(len(target[0]))
     if max(sizes) > n_drawn:

@@ -17,12 +17,7 @@ def one_line(text: str) -> str:
 
 
 class StarclipError(Exception):
-    """Something the user can mend; the message says what was wrong and what to do, in one line.
-
-    Parameters
-    ----------
-    message : str
-    """
+    """Something the user can mend; the message says what was wrong and what to do, in one line."""
 
     def __init__(self, message: str = ""):
         super().__init__(one_line(message))
@@ -37,13 +32,7 @@ class DataError(StarclipError):
 
 
 class NotebookError(StarclipError):
-    """A notebook that failed for another reason than its input; the message shows the cell.
-
-    Parameters
-    ----------
-    message : str
-        Of several lines.
-    """
+    """A notebook that failed for another reason than its input; the message shows the cell."""
 
     def __init__(self, message: str = ""):
         Exception.__init__(self, message)

@@ -14,13 +14,8 @@ def seeded(device: torch.device | str, *key: int) -> torch.Generator:
 
     Parameters
     ----------
-    device : torch.device or str
     *key : int
         Seed, epoch, ...
-
-    Returns
-    -------
-    torch.Generator
     """
     state = np.random.SeedSequence(key).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(state[0]) << 32 | int(state[1]))

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from starclip_lib.support.machine import usable_cores
 
+Callback = Callable[[str], None]  # called with one line of text
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 

@@ -46,12 +46,8 @@ LABEL_COLUMNS = tuple(name for name, member in CATALOGUE.items() if member.unit 
 def read_all_star(path: str | Path) -> pd.DataFrame:
     """The columns of an allStar catalogue that are needed here, all its rows.
 
-    It is read in blocks, whatever the file's size: 0.7 GB of memory for 733,900 rows.
-
-    Raises
-    ------
-    DataError
-        Naming the file if it is missing, truncated or lacks columns (before DR16 there was no cerium).
+    It is read in blocks, whatever the file's size: 0.7 GB of memory for 733,900 rows. Raises DataError naming the file
+    if it is missing, truncated or lacks columns (before DR16 there was no cerium).
     """
     blocks = list(_blocks(path))
     if not blocks:
@@ -85,19 +81,9 @@ def _native(column: np.ndarray) -> np.ndarray:
 
 
 def catalogue_labels(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and errors of the stars in a catalogue.
+    """Labels and errors (n, 20) of the stars in a catalogue, in K and dex, NaN where it has no measurement.
 
     [X/H] = [X/Fe] + [Fe/H], and its error is that of both in quadrature.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As from `read_all_star`.
-
-    Returns
-    -------
-    labels, errors : ndarray of float64, shape (n, 20)
-        In K and dex, NaN where the catalogue has no measurement.
     """
     labels, errors = np.empty((len(table), len(LABELS))), np.empty((len(table), len(LABELS)))
 
@@ -118,25 +104,11 @@ def catalogue_labels(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def select_giants(
     table: pd.DataFrame, settings: DataParams, emulator: Emulator | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Apply the paper's cuts to a catalogue, one after the other.
+    """Apply the paper's cuts to a catalogue, one after the other: the stars that are left, and a report of the cuts.
 
-    Of several rows of a star the one with the highest S/N stays.  The last cut, the emulator's domain, is not the
-    paper's: the NIRSpec spectra are computed from it.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As from `read_all_star`.
-    emulator : Emulator, optional
-        The default one if not given.
-
-    Returns
-    -------
-    stars : DataFrame
-        The stars that are left, one row each, with their labels in columns named as `LABELS` and the errors in
-        `LABEL_err`.
-    report : DataFrame
-        With columns cut, removed and left.
+    Stars have their labels in columns named as `LABELS` and the errors in `LABEL_err`; the report has columns cut,
+    removed and left. Of several rows of a star the one with the highest S/N stays. The last cut, the emulator's domain,
+    is not the paper's: the NIRSpec spectra are computed from it.
     """
     emulator = emulator or default_emulator()
     labels, errors = catalogue_labels(table)

@@ -30,36 +30,22 @@ _RELEASE = re.compile(r"^a(?:spcap|p|s)Star-(?:(?:r|dr|l)\d[^-]*-)*")  # in file
 
 @dataclass(frozen=True, eq=False)
 class ApogeeSpectrum:
-    """One combined spectrum on APOGEE's grid, at rest in vacuum.
-
-    Parameters
-    ----------
-    flux : ndarray, shape (8575,)
-        float32, 0 where `mask` is true; relative to the continuum (aspcapStar) or in 1e-17 erg/s/cm2/Angstrom (apStar).
-    ivar : ndarray, shape (8575,)
-        float32 inverse variance, 0 where `mask` is true.
-    mask : ndarray of bool, shape (8575,)
-        True off the chips and in bad pixels.
-    named : bool
-        Whether the file itself says which star it is, else its name does.
-    """
+    """One combined spectrum on APOGEE's grid, at rest in vacuum."""
 
     star_id: str
+    # (8575,), float32, 0 where `mask` is true; relative to the continuum (aspcapStar) or in 1e-17 erg/s/cm2/Angstrom
+    # (apStar)
     flux: np.ndarray
-    ivar: np.ndarray
-    mask: np.ndarray
-    named: bool = True
+    ivar: np.ndarray  # (8575,), float32 inverse variance, 0 where `mask` is true
+    mask: np.ndarray  # (8575,), true off the chips and in bad pixels
+    named: bool = True  # whether the file itself says which star it is, else its name does
 
 
 def read_aspcap_star(path: str | Path) -> ApogeeSpectrum:
     """Read a normalised spectrum (aspcapStar, DR13 to DR17: flux, error and best fit in HDU 1 to 3).
 
-    Pixels count as bad off the chips, where flux is 0 or not finite, and where the error exceeds `MAX_ERROR`.
-
-    Raises
-    ------
-    DataError
-        Naming the file, if it is missing, truncated, not an aspcapStar or on another grid.
+    Pixels count as bad off the chips, where flux is 0 or not finite, and where the error exceeds `MAX_ERROR`. DataError
+    naming the file, if it is missing, truncated, not an aspcapStar or on another grid.
     """
     (flux, error), *name = _images(Path(path), ASPCAP_STAR, absolute=False)
     spectrum = _spectrum(path, name, flux, error, error > MAX_ERROR)
@@ -71,11 +57,7 @@ def read_ap_star(path: str | Path) -> ApogeeSpectrum:
     """Read a combined spectrum before normalisation (apStar, asStar: flux, error and bit mask in HDU 1 to 3).
 
     The arrays may hold one spectrum (8575,) or the combination followed by others (n, 8575); the combination is taken.
-
-    Raises
-    ------
-    DataError
-        Naming the file, if it is missing, truncated, not an apStar or on another grid.
+    Raises DataError naming the file, if it is missing, truncated, not an apStar or on another grid.
     """
     (flux, error, bits), *name = _images(Path(path), AP_STAR, absolute=True)
     bad = (bits.astype(np.int64) & sum(1 << bit for bit in BAD_PIXEL_BITS)) != 0
@@ -89,13 +71,9 @@ def normalised(spectrum: ApogeeSpectrum) -> ApogeeSpectrum:
     """A spectrum in physical units over its pseudo-continuum, a polynomial of degree 4 for each chip.
 
     Pixels that lie more than 0.1 standard deviations below the fit, or 3 above it, are left out of the next one, ten
-    times.  This finds the true continuum of simulated giants to a per cent.  ASPCAP draws it in another way: the one
-    giant of DR13 of which both files were at hand lies 4 to 6 per cent higher in its aspcapStar file.
-
-    Raises
-    ------
-    DataError
-        If no continuum above 0 fits, or no chip is left.
+    times. This finds the true continuum of simulated giants to a per cent. ASPCAP draws it in another way: the one
+    giant of DR13 of which both files were at hand lies 4 to 6 per cent higher in its aspcapStar file. Raises DataError
+    if no continuum above 0 fits, or no chip is left.
     """
     continuum = np.zeros(APOGEE.n_pix)
     for start, stop in APOGEE.chips:
@@ -134,13 +112,7 @@ def _upper_polynomial(x: np.ndarray, flux: np.ndarray) -> np.ndarray:
 
 
 def read_apogee_folder(folder: str | Path, limit: int = 12) -> list[ApogeeSpectrum]:
-    """Read the first `limit` aspcapStar, apStar and asStar files of a folder.
-
-    Raises
-    ------
-    DataError
-        If the folder or such files are missing, or one of them cannot be read.
-    """
+    """Read the first `limit` aspcapStar, apStar and asStar files of a folder."""
     kinds = ("aspcapStar", "apStar", "asStar")
     paths = sorted(path for path in Path(folder).rglob("*.fits") if path.name.startswith(kinds))
     if not paths:

@@ -38,27 +38,12 @@ _SAFE = re.compile(r"[\w+][\w.+\-\[\]]*")  # field and star names become parts o
 def fetch_apogee(
     settings: DataParams, seed: int, root: Path, callback: Callable[[str], None] = print, skip_failed: bool = False
 ) -> Path:
-    """Download the catalogue, choose the stars, download their spectra and write the data set.
+    """Download the catalogue, choose the stars, download their spectra and write the data set; its path.
 
     Everything lands in the folder `settings.archive.folder` under `root`: the catalogue, `cuts.csv`, `stars.csv`,
-    `files.txt` (the addresses), `spectra/`, and the data set.  What is there already is not fetched again.
-
-    Parameters
-    ----------
-    callback : callable
-        Is given lines of text about what happens.
-    skip_failed : bool
-        Go on without spectra that could not be downloaded (without it, they are an error).
-
-    Returns
-    -------
-    Path
-        Of the data set.
-
-    Raises
-    ------
-    DataError or Unreachable
-        Saying what to do; the same call goes on from there.
+    `files.txt` (the addresses), `spectra/`, and the data set. What is there already is not fetched again: after
+    DataError or Unreachable the same call goes on from there. Spectra that could not be downloaded are an error unless
+    `skip_failed`.
     """
     archive = settings.archive
     folder = root / archive.folder
@@ -128,27 +113,9 @@ def write_archive(
 ) -> None:
     """Read the spectra of `stars`, compute their NIRSpec partners, and write the data set, block by block.
 
-    Memory does not grow with the number of stars; what was downloaded stays, whenever it is interrupted.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    stars : DataFrame
-        With the columns of `select_giants` and `file`.
-    folder : Path
-        To which `file` is relative.
-    seed : int
-        Kept in the data set.
-    cuts : DataFrame
-        The report of `select_giants`, kept in the data set's provenance.
-    emulator : Emulator, optional
-        The default one if not given.
-
-    Raises
-    ------
-    DataError
-        Naming the file that cannot be read or the label that is off.
+    `stars` has the columns of `select_giants` and `file`, relative to `folder`; `cuts` is the report of
+    `select_giants`, kept in the data set's provenance. Memory does not grow with the number of stars; what was
+    downloaded stays, whenever it is interrupted.
     """
     emulator = emulator or default_emulator()
     labels = stars[list(LABELS)].to_numpy()

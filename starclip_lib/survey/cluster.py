@@ -13,10 +13,10 @@ import dask
 from dask.distributed import Client, Future, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError, StarclipError, SystemFault, one_line, system_message
 from starclip_lib.support.files import size_text
 from starclip_lib.support.machine import memory, socket_folder, usable_cores
+from starclip_lib.support.threads import Callback
 from starclip_lib.survey.embedding import Done, Setup, embed_task
 from starclip_lib.survey.sources import Task
 
@@ -30,21 +30,9 @@ _PAUSE = 0.1  # seconds between looks at the workers
 
 @contextmanager
 def cluster(n_workers: int, scheduler: str, callback: Callback) -> Iterator[Client]:
-    """Workers for tasks: a scheduler's, or processes of this machine with a thread each.
+    """Workers for tasks: those of the scheduler at an address, or processes of this machine with a thread each.
 
-    Parameters
-    ----------
-    n_workers : int
-        Of this machine; 0: as many as there are cores, and as memory holds.
-    scheduler : str
-        Address of a scheduler, such as 'tcp://10.0.0.1:8786'; empty: this machine.
-    callback : callable
-        Is given a line of text.
-
-    Raises
-    ------
-    DataError
-        If the scheduler cannot be reached, or has no worker.
+    `n_workers` counts those of this machine; 0: as many as there are cores, and as memory holds.
     """
     if scheduler:
         try:
@@ -105,26 +93,11 @@ def compute(
     callback: Callback,
     work: Callable[[Task, Setup], Done] = embed_task,
 ) -> list[tuple[str, int, str]]:
-    """Run tasks on free workers; the part of each finished one is on disk.
+    """Run tasks on free workers; the (file, row, reason) of those that killed workers repeatedly.
 
-    Parameters
-    ----------
-    callback : callable
-        Is given lines of progress, with the rate and the time that is left.
-    work : callable
-        What is done with each; a function that workers can import.
-
-    Returns
-    -------
-    list of (file, row, reason)
-        What workers died of repeatedly.
-
-    Raises
-    ------
-    DataError
-        If a worker lacks a package, or has another version.
-    SystemFault
-        If parts cannot be written, with the number of those that are.
+    The part of each finished task is on disk. `work` is a function that workers can import. Raises DataError if a
+    worker lacks a package or has another version; SystemFault if parts cannot be written, with the number of those that
+    are.
     """
     waiting, total, handed = list(tasks)[::-1], len(tasks), {}
     lost: list[tuple[str, int, str]] = []

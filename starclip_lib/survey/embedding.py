@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,7 @@ from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.labels import N_LABELS
 from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError, one_line
+from starclip_lib.support.files import file_digest
 from starclip_lib.survey.formats import FIT, MODEL, SIMULATIONS, About, Part, is_posterior, write_part
 from starclip_lib.survey.sources import NIRSPEC_FILES, Task, read_batches
 
@@ -30,36 +30,20 @@ _BLOCK = 256  # spectra encoded at once
 
 @dataclass(frozen=True)
 class Setup:
-    """What every worker has to know.
+    """What every worker has to know."""
 
-    Parameters
-    ----------
-    store, model : str
-        Folder of the store and file of the model, absolute.
-    params : str
-        JSON, of the run that trained the model.
-    """
-
-    store: str
+    store: str  # folder of the store and file of the model, absolute
     model: str
     about: About
-    params: str
+    params: str  # JSON, of the run that trained the model
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a task.
+    """What came of a task."""
 
-    Parameters
-    ----------
-    spectra : int
-        Embedded.
-    size : int
-        Bytes written.
-    """
-
-    spectra: int
-    size: int
+    spectra: int  # embedded
+    size: int  # bytes written
 
 
 def describe_model(path: Path) -> About:
@@ -70,7 +54,7 @@ def describe_model(path: Path) -> About:
         raise DataError(f"{path}: its encoders embed into spaces of {sorted(dim)} dimensions, not into one")
     return About(
         model=str(path),
-        model_sha256=_sha256(path),
+        model_sha256=file_digest(path),
         emulator=default_emulator().version,
         package=__version__,
         dim=dim.pop(),
@@ -81,12 +65,7 @@ def describe_model(path: Path) -> About:
 def embed_task(task: Task, setup: Setup) -> Done:
     """Embed the spectra of a task and write its part; the same task makes the same bytes, wherever it runs.
 
-    Raises
-    ------
-    DataError
-        If this process has another package, emulator or model than the store.
-    SystemFault
-        If the part cannot be written.
+    Raises DataError if this process has another package, emulator or model than the store.
     """
     about = setup.about
     here = {"package": __version__, "emulator": default_emulator().version}
@@ -166,10 +145,10 @@ def embed(encoder: Estimator, flux: np.ndarray) -> Embedded:
     rows, labels, sigma, verdict = [np.empty((0, encoder.dim), np.float32)] * (not blocks), [], [], []
     for block in blocks:
         found, place = encoder.look(block)
-        mean, covariance = encoder.population.physical(found)
+        mean, error = encoder.population.with_errors(found)
         rows.append(place.numpy())
         labels.append(mean)
-        sigma.append(np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)))
+        sigma.append(error)
         verdict += [warning or "good" for warning in found.warnings or [""] * len(block)]
     z, posterior = separated(np.concatenate(rows), encoder)
     none = [np.empty((0, N_LABELS))]
@@ -180,7 +159,7 @@ def embed(encoder: Estimator, flux: np.ndarray) -> Embedded:
 
 @lru_cache(maxsize=1)
 def _model(path: str, sha256: str) -> Model:
-    if _sha256(Path(path)) != sha256:
+    if file_digest(Path(path)) != sha256:
         raise DataError(f"{path} is not the model that this store was made with; embed into a new folder")
     return Model.load(path)
 
@@ -188,7 +167,3 @@ def _model(path: str, sha256: str) -> Model:
 @lru_cache(maxsize=1)
 def _params(text: str) -> Params:
     return Params.model_validate_json(text)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -32,28 +32,14 @@ def import_original(
     unpaired_row: int = UNPAIRED_ROW,
     callback: Callable[[str], None] = print,
 ) -> PairedSpectra:
-    """Read the three files, pair their rows, and drop repeated stars.
+    """Read the three files, pair their rows, and drop repeated stars; DataError names the file that does not fit.
 
-    All three files are held in memory, and the fluxes once more in float32.
-
-    Parameters
-    ----------
-    jwst : str or Path
-        JWST_APOGEE.h5 with the pandas keys `wavelength` (8192, or a frame with the grid in its first row), `labels`
-        (n, 20; Teff in kK or K) and `spectra`.
-    allstar : str or Path
-        apogee_dr17.h5 with the pandas key `allstar`: n rows, or n + 1 with `unpaired_row` to be left out.
-    spectra : str or Path
-        The APOGEE fluxes, rows of 8575 pixels: n or n + 1 as in `allstar`, or one for each different star in the order
-        of first appearance, as published.  A pickled frame (.pkl, .pkl.gz; read without running anything in it) or an
-        HDF5 file with one frame or array.
-    callback : callable
-        Is given a line of text about the rows left out.
-
-    Raises
-    ------
-    DataError
-        Naming the file, if something is missing, damaged, unsafe, or the rows do not belong together.
+    `jwst` is JWST_APOGEE.h5 with the pandas keys `wavelength` (8192, or a frame with the grid in its first row),
+    `labels` (n, 20; Teff in kK or K) and `spectra`. `allstar` is apogee_dr17.h5 with the pandas key `allstar`: n rows,
+    or n + 1 with `unpaired_row` to be left out. `spectra` holds the APOGEE fluxes, rows of 8575 pixels: n or n + 1 as
+    in `allstar`, or one for each different star in the order of first appearance, as published; a pickled frame (.pkl,
+    .pkl.gz; read without running anything in it) or an HDF5 file with one frame or array. All three are held in memory,
+    and the fluxes once more in float32.
     """
     for path in (jwst, allstar, spectra):
         _check_downloaded(Path(path))

@@ -79,13 +79,9 @@ class _Restricted(Unpickler):
 
 
 def restricted_load(file: IO[bytes], where: str) -> Any:
-    """What a pickle holds, if it is made of NumPy arrays, pandas frames and plain values.
+    """The content of a pickle, if it is made of NumPy arrays, pandas frames and plain values.
 
-    Raises
-    ------
-    DataError
-        Naming `where` and the first thing that is none of these (nothing of it is imported or run), or saying that the
-        file is damaged.
+    Anything else is neither imported nor run: DataError names `where` and the first such thing.
     """
     try:
         return _Restricted(file).load()
@@ -103,13 +99,7 @@ def restricted_load(file: IO[bytes], where: str) -> Any:
 
 
 def read_frame_pickle(path: str | Path) -> pd.DataFrame:
-    """A data frame or two-dimensional array from a pickle, gzipped or not.
-
-    Raises
-    ------
-    DataError
-        As `restricted_load`.
-    """
+    """A data frame or two-dimensional array from a pickle, gzipped or not."""
     regular_file(path)
     try:
         with Path(path).open("rb") as file:
@@ -162,13 +152,7 @@ def _read_to_end(file: IO[bytes], where: str) -> None:
 
 
 def read_frame_hdf(path: str | Path, key: str) -> pd.DataFrame:
-    """A pandas frame or series (as one column) from an HDF5 file that pandas wrote, in either of its two formats.
-
-    Raises
-    ------
-    DataError
-        Naming file and key if something is missing, damaged or not of these formats.
-    """
+    """A pandas frame or series (as one column) from an HDF5 file that pandas wrote, in either of its two formats."""
     with opened_hdf5(path) as file:
         if key not in file:
             raise DataError(f"{path}: no key '{key}'; it has {one_line(', '.join(sorted(file))) or 'none'}")

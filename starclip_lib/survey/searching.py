@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from starclip_lib.inference.posterior import DIAGONAL, log_bayes_factor
-from starclip_lib.metrics.similarity import RERANKED, unit_vectors
+from starclip_lib.models.similarity import RERANKED, unit_vectors
 from starclip_lib.support.errors import DataError
 from starclip_lib.survey.formats import SIMULATIONS, vectors
 from starclip_lib.survey.store import Store
@@ -46,20 +46,11 @@ class _Best:
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """What a search found, best first.
+    """What a search found, best first."""
 
-    Parameters
-    ----------
-    place : ndarray of int, shape (n, k)
-        Rows of the store; -1 where fewer than k meet the condition.
-    cosine : ndarray, shape (n, k)
-        float64; NaN there.
-    ln_b : ndarray, shape (n, k), optional
-        Log Bayes factor of "one star" against "two stars", by which candidates are then ranked; NaN there.
-    """
-
-    place: np.ndarray
-    cosine: np.ndarray
+    place: np.ndarray  # (n, k), rows of the store; -1 where fewer than k meet the condition
+    cosine: np.ndarray  # (n, k): float64; NaN there
+    # (n, k), log Bayes factor of "one star" against "two stars", by which candidates are then ranked; NaN there
     ln_b: np.ndarray | None = None
 
     @property
@@ -92,25 +83,12 @@ def search(
     but: Sequence[str] | None = None,
     posterior: np.ndarray | None = None,
 ) -> Nearest:
-    """The k most similar spectra of each query.
+    """The k most similar spectra of each query (n, dim), among those that meet the condition `where`.
 
-    With the posteriors of the queries, and of the store's spectra, the nearest 50 by cosine are ranked by exact Bayes
-    factors, as in a run.  Memory: a block of the store and the best candidates, whatever the store's size.
-
-    Parameters
-    ----------
-    queries : ndarray, shape (n, dim)
-    where : str
-        Condition that candidates have to meet, such as "Fe < -1 and instrument == 'apogee'".
-    but : sequence of str, optional
-        For each query the star whose spectra do not count.
-    posterior : ndarray, shape (n, 230), optional
-        Of the queries, as `Run.space.point` gives them.
-
-    Raises
-    ------
-    DataError
-        If the queries are not of the store's model, or no candidate meets the condition.
+    A condition is such as "Fe < -1 and instrument == 'apogee'". Spectra of the star in `but` do not count for its
+    query. With packed posteriors of the queries (n, 230), and of the store's spectra, the nearest 50 by cosine are
+    ranked by exact Bayes factors, as in a run. Memory: a block of the store and the best candidates, whatever the
+    store's size. Raises DataError if the queries are not of the store's model, or no candidate meets the condition.
     """
     if queries.ndim != 2 or queries.shape[1] != store.about.dim:
         raise DataError(

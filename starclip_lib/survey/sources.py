@@ -12,7 +12,7 @@ import numpy as np
 
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.observed.analysis import model_input, prepare_if_good
+from starclip_lib.observed.analysis import continuum_of, model_input, prepare_if_good
 from starclip_lib.observed.files import read_observed
 from starclip_lib.observed.finder import APOGEE, DATA_SET, SPECTRUM, find_files
 from starclip_lib.observed.identity import counted_in, repeats, tell_targets_apart
@@ -24,7 +24,6 @@ from starclip_lib.support.errors import DataError, StarclipError, one_line
 from starclip_lib.support.files import printable_path, regular_file
 from starclip_lib.survey.apogee import ApogeeSpectrum, normalised, read_ap_star, read_aspcap_star
 from starclip_lib.survey.formats import Input, part_name
-from starclip_lib.transforms.continuum import PseudoContinuum
 
 ROWS = 1024  # of a data set in one task: 34 MB of NIRSpec flux
 FILES = 256  # in one task
@@ -34,18 +33,10 @@ DATA, APOGEE_FILES, NIRSPEC_FILES = "data set", "aspcapStar", "observed"
 
 @dataclass(frozen=True)
 class Task:
-    """Spectra of one instrument that one worker embeds together.
+    """Spectra of one instrument that one worker embeds together."""
 
-    Parameters
-    ----------
-    kind : str
-        `DATA`, `APOGEE_FILES` or `NIRSPEC_FILES`.
-    instrument : str
-        'apogee' or 'nirspec'.
-    """
-
-    kind: str
-    instrument: str
+    kind: str  # `DATA`, `APOGEE_FILES` or `NIRSPEC_FILES`
+    instrument: str  # 'apogee' or 'nirspec'
     inputs: tuple[Input, ...]
 
     @property
@@ -56,27 +47,15 @@ class Task:
 
 @dataclass(eq=False)
 class Batch:
-    """Spectra on an instrument's grid, ready for its encoder, and what could not be read.
-
-    Parameters
-    ----------
-    row : list of int
-        Of a data set, else the number of the spectrum in its file.
-    flux : ndarray, shape (n, n_pix)
-        float32.
-    observed : list of ObservedSpectrum
-        Of NIRSpec files, in the same order: what `starclip observe` would fit.
-    simulated : bool
-        Whether the spectra are emulated, as those of a simulated data set.
-    """
+    """Spectra on an instrument's grid, ready for its encoder, and what could not be read."""
 
     star_id: list[str]
     file: list[str]
-    row: list[int]
-    flux: np.ndarray
+    row: list[int]  # of a data set, else the number of the spectrum in its file
+    flux: np.ndarray  # (n, n_pix): float32
     failed: list[tuple[str, int, str]]
-    observed: list[ObservedSpectrum]
-    simulated: bool = False
+    observed: list[ObservedSpectrum]  # of NIRSpec files, in the same order: what `starclip observe` would fit
+    simulated: bool = False  # whether the spectra are emulated, as those of a simulated data set
 
 
 def find_inputs(
@@ -84,22 +63,8 @@ def find_inputs(
 ) -> tuple[list[Task], list[tuple[str, int, str]]]:
     """Look through files and folders, and cut what is there into tasks; the same files make the same tasks.
 
-    Parameters
-    ----------
-    instruments : sequence of str
-        Which sides of a data set are wanted.
-    callback : callable, optional
-        Is given a line of text: what was found, used and left out.
-
-    Returns
-    -------
-    failed : list of (file, row, reason)
-        Data sets that cannot be opened.
-
-    Raises
-    ------
-    DataError
-        If a path is missing, or nothing that can be embedded is found.
+    Also returns (file, row, reason) of data sets that cannot be opened. `instruments` are the sides of a data set that
+    are wanted. Raises DataError if a path is missing, or nothing that can be embedded is found.
     """
     tasks: list[Task] = []
     failed: list[tuple[str, int, str]] = []
@@ -174,13 +139,7 @@ def _told_apart(inputs: Sequence[Input]) -> tuple[list[Input], int]:
 
 
 def read_batches(task: Task, params: Params) -> Batch:
-    """The spectra of a task; one that cannot be read costs a line, and not the others.
-
-    Parameters
-    ----------
-    params : Params
-        Of the run whose encoder is going to see them.
-    """
+    """The spectra of a task; one that cannot be read costs a line, and not the others."""
     batch, flux = Batch([], [], [], np.empty((0, INSTRUMENTS[task.instrument].n_pix), np.float32), [], []), []
 
     def take(one: Input, row: int, name: str, spectrum: np.ndarray) -> None:
@@ -258,7 +217,7 @@ def _apogee(one: Input) -> ApogeeSpectrum:
 def _observed(one: Input, params: Params) -> Iterator[tuple[ObservedSpectrum, np.ndarray | None, str]]:
     """Spectra of a file as `starclip observe` takes them, and as the encoder does."""
     settings = params.observed
-    continuum = PseudoContinuum(params.corruption.continuum_spacing or settings.continuum_spacing)
+    continuum = continuum_of(params)
     set_aside = dict(one.repeats)
     for row, seen in enumerate(read_observed(one.file, OBSERVED)):
         if row in set_aside:

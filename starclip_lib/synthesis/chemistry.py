@@ -27,36 +27,19 @@ def opened_table(name: str) -> Iterator[np.lib.npyio.NpzFile]:
 
 @dataclass(frozen=True, eq=False)
 class Chemistry:
-    """What the equation of state knows; tables stand on a uniform grid of ln T and are interpolated linearly.
-
-    Parameters
-    ----------
-    solar : ndarray, shape (n_elements,)
-        log10 of the number relative to hydrogen, plus 12 (Asplund et al. 2009).
-    mass : ndarray, shape (n_elements,)
-        Atomic mass units.
-    ionisation : ndarray, shape (n_elements, 2)
-        First and second ionisation energy, eV.
-    ln_temperature : ndarray, shape (n_t,)
-    ln_partition : ndarray, shape (n_elements, 3, n_t)
-        Of the atom and its first two ions.
-    atoms : ndarray, shape (n_molecules, n_elements)
-        How many atoms of each element a molecule has.
-    ln_equilibrium : ndarray, shape (n_molecules, n_t)
-        ln of (product of the densities of neutral atoms) / (density of molecules), cm^-3.
-    ln_partition_molecule : ndarray, shape (n_molecules, n_t)
-    """
+    """What the equation of state knows; tables stand on a uniform grid of ln T and are interpolated linearly."""
 
     elements: tuple[str, ...]
     molecules: tuple[str, ...]
-    solar: np.ndarray
-    mass: np.ndarray
-    ionisation: np.ndarray
-    ln_temperature: np.ndarray
-    ln_partition: np.ndarray
-    atoms: np.ndarray
+    solar: np.ndarray  # (n_elements,): log10 of the number relative to hydrogen, plus 12 (Asplund et al. 2009)
+    mass: np.ndarray  # (n_elements,), atomic mass units
+    ionisation: np.ndarray  # (n_elements, 2), first and second ionisation energy, eV
+    ln_temperature: np.ndarray  # (n_t,)
+    ln_partition: np.ndarray  # (n_elements, 3, n_t), of the atom and its first two ions
+    atoms: np.ndarray  # (n_molecules, n_elements), how many atoms of each element a molecule has
+    # (n_molecules, n_t): ln of (product of the densities of neutral atoms) / (density of molecules), cm^-3
     ln_equilibrium: np.ndarray
-    ln_partition_molecule: np.ndarray
+    ln_partition_molecule: np.ndarray  # (n_molecules, n_t)
 
     def interpolated(self, table: np.ndarray, temperature: np.ndarray) -> np.ndarray:
         """A table (..., n_t) at temperatures (n_depth,): (..., n_depth)."""

@@ -21,17 +21,10 @@ TEFF, LOGG, FE = (3600.0, 5500.0), (0.0, 3.7), (-2.3, 0.6)  # where T(tau) is in
 
 @dataclass(frozen=True, eq=False)
 class Marcs:
-    """T / Teff of MARCS models on a grid of Teff, log g, [Fe/H]; [alpha/Fe] follows [Fe/H].
+    """T / Teff of MARCS models on a grid of Teff, log g, [Fe/H]; [alpha/Fe] follows [Fe/H]."""
 
-    Parameters
-    ----------
-    axes : tuple of ndarray
-        Teff (8,), log g (8,) and [Fe/H] (6,).
-    over_teff : ndarray, shape (8, 8, 6, n_depth)
-    """
-
-    axes: tuple[np.ndarray, np.ndarray, np.ndarray]
-    over_teff: np.ndarray
+    axes: tuple[np.ndarray, np.ndarray, np.ndarray]  # Teff (8,), log g (8,) and [Fe/H] (6,)
+    over_teff: np.ndarray  # (8, 8, 6, n_depth)
 
     def __call__(self, teff: float, logg: float, fe: float) -> np.ndarray:
         """T at `LOG_TAU`: cubic splines, which go on as straight lines beyond the grid."""
@@ -45,22 +38,12 @@ class Marcs:
 
 @dataclass(frozen=True, eq=False)
 class SevenModels:
-    """T / Teff of seven models: linear in Teff, log g, [Fe/H], with corrections near each of them (docs/emulator.md).
+    """T / Teff of seven models: linear in Teff, log g, [Fe/H], corrected near each of them (docs/emulator.md)."""
 
-    Parameters
-    ----------
-    linear : ndarray, shape (4, n_depth)
-        Constant, and slopes in (Teff - 4500 K) / 1000 K, log g - 1.5 and [Fe/H].
-    centres : ndarray, shape (7, 3)
-        Labels of the models over `lengths`.
-    corrections : ndarray, shape (7, n_depth)
-    lengths : ndarray, shape (3,)
-    """
-
-    linear: np.ndarray
-    centres: np.ndarray
-    corrections: np.ndarray
-    lengths: np.ndarray
+    linear: np.ndarray  # (4, n_depth), constant, and slopes in (Teff - 4500 K) / 1000 K, log g - 1.5 and [Fe/H]
+    centres: np.ndarray  # (7, 3), labels of the models over `lengths`
+    corrections: np.ndarray  # (7, n_depth)
+    lengths: np.ndarray  # (3,)
 
     def __call__(self, teff: float, logg: float, fe: float) -> np.ndarray:
         """T at `LOG_TAU`."""

@@ -129,10 +129,6 @@ def synthesise(
     strengths : mapping of str to float, optional
         Added to log gf of groups of lines (`physics.GROUPS`): {'CN': 0.05}, or where: {'iron_low chips': -0.1}.
 
-    Returns
-    -------
-    SyntheticSpectrum
-
     Raises
     ------
     DataError

@@ -14,19 +14,11 @@ from starclip_lib.models.contrastive import info_nce
 
 @dataclass(frozen=True, eq=False)
 class ToySurvey:
-    """Stars with one hidden angle each, in groups of similar ones, as two instruments would see them without noise.
+    """Stars with one hidden angle each, in groups of similar ones, as two instruments would see them without noise."""
 
-    Parameters
-    ----------
-    a, b : Tensor, shape (n, 2)
-        float32; the first instrument sees the circle of angles, the second turns and dents it.
-    group : ndarray of int, shape (n,)
-        Which group of similar stars each belongs to.
-    """
-
-    a: Tensor
+    a: Tensor  # (n, 2): float32; the first instrument sees the circle of angles, the second turns and dents it
     b: Tensor
-    group: np.ndarray
+    group: np.ndarray  # (n,), which group of similar stars each belongs to
 
     @classmethod
     def draw(cls, n_groups: int, per_group: int, seed: int, spread: float = 0.1) -> ToySurvey:

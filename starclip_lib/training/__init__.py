@@ -1,1 +1,1 @@
-"""Trainings: devices and processes, batches, the loop, and the recipes of the paper."""
+"""Trainings: batches, the loop, and the recipes of the paper."""

@@ -14,23 +14,17 @@ from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import LabelScaler
-from starclip_lib.storage.on_disk import RowsOnDisk
+from starclip_lib.storage.hdf5 import RowsOnDisk
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.corruptions import Corruption
 from starclip_lib.transforms.views import ViewSampler
 
 
 class Source(Protocol):
-    """Stars as a training loop sees them.
-
-    Attributes
-    ----------
-    copies : int
-        0 where every call brings something new, else the number of fixed copies of each star.
-    """
+    """Stars as a training loop sees them."""
 
     device: torch.device
-    copies: int
+    copies: int  # 0 where every call brings something new, else the number of fixed copies of each star
 
     def __len__(self) -> int: ...
 
@@ -42,19 +36,10 @@ class Source(Protocol):
 class SpectrumSource:
     """Spectra of some stars: clean, freshly corrupted, or as fixed corrupted copies.
 
-    The spectra are kept on the device if they take less than half of its free memory, else moved batch by batch; those
-    that lie on disk are read batch by batch, unless they are seen as fixed copies.
-
-    Parameters
-    ----------
-    rows : ndarray of int, shape (m,)
-        The stars of `spectra` to take.
-    labels : ndarray, shape (m, 20)
-        Of these stars, Z-scored.
-    telescope : ViewSampler, optional
-        What they are seen through; None for clean spectra.
-    fresh : bool
-        A new corruption at every call, instead of the telescope's views.
+    The stars are `rows` of `spectra`, with Z-scored `labels` (m, 20). Without a telescope they are clean; `fresh` draws
+    a new corruption at every call, instead of the telescope's views. The spectra are kept on the device if they take
+    less than half of its free memory, else moved batch by batch; those that lie on disk are read batch by batch, unless
+    they are seen as fixed copies.
     """
 
     def __init__(
@@ -100,29 +85,11 @@ class SpectrumSource:
 class NewStars:
     """New stars at every step: labels around those of known stars, ab initio spectra, fresh corruptions, every time.
 
-    Parameters
-    ----------
-    labels : ndarray, shape (n, 20)
-        In K and dex, of the training stars; the length of an epoch is still n stars.
-    scaler : LabelScaler
-        Turns labels into what the encoder is to predict.
-    smoothing : float
-        Between 0, the known labels themselves, and 1, a Gaussian of their mean and covariance.  In between, the
-        deviations from the mean shrink by sqrt(1 - smoothing^2) and a Gaussian of smoothing^2 times the covariance is
-        added, so that mean and covariance stay (a smoothed bootstrap; Silverman and Young 1987).
-    corruption : Corruption, optional
-        What happens to the spectra; None: nothing.
-    seed : int
-        Of the labels drawn beforehand.
-    pool : int
-        Labels drawn beforehand, inside the emulator's domain, from which every batch takes at random.
-    emulator : Emulator, optional
-        The default one if not given.
-
-    Raises
-    ------
-    DataError
-        If the domain holds almost none of such stars.
+    `labels` (n, 20) in K and dex are those of the training stars; an epoch has n stars. `smoothing` lies between 0, the
+    known labels themselves, and 1, a Gaussian of their mean and covariance. In between, the deviations from the mean
+    shrink by sqrt(1 - smoothing^2) and a Gaussian of smoothing^2 times the covariance is added, so that mean and
+    covariance stay (a smoothed bootstrap; Silverman and Young 1987). `pool` labels inside the emulator's domain are
+    drawn beforehand, from which every batch takes at random; DataError if the domain holds almost none of such stars.
     """
 
     def __init__(
@@ -157,13 +124,7 @@ class NewStars:
 
 
 class Shuffled:
-    """A source whose stars have been given each other's spectra: a control from which pairs cannot be learned.
-
-    Parameters
-    ----------
-    order : ndarray of int, shape (len(source),)
-        Whose spectrum each star gets.
-    """
+    """A source whose stars have each other's spectra, in `order`: a control from which pairs cannot be learned."""
 
     def __init__(self, source: Source, order: np.ndarray):
         self.device, self.copies = source.device, source.copies

@@ -16,20 +16,19 @@ from starclip_lib.data.selection import mock_stars, split_by_star
 from starclip_lib.data.spectra import SPLITS, PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.models.calibration import check_enough
-from starclip_lib.models.checkpoint import Model, resume_file
+from starclip_lib.models.checkpoint import History, Model
 from starclip_lib.models.contrastive import StarCLIP
-from starclip_lib.models.encoders import Encoder
-from starclip_lib.models.encoding import embed_all
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import Encoder, make_encoder
+from starclip_lib.models.encoding import embed_all, pick_device, pick_precision
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.instruments import NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.params import Params
-from starclip_lib.settings.training import EncoderParams, TrainParams
+from starclip_lib.settings.training import AlignParams, EncoderParams, TrainParams
+from starclip_lib.storage.tensor_files import resume_file
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.seeds import seeded
 from starclip_lib.training.batches import NewStars, Source, SpectrumSource
-from starclip_lib.training.devices import pick_device, pick_precision
 from starclip_lib.training.loop import Trainer, Watch
 from starclip_lib.training.refining import calibrate, learn_errors, network_of
 from starclip_lib.transforms.corruptions import Compose, normalisation
@@ -98,6 +97,22 @@ class _Recipe:
         learn_errors(encoder, data, data.rows("val"), scaler, telescope)
         self.save(Model({encoder.instrument.name: encoder}, scaler, history))
 
+    def align(
+        self,
+        encoders: tuple[Encoder, Encoder],
+        data: PairedSpectra,
+        rows: list[np.ndarray],
+        scaler: LabelScaler,
+        telescopes: tuple[ViewSampler | None, ViewSampler | None],
+        settings: AlignParams,
+    ) -> tuple[StarCLIP, History]:
+        """Align two encoders on training stars, each on its instrument's spectra through its telescope."""
+        labels = [scaler.transform(data.labels[part]) for part in rows]
+        spectra = [getattr(data, encoder.instrument.name) for encoder in encoders]
+        sides = [self.sources(*side) for side in zip(spectra, (rows, rows), (labels, labels), telescopes, strict=True)]
+        model = StarCLIP(*encoders, settings)
+        return model, self.trainer(settings.train).align(model, *zip(*sides, strict=True))
+
     def save(self, model: Model) -> None:
         """Save a trained model, once, and drop the checkpoint of its training."""
         model.save(self.path)
@@ -114,15 +129,7 @@ def _fresh_encoder(spectra: SpectrumSet, rows: np.ndarray, settings: EncoderPara
 
 
 def train_encoder(path: Path, data: PairedSpectra, params: Params, instrument: str, watch: Watch | None = None) -> None:
-    """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper).
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    watch : Watch, optional
-        Called after every epoch.
-    """
+    """Pretrain the 'apogee' or 'nirspec' encoder on catalogue labels (section 4.1 of the paper)."""
     spectra: SpectrumSet = getattr(data, instrument)
     settings, split = params.pretrain, data.split
     if settings.leak:  # another split than the one that judges, as in the published evaluation
@@ -183,28 +190,13 @@ def train_supervised_extended(
 def train_starclip(
     path: Path, data: PairedSpectra, params: Params, nirspec: Path, apogee: Path, watch: Watch | None = None
 ) -> None:
-    """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2).
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    nirspec, apogee : Path
-        Models of `train_encoder`.
-    watch : Watch, optional
-        Called after every epoch.
-    """
+    """StarCLIP: align the pretrained encoders on mock NIRSpec and APOGEE (section 4.2)."""
     if params.starclip.calibrate:  # said before the alignment, not after it
         check_enough(len(data.rows("val")))
     scaler, rows = Model.load(nirspec).scaler, [data.rows("train"), data.rows("val")]
     recipe = _Recipe(path, params, _STARCLIP, "StarCLIP", watch)
-    labels = [scaler.transform(data.labels[part]) for part in rows]
-    sides = (
-        recipe.sources(data.nirspec, rows, labels, mock_telescope(params)),
-        recipe.sources(data.apogee, rows, labels),
-    )
-    model = StarCLIP(network_of(nirspec, "nirspec"), network_of(apogee, "apogee"), params.starclip)
-    history = recipe.trainer(params.starclip.train).align(model, *zip(*sides, strict=True))
+    encoders = network_of(nirspec, "nirspec"), network_of(apogee, "apogee")
+    model, history = recipe.align(encoders, data, rows, scaler, (mock_telescope(params), None), params.starclip)
     scale = float(model.logit_scale.detach())
     if params.starclip.calibrate:
         scale = calibrate((model.encoder_a, model.encoder_b), data, params)
@@ -216,17 +208,7 @@ def train_starclip(
 def train_mockstarclip(
     path: Path, data: PairedSpectra, params: Params, starclip: Path, watch: Watch | None = None
 ) -> None:
-    """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    starclip : Path
-        Model of `train_starclip`.
-    watch : Watch, optional
-        Called after every epoch.
-    """
+    """MockStarCLIP: both encoders start from StarCLIP's NIRSpec encoder; the extended-mock one tunes its head."""
     start, stars, settings = Model.load(starclip), mock_stars(data, params), params.mockstarclip
     rows = [stars["train"], stars["val"]]
     frozen = network_of(starclip, "nirspec")
@@ -234,11 +216,8 @@ def train_mockstarclip(
     frozen.requires_grad_(False)
     tuned.freeze_features()
     recipe = _Recipe(path, params, _MOCKSTARCLIP, "MockStarCLIP", watch)
-    labels = [start.scaler.transform(data.labels[part]) for part in rows]
     telescopes = mock_telescope(params, settings.copies), extended_telescope(data, params, settings.copies)
-    sides = [recipe.sources(data.nirspec, rows, labels, telescope) for telescope in telescopes]
-    model = StarCLIP(frozen, tuned, settings.align)
-    history = recipe.trainer(settings.align.train).align(model, *zip(*sides, strict=True))
+    model, history = recipe.align((frozen, tuned), data, rows, start.scaler, telescopes, settings.align)
     scale = float(model.logit_scale.detach())
     learn_errors(model.encoder_b, data, data.rows("val"), start.scaler, extended_telescope(data, params))
     recipe.save(Model({"mock": model.encoder_a, "extended": model.encoder_b}, start.scaler, history, scale))

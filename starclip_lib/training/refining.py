@@ -15,14 +15,14 @@ from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.inference.posterior import Population, fit_pair_covariance
 from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.checkpoint import History, Model
+from starclip_lib.models.embeddings import write_embeddings
 from starclip_lib.models.encoders import Encoder, Estimator
-from starclip_lib.models.encoding import embed_all, run_encoder
+from starclip_lib.models.encoding import embed_views, pick_device, run_encoder
 from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.labels import N_LABELS, LabelScaler
 from starclip_lib.settings.params import Params
 from starclip_lib.support.errors import DataError
-from starclip_lib.training.devices import pick_device
 from starclip_lib.training.loop import Watch
 from starclip_lib.transforms.views import ViewSampler, extended_telescope, mock_telescope
 
@@ -135,8 +135,20 @@ def train_fit(
 
 
 def embed_fit(path: Path, data: PairedSpectra, params: Params, fit: Path, watch: Watch | None = None) -> None:
-    """Fit all stars and write the posteriors of their labels, as embeddings, to a file of their own."""
-    embed_all(path, data, _undivided(params), {"fit": fit}, pick_device(params.device))
+    """Fit all stars and write the posteriors of their labels, as embeddings, to a file of their own.
+
+    Mock spectra are NIRSpec views that are fitted already; of mock and extended mock spectra one view is compared.
+    """
+    params, chosen = _undivided(params), np.concatenate(list(mock_stars(data, params).values()))
+    fits, every = Model.load(fit, pick_device(params.device)).encoders, np.arange(data.n_stars)
+    nirspec = embed_views(fits["nirspec"], data, every, mock_telescope(params))
+    groups = {
+        "nirspec": nirspec,
+        "apogee": embed_views(fits["apogee"], data, every),
+        "mock": nirspec.of_view(0).of_rows(chosen),
+        "extended": embed_views(fits["extended"], data, chosen, extended_telescope(data, params, 1)),
+    }
+    write_embeddings(path, {f"fit/{role}": embeddings for role, embeddings in groups.items()})
 
 
 def _undivided(params: Params) -> Params:

@@ -12,28 +12,21 @@ from torch import Tensor, nn
 
 from starclip_lib.models.checkpoint import History, HistoryState
 from starclip_lib.settings.training import TrainParams
-from starclip_lib.storage.tensor_files import check_like, check_tensors, load_tensors, problem_of, save_tensors
+from starclip_lib.storage.json_files import problem_of
+from starclip_lib.storage.tensor_files import check_like, check_tensors, load_tensors, save_tensors
 from starclip_lib.support.errors import DataError
 
 
 @dataclass
 class TrainingState:
-    """What changes while a training goes on, and what its checkpoint holds.
-
-    Parameters
-    ----------
-    every_step : bool
-        Whether the schedule moves every step, else every epoch.
-    best : dict of str to Tensor
-        Weights of the best epoch so far.
-    """
+    """What changes while a training goes on, and what its checkpoint holds."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    every_step: bool
+    every_step: bool  # whether the schedule moves every step, else every epoch
     history: History
-    best: dict[str, Tensor]
+    best: dict[str, Tensor]  # weights of the best epoch so far
 
     @classmethod
     def begin(cls, model: nn.Module, settings: TrainParams, steps: int) -> TrainingState:

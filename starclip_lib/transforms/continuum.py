@@ -27,15 +27,10 @@ _ROUNDS = 3
 
 
 class PseudoContinuum(nn.Module):
-    """Cubic splines with equidistant knots, fitted to line-free pixels on each detector by itself.
+    """Cubic splines with knots every `spacing` Angstrom, fitted to line-free pixels on each detector by itself.
 
     What is fitted are means over bins of 8 pixels; bins that stand off by 3 sigma are rejected, twice.  The detectors
     are told apart by the longest stretch without data inside a spectrum.
-
-    Parameters
-    ----------
-    spacing : float
-        Distance of the knots, Angstrom.
     """
 
     spline: Tensor
@@ -51,17 +46,7 @@ class PseudoContinuum(nn.Module):
             self.register_buffer(name, value)
 
     def fit(self, flux: Tensor) -> Tensor:
-        """The pseudo-continuum of spectra.
-
-        Parameters
-        ----------
-        flux : Tensor, shape (n, 8192)
-            Exactly 1 where there are no data.
-
-        Returns
-        -------
-        Tensor, shape (n, 8192)
-        """
+        """The pseudo-continuum of spectra (n, 8192), which are exactly 1 where there are no data."""
         n = len(flux)
         used = ((flux != NIRSPEC.fill_value) & self.free).view(n, -1, _BIN)
         weight = used.sum(2).float()

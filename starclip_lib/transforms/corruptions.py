@@ -59,17 +59,7 @@ class Compose(Corruption):
 
 
 class PaschenSubstitution(Corruption):
-    """(i) Replace the flux near four Paschen lines by that of one reference star.
-
-    Parameters
-    ----------
-    reference : Tensor, shape (n_pix,)
-        Flux of the reference star.
-    wavelength : ndarray, shape (n_pix,)
-        Angstrom.
-    radius : float
-        Half-width of the neighbourhoods in Angstrom.
-    """
+    """(i) Replace the flux within `radius` Angstrom of four Paschen lines by that of one reference star (n_pix,)."""
 
     pixels: Tensor
     values: Tensor
@@ -100,17 +90,8 @@ class DeadPixels(Corruption):
 class Denormalisation(Corruption):
     """(iii) Multiply by a smooth continuum error (equations 4.5 and 4.6), another one for each spectrum.
 
-    P = 1 + amplitude (p - mean p) / max `abs(p - mean p)` with p a polynomial on wavelength scaled to [0, 1] and
-    coefficients from U(-1, 1).
-
-    Parameters
-    ----------
-    wavelength : ndarray, shape (n_pix,)
-        Angstrom.
-    amplitude : float
-        Largest continuum error.
-    degree : int
-        Of the polynomial.
+    P = 1 + amplitude (p - mean p) / max `abs(p - mean p)` with p a polynomial of `degree` on wavelength scaled to [0,
+    1] and coefficients from U(-1, 1).
     """
 
     powers: Tensor
@@ -134,13 +115,7 @@ class Denormalisation(Corruption):
 
 
 class GaussianNoise(Corruption):
-    """(iv) Add Gaussian noise of standard deviation 1/SNR, with one SNR from U(snr_min, snr_max) for each spectrum.
-
-    Parameters
-    ----------
-    snr_min, snr_max : float
-        Per pixel.
-    """
+    """(iv) Add Gaussian noise of standard deviation 1/SNR, with one SNR from U(snr_min, snr_max) for each spectrum."""
 
     def __init__(self, snr_min: float = 30.0, snr_max: float = 300.0):
         super().__init__()
@@ -153,17 +128,9 @@ class GaussianNoise(Corruption):
 
 
 class DetectorGaps(Corruption):
-    """(v) Set to `fill_value` what falls between the detectors or off their ends.
+    """(v) Set to `fill_value` what falls between the detectors or off their ends."""
 
-    Parameters
-    ----------
-    gaps : GapModel
-        Distribution of where that is.
-    wavelength : ndarray, shape (n_pix,)
-        Angstrom, increasing.
-    """
-
-    wavelength: Tensor
+    wavelength: Tensor  # (n_pix,), Angstrom, increasing
 
     def __init__(self, gaps: GapModel, wavelength: np.ndarray, fill_value: float = 1.0):
         super().__init__()
@@ -178,13 +145,7 @@ class DetectorGaps(Corruption):
 
 
 class Normalisation(Corruption):
-    """Divide by the pseudo-continuum: no corruption, but what every observed spectrum goes through after them.
-
-    Parameters
-    ----------
-    spacing : float
-        Distance of the knots, Angstrom.
-    """
+    """Divide by the pseudo-continuum (knots every `spacing` Angstrom), as every observed spectrum is."""
 
     def __init__(self, spacing: float):
         super().__init__()

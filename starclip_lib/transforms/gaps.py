@@ -36,32 +36,18 @@ GAPS = {  # the columns of a table of gaps
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
-    """Measured gaps, one entry a trace, all in Angstrom.
+    """Measured gaps, one entry a trace, all in Angstrom."""
 
-    Parameters
-    ----------
-    start, width : ndarray of float64, shape (n,)
-        Blue edge and width of the gap between the detectors.
-    cutoff_width : ndarray of float64, shape (n,)
-        How much is missing at the red end, up to 18,000 Angstrom.
-    """
-
-    start: np.ndarray
+    start: np.ndarray  # (n,), blue edge and width of the gap between the detectors
     width: np.ndarray
-    cutoff_width: np.ndarray
+    cutoff_width: np.ndarray  # (n,), how much is missing at the red end, up to 18,000 Angstrom
 
     def __len__(self) -> int:
         return len(self.start)
 
 
 def read_gaps(path: str | Path | None = None) -> Gaps:
-    """Read a table of measured gaps.
-
-    Raises
-    ------
-    DataError
-        Naming the file, if it is missing or no such table.
-    """
+    """Read a table of measured gaps. Raises DataError naming the file, if it is missing or no such table."""
     if path is None:
         with as_file(files(__package__) / "nirspec-gaps.csv") as packaged:
             return read_gaps(packaged)
@@ -102,13 +88,7 @@ def draw_traces(gaps: Gaps, angstrom_per_pixel: float = 10.0, seed: int = 0) -> 
 
 
 def read_trace_image(path: str | Path | None = None) -> np.ndarray:
-    """Read a grey-scale image.
-
-    Raises
-    ------
-    DataError
-        If there is no such image: no other one is taken in its place.
-    """
+    """Read a grey-scale image. Raises DataError if there is no such image: no other one is taken in its place."""
     if path is None:
         with as_file(files(__package__) / "traces.png") as packaged:
             return read_trace_image(packaged)
@@ -126,20 +106,10 @@ def read_trace_image(path: str | Path | None = None) -> np.ndarray:
 
 
 def detect_gaps(image: np.ndarray) -> Gaps:
-    """Measure the gaps in an image of dark spectral traces on a light background.
+    """Measure the gaps in an image of dark spectral traces on a light background; DataError if it shows none.
 
     Each run of rows with dark pixels is one trace: its longest break is the gap between the detectors, and what is
-    missing at its red end the cut-off.
-
-    Parameters
-    ----------
-    image : ndarray, shape (height, width)
-        uint8, its columns spanning `IMAGE_RANGE` evenly.
-
-    Raises
-    ------
-    DataError
-        If the array is not such an image or shows no broken trace.
+    missing at its red end the cut-off.  The image (height, width) is uint8, its columns spanning `IMAGE_RANGE` evenly.
     """
     if image.ndim != 2 or image.dtype != np.uint8:
         raise DataError(f"expected a grey-scale image, (height, width) uint8, not {image.shape} {image.dtype}")
@@ -185,17 +155,12 @@ def longest_gap(missing: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class DrawnGaps(NamedTuple):
-    """What is missing in each of n spectra: below `blue`, from `start` to `stop`, and from `cutoff` on (Angstrom).
+    """What is missing in each of n spectra: below `blue`, from `start` to `stop`, and from `cutoff` on (Angstrom)."""
 
-    Parameters
-    ----------
-    blue, start, stop, cutoff : Tensor, shape (n,)
-    """
-
-    blue: Tensor
-    start: Tensor
-    stop: Tensor
-    cutoff: Tensor
+    blue: Tensor  # (n,)
+    start: Tensor  # (n,)
+    stop: Tensor  # (n,)
+    cutoff: Tensor  # (n,)
 
 
 class GapModel:

@@ -45,7 +45,6 @@ class ViewSampler:
 
         Parameters
         ----------
-        spectra : SpectrumSet
         rows : ndarray of int, shape (m,)
             Row numbers wanted.
 
@@ -53,7 +52,6 @@ class ViewSampler:
         ------
         place : ndarray of int, shape (b,)
             Positions in `rows`.
-        view : int
         batch : Tensor, shape (b, n_pix)
             On the CPU: batch[i] is view number `view` of star rows[place[i]].
         """
@@ -72,7 +70,6 @@ class ViewSampler:
 
         Parameters
         ----------
-        spectra : SpectrumSet
         rows : ndarray of int, shape (m,)
             Row numbers wanted.
 
@@ -91,7 +88,6 @@ class ViewSampler:
 
         Parameters
         ----------
-        spectra : SpectrumSet
         rows : ndarray of int, shape (m,)
             Row numbers wanted.
 
@@ -124,13 +120,8 @@ def mock_telescope(params: Params, n_views: int | None = None) -> ViewSampler:
 
     Parameters
     ----------
-    params : Params
     n_views : int, optional
         `corruption.n_views` unless it is given.
-
-    Returns
-    -------
-    ViewSampler
     """
     return ViewSampler(mock(params.corruption), n_views or params.corruption.n_views, params.seed)
 
@@ -140,14 +131,8 @@ def extended_telescope(data: PairedSpectra, params: Params, n_views: int | None 
 
     Parameters
     ----------
-    data : PairedSpectra
-    params : Params
     n_views : int, optional
         `corruption.n_views` unless it is given.
-
-    Returns
-    -------
-    ViewSampler
     """
     return ViewSampler(extended_corruption(data, params), n_views or params.corruption.n_views, params.seed)
 

@@ -17,9 +17,9 @@ from cases import Case, fingerprint
 from damage import NASTY, whole_file
 from torch import Tensor
 
+from starclip_lib.models.calibration import Coordinates
 from starclip_lib.models.checkpoint import History, Model
-from starclip_lib.models.coordinates import Coordinates
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import LabelScaler
 from starclip_lib.settings.training import EncoderParams, TrainParams

@@ -34,7 +34,7 @@ from .limits import (
     ladder,
     ratio_by_snr,
 )
-from .measured import against_catalogue, failed_measurements, fitted_spectrum, labels_in_domain
+from .measured import against_catalogue, failed_measurements, fitted_spectrum
 from .predictions import MAIN_LABELS, loss_curves, over_iron, predicted_against_true, study
 from .reliability import robustness
 from .spectra import example_pairs, neighbours, observed_spectrum, real_over_emulated, residuals
@@ -79,7 +79,6 @@ __all__ = [
     "kiel_diagram",
     "label_correlations",
     "label_intervals",
-    "labels_in_domain",
     "ladder",
     "line_growth",
     "loss_curves",

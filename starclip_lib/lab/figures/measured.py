@@ -18,10 +18,8 @@ from starclip_lib.lab.figures.style import (
 )
 from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.spectrum import ObservedSpectrum
-from starclip_lib.physics.emulator import default_emulator
-from starclip_lib.physics.giants import giants
 from starclip_lib.physics.instruments import SPEED_OF_LIGHT
-from starclip_lib.physics.labels import AXIS_TITLES, FE, LATEX, LOGG, N_LABELS, TEFF
+from starclip_lib.physics.labels import AXIS_TITLES, FE, LOGG, TEFF
 from starclip_lib.support.errors import DataError
 
 _ROWS = 4
@@ -89,38 +87,6 @@ def failed_measurements(
     for ax in axes[-1]:
         ax.set_xlabel("observed vacuum wavelength [Å]")
     axes.flat[0].legend(fontsize=8, loc="lower right", ncols=2)
-    return figure
-
-
-@styled
-def labels_in_domain(one: Measured) -> Figure:
-    """The twenty labels of a star with their errors, beside the emulator's domain and the middle of the population.
-
-    Parameters
-    ----------
-    one : Measured
-        With labels.
-    """
-    assert one.labels is not None
-    emulator, (low, high) = default_emulator(), np.percentile(giants().atlas, (5, 95), axis=0)
-    figure, (first, second, third) = new_axes(1, 3, (11, 4.4), width_ratios=(1, 1, 5))
-    limits = (tuple(map(float, emulator.teff_limits(one.labels[LOGG]))), (emulator.label_min[1], emulator.label_max[1]))
-    for ax, i, (lowest, highest) in zip((first, second), (TEFF, LOGG), limits, strict=True):
-        ax.axhspan(lowest, highest, color="#009E73", alpha=0.12, lw=0)
-        ax.vlines(0, low[i], high[i], color="#999999", lw=6, alpha=0.5)
-        ax.errorbar([0], [one.labels[i]], [one.sigma[i]], fmt="o", color="black", capsize=3)
-        ax.set(xticks=[], title=AXIS_TITLES[i], xlim=(-1, 1))
-    x = np.arange(N_LABELS - 2)
-    feh = one.labels[FE]
-    floor = np.where(np.isnan(emulator.xfe_min[2:]), 0, emulator.xfe_min[2:]) + feh
-    ceiling = np.where(np.isnan(emulator.xfe_max[2:]), 0, emulator.xfe_max[2:]) + feh
-    floor[FE - 2], ceiling[FE - 2] = emulator.label_min[FE], emulator.label_max[FE]
-    third.bar(x, ceiling - floor, bottom=floor, width=0.9, color="#009E73", alpha=0.12, label="emulator's domain")
-    third.vlines(x, low[2:], high[2:], color="#999999", lw=6, alpha=0.5, label="nine giants of ten")
-    third.errorbar(x, one.labels[2:], one.sigma[2:], fmt="o", color="black", capsize=3, label=one.name)
-    third.set_xticks(x, LATEX[2:], rotation=60)
-    third.set(ylabel="[X/H] [dex]", ylim=(min(-1.6, feh - 0.9), max(0.9, feh + 1.2)))
-    third.legend(fontsize=8, ncols=3, loc="upper right")
     return figure
 
 

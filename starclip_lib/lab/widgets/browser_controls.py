@@ -13,13 +13,7 @@ BOTH, NONE = "both", "(none)"
 
 
 def browser_controls(gallery: Gallery) -> dict[str, ipywidgets.DOMWidget]:
-    """Make the controls for the stars of a gallery.
-
-    Returns
-    -------
-    dict of str to DOMWidget
-        In the order in which the Tab key reaches them.
-    """
+    """The controls for the stars of a gallery, in the order in which the Tab key reaches them."""
     labels = [(f"{name} [{unit}]", i) for i, (name, unit) in enumerate(zip(PLAIN, UNITS, strict=True))]
 
     def star_like(column: int, step: float, form: str) -> ipywidgets.FloatSlider:

@@ -72,13 +72,9 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 def browse(run: Run, port: int, open_browser: bool, callback: Callable[[str], None] = print) -> None:
     """Serve the browser of a run on 127.0.0.1 until it is stopped with Ctrl-C.
 
-    A kernel is kept ready for the next visit, 0.8 GB with a small run.  The server lives in this process and ends with
-    it, and so do its kernels; a kernel whose page is gone ends within two minutes.
-
-    Raises
-    ------
-    StarclipError
-        If the run is not complete, or if the port is in use.
+    A kernel is kept ready for the next visit, 0.8 GB with a small run. The server lives in this process and ends with
+    it, and so do its kernels; a kernel whose page is gone ends within two minutes. StarclipError if the run is not
+    complete, or if the port is in use.
     """
     for file in NEEDED:
         run.need(file)

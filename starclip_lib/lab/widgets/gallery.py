@@ -13,8 +13,8 @@ from starclip_lib.inference.posterior import log_bayes_factor
 from starclip_lib.lab.widgets.queries import Query, QueryResult
 from starclip_lib.lab.widgets.spaces import EXTENDED, Side, Spaces
 from starclip_lib.metrics.atlas import fit_map
-from starclip_lib.metrics.similarity import RERANKED, unit_vectors
 from starclip_lib.models.encoding import encode_for_search
+from starclip_lib.models.similarity import RERANKED, unit_vectors
 from starclip_lib.observed.analysis import model_input, point_of_fit, prepare_all
 from starclip_lib.observed.files import read_observed_folder
 from starclip_lib.observed.isolated import read_isolated

@@ -15,15 +15,10 @@ import traitlets
 
 
 class LiveFigure(go.FigureWidget):
-    """A FigureWidget that starts at once, and reads plotly.js afterwards.
+    """A FigureWidget that starts at once, and reads plotly.js afterwards."""
 
-    Attributes
-    ----------
-    marks : list of dict
-        Signs above the figure: plotly redraws all points at every change, which takes long with twenty thousand of
-        them.  Each is a mapping of `x` and `y` on the axes, `text`, and `css`, its style.
-    """
-
+    # signs above the figure: plotly redraws all points at every change, which takes long with twenty thousand of them.
+    # Each is a mapping of `x` and `y` on the axes, `text`, and `css`, its style
     marks: Any = traitlets.List().tag(sync=True)
     _esm = Path(__file__).with_name("live_figure.js")
     _plotly = traitlets.Unicode(str(go.FigureWidget._esm)).tag(sync=True)

@@ -9,12 +9,12 @@ from functools import cached_property, partial
 import numpy as np
 
 from starclip_lib.metrics.baselines import cropped_apogee
-from starclip_lib.metrics.similarity import SimilarityIndex
 from starclip_lib.models.encoders import Estimator
 from starclip_lib.models.encoding import encode_for_search
+from starclip_lib.models.similarity import SimilarityIndex
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.run import Run
-from starclip_lib.storage.on_disk import Rows
+from starclip_lib.storage.hdf5 import Rows
 from starclip_lib.transforms.views import FirstView, ViewSampler, extended_telescope, mock_telescope
 
 FIT = "fits of the emulator"
@@ -28,23 +28,13 @@ Spectra = Rows | FirstView
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One kind of spectrum in a space; row i of everything is star i of the data set.
-
-    Parameters
-    ----------
-    flux : ndarray, RowsOnDisk or FirstView, shape (n, n_pix)
-        The spectra.
-    index : SimilarityIndex
-        Their unit vectors, float32, to search among, of fits with packed posteriors.
-    encoder : Encoder or None
-        What makes vectors of new spectra; None if the spectra are the vectors.
-    """
+    """One kind of spectrum in a space; row i of everything is star i of the data set."""
 
     title: str
     instrument: Instrument
-    flux: Spectra
-    index: SimilarityIndex
-    encoder: Estimator | None
+    flux: Spectra  # (n, n_pix), the spectra
+    index: SimilarityIndex  # their unit vectors, float32, to search among, of fits with packed posteriors
+    encoder: Estimator | None  # what makes vectors of new spectra; None if the spectra are the vectors
 
 
 class Spaces:
@@ -53,11 +43,6 @@ class Spaces:
     One mock observation of every star is held in memory: some 400 MB per 1,000 stars with all spaces opened.  Of
     spectra that stay on disk only StarCLIP's space is there, whose vectors are in the file of embeddings; spectra are
     read, or observed, when they are drawn.
-
-    Raises
-    ------
-    DataError
-        Naming what the run lacks.
     """
 
     def __init__(self, run: Run):

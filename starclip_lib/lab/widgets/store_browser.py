@@ -20,7 +20,7 @@ from starclip_lib.lab.widgets.base import ControlledBox, line, menu
 from starclip_lib.lab.widgets.live_figure import FurtherFigure, LiveFigure
 from starclip_lib.lab.widgets.similarity_browser import TABLE
 from starclip_lib.metrics.atlas import fit_map
-from starclip_lib.metrics.similarity import RERANKED, SimilarityIndex
+from starclip_lib.models.similarity import RERANKED, SimilarityIndex
 from starclip_lib.physics.labels import FE, LABELS, LOGG, PLAIN, TEFF, UNITS
 from starclip_lib.settings.evaluation import AtlasParams
 from starclip_lib.support.errors import DataError

@@ -27,35 +27,25 @@ Header = dict[str, str]
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of a file before it is read.
+    """What is known of a file before it is read."""
 
-    Parameters
-    ----------
-    name : str
-        Of the file, without its folder.
-    form : str
-        `FITS`, `HDF5`, `VOTABLE`, `TEXT` or `BINARY`.
-    headers : tuple of dict
-        Of a FITS file: the cards of each HDU as text, without quotes and blanks around them.
-    columns : tuple of str
-        Of a table in text: the names of its columns; empty if it has no header.
-    n_numbers : int
-        Of a table in text without header: the number of its columns of numbers.
-    whole : bool
-        False where the end of the file, or of what is looked at, came before the end of the headers.
-    """
-
-    name: str
-    form: str
+    name: str  # of the file, without its folder
+    form: str  # `FITS`, `HDF5`, `VOTABLE`, `TEXT` or `BINARY`
+    # of a FITS file: the cards of each HDU as text, without quotes and blanks around them
     headers: tuple[Header, ...] = ()
-    columns: tuple[str, ...] = ()
-    n_numbers: int = 0
-    whole: bool = True
+    columns: tuple[str, ...] = ()  # of a table in text: the names of its columns; empty if it has no header
+    n_numbers: int = 0  # of a table in text without header: the number of its columns of numbers
+    whole: bool = True  # False where the end of the file, or of what is looked at, came before the end of the headers
 
     @property
     def primary(self) -> Header:
         """The first header."""
         return self.headers[0] if self.headers else {}
+
+    @property
+    def table_columns(self) -> list[str]:
+        """The names of the columns of all tables of a FITS file."""
+        return [value for header in self.headers[1:] for key, value in header.items() if key.startswith("TTYPE")]
 
     def extensions(self, key: str) -> list[str]:
         """The value of a card in every header after the first that has it."""

@@ -1,16 +1,19 @@
-"""Observed spectra from numbers with units, and what stands for a spectrum that cannot be read."""
+"""What readers share: kinds of files, columns by their names, and observed spectra from numbers with units."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from astropy import units as u
 
-from starclip_lib.observed.readers.kinds import Options
-from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
+from starclip_lib.observed.readers.look import Look
+from starclip_lib.observed.spectrum import OBSERVED, ObservedSpectrum, as_observed
+from starclip_lib.settings.evaluation import ObservedParams
 from starclip_lib.support.errors import DataError, StarclipError, one_line
 from starclip_lib.support.files import damage_refused, safe_name
 
@@ -18,6 +21,47 @@ Part = TypeVar("Part")
 _PER_WAVELENGTH = (u.W / u.m**2 / u.um, u.W / u.m**2 / u.um / u.sr)
 _PER_PIXEL = (u.dimensionless_unscaled, u.electron, u.count, u.DN, u.adu, u.photon)
 _FAR = 1e6  # Angstrom; and 100 at the other end: what lies outside is not light that is measured here
+_ENDINGS = (".gz", ".fits", ".fit", ".fts", ".csv", ".ecsv", ".vot", ".votable", ".xml", ".txt", ".dat", ".tsv", ".asc")
+_NAMES = {
+    "wavelength": ("wavelength", "wavelengths", "wave", "lambda", "lam", "wl", "spectral_axis", "frequency",
+                   "freq", "wavenumber"),
+    "log_wavelength": ("loglam", "log_wavelength", "loglambda"),
+    "flux": ("flux", "flux_density", "fluxdensity", "flux_lambda", "f_lambda", "flam", "flux_nu", "f_nu", "fnu",
+             "intensity", "counts", "flux_reduced"),
+    "error": ("error", "flux_error", "fluxerror", "fluxerr", "flux_err", "err", "e_flux", "eflux", "sigma",
+              "uncertainty", "flux_uncertainty", "unc", "std", "stddev", "noise", "err_reduced", "errors", "dflux",
+              "flux_unc"),
+    "ivar": ("ivar", "inverse_variance", "flux_ivar", "invvar", "weight"),
+    "variance": ("variance", "var", "flux_var"),
+    "mask": ("mask", "bad", "dq", "qual", "quality", "flag", "flags", "and_mask"),
+}  # fmt: skip
+_UNIT = re.compile(
+    r"\s*[\[(]\s*([^\])]+?)\s*[\])]\s*$|[ _](um|micron|microns|nm|aa|ang|angstrom|angstroms|jy|mjy|hz|ghz)$"
+)
+_MEDIUM = re.compile(r"^(?:air|vac|vacuum)_|_[(\[]?(?:in_)?(?:air|vac|vacuum)[)\]]?$")  # 'wavelength_air'
+_SPELLED = {**dict.fromkeys(("a", "å", "aa", "ang", "angstrom", "angstroms"), "Angstrom"), "microns": "micron",
+            "µm": "um", "jy": "Jy", "mjy": "mJy", "hz": "Hz", "ghz": "GHz"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user says about files that do not say it themselves."""
+
+    settings: ObservedParams = field(default=OBSERVED)  # which wavelengths are used
+    air: bool | None = None  # whether wavelengths are in air; None: as the file states, else vacuum
+    wavelength_unit: str = ""  # of columns without a unit
+    flux_unit: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file."""
+
+    name: str  # for people
+    recognises: Callable[[Look], bool]  # whether a file is of this kind, from a first look at it
+    # its spectra.  None: files of this kind are refused by name
+    read: Callable[[Path, Options], list[ObservedSpectrum]] | None = None
+    instead: str = ""  # of a kind that is refused: what to do
 
 
 def vacuum(wavelength: np.ndarray) -> np.ndarray:
@@ -39,21 +83,7 @@ def in_vacuum(angstrom: np.ndarray, stated: str, options: Options) -> tuple[np.n
 def stem(path: Path) -> str:
     """The name of a file without its endings."""
     name = path.name
-    for ending in (
-        ".gz",
-        ".fits",
-        ".fit",
-        ".fts",
-        ".csv",
-        ".ecsv",
-        ".vot",
-        ".votable",
-        ".xml",
-        ".txt",
-        ".dat",
-        ".tsv",
-        ".asc",
-    ):
+    for ending in _ENDINGS:
         name = name[: -len(ending)] if name.lower().endswith(ending) and len(name) > len(ending) else name
     return name
 
@@ -99,7 +129,7 @@ def from_quantities(
     options: Options,
     stated: str = "",
     where: str = "",
-    line_spread: str = "",
+    lsf: str = "",
 ) -> ObservedSpectrum:
     """An observed spectrum from wavelength (or frequency), flux and standard deviation, each with a unit.
 
@@ -136,7 +166,7 @@ def from_quantities(
         relative = flux / level
     angstrom, medium = in_vacuum(angstrom, stated, options)
     where = where or one_line(name)
-    made = as_observed(safe_name(name), angstrom, relative, ivar, mask, options.settings, 0.0, where, line_spread)
+    made = as_observed(safe_name(name), angstrom, relative, ivar, mask, options.settings, 0.0, where, lsf)
     made.medium = medium
     return made
 
@@ -176,3 +206,39 @@ def quantity(value: Any, what: str) -> u.Quantity:
         raise DataError(f"{what} holds {given.dtype}, expected numbers")
     values: np.ndarray = np.ma.filled(given.astype(float), np.nan)
     return u.Quantity(values, unit)
+
+
+def plain_name(column: str) -> tuple[str, str]:
+    """The name of a column in lower case without a unit, and the unit that stands in it: 'Wave [um]', 'flux_jy'."""
+    name = column.strip().lower()
+    found = _UNIT.search(name)
+    if found is None or not found.start() or (found[1] or "").startswith(("air", "vac", "in ")):
+        return name, ""
+    where = found.span(1) if found[1] else found.span(2)
+    unit = column.strip()[slice(*where)] if found[1] else found[2]
+    return name[: found.start()].strip().rstrip("_"), spelled(unit)
+
+
+def spelled(unit: str) -> str:
+    """A unit as astropy spells it."""
+    return _SPELLED.get(unit.strip().lower(), unit.strip())
+
+
+def roles(columns: Iterable[str]) -> dict[str, str]:
+    """The column of each role: wavelength, log_wavelength, flux, error, ivar, variance, mask."""
+    there: dict[str, str] = {}
+    for column in columns:
+        name = plain_name(column)[0]
+        there.setdefault(name, column)
+        there.setdefault(_MEDIUM.sub("", name.replace(" ", "_")), column)
+    found = {}
+    for role, names in _NAMES.items():
+        if column := next((there[name] for name in names if name in there), ""):
+            found[role] = column
+    return found
+
+
+def has_spectrum(columns: Iterable[str]) -> bool:
+    """Whether columns hold wavelength and flux."""
+    found = roles(columns)
+    return "flux" in found and ("wavelength" in found or "log_wavelength" in found)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from astropy import units as u
+from astropy.io.registry import IORegistryError
 from astropy.nddata import StdDevUncertainty
 from astropy.table import Table
 
 from starclip_lib.observed.readers.instrument import stated_medium
-from starclip_lib.observed.readers.kinds import Options
-from starclip_lib.observed.readers.making import from_quantities
+from starclip_lib.observed.readers.look import FITS, Look
+from starclip_lib.observed.readers.making import Kind, Options, each, from_quantities, stem
 from starclip_lib.observed.readers.tables import spectrum_of, table_of_frame
 from starclip_lib.observed.spectrum import ObservedSpectrum
+from starclip_lib.storage.fits_files import SPECTRUM_BYTES
 from starclip_lib.support.errors import DataError, one_line
+from starclip_lib.support.files import damage_refused, regular_file
 
 if TYPE_CHECKING:
     import specutils
@@ -140,10 +145,6 @@ def _deviation(spectrum: Any, name: str) -> u.Quantity:
 def as_specutils(spectrum: ObservedSpectrum) -> specutils.Spectrum:
     """A spectrum for specutils, and what builds on it, such as jdaviz.
 
-    Parameters
-    ----------
-    spectrum : ObservedSpectrum
-
     Returns
     -------
     specutils.Spectrum
@@ -159,3 +160,39 @@ def as_specutils(spectrum: ObservedSpectrum) -> specutils.Spectrum:
         mask=spectrum.bad,
         meta={"name": spectrum.name, "file": spectrum.file},
     )
+
+
+def _specutils_may_know(look: Look) -> bool:
+    """A FITS file with a one-dimensional image, or a table with a column of fluxes."""
+    return look.form == FITS and (
+        any("flux" in name.lower() for name in look.table_columns)
+        or any(header.get("NAXIS") == "1" for header in look.headers)
+    )
+
+
+def read_with_specutils(path: Path, options: Options) -> list[ObservedSpectrum]:
+    """The spectra of a file of a kind that only specutils knows; DataError if it does not, or is not installed."""
+    regular_file(path, limit=SPECTRUM_BYTES)
+    unknown = f"{path} is not of a kind that is read (PypeIt spec1d, STScI x1d, SpeX, a table with wavelength and flux)"
+    try:
+        from specutils import SpectrumList
+    except ImportError:
+        raise DataError(f"{unknown}; specutils knows more: pip install 'starclip[specutils]'") from None
+    with (
+        damage_refused(path, f"{unknown.removeprefix(f'{path} ')}, and specutils cannot read it"),
+        warnings.catch_warnings(action="ignore"),  # of units and headers in files of others
+    ):
+        try:
+            read = SpectrumList.read(str(path))
+        except IORegistryError:
+            raise DataError(f"{unknown}, and specutils does not know it either") from None
+    base = stem(path)
+    named = [(base if len(read) == 1 else f"{base}_{number}", one) for number, one in enumerate(read, start=1)]
+    try:
+        rows = [(name, row) for name, one in named for row in of_specutils(one, options, name)]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return each(path, rows, lambda name, row: row(str(path)))
+
+
+SPECUTILS = Kind("files that specutils knows", _specutils_may_know, read_with_specutils)

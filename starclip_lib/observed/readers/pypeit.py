@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from starclip_lib.observed.barycentre import velocity_frame, with_correction
 from starclip_lib.observed.identity import PYPEIT, jwst_exposures
-from starclip_lib.observed.readers.instrument import check_instrument, grating_spread, stated_medium, text
-from starclip_lib.observed.readers.kinds import Kind, Options
+from starclip_lib.observed.readers.instrument import (
+    check_instrument,
+    grating_lsf,
+    stated_medium,
+    text,
+    velocity_frame,
+    with_correction,
+)
 from starclip_lib.observed.readers.look import FITS, Look
-from starclip_lib.observed.readers.making import each, in_vacuum, stem
+from starclip_lib.observed.readers.making import Kind, Options, each, in_vacuum, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
 from starclip_lib.storage.fits_files import opened_fits, read_columns
 from starclip_lib.storage.formats import ONE_SPEC as ONE_SPEC_COLUMNS
@@ -42,7 +47,7 @@ def _read_spec1d(path: Path, options: Options) -> list[ObservedSpectrum]:
     with opened_fits(path) as file:
         header = file[0].header
         check_instrument(header, path)
-        spread = grating_spread(header, path)
+        lsf = grating_lsf(header, path)
         tables = [hdu for hdu in file[1:] if hdu.header.get("DMODCLS") == "SpecObj"]
         if not tables:
             raise DataError(f"{path}: no extracted object in it; is it a PypeIt spec1d file?")
@@ -69,7 +74,7 @@ def _read_spec1d(path: Path, options: Options) -> list[ObservedSpectrum]:
                 parts = [hdu for hdu in there if hdu.name.startswith(f"{_trace(best)}-DET")]
             wave, flux, ivar, good = _joined(parts, f"{path}: {best.name}")
             second = max(map(_snr, others), default=0.0) / _snr(best) if _snr(best) > 0 else 0.0
-            made = _made(name, (wave, flux, ivar, ~good), header, path, options, second, spread, best.header)
+            made = _made(name, (wave, flux, ivar, ~good), header, path, options, second, lsf, best.header)
             if unnamed := {_trace(hdu) for hdu in others if not _own_name(hdu)}:
                 made.note = "; ".join(
                     filter(None, (made.note, f"{len(unnamed)} fainter object(s) in the slit of {made.name}"))
@@ -125,7 +130,7 @@ def _made(
     path: Path,
     options: Options,
     second: float,
-    spread: str,
+    lsf: str,
     own: fits.Header,
     level: int = 2,
 ) -> ObservedSpectrum:
@@ -135,7 +140,7 @@ def _made(
     position = _position(own)
     frame, factor = velocity_frame((own, header), position or _position(header))
     wave = wave * factor
-    made = as_observed(name, wave, flux, ivar, bad, options.settings, second, str(path), spread)
+    made = as_observed(name, wave, flux, ivar, bad, options.settings, second, str(path), lsf)
     made.medium, made.frame, made.position, made.note = medium, frame, position, with_correction("", factor)
     made.exposures = jwst_exposures(PYPEIT, path.name, header, level)
     return made
@@ -145,12 +150,12 @@ def _read_one_spec(path: Path, options: Options) -> list[ObservedSpectrum]:
     with opened_fits(path) as file:
         header = file[0].header
         check_instrument(header, path)
-        spread = grating_spread(header, path)
+        lsf = grating_lsf(header, path)
         tables = [hdu for hdu in file[1:] if hdu.header.get("DMODCLS") == "OneSpec"]
         columns = read_columns(tables[0], ONE_SPEC_COLUMNS, f"{path}: {tables[0].name}")
         arrays = (columns["wave"], columns["flux"], columns["ivar"], ~columns["mask"])
         name = safe_name(text(header, "TARGET", "OBJECT") or stem(path))
-        return [_made(name, arrays, header, path, options, 0.0, spread, tables[0].header, level=3)]
+        return [_made(name, arrays, header, path, options, 0.0, lsf, tables[0].header, level=3)]
 
 
 SPEC1D = Kind("PypeIt spec1d", _is_spec1d, _read_spec1d)

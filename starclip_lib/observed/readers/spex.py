@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 
-from starclip_lib.observed.readers.columns import spelled
 from starclip_lib.observed.readers.instrument import stated_medium, text
-from starclip_lib.observed.readers.kinds import Kind, Options
 from starclip_lib.observed.readers.look import FITS, Look
-from starclip_lib.observed.readers.making import each, from_quantities, stem
+from starclip_lib.observed.readers.making import Kind, Options, each, from_quantities, spelled, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.storage.fits_files import opened_fits
 from starclip_lib.support.errors import DataError
@@ -39,7 +37,7 @@ def _read(path: Path, options: Options) -> list[ObservedSpectrum]:
         unit = _unit(text(header, "XUNITS"), path)
         name = text(header, "OBJECT", "TCS_OBJ") or stem(path)
         n_apertures = int(header["NAPS"]) if isinstance(header.get("NAPS"), int) and header["NAPS"] > 0 else 1
-        spread = f"R={_resolution(header)}"
+        lsf = f"R={_resolution(header)}"
         medium = stated_medium(header) or "vacuum"  # as Spextool's wavelengths are
     if data.ndim != 3 or data.shape[1] not in _ROWS:
         raise DataError(f"{path}: its image has shape {data.shape}, expected wavelength, flux and error")
@@ -56,7 +54,7 @@ def _read(path: Path, options: Options) -> list[ObservedSpectrum]:
             seen |= (angstrom > low) & (angstrom < high)
         # flux per micron, in whatever unit: the fit draws its own continuum
         parts = (angstrom * u.AA, flux * u.dimensionless_unscaled, error * u.dimensionless_unscaled, ~seen)
-        return from_quantities(called, *parts, options=options, stated=medium, where=str(path), line_spread=spread)
+        return from_quantities(called, *parts, options=options, stated=medium, where=str(path), lsf=lsf)
 
     return each(path, stars, read)
 

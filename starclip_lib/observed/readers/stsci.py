@@ -11,14 +11,20 @@ from typing import Any
 
 import numpy as np
 from astropy import units
+from astropy import units as u
 from astropy.io import fits
 
-from starclip_lib.observed.barycentre import velocity_frame, with_correction
 from starclip_lib.observed.identity import STSCI, jwst_exposures
-from starclip_lib.observed.readers.instrument import check_instrument, grating_spread, stated_medium, text
-from starclip_lib.observed.readers.kinds import Kind, Options
+from starclip_lib.observed.readers.instrument import (
+    check_instrument,
+    grating_lsf,
+    stated_medium,
+    text,
+    velocity_frame,
+    with_correction,
+)
 from starclip_lib.observed.readers.look import FITS, Look
-from starclip_lib.observed.readers.making import each, in_vacuum, stem
+from starclip_lib.observed.readers.making import Kind, Options, each, from_quantities, in_vacuum, stem
 from starclip_lib.observed.spectrum import ObservedSpectrum, as_observed
 from starclip_lib.physics.instruments import MAD_PER_SIGMA
 from starclip_lib.storage.fits_files import checked_columns, opened_fits
@@ -33,6 +39,7 @@ _OUTLYING = 5.0  # standard deviations
 _SAME = 1e-6  # relative difference of wavelengths that are the same pixel's
 
 Arrays = dict[str, np.ndarray]
+_MSAEXP_UNITS = {"wave": "um", "flux": "uJy", "err": "uJy"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +89,7 @@ def _read(path: Path, options: Options) -> list[ObservedSpectrum]:
     with opened_fits(path) as file:
         header = file[0].header
         check_instrument(header, path)
-        spread = grating_spread(header, path)
+        lsf = grating_lsf(header, path)
         hdus = [hdu for hdu in file[1:] if hdu.name in _TABLES]
         if not hdus:
             raise DataError(f"{path}: no EXTRACT1D or COMBINE1D table in it; is it an STScI x1d or c1d file?")
@@ -96,9 +103,7 @@ def _read(path: Path, options: Options) -> list[ObservedSpectrum]:
             wave = wave * factor
             with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
                 ivar = np.where(arrays["error"] > 0, 1 / arrays["error"] ** 2, 0.0)
-            made = as_observed(
-                name, wave, arrays["flux"], ivar, arrays["bad"], options.settings, 0.0, str(path), spread
-            )
+            made = as_observed(name, wave, arrays["flux"], ivar, arrays["bad"], options.settings, 0.0, str(path), lsf)
             made.target = safe_name(parts[0].source)
             made.medium, made.note, made.position, made.frame = medium, with_correction(note, factor), position, frame
             made.exposures = jwst_exposures(STSCI, path.name, header, 4 if hdus[0].name == "COMBINE1D" else 2)
@@ -260,3 +265,32 @@ def _unit(said: str, wanted: str, where: str) -> float:
 
 
 KIND = Kind("STScI x1d, x1dints, c1d", _recognises, _read)
+
+
+def _is_msaexp(look: Look) -> bool:
+    return look.form == FITS and "SPEC1D" in look.extensions("EXTNAME")
+
+
+def _read_msaexp(path: Path, options: Options) -> list[ObservedSpectrum]:
+    with opened_fits(path) as file:
+        table = file["SPEC1D"]
+        header = {**dict(file[0].header), **dict(table.header)}
+        check_instrument(header, path)
+        lsf = grating_lsf({"EXP_TYPE": "NRS_MSASPEC", **header}, path)
+        columns = {name.lower(): name for name in table.columns.names}
+        if missing := [name for name in _MSAEXP_UNITS if name not in columns]:
+            raise DataError(f"{path}: the table SPEC1D has no column {missing[0]}; is it a spectrum of msaexp?")
+        wave, flux, error = (
+            np.array(table.data[columns[name]], float) * u.Unit(table.columns[columns[name]].unit or unit)
+            for name, unit in _MSAEXP_UNITS.items()
+        )
+    frame, factor = velocity_frame([header], None)
+    name, bad = text(header, "SRCNAME") or stem(path), ~(error.value > 0)
+    spectrum = from_quantities(
+        name, wave * factor, flux, error, bad, options=options, stated="vacuum", where=str(path), lsf=lsf
+    )
+    spectrum.frame, spectrum.note = frame, with_correction("", factor)
+    return [spectrum]
+
+
+MSAEXP = Kind("msaexp", _is_msaexp, _read_msaexp)

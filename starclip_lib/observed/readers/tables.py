@@ -15,11 +15,19 @@ from astropy.io import fits
 from astropy.table import Table
 
 from starclip_lib.observed.readers import look as shapes
-from starclip_lib.observed.readers.columns import has_spectrum, plain_name, roles, spelled
-from starclip_lib.observed.readers.instrument import stated_medium, text
-from starclip_lib.observed.readers.kinds import Kind, Options
+from starclip_lib.observed.readers.instrument import nirspec_lsf, stated_medium, text
 from starclip_lib.observed.readers.look import Header, Look, decoded, look
-from starclip_lib.observed.readers.making import each, from_quantities, stem
+from starclip_lib.observed.readers.making import (
+    Kind,
+    Options,
+    each,
+    from_quantities,
+    has_spectrum,
+    plain_name,
+    roles,
+    spelled,
+    stem,
+)
 from starclip_lib.observed.spectrum import ObservedSpectrum
 from starclip_lib.storage.fits_files import SPECTRUM_BYTES, opened_fits
 from starclip_lib.support.errors import DataError
@@ -60,11 +68,13 @@ def _read_fits(path: Path, options: Options) -> list[ObservedSpectrum]:
     """Every table with wavelength and flux; of a row of vectors (as ESO's archive has them) each row is a spectrum."""
     with opened_fits(path) as file:
         parts: list[tuple[str, Table]] = []
+        lsf = ""
         hdus = [hdu for hdu in file[1:] if isinstance(hdu, fits.BinTableHDU) and has_spectrum(hdu.columns.names)]
         for number, hdu in enumerate(hdus, start=1):
             header = dict(file[0].header) | dict(hdu.header)
             base = text(header, "OBJECT", "TARGNAME", "TARGET", "TARGPROP") or stem(path)
             base = base if len(hdus) == 1 else f"{base}_{number}"
+            lsf = nirspec_lsf(header, path)
             given = roles(hdu.columns.names)
             arrays = {name: np.asarray(hdu.data[name]) for name in dict.fromkeys(given.values())}
             wave = arrays[given.get("wavelength", given.get("log_wavelength", ""))]
@@ -76,7 +86,7 @@ def _read_fits(path: Path, options: Options) -> list[ObservedSpectrum]:
                     if column.name in table.colnames and column.unit:
                         table[column.name].unit = _parsed_unit(column.unit, column.name, path)
                 parts.append((base if len(rows) == 1 else f"{base}_{(row or 0) + 1}", table))
-        return each(path, parts, lambda name, one: spectrum_of(one, name, options, str(path)))
+        return each(path, parts, lambda name, one: spectrum_of(one, name, options, str(path), lsf))
 
 
 def _stated(header: Mapping[str, Any], hdu: fits.BinTableHDU, given: Mapping[str, str]) -> str:
@@ -170,7 +180,7 @@ def table_of_frame(frame: pd.DataFrame, where: str) -> Table:
     return table
 
 
-def spectrum_of(table: Table, name: str, options: Options, where: str) -> ObservedSpectrum:
+def spectrum_of(table: Table, name: str, options: Options, where: str, lsf: str = "") -> ObservedSpectrum:
     """The spectrum of a table with one row a pixel, in the units of its columns or those that the user gives."""
     given = roles(table.colnames)
     said = next((str(table.meta[key]).strip() for key in _NAME_KEYS if str(table.meta.get(key) or "").strip()), name)
@@ -194,9 +204,8 @@ def spectrum_of(table: Table, name: str, options: Options, where: str) -> Observ
     if mask is not None and mask.dtype.kind == "f":
         mask = ~(mask == 0)
     medium = table.meta.get("medium") or stated_medium(table.meta) or _described(table, given)
-    return from_quantities(
-        said, wavelength, flux, error, mask, options=options, stated=medium, where=said if in_memory else where
-    )
+    where = said if in_memory else where
+    return from_quantities(said, wavelength, flux, error, mask, options=options, stated=medium, where=where, lsf=lsf)
 
 
 def _described(table: Table, given: Mapping[str, str]) -> str:

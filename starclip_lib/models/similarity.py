@@ -16,20 +16,11 @@ _BLOCK_VALUES = 16_000_000  # similarities held at once, 128 MB
 
 
 class SimilarityIndex:
-    """Exact cosine search among candidates.
+    """Exact cosine search among candidates `z` (m, dim) of any length; `star_id` may repeat (several views of a star).
 
-    Nothing larger than a block of queries times the candidates is held in memory.
-
-    Parameters
-    ----------
-    z : ndarray, shape (m, dim)
-        Vectors of any length, not zero.
-    star_id : ndarray of str, shape (m,)
-        Identifiers, several views of a star allowed.
-    dtype : type
-        Of the unit vectors that are kept; float32 halves the memory, and knows cosines to 1e-7.
-    posterior : ndarray, shape (m, 230), optional
-        Posteriors of the candidates' labels; with them, the nearest can be ranked by exact Bayes factors.
+    Nothing larger than a block of queries times the candidates is held in memory. `dtype` is that of the unit vectors
+    that are kept; float32 halves the memory, with cosines exact to 1e-7. With the candidates' packed posteriors (m,
+    230), the nearest can be ranked by exact Bayes factors.
     """
 
     def __init__(
@@ -103,25 +94,12 @@ class SimilarityIndex:
         by_star: bool = False,
         posterior: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Rank of the first view of the query's own star among the candidates (FRank of equations 4.9 and 4.10).
+        """Rank (n,) of the first view of the query's own star among the candidates (FRank of equations 4.9 and 4.10).
 
-        Parameters
-        ----------
-        queries : ndarray, shape (n, dim)
-        star_id : ndarray of str, shape (n,)
-            Of the queries.
-        exclude : ndarray of int, shape (n,), optional
-            Position of a candidate to leave out for each query (itself, in a search within one modality).
-        by_star : bool
-            Rank stars by their best view instead of views.
-        posterior : ndarray, shape (n, 230), optional
-            Of the queries; the nearest 50 candidates are then ranked by Bayes factors.
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            float64: with g other candidates ahead, and t others tied with h views of the star, the expected rank is
-            g + (t + h + 1) / (h + 1).  Infinite if the star is not among the candidates.
+        `exclude` is the position of a candidate to leave out for each query (itself, in a search within one modality);
+        `by_star` ranks stars by their best view instead of views; with posteriors of the queries (n, 230) the nearest
+        50 candidates are ranked by Bayes factors. With g other candidates ahead, and t others tied with h views of the
+        star, the expected rank is g + (t + h + 1) / (h + 1); infinite if the star is not among the candidates.
         """
         codes = np.unique(np.concatenate([self.star_id, np.asarray(star_id)]), return_inverse=True)[1]
         candidate, wanted = codes[: len(self)], codes[len(self) :]
@@ -158,13 +136,7 @@ class SimilarityIndex:
 
 
 def unit_vectors(z: np.ndarray, dtype: type | np.dtype = np.float64) -> np.ndarray:
-    """Bring vectors to unit length.
-
-    Raises
-    ------
-    ValueError
-        If one of them is zero or not finite: it has no direction.
-    """
+    """Bring vectors to unit length. Raises ValueError if one of them is zero or not finite: it has no direction."""
     z = np.asarray(z, dtype)
     length = np.linalg.norm(z, axis=1, keepdims=True)
     if not (np.isfinite(length) & (length > 0)).all():

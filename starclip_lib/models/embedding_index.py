@@ -10,31 +10,22 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.metrics.probing import fit_probe
-from starclip_lib.metrics.similarity import RERANKED, SimilarityIndex
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoders import Estimator
 from starclip_lib.models.encoding import encode, encode_for_search
+from starclip_lib.models.similarity import RERANKED, SimilarityIndex
 from starclip_lib.settings.params import Params
 from starclip_lib.transforms.views import mock_telescope
 
 
 @dataclass(eq=False)
 class EmbeddingIndex:
-    """The stars of a data set as StarCLIP embeds them, and its encoder for further spectra.
-
-    Parameters
-    ----------
-    encoder : Estimator
-        Of NIRSpec spectra.
-    nirspec, apogee : Embeddings
-        Of all stars, some mock views and one spectrum of each.
-    """
+    """The stars of a data set as StarCLIP embeds them, and its encoder for further spectra."""
 
     data: PairedSpectra
     params: Params
-    encoder: Estimator
-    nirspec: Embeddings
+    encoder: Estimator  # of NIRSpec spectra
+    nirspec: Embeddings  # of all stars, some mock views and one spectrum of each
     apogee: Embeddings
 
     def embed(self, flux: np.ndarray) -> np.ndarray:
@@ -69,16 +60,14 @@ class EmbeddingIndex:
     def measure(self, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Labels (n, 20) of NIRSpec spectra, their standard deviations, and warnings ('' where there is none)."""
         found = self.encoder.posterior(torch.from_numpy(flux))
-        labels, covariance = self.encoder.population.physical(found)
-        return labels, _sigma(covariance), list(found.warnings) or [""] * len(labels)
+        return *self.encoder.population.with_errors(found), list(found.warnings) or [""] * len(found)
 
     def measure_star(self, star_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Labels (1, 20) of a star from all its mock observations, and their standard deviations."""
         row = self.data.row(star_id)
         flux = mock_telescope(self.params).views(self.data.nirspec, np.array([row]))[0]
         found = self.encoder.posterior(torch.from_numpy(flux))
-        labels, covariance = self.encoder.population.physical(found.combine(np.zeros(len(found)))[1])
-        return labels, _sigma(covariance)
+        return self.encoder.population.with_errors(found.combine(np.zeros(len(found)))[1])
 
     def views(self, star_id: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Unit vectors (n_views, dim) of a star's mock observations and, if there is some, their posterior."""
@@ -90,11 +79,9 @@ class EmbeddingIndex:
         """The APOGEE spectra, to search among."""
         return SimilarityIndex(self.apogee.z, self.apogee.star_id, posterior=self.apogee.posterior)
 
-    def nearest(self, z: np.ndarray, k: int, posterior: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The APOGEE stars nearest to vectors, best first."""
-        known = posterior is not None and self.index.posterior is not None
-        rerank = RERANKED if known else 0
-        place, cosine = self.index.search(z, min(k, len(self.index)), posterior=posterior, rerank=rerank)
+    def nearest(self, z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The APOGEE stars nearest to vectors, best first, and their cosines."""
+        place, cosine = self.index.search(z, min(k, len(self.index)))
         return self.apogee.star_id[place], cosine
 
     def by_posterior(self, z: np.ndarray, k: int, posterior: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,5 +97,6 @@ class EmbeddingIndex:
         return self.apogee.star_id[place], cosine, factor
 
 
-def _sigma(covariance: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+def fit_probe(known: Embeddings, labels: np.ndarray) -> LinearRegression:
+    """The linear probe itself, to read labels from single spectra."""
+    return LinearRegression().fit(known.z.astype(np.float64), labels)

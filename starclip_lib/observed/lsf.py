@@ -17,19 +17,12 @@ from starclip_lib.support.errors import DataError
 DEFAULT = "G140H/F100LP/slit"
 
 
-def line_spread(text: str) -> LineSpread:
-    """A line-spread function from how a user says it.
+def parse_lsf(text: str) -> LineSpread:
+    """A line-spread function from its description; DataError if it is none, or narrower than the emulator's spectra.
 
-    Parameters
-    ----------
-    text : str
-        A width in Angstrom that is the same everywhere ('3.9'), a constant resolution ('R=2000'), the name of a CSV
-        file with columns `wavelength` and `fwhm`, both in Angstrom, or a setting of NIRSpec such as 'G140M/F100LP/MSA'.
-
-    Raises
-    ------
-    DataError
-        If it is none of these, or narrower than the emulator's sharpest spectra.
+    The description is a width in Angstrom that is the same everywhere ('3.9'), a constant resolution ('R=2000'), the
+    name of a CSV file with columns `wavelength` and `fwhm`, both in Angstrom, or a setting of NIRSpec such as
+    'G140M/F100LP/MSA'.
     """
     text = text.strip()
     if text.upper() in nirspec_settings():
