@@ -221,9 +221,8 @@ def _search(arguments: argparse.Namespace) -> None:
 
     if bool(arguments.queries) == bool(arguments.star):
         raise StarclipError("give either files of spectra or --star ID")
-    search_store(
-        arguments.store, arguments.queries, arguments.star, arguments.k, arguments.where, arguments.output, _say
-    )
+    wanted = (arguments.queries, arguments.star, arguments.k, arguments.where)
+    search_store(arguments.store, *wanted, arguments.output, _say)
 
 
 def _fetch_apogee(arguments: argparse.Namespace) -> None:
@@ -276,9 +275,8 @@ def _mark(arguments: argparse.Namespace) -> None:
 
     _say((table := mark_returned(arguments.folder)).to_string(index=False))
     right, asked = (table["mark"] == "right").sum(), (table["exercise"] != "").sum()
-    _say(
-        f"\n{right} of {asked} exercises are right; 'by hand' is what is not a plain value or arithmetic: nothing was run"
-    )
+    by_hand = "'by hand' is what is not a plain value or arithmetic: nothing was run"
+    _say(f"\n{right} of {asked} exercises are right; {by_hand}")
     if arguments.output:
         write_marks(table, arguments.output)
 
