@@ -68,8 +68,8 @@ def main() -> None:
     print(f"emulator {default_emulator().version}, {arguments.stars} stars, S/N {SNR:g}: log g")
     for title, known in (("spectrum alone", None), (f"with {BAND}", priors)):
         found = [(one, labels) for one, labels in zip(measure(spectra, priors=known), truth, strict=True) if one.fits]
-        off = np.array([one.labels[LOGG] - labels[LOGG] for one, labels in found if one.labels is not None])
-        sigma = np.array([one.sigma[LOGG] for one, _ in found if one.labels is not None])
+        off = np.array([one.labels[LOGG] - labels[LOGG] for one, labels in found if not one.set_aside])
+        sigma = np.array([one.sigma[LOGG] for one, _ in found if not one.set_aside])
         rms, pull = np.sqrt(np.mean(off**2)), np.sqrt(np.mean((off / sigma) ** 2))
         print(
             f"{title:<15} error {sigma.mean():.3f}, difference rms {rms:.3f}, mean {off.mean():+.3f}, pull {pull:.2f}"

@@ -29,7 +29,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5` and the models of notebooks 03 to 05 | `embeddings.h5`, `fit.ckpt`, `fit.h5` | 2 minutes | 2026-11-30 |
+# | `data.h5` and the models of notebooks 03 to 05 | `embeddings.h5`, `fit.ckpt`, `fit.h5` | 2.8 minutes | 2026-11-30 |
 
 # %%
 # %matplotlib inline
@@ -39,7 +39,7 @@ from IPython.display import Markdown, display
 
 import starclip_lib as starclip
 from starclip_lib import APOGEE, LABELS, NIRSPEC, figures
-from starclip_lib.metrics import baselines, ideal, linear_alignment, retrieval, seen
+from starclip_lib.metrics import baselines, ideal, linear_alignment, retrieval, view_information
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.training.refining import calibrate
 
@@ -171,7 +171,10 @@ for name, sides in methods.items():
 emulator, limits = starclip.default_emulator(), run.params.limits
 inside = test[emulator.inside_domain(data.labels[test].astype(float))]
 with_noise = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True, memory=run.params.memory * 1e9)
-told = seen.seen_by(once, data, inside, emulator), seen.seen_by_apogee(with_noise, inside, limits.apogee_snr, emulator)
+told = (
+    view_information.seen_by(once, data, inside, emulator),
+    view_information.seen_by_apogee(with_noise, inside, limits.apogee_snr, emulator),
+)
 # its second argument is for extended mock spectra, which are not asked for here
 matcher = ideal.ideal_retrieval(data, told[0], told[0].first(2), told[1], limits.n_matched, run.params.seed)
 

@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra, or none | `observed.csv`, `observed.ecsv`, a page for each star | 40 seconds (the study: 6 minutes more) | 2026-11-30 |
+# | `data.h5`, `starclip.ckpt`, `embeddings.h5`; a folder of spectra, or none | `observed.csv`, `observed.ecsv`, a page for each star | 32 seconds (the study: 6 minutes more) | 2026-11-30 |
 #
 # Use `params/m71.yaml` for real stars: its models are trained on a wider domain, and on spectra whose continuum was
 # treated as an observer has to. `starclip observe FOLDER --params params/m71.yaml` does all of it.
@@ -185,12 +185,12 @@ for star, z in zip(stars, found.z):
 measured = starclip.measure(spectra, "" if real else "R=2700")  # the synthetic star is as blurred as the templates
 for one in measured:
     print(one)
-    if one.labels is not None:
+    if not one.set_aside:
         print(one.abundance("Mg", over="Fe"))
 
 # %%
 for one in measured:
-    if one.labels is not None:
+    if not one.set_aside:
         figure = one.plot()
         run.save_figure(f"measured_{one.name}", figure)
         display(figure)
@@ -202,7 +202,7 @@ for one in measured:
 # errors that each of them claims. (For a real star there are only a catalogue's labels, with errors of their own.)
 
 # %%
-if not real and measured[0].labels is not None:
+if not real and not measured[0].set_aside:
     truth = pd.DataFrame({"truth": data.labels[data.rows("test")[0]]}, index=starclip.LABELS)
     row = found.labels.iloc[0]
     answers = {"models": [row[["", "sigma_"][k] + name] for k in (0, 1) for name in starclip.LABELS]}
@@ -212,7 +212,7 @@ if not real and measured[0].labels is not None:
     display(truth.round(2))
 
 # %%
-if not real and measured[0].labels is not None:
+if not real and not measured[0].set_aside:
     for name in answers:
         off = np.abs(truth[name] - truth["truth"]) / truth[f"± {name}"]
         print(
@@ -273,7 +273,7 @@ run.save_figure("failed_measurements", figures.failed_measurements(gallery, answ
 lines = []
 for one, (_, labels) in zip(answers, fluxes.values(), strict=True):
     lines.append(f"**{one.name}**: {one.verdict}" + (f" ({one.reason})" if one.reason else ""))
-    for i in map(starclip.label_index, ("Teff", "logg", "Fe", "V") if one.labels is not None else ()):
+    for i in map(starclip.label_index, ("Teff", "logg", "Fe", "V") if not one.set_aside else ()):
         value, off = float(one.labels[i]), (float(one.labels[i]) - labels[i]) / one.sigma[i]
         lines[-1] += (
             f"; {starclip.PLAIN[i]} {value:.{2 * (i > 0)}f}, truth {labels[i]:.{2 * (i > 0)}f}, {off:+.1f} sigma"

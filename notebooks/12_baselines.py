@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, `embeddings.h5`, `fit.h5`, all `.ckpt` | tables and figures | 3 minutes, 3.2 GB of memory | 2026-11-30 |
+# | a finished run: `data.h5`, `embeddings.h5`, `fit.h5`, all `.ckpt` | tables and figures | 2.7 minutes, 3.2 GB of memory | 2026-11-30 |
 #
 # `starclip evaluate` runs this notebook, as it does all that judge a finished run.
 
@@ -41,7 +41,7 @@ from IPython.display import Markdown
 import starclip_lib as starclip
 from starclip_lib import LABELS, NIRSPEC, PLAIN, UNITS, figures
 from starclip_lib.suite import resampling
-from starclip_lib.metrics import baselines, ideal, linear_alignment, probing, retrieval, seen
+from starclip_lib.metrics import baselines, ideal, linear_alignment, probing, retrieval, view_information
 from starclip_lib.inference import fisher as limits
 from starclip_lib.metrics.robustness import measured_contrastive_fit
 from starclip_lib.models.encoding import embed_views
@@ -69,7 +69,7 @@ inside = test[emulator.inside_domain(data.labels[test].astype(float))]
 # **van Trees bound**. It is computed for all test stars inside the emulator's domain, and errors are taken over the same stars.
 
 # %%
-mock = seen.seen_by(telescope, data, inside, emulator)
+mock = view_information.seen_by(telescope, data, inside, emulator)
 prior = np.cov(data.labels[data.rows("train")].astype(float).T)
 bound = mock.limit(NIRSPEC, prior)
 
@@ -187,9 +187,9 @@ linear = retrieval.scores_both_ways("nirspec", "apogee", linear_alignment.align_
 # %%
 memory = run.params.memory * 1e9
 measured = starclip.PairedSpectra.read(run.need("data.h5"), with_ivar=True, memory=memory).apogee  # with its noise
-apogee = seen.seen_by_apogee(replace(data, apogee=measured), inside, settings.apogee_snr, emulator)
+apogee = view_information.seen_by_apogee(replace(data, apogee=measured), inside, settings.apogee_snr, emulator)
 chosen = starclip.mock_stars(data, run.params)["test"]
-extended = seen.seen_by(worse, data, chosen[np.isin(chosen, inside)], emulator)
+extended = view_information.seen_by(worse, data, chosen[np.isin(chosen, inside)], emulator)
 bound_extended = extended.limit(NIRSPEC, prior)
 
 # %%

@@ -26,19 +26,16 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, `embeddings.h5` | tables and figures | 1 minute | 2026-11-30 |
+# | a finished run: `data.h5`, `embeddings.h5` | tables and figures | 21 seconds | 2026-11-30 |
 
 # %%
 # %matplotlib inline
-import numpy as np
-import pandas as pd
 from IPython.display import Markdown
 from sklearn.neighbors import NearestNeighbors
 
 import starclip_lib as starclip
-from starclip_lib import FE, LABELS, NIRSPEC, figures, label_index
-from starclip_lib.suite import attenuation, densities
-from starclip_lib.suite.decoders import SpectrumBasis
+from starclip_lib import FE, figures, label_index
+from starclip_lib.suite import attenuation, densities, report
 from starclip_lib.metrics.probing import average_views
 from starclip_lib.models.embedding_index import fit_probe
 
@@ -54,17 +51,15 @@ embeddings = run.embeddings("starclip/nirspec")
 # %% [markdown]
 # ## Densities from neighbours
 #
-# Stars near a star in the embedding resemble it, so the spread of their labels is a density for its own label. How many
-# neighbours? Few follow the embedding closely, but a density made of five values is ragged; many blur it. After CLAP we let
-# every star choose the number that came out best *calibrated* for validation stars in its surroundings.
+# Stars near a star in the embedding resemble it, so the spread of their labels is a density for its own label. A density made of
+# five neighbours is ragged; many neighbours blur it. After CLAP we let every star choose the number that came out best *calibrated*
+# for validation stars in its surroundings.
 #
-# **Calibrated** means that things happen as often as stated. Take the cumulative probability of the true label under its
-# density, the *probability integral transform* (PIT). Over many stars it must be uniform: a tenth of the truths below the
-# 10 % quantile, and so on. A histogram shaped like a ∪ means densities that are too narrow, one like a ∩ too wide ones. If it
-# is not flat for calibration stars, its cumulative histogram says by how much to correct the probabilities.
-#
-# That needs three kinds of stars: those whose labels we *know* (training), those that *calibrate* (validation), and those that are
-# *judged* (test). Each star is the mean of its five views in the embedding.
+# **Calibrated** means that things happen as often as stated. Take the cumulative probability of the true label under its density, the
+# *probability integral transform* (PIT). Over many stars it must be uniform: a histogram shaped like a ∪ means densities that are
+# too narrow, one like a ∩ too wide ones. If it is not flat for calibration stars, its cumulative histogram tells by how much to
+# correct the probabilities. So we need stars whose labels we *know* (training), stars that *calibrate* (validation) and stars that are
+# *judged* (test); each is the mean of its five views.
 
 # %%
 known = embeddings.take("train")
@@ -74,95 +69,52 @@ for split in ("train", "val", "test"):
     part = embeddings.take(split)
     z, predicted = (average_views(values, part.star_id) for values in (part.z, probe.predict(part.z.astype(float))))
     sample[split] = (z.labels, data.labels_of(z.star_id), predicted.labels)
-sigma = predicted.sigma  # equation 5.1; the test stars came last
-
-# %%
-found, scores = {}, {}
-for name in LABELS:
-    column = label_index(name)
-    parts = [densities.Sample(z, true[:, column], guess[:, column]) for z, true, guess in sample.values()]
-    found[name] = densities.compare_methods(*parts, sigma[:, column])
-    scores[name] = {method: densities.density_scores(d, parts[2].true) for method, d in found[name].items()}
+found, scores = densities.compare_all(sample, predicted.sigma)  # equation 5.1; the test stars came last
 
 # %%
 true = sample["test"][1]
 pits = {n: {m: d.pit(true[:, label_index(n)]) for m, d in found[n].items()} for n in ("Teff", "Fe", "V")}
 run.save_figure("pit", figures.pit_histograms(pits))
 
-# %% [markdown]
-# Three numbers for each method, means over the twenty labels. *Coverage*: how often the truth lies in the central 68 % of the
-# density. The *continuous ranked probability score* (CRPS) rewards densities that are both narrow and right; it is
-# given relative to that of the first row, smaller is better. The last column is the largest distance of the PIT from uniform.
-
 # %%
-crps = {
-    m: np.mean([scores[n][m]["crps"] / scores[n]["Gaussian, eq. 5.1"]["crps"] for n in LABELS]) for m in found["Fe"]
-}
-table = pd.DataFrame({"CRPS, relative": crps})
-for key in ("coverage68", "coverage95", "pit_distance"):
-    table[key] = [np.mean([scores[n][method][key] for n in LABELS]) for method in table.index]
+table = densities.table(scores)
 table.round(3)
 
 # %%
-rows = [
-    f"{method}: 68 % intervals hold the truth in {row['coverage68']:.1%}, so they are "
-    f"**{densities.verdict(row['coverage68'], len(true))}**; CRPS {row['CRPS, relative']:.2f}"
-    for method, row in table.iterrows()
-]
-plain, repaired = table.loc["adaptive k"], table.loc["adaptive k, recalibrated"]
-Markdown(
-    "- "
-    + "\n- ".join(rows)
-    + f"\n\nThe smallest CRPS has: {table['CRPS, relative'].idxmin()}. Recalibration moves the coverage of *adaptive k* from "
-    f"{plain['coverage68']:.3f} to {repaired['coverage68']:.3f} and its CRPS from {plain['CRPS, relative']:.2f} to "
-    f"{repaired['CRPS, relative']:.2f}."
-)
+Markdown(report.densities_told(table, len(true)))
 
 # %% [markdown]
+# *Coverage* is how often the truth lies in the central 68 % (95 %) of the density. The *continuous ranked probability score* (CRPS)
+# rewards densities that are both narrow and right; smaller is better. The last column is the largest distance of the PIT from uniform.
+#
 # **Why.** What a probe gets wrong about a star it gets wrong in *all* its views, which no scatter of views shows: the Gaussian of
-# equation 5.1 may be too narrow. It also adds the survey's own label errors, which are not errors of the spectrum: it may be too wide.
-# Only a test against the truth tells. Where neighbours are too wide, their labels scatter by more than we know about the star: in
-# twenty dimensions even the nearest star is not near. Recalibration repairs the stated probabilities, not the knowledge.
+# equation 5.1 may be too narrow. It also adds the survey's own label errors: it may be too wide. Only a test against the truth
+# tells. Where neighbours are too wide, their labels scatter by more than we know about the star: in twenty dimensions even the
+# nearest star is not near. Recalibration repairs the stated probabilities, not the knowledge.
 #
 # ## Attenuation: why extreme stars look ordinary
 #
-# Regress a label on a noisy input and the slope comes out too flat: noise spreads the input, and the regression, which
-# minimises the error, leans towards the mean. With one input the slope is
+# Noise spreads the input of a regression, and the regression, which minimises the error, leans towards the mean. With one input
+# the slope of predicted against true is
 #
 # $$ \lambda = \frac{\sigma_x^2}{\sigma_x^2 + \sigma_e^2}, $$
 #
-# whatever the amount of data. The most metal-poor stars come out too metal-rich, the most metal-rich too metal-poor. If the
-# noise is *known*, its variance can be subtracted from that of the inputs. Our inputs are principal components of clean NIRSpec
-# spectra; since these are orthonormal, noise of 1/SNR in each pixel is noise of 1/SNR in each component.
+# whatever the amount of data: the most metal-poor stars come out too metal-rich. If the noise is *known*, its variance can be subtracted
+# from that of the inputs. Ours are principal components of clean NIRSpec spectra: these are orthonormal, so noise of 1/SNR in each
+# pixel is noise of 1/SNR in each component.
 
 # %%
-rows = {split: data.rows(split, 12_000) for split in ("train", "test")}
-flux, fill_value = data.nirspec.flux, NIRSPEC.fill_value
-basis = SpectrumBasis.fit(flux[rows["train"]], fill_value, settings.attenuation_inputs, run.params.seed)
-inputs = [(basis.coefficients(flux[r], fill_value), data.labels[r].astype(float)) for r in rows.values()]
-noise = [*(1 / snr for snr in settings.attenuation_snr), 0.0]
-results = [attenuation.slopes_against_noise(*inputs, one, run.params.seed) for one in noise]
-
-# %%
-slopes, ceiling = {}, {}
-for n in figures.MAIN_LABELS:
-    slopes[n] = {m: [float(r[m][label_index(n)]) for r in results[:-1]] for m in attenuation.METHODS}
-    ceiling[n] = float(results[-1]["linear"][label_index(n)])
+slopes, ceiling = attenuation.slopes_by_snr(run, figures.MAIN_LABELS)
 run.save_figure("attenuation", figures.attenuation_slopes(settings.attenuation_snr, slopes, ceiling))
 
 # %%
-rows = [
-    f"{n}: slope {flat[0]:.2f}, corrected {corrected[0]:.2f}, without noise {ceiling[n]:.2f}"
-    + (" (**overshoots**)" if corrected[0] > ceiling[n] + 0.1 else "")
-    for n, (flat, corrected) in ((n, methods.values()) for n, methods in slopes.items())
-]
-Markdown(f"At SNR {settings.attenuation_snr[0]:g}:\n\n- " + "\n- ".join(rows))
+Markdown(report.slopes_told(settings.attenuation_snr[0], slopes, ceiling))
 
 # %% [markdown]
-# Where the dotted line lies below 1, these few inputs do not determine the label, and no correction can repair that. A correction
-# overshoots where most of an input's scatter is noise: a large variance is subtracted from one that is hardly larger. And an
-# unbiased prediction scatters more. For a single star the biased value may be the better guess; for a *population*, a gradient
-# or a distribution, the unbiased one is needed. (Networks are attenuated as well; LatentNN fits their true inputs along.)
+# Where the dotted line lies below 1, these inputs do not determine the label, and no correction can repair that. A correction
+# overshoots where most of an input's scatter is noise: a large variance is subtracted from one that is hardly larger. For a single star
+# the biased value may be the better guess, since an unbiased one scatters more; for a *population*, a gradient or a distribution, the
+# unbiased one is needed.
 
 # %%
 attenuated = {"snr": list(settings.attenuation_snr), "slopes": slopes, "ceiling": ceiling}

@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, the pretrained encoders | tables and figures | 7 minutes | 2026-11-30 |
+# | a finished run: `data.h5`, the pretrained encoders | tables and figures | 8 minutes | 2026-11-30 |
 
 # %%
 # %matplotlib inline
@@ -44,31 +44,22 @@ overrides: dict = {}  # small changes, e.g. {"evaluation": {"ablation_epochs": 3
 
 # %%
 run = starclip.open_run(params_file, overrides)
-data, params, settings = run.data, run.params, run.params.evaluation
+data, params, settings, seed = run.data, run.params, run.params.evaluation, run.params.seed
 train, val, test = (data.rows(split, 12_000) for split in ("train", "val", "test"))  # of a survey not all
-seed = params.seed
 
 # %% [markdown]
 # ## What alignment owes to pretraining
 #
-# Four trainings on pairs, otherwise equal, by the contrastive loss alone (as in PAPERCLIP):
-#
-# - **full**: both pretrained encoders, all weights;
-# - **head**: the pretrained encoders frozen, a small network of two layers behind each;
-# - **scratch**: encoders with random weights;
-# - **shuffled**: as *scratch*, on pairs of spectra that belong to *different* stars.
-#
-# The last one is the control: the same spectra, network and loss, and only the pairing is gone. If it found partners among new
-# stars, something other than pairs would be leaking. Expect it near chance and not exactly there: two encoders that were never
-# aligned are rotated against each other at random, and since giants differ mostly along one direction, a single training can
-# end a little above or below.
+# Four trainings on pairs by the contrastive loss alone: **full** moves all weights of both pretrained encoders; **head** freezes
+# them and trains a small network behind each; **scratch** starts from random weights; **shuffled** is *scratch* on pairs of
+# *different* stars. The last one is the control: the same spectra, network and loss, and only the pairing is gone. Expect it
+# near chance and not exactly there: encoders that were never aligned are rotated against each other at random, and giants differ
+# mostly along one direction.
 
 # %%
 encoders = tuple(run.model(name).encoders[name] for name in ("nirspec", "apogee"))
 sources = ablation.pairs_of(data, params)
 recipe = params.starclip.changed(train=params.starclip.train.changed(epochs=settings.ablation_epochs))
-
-# %%
 histories, curves = {}, {}
 for variant in ablation.VARIANTS:
     model, histories[variant] = ablation.train_variant(variant, encoders, *sources, recipe, seed=seed)
@@ -77,33 +68,15 @@ for variant in ablation.VARIANTS:
 run.save_figure("ablation", figures.ablation_curves(histories, curves))
 
 # %%
-one = pairs.PERCENTS.index(1.0)
-at = {variant: tuple(values[one] for values in curve) for variant, curve in curves.items()}
-lines = [f"{variant}: {value:.3f} [{low:.3f}, {high:.3f}]" for variant, (value, low, high) in at.items()]
-settled = {other: at["full"][1] > at[other][2] or at[other][1] > at["full"][2] for other in ("scratch", "head")}
-Markdown(
-    f"The right star is among the best 1 % after {settings.ablation_epochs} epochs:\n\n- "
-    + "\n- ".join(lines)
-    + f"\n\nPretraining is worth {100 * (at['full'][0] - at['scratch'][0]):+.1f} points "
-    f"({'settled' if settled['scratch'] else 'not settled: the intervals overlap'}), and moving the encoders' own weights "
-    f"{100 * (at['full'][0] - at['head'][0]):+.1f} ({'settled' if settled['head'] else 'not settled: the intervals overlap'}). "
-    "Chance is 0.010."
-)
+Markdown(report.ablation_told(curves, settings.ablation_epochs))
 
 # %% [markdown]
 # ## Moving to another instrument
 #
-# A network that reads labels from one kind of spectrum meets another: worse data, other gaps, lower resolution. Four ways to
-# go on, with a few labelled stars of the new kind:
-#
-# - **zero-shot**: as it is;
-# - **adapter**: a small network that corrects the twenty labels it predicts;
-# - **LoRA**: every layer gets a correction of rank four, a product of two thin matrices; the layers themselves stay frozen;
-# - **full**: all weights move.
-#
-# More freedom means that more can be learned, and that more can be learned wrongly from few stars. Which effect wins depends
-# on the learning rate too, so each strategy gets three, and the best is chosen on labelled stars of the new kind that are held
-# out: a fifth of the validation stars. (In practice those are labelled stars too, and have to be paid for.)
+# A network meets spectra of another kind: worse data, other gaps, lower resolution. With a few labelled stars of the new kind it can
+# stay as it is (**zero-shot**), get a small network that corrects its twenty labels (**adapter**), get a correction of rank four in
+# every layer (**LoRA**), or move all weights (**full**). More freedom can learn more, and learn more wrongly from few stars. Each
+# strategy gets three learning rates; the best is chosen on labelled stars that are held out, which in practice have to be paid for.
 
 # %%
 kinds = domains.standard_domains(data, params)
@@ -111,8 +84,6 @@ labels = run.model("nirspec").scaler.transform(data.labels)
 network = starclip.EncoderParams(width=settings.transfer_width)
 lesson = starclip.TrainParams(epochs=settings.transfer_epochs)
 options = {"repeats": settings.transfer_repeats, "steps": settings.transfer_steps, "n_resamples": settings.n_resamples}
-
-# %%
 results, rates = {}, {}
 for name, (old, new) in kinds.items():
     start = domains.train_on(old, data.nirspec, (train, val), labels, network, lesson, seed=seed)
@@ -122,73 +93,37 @@ for name, (old, new) in kinds.items():
     )
 run.save_figure("transfer", figures.transfer_curves(results))
 
-# %% [markdown]
-# Points are means over several draws of the labelled stars; the 95 % intervals hold both the draw and the choice of test stars.
-# Dashed: zero-shot. Strategies whose intervals overlap are not ranked.
-
 # %%
-lines = []
-for domain, found in results.items():
-    zero = found["zero_shot"][0].value
-    for n in settings.transfer_stars:
-        best, second = sorted(transfer.STRATEGIES[1:], key=lambda strategy: -found[strategy][n].value)[:2]
-        clear = "clearly" if found[best][n].low > found[second][n].high else f"not separated from {second}"
-        worse = [strategy for strategy in transfer.STRATEGIES[1:] if found[strategy][n].value < zero]
-        lines.append(
-            f"{domain}, {n} stars: {best} {found[best][n].value:.3f} ({clear}), zero-shot {zero:.3f}"
-            + (f"; tuning does **harm** with {', '.join(worse)}" if worse else "")
-        )
-tried = [(s, rate) for chosen in rates.values() for s, sizes in chosen.items() for rate in sizes.values()]
-edge = sum(rate in (transfer.RATES[s][0], transfer.RATES[s][-1]) for s, rate in tried)
-Markdown(
-    "Highest mean r² of the labels:\n\n- "
-    + "\n- ".join(lines)
-    + f"\n\nIn {edge} of {len(tried)} cases the chosen rate is the lowest or highest tried, so that a wider search might do better."
-)
+Markdown(report.transfer_told(results, rates))
 
 # %% [markdown]
+# Points are means over several draws of the labelled stars, and the 95 % intervals hold both the draw and the choice of test stars.
+# Strategies whose intervals overlap are not ranked.
+#
 # ## What more would bring
 #
-# The same network trained with the labels of more and more stars. Errors often fall as a power of the number of stars towards
-# a floor, $\epsilon = \epsilon_0 + a\, n^{-b}$. Two traps. First, a network that was stopped early shows the law of the *optimiser
-# steps*, and with a fixed number of steps every size ends at the same error, which looks like a floor. So each training is repeated
-# with twice the steps until that lowers the validation error by less than 2 %. (To afford this, the networks read principal
-# components of the views instead of all pixels.) Second, there are few points for three unknowns: the uncertainty of the exponent
-# is part of the result, and a fit whose exponent is not two standard errors from zero has **failed**.
-#
-# How low can an error be? The dashed line is what noise and gaps of these very views leave to a method that knows the
-# population (its posterior sigma for a linear Gaussian model, notebook 12), relative to the labels' spread.
+# The same network learns from more and more stars. Errors often fall as a power of their number towards a floor,
+# $\epsilon = \epsilon_0 + a\, n^{-b}$. Two traps. A network that was stopped early shows the law of the *optimiser steps*, so each
+# training is repeated with twice the steps until that lowers the validation error by less than 2 % (to afford this, networks read
+# principal components of the views). And there are few points for three unknowns: a fit whose exponent is not two standard errors
+# from zero has **failed**. The dashed line is what noise and gaps of these views leave to a method that knows the population
+# (notebook 12), relative to the labels' spread.
 
 # %%
 noisy, sizes = starclip.mock_telescope(params).corruption, settings.scaling_stars
 split = (data.rows("train", max(sizes)), val, test)
 views = scaling.compressed(data.nirspec, split, labels, noisy, n_components=settings.scaling_inputs, seed=seed)
 bound = scaling.noise_bound(data, test, noisy, run.model("nirspec").scaler.std, seed=seed)
-
-# %%
-fitted, laws = {}, {}
-for width in settings.scaling_widths:
-    found = [scaling.converged(n, width, views, steps=settings.scaling_steps, seed=seed) for n in sizes]
-    fitted[f"width {width}"] = found
-    laws[f"width {width}"] = scaling.fit_power_law(sizes, [one.error for one in found])
+fitted = {
+    f"width {width}": [scaling.converged(n, width, views, steps=settings.scaling_steps, seed=seed) for n in sizes]
+    for width in settings.scaling_widths
+}
 errors = {name: [one.error for one in found] for name, found in fitted.items()}
+laws = {name: scaling.fit_power_law(sizes, error) for name, error in errors.items()}
 run.save_figure("scaling", figures.scaling_laws(sizes, errors, laws, bound))
 
 # %%
-lines = []
-for name, law in laws.items():
-    late = sum(one.gain >= 0.02 for one in fitted[name])
-    fit = f"exponent {law.index:.2f} ± {law.index_error:.2f}"
-    fit += (
-        f", floor {law.floor:.3f} ± {law.floor_error:.3f}"
-        if law.determined
-        else ": the fit **failed**, no law is determined"
-    )
-    lines.append(
-        f"{name}: error {errors[name][0]:.3f} with {sizes[0]} stars, {errors[name][-1]:.3f} with {sizes[-1]}, "
-        f"{errors[name][-1] / bound:.2f} times the bound; {fit}; {late} of {len(sizes)} trainings had not converged"
-    )
-Markdown(f"The noise bound is {bound:.3f} of the labels' spread.\n\n- " + "\n- ".join(lines))
+Markdown(report.scaling_told(sizes, fitted, laws, bound))
 
 # %%
 found = report.transfer_metrics(curves, results, sizes, fitted, laws, bound)

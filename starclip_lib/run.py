@@ -162,6 +162,10 @@ class Run(RunStages):
             raise DataError(f"k must be at least 1, not {k!r:.40}")
         if by not in ("starclip", "fit"):
             raise DataError(f"by must be 'starclip' or 'fit', not {by!r:.40}")
+        if isinstance(spectrum, list | tuple) and len(spectrum) == 1:
+            (spectrum,) = spectrum
+        if spectrum is None or isinstance(spectrum, int | float):
+            raise DataError(f"{spectrum!r:.40} is not a star: give an identifier such as {self.data.star_id[0]!s:.40}")
         space, star = self.space if by == "starclip" else self.fit_space, self._star(spectrum)
         z, posterior = self._point(star or spectrum, space)
         columns: dict[str, Any] = {}
@@ -202,15 +206,13 @@ class Run(RunStages):
             return z[:1], None if posterior is None else posterior[:1]
         if isinstance(spectrum, Measured):
             raise DataError(f"{spectrum.name} is a measurement: give the spectrum it was made from")
-        if isinstance(spectrum, list | tuple) and len(spectrum) == 1:
-            (spectrum,) = spectrum
         if isinstance(spectrum, ObservedSpectrum):
             prepared = prepare_all([spectrum], self.data, self.params)
             if not prepared.stars:
                 raise DataError(f"{spectrum.name} cannot be used: {prepared.set_aside[spectrum.name]}")
             if space.index.posterior is not None:
                 (one,) = measure([spectrum])
-                if one.labels is None:
+                if one.set_aside:
                     raise DataError(f"{spectrum.name} cannot be used: {one.reason}")
                 return point_of_fit(space.encoder, one)
             flux = model_input(prepared.stars[0], prepared.stars[0].flux[None], self.params)

@@ -159,6 +159,10 @@ def test_identifiers_are_found_in_any_case_and_with_blanks(finished: Run) -> Non
             == finished.neighbours("SIM000042", k=3)["star_id"].tolist()
         )
         assert finished.labels(given)["star_id"].tolist() == ["SIM000042"]
+    assert len(finished.neighbours(["SIM000042"], k=3)) == 3
+    for wrong in (42, None):
+        with pytest.raises(DataError, match=f"^{wrong} is not a star: give an identifier such as SIM0"):
+            finished.neighbours(wrong)
 
 
 def test_unknown_identifiers_name_the_nearest_ones(finished: Run) -> None:

@@ -79,16 +79,45 @@ def test_right_wrong_and_waiting(name: str, capsys: pytest.CaptureFixture) -> No
 def test_particular_mistakes_get_their_own_hint(capsys: pytest.CaptureFixture) -> None:
     check("06.2", 0.0002)
     assert "five candidates" in capsys.readouterr().out
+    check("06.2", "0.0002")
+    assert "five candidates" in capsys.readouterr().out
+    check("14.2", 0.0566)
+    assert "asks for per cent" in capsys.readouterr().out
     check("07.2", True)
     assert "not yet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("name", "answer"),
-    [("01.1", 8), ("09.2", "Fe/H"), ("09.2", " 'Fe' "), ("12.2", "No"), ("13.2", "Un-decided"), ("15.2", "too narrow")],
-)
-def test_other_spellings_and_rounded_answers_are_right(name: str, answer: float | str) -> None:
+    [
+        ("01.1", 8), ("09.2", "Fe/H"), ("09.2", " 'Fe' "), ("12.2", "No"), ("13.2", "Un-decided."),
+        ("15.2", "too narrow"),
+        ("01.1", "8.3"), ("01.1", "8,33"), ("01.1", "≈ 8.3"), ("01.1", "Eight"), ("01.1", "25/3"), ("01.1", [8.3]),
+        ("00.1", "1,728"), ("00.1", "1728 pixels"), ("00.1", "1 728"), ("00.1", "1.728e3"), ("00.1", np.array([1728])),
+        ("01.2", "24.4 km/s"), ("01.2", "24400 m/s"), ("01.2", 24.4 * u.km / u.s), ("01.2", "24.4 km s-1"),
+        ("03.2", "99 %"), ("03.2", "0,99"), ("03.2", "99 per cent"), ("06.2", "1e-3"), ("06.2", "10^-3"),
+        ("06.2", "0.1%"),
+        ("06.2", "1 × 10^-3"), ("06.2", "1/1000"), ("06.2", ".001"), ("04.1", "6,238"), ("05.2", "15 negatives"),
+        ("07.2", "FALSE"), ("07.2", "no"), ("07.2", np.False_), ("10.2", "1 sigma"), ("11b.2", "0.6 dex"),
+        ("14.2", "5.7 %"), ("14.2", "5,7"), ("14.2", 5.7 * u.percent), ("16.2", "four"), ("16.2", "4.0"),
+    ],
+)  # fmt: skip
+def test_other_spellings_and_rounded_answers_are_right(name: str, answer: Any) -> None:
     assert is_right(name, answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("03.1", "1 %"), ("14.2", 0.057), ("01.2", "24.4 m/s"), ("01.2", "24.4 Å"), ("07.2", "yes"), ("07.2", 0),
+        ("03.1", True), ("16.2", [4, 4]), ("16.2", {}), ("16.2", "4 or 5"), ("16.2", ""), ("06.2", "1e-3e"),
+        ("10.2", "1 / 0"),
+        ("02.2", "8 km"), ("13.2", 0), ("05.2", "5 10"),
+    ],
+)  # fmt: skip
+def test_other_units_and_several_answers_are_not_right(name: str, answer: Any, capsys: pytest.CaptureFixture) -> None:
+    check(name, answer)
+    assert capsys.readouterr().out.startswith(f"{name}: not yet. Hint: ")
 
 
 @pytest.mark.parametrize(

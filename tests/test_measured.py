@@ -97,7 +97,7 @@ def test_a_result_prints_what_matters(star: MeasuredStar, found: Measurements) -
     assert f"velocity {star.velocity:.1f} ± {star.velocity_error:.1f} km/s" in text
     assert abs(star.velocity - 30) < 5
     assert star._repr_html_().count("<br>") == len(text.splitlines()) - 1
-    aside = found[[one.labels is None for one in found].index(True)]
+    aside = found[[one.verdict for one in found].index("set aside")]
     assert repr(aside) == f"{aside.name}: set aside, {aside.reason}"
     lines = repr(found).splitlines()
     assert lines[0].split()[:3] == ["star", "Teff", "[K]"]
@@ -170,6 +170,7 @@ def test_abundances_of_the_prior_are_marked(star: MeasuredStar) -> None:
         ("Mg", "Xe", "unknown element 'Xe'; .*the elements are C, N, O"),
         ("Teff", "H", "unknown element 'Teff'"),
         ("Fe", "fe", r"\[Fe/Fe\] is 0 by definition; give two elements, or over='H'"),
+        ("Mg/Xe", "H", "unknown element 'Xe'"),
         (5, "H", "unknown element 5"),
     ],
 )
@@ -178,12 +179,34 @@ def test_slips_about_elements_are_named(star: MeasuredStar, element: object, ove
         star.abundance(element, over=over)
 
 
+def test_a_ratio_may_be_given_as_it_is_written(star: MeasuredStar) -> None:
+    wanted = repr(star.abundance("Mg", over="Fe"))
+    assert all(repr(star.abundance(name)) == wanted for name in ("[Mg/Fe]", "mg/fe", " Mg / Fe "))
+    assert repr(star.abundance("[Fe/H]")) == repr(star.abundance("Fe"))
+
+
+def test_labels_are_found_where_people_look_for_them(star: MeasuredStar) -> None:
+    assert star["Teff"] == star.labels["Teff"]
+    with pytest.raises(AttributeError, match=r'Teff is a label: take star\["Teff"\]'):
+        _ = star.Teff
+    assert not hasattr(star, "colour")
+
+
+def test_a_pattern_of_names_is_a_list(folder: Path, found: Measurements) -> None:
+    pattern = str(folder / "*.fits")
+    assert {one.name for one in starclip.measure(pattern)} == {one.name for one in found}
+    with pytest.raises(DataError, match=r"no file matches .*nothing\*; check the folder and the pattern"):
+        starclip.measure(str(folder / "nothing*"))
+
+
 def test_what_was_set_aside_tells_why_at_every_question() -> None:
     one = MeasuredStar("x", "x", "S/N 5 per pixel, below 20")
     for ask in (lambda: one.abundance("Mg"), one.plot, one.nearest_neighbours):
         with pytest.raises(DataError, match=r"^x has no .*: S/N 5 per pixel, below 20$"):
             ask()
     assert np.isnan(one.sigma).all()
+    assert np.isnan(one.labels["Teff"])
+    assert np.isnan(one.covariance).all()
     assert np.isnan(one.velocity)
     assert np.isnan(one.sigma_velocity)
 
@@ -312,7 +335,7 @@ def test_tables_have_ratios_with_the_errors_of_the_covariance(star: MeasuredStar
     assert "Fe_Fe" not in table.colnames
     assert table["Teff"].unit == u.K
     several = found.table
-    assert np.isnan(several["Mg_Fe"].value).tolist() == [one.labels is None for one in found]
+    assert np.isnan(several["Mg_Fe"].value).tolist() == [bool(one.set_aside) for one in found]
     assert several["verdict"].tolist() == [one.verdict for one in found]
     assert several["reason"].tolist() == [one.reason for one in found]
     assert "covariance" not in several.colnames
@@ -322,7 +345,7 @@ def test_files_have_the_covariance_and_the_text_stays_readable(
     folder: Path, tmp_path: Path, found: Measurements
 ) -> None:
     assert cli.main(["observe", str(folder), "--output", str(tmp_path / "out")]) == 0
-    place = next(i for i, one in enumerate(found) if one.labels is not None)
+    place = next(i for i, one in enumerate(found) if not one.set_aside)
     frame = pd.read_parquet(tmp_path / "out" / "observed.parquet")
     covariance = np.zeros((20, 20))
     covariance[np.tril_indices(20)] = frame["covariance"][place]

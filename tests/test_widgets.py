@@ -22,6 +22,7 @@ from starclip_lib.lab.widgets.similarity_browser import SimilarityBrowser
 from starclip_lib.lab.widgets.training_viewer import TrainingViewer
 from starclip_lib.models.checkpoint import History
 from starclip_lib.models.encoding import encode
+from starclip_lib.physics.labels import FE, TEFF
 from starclip_lib.support.errors import DataError
 from starclip_lib.training import recipes
 
@@ -189,6 +190,14 @@ def test_an_upload_is_searched_with(browser: SimilarityBrowser, tmp_path: Path, 
     assert browser.query.name == "star_1"
     control(browser, "observed").value = "(none)"
     assert browser.query.row is not None
+
+
+def test_a_query_beyond_the_stars_of_the_run_is_told(browser: SimilarityBrowser) -> None:
+    assert "No star of this run" not in browser._caption.value
+    labels = np.array(browser.query.labels)
+    labels[[TEFF, FE]] = 9000, -5
+    told = browser._beyond(replace(browser.query, labels=labels))
+    assert told.startswith("<b>No star of this run has such Teff and [Fe/H]:</b>")
 
 
 def test_a_star_that_is_uploaded_again_is_selected(browser: SimilarityBrowser, tmp_path: Path, rng) -> None:

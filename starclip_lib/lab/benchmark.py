@@ -185,7 +185,7 @@ def _judged(
         out[_CLUSTER] = [_cluster(named[name]) for name in names]
         if run is not None:
             callback("\ncluster scatter and repeats are for fits: leave out --params")
-        for line in clusters([one for one in found if one.labels is not None], named):
+        for line in clusters([one for one in found if not one.set_aside], named):
             callback(line)
     paths = write_tables(out, output, "benchmark")
     if judged.any():
@@ -207,7 +207,7 @@ def clusters(found: Sequence[Measured], rows: Mapping[str, Row]) -> list[str]:
     `rows` holds the row of the table for the name of each spectrum. Neither needs a catalogue. The errors of synthesis
     and scale, which similar stars share, are not part of the claim.
     """
-    values = np.array([_ROWS @ one.labels for one in found if one.labels is not None])
+    values = np.array([_ROWS @ one.labels for one in found if not one.set_aside])
     noise = np.array([np.diag(_ROWS @ noise_covariance(one.fits[0]) @ _ROWS.T) for one in found])
     stars, groups = np.array([one.target for one in found]), np.array([_cluster(rows[one.name]) for one in found])
     lines = []

@@ -14,7 +14,7 @@ import numpy as np
 from starclip_lib.data.star import Star
 from starclip_lib.lab import figures
 from starclip_lib.observed.combining import combined
-from starclip_lib.observed.files import read_spectra
+from starclip_lib.observed.files import is_pattern, read_spectra
 from starclip_lib.observed.measured import Measured
 from starclip_lib.observed.measurements import Measurements
 from starclip_lib.observed.measuring import Prior
@@ -55,6 +55,15 @@ class MeasuredStar(Measured):
         """Itself, so that a loop over what `measure` gives works for one spectrum as for several."""
         yield self
 
+    def __getitem__(self, name: str) -> Any:
+        """A label with its unit, as `labels[name]`."""
+        return self.labels[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.lower() in {"teff", "logg", "feh", "fe_h", "fe"}:
+            raise AttributeError(f'{name} is a label: take star["Teff"], star["logg"] or star["Fe"]')
+        raise AttributeError(f"'MeasuredStar' object has no attribute {name!r}")
+
     def _repr_html_(self) -> str:
         head, *lines = repr(self).splitlines()
         return f"<b>{escape(head)}</b>" + "".join(f"<br>{escape(line)}" for line in lines)
@@ -77,7 +86,8 @@ def measure(
     Parameters
     ----------
     source : ObservedSpectrum, str, Path, spectrum in memory, or list of these
-        An observed spectrum, a file, a folder (searched at any depth), or what else `read_spectra` takes.
+        An observed spectrum, a file, a folder (searched at any depth), a pattern ('data/*.fits'), or what else
+        `read_spectra` takes.
     lsf : str
         The line-spread function: '3.9' (FWHM in Angstrom), 'R=2000' or the name of a CSV table of wavelength and fwhm.
         Empty: what each file states, else that of NIRSpec's G140H.
@@ -147,7 +157,7 @@ def _spectra(
 def _is_several(source: Any) -> bool:
     """Whether a list or folder was given, whatever it holds."""
     if isinstance(source, str | Path):
-        return Path(source).is_dir()
+        return Path(source).is_dir() or is_pattern(source)
     return isinstance(source, list | set | Iterator) or (
         isinstance(source, tuple) and all(isinstance(one, str | Path | ObservedSpectrum) for one in source)
     )

@@ -69,7 +69,7 @@ def write_pages(
     links = [f"{FOLDER}/{quote(one.name)}.html" for one in found]
     rows = [_row(one, link) for one, link in zip(found, links, strict=True)]
     count = Counter(one.verdict for one in found)
-    any_labels = any(one.labels is not None for one in found)
+    any_labels = any(not one.set_aside for one in found)
     write_page(
         folder / "index.html",
         "observed",
@@ -95,7 +95,7 @@ def _title(found: Sequence[Measured]) -> str:
 def _row(one: Measured, link: str) -> dict[str, Any]:
     """A star as the table of the index shows it."""
     cells = []
-    if one.labels is not None:
+    if not one.set_aside:
         mg = one.abundance("Mg", "Fe")
         cells = [{"text": pair(one, i), "grey": _share(one, i) > FROM_PRIOR} for i in (TEFF, LOGG, FE)]
         cells.append({"text": f"{mg.value:.2f} ± {mg.sigma:.2f}", "grey": mg.from_prior})
@@ -103,7 +103,7 @@ def _row(one: Measured, link: str) -> dict[str, Any]:
     return {
         "name": one.name,
         "link": link,
-        "measured": one.labels is not None,
+        "measured": not one.set_aside,
         "verdict": one.verdict,
         "reason": one_line(one.reason),
         "snr": f"{one.snr:.0f}" if np.isfinite(one.snr) else "",
@@ -119,7 +119,7 @@ def _write_star(
     figures, rows, near = {}, [], []
     if one.spectra and len(one.spectra[0].wavelength):
         figures["spectrum"] = observed_spectrum(one)
-    if one.labels is not None:
+    if not one.set_aside:
         figures |= {"abundances": abundances(one), "kiel": kiel([one])}
         rows = _label_rows(one)
         near = Table(nearest_neighbours(one, catalogue=catalogue)).to_pandas().to_dict("records")
@@ -149,7 +149,6 @@ def _share(one: Measured, i: int) -> float:
 
 def _label_rows(one: Measured) -> list[dict[str, Any]]:
     """The twenty labels as the page's table has them."""
-    assert one.labels is not None
     limits, rows = upper_limits(one), []
     for i, (key, name, unit) in enumerate(zip(LABELS, PLAIN, UNITS, strict=True)):
         ratio = one.abundance(key, "Fe") if i not in (TEFF, LOGG, FE) else None

@@ -29,7 +29,7 @@ def combined(found: Sequence[Measured], population: str = WIDE) -> Measurements:
     out = Measurements()
     for target in dict.fromkeys(one.target for one in found):
         group = [one for one in found if one.target == target]
-        good = _once([one for one in group if one.labels is not None])
+        good = _once([one for one in group if not one.set_aside])
         if len(good) < 2:
             out.append(replace((good or group)[0], name=target))
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ def read_spectra(
     Parameters
     ----------
     source : str, Path or iterable of these; or a spectrum in memory, or a list of these
-        A folder (searched at any depth), a file, or several.  In memory: a specutils.Spectrum, SpectrumList or
-        SpectrumCollection; a tuple of Quantity: wavelength (or frequency), flux, standard deviation, and if wanted a
-        mask; an astropy table, pandas DataFrame or dict with columns of these names.
+        A folder (searched at any depth), a file, a pattern such as 'data/*.fits', or several. In memory: a
+        specutils.Spectrum, SpectrumList or SpectrumCollection; a tuple of Quantity: wavelength (or frequency), flux,
+        standard deviation, and if wanted a mask; an astropy table, pandas DataFrame or dict with such columns.
     settings : ObservedParams, optional
         Which wavelengths are used; those of `starclip observe` if not given, 9,700 to 18,000 Angstrom.
     air : bool, optional
@@ -62,7 +63,7 @@ def read_spectra(
     if not isinstance(source, str | Path | Iterable):
         raise DataError(f"{one_line(repr(source))[:80]} is not a spectrum, file or folder")
     given = [source] if isinstance(source, str | Path) else list(source)
-    paths = [as_path(path, "a file or folder of spectra") for path in given]
+    paths = [path for one in given for path in _of_pattern(as_path(one, "a file or folder of spectra"))]
     if not paths:
         raise DataError("no spectrum is given: the list is empty")
     if len(paths) == 1 and not paths[0].is_dir():
@@ -70,6 +71,22 @@ def read_spectra(
         _say_notes(spectra, callback)
         return spectra
     return _read_found(paths, options, callback)
+
+
+def is_pattern(path: str | Path) -> bool:
+    """Whether a name is a pattern of names, such as 'data/*.fits', and not that of a file."""
+    return has_magic(str(path)) and not Path(path).exists()
+
+
+def _of_pattern(path: Path) -> list[Path]:
+    """The files and folders that a pattern stands for; a path that is none as it is."""
+    path = path.expanduser()
+    if not is_pattern(path):
+        return [path]
+    found = [Path(one) for one in sorted(glob(str(path), recursive=True))]
+    if not found:
+        raise DataError(f"no file matches {one_line(str(path))}; check the folder and the pattern")
+    return found
 
 
 def _read_found(paths: list[Path], options: Options, callback: Callable[[str], None] | None) -> list[ObservedSpectrum]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from astropy.table import QTable
@@ -70,10 +70,10 @@ class Measured:
     ----------
     set_aside : str
         Why there is no measurement; empty if there is one.
-    labels : Labels, shape (20,), optional
-        K and dex, [X/H]; `labels["Teff"]` has units.
-    covariance : ndarray, shape (20, 20), optional
-        Of noise, synthesis and the scales of the labels, in products of K and dex.
+    labels : Labels, shape (20,)
+        K and dex, [X/H]; `labels["Teff"]` has units. NaN if the star is set aside.
+    covariance : ndarray, shape (20, 20)
+        Of noise, synthesis and the scales of the labels, in products of K and dex. NaN if the star is set aside.
     warnings : tuple of str
         What speaks against the labels; each begins with its verdict, one of `observed.measured.VERDICTS`.
     fits : tuple of Fit
@@ -93,8 +93,8 @@ class Measured:
     name: str
     target: str
     set_aside: str = ""
-    labels: Labels | None = None
-    covariance: np.ndarray | None = None
+    labels: Labels = field(default_factory=lambda: as_labels(np.full(N_LABELS, np.nan)))
+    covariance: np.ndarray = field(default_factory=lambda: np.full((N_LABELS, N_LABELS), np.nan))
     warnings: tuple[str, ...] = ()
     fits: tuple[Fit, ...] = ()
     scatter: float = float("nan")
@@ -106,7 +106,7 @@ class Measured:
     @property
     def verdict(self) -> str:
         """One of `observed.measured.VERDICTS`: good, at the edge, doubtful, outside, set aside."""
-        return SET_ASIDE if self.labels is None else verdict_of(self.warnings)
+        return SET_ASIDE if self.set_aside else verdict_of(self.warnings)
 
     @property
     def reason(self) -> str:
@@ -116,8 +116,6 @@ class Measured:
     @property
     def sigma(self) -> Labels:
         """(20,) standard deviations of the labels."""
-        if self.covariance is None:
-            return as_labels(np.full(N_LABELS, np.nan))
         return as_labels(np.sqrt(np.diag(self.covariance)))
 
     @property
@@ -153,7 +151,7 @@ class Measured:
         Parameters
         ----------
         element : str
-            Such as 'Mg'.
+            Such as 'Mg'; a ratio such as '[Mg/Fe]' states both.
         over : str
             'H', 'Fe' or another element.
 
@@ -167,9 +165,12 @@ class Measured:
         DataError
             If there is no measurement, or an element is not among the eighteen.
         """
-        if self.labels is None or self.covariance is None:
+        if self.set_aside:
             raise DataError(f"{self.name} has no abundances: {self.reason}")
-        above, below = _element(element), None if str(over).strip().upper() == "H" else _element(over)
+        numerator, ratio, denominator = str(element).strip(" []").partition("/")
+        over = (denominator if ratio else str(over)).strip(" []")
+        above = _element(numerator if isinstance(element, str) else element)
+        below = None if over.upper() == "H" else _element(over)
         if above == below:
             raise DataError(f"[{LABELS[above]}/{LABELS[above]}] is 0 by definition; give two elements, or over='H'")
         row = np.zeros(N_LABELS)
@@ -186,7 +187,7 @@ class Measured:
         return nearest_neighbours(self, k)
 
     def __repr__(self) -> str:
-        if self.labels is None:
+        if self.set_aside:
             return f"{self.name}: {self.verdict}, {self.reason}"
         lines = [
             f"{self.name}: {self.verdict}{f', {self.reason}' if self.reason else ''}",
@@ -211,7 +212,6 @@ def _element(name: object) -> int:
 def pair(one: Measured, i: int) -> str:
     """A label with its error."""
     digits = 0 if i == TEFF else 2
-    assert one.labels is not None
     return f"{one.labels[i]:.{digits}f} ± {one.sigma[i]:.{digits}f}"
 
 
@@ -252,7 +252,7 @@ def nearest_neighbours(one: Measured, k: int = N_NEIGHBOURS, catalogue: Catalogu
     DataError
         If there is no measurement.
     """
-    if one.labels is None or one.covariance is None:
+    if one.set_aside:
         raise DataError(f"{one.name} has no neighbours: {one.reason}")
     known = catalogue or model_atlas()
     root = np.linalg.cholesky(one.covariance + np.diag(known.sigma**2))
@@ -269,7 +269,7 @@ def upper_limits(one: Measured) -> np.ndarray:
     it down from what the prior expects at this Teff and [Fe/H] by more than such a spectrum does on average.
     """
     limits = np.full(N_LABELS, np.nan)
-    if one.labels is None or one.prior_fraction is None or not one.fits:
+    if one.set_aside or one.prior_fraction is None or not one.fits:
         return limits
     labels, (mean, _, covariance) = np.asarray(one.labels), one.fits[0].prior
     two = [TEFF, FE]

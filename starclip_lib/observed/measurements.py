@@ -63,7 +63,7 @@ def summary(found: Sequence[Measured]) -> list[str]:
     ]
     for one in found:
         verdict = f"{one.verdict}{f': {one.reason}' if one.reason else ''}"
-        if one.labels is None or one.prior_fraction is None:
+        if one.set_aside or one.prior_fraction is None:
             lines.append(f"{one.name:<{width}}  {'':>12}  {'':>11}  {'':>12}  {'':>14}  {'':>17}  {verdict}")
             continue
         teff, logg, feh = (pair(one, i) for i in (TEFF, LOGG, FE))
@@ -98,9 +98,8 @@ def measured_table(found: Sequence[Measured], covariance: bool = False) -> QTabl
         the errors that follow from the covariance, and `prior_fraction_`.
     """
     nothing = np.full(N_LABELS, np.nan)
-    labels = np.array([nothing if one.labels is None else one.labels for one in found]).reshape(-1, N_LABELS)
-    full = [np.full((N_LABELS, N_LABELS), np.nan) if one.covariance is None else one.covariance for one in found]
-    covariances = np.array(full).reshape(-1, N_LABELS, N_LABELS)
+    labels = np.array([one.labels for one in found]).reshape(-1, N_LABELS)
+    covariances = np.array([one.covariance for one in found]).reshape(-1, N_LABELS, N_LABELS)
 
     def of_fits(name: str) -> list[float]:
         return [float(np.mean([getattr(fit, name) for fit in one.fits])) if one.fits else np.nan for one in found]

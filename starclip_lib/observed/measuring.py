@@ -193,7 +193,7 @@ def domain_warnings(labels: np.ndarray, sigma: np.ndarray, held: np.ndarray, kno
 
 def _check_distinct(found: Measurements) -> None:
     """Raise DataError if two spectra that differ have ended in the very same labels: something is broken then."""
-    good = [(one, one.labels, one.fits[0].flux) for one in found if one.labels is not None]
+    good = [(one, one.labels, one.fits[0].flux) for one in found if not one.set_aside]
     for (one, labels, flux), (other, others, its) in combinations(good, 2):
         if np.array_equal(labels, others) and not np.array_equal(flux, its):
             raise DataError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
@@ -11,12 +13,13 @@ from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import encode
-from starclip_lib.physics.emulator import Emulator
+from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import SIGMA_PER_FWHM, Instrument
 from starclip_lib.physics.labels import label_index
+from starclip_lib.run import Run
 from starclip_lib.storage.hdf5 import Rows, RowsReplaced
-from starclip_lib.suite.decoders import Decoder
-from starclip_lib.transforms.views import ViewSampler, pixel_noise
+from starclip_lib.suite.decoders import MOST_JUDGED, Decoder
+from starclip_lib.transforms.views import ViewSampler, mock_telescope, pixel_noise
 
 _MEDIAN_CHI2 = 0.4549364  # median of chi-squared with one degree of freedom
 _SMOOTH = 9  # pixels over which the decoder's usual error is averaged, some widths of a line
@@ -144,6 +147,30 @@ def stripped(
     possible = emulator.inside_domain(labels)
     changed = emulator(labels[possible], data.nirspec.instrument)
     return rows[possible], RowsReplaced(data.nirspec.flux, rows[possible], changed)
+
+
+def plant(run: Run, decoders: Mapping[tuple[str, str], Decoder]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Scores of normal pairs of test stars, and of those with each kind of planted anomaly.
+
+    What the decoders usually get wrong is learned on validation stars.
+    """
+    data, params, settings = run.data, run.params, run.params.evaluation
+    val, test = (data.rows(split, MOST_JUDGED) for split in ("val", "test"))
+    telescope, flux = mock_telescope(params), data.nirspec.flux
+    encoder = cast("Encoder", run.model("starclip").encoders["nirspec"])
+    watch = Observatory(data, encoder, run.embeddings("starclip/apogee"), telescope)
+    own, partner = (decoders[source, "nirspec"] for source in ("nirspec", "apogee"))
+    detector = PairDetector(own, partner, watch.pairs(flux, val), data.nirspec.instrument)
+    rng = np.random.default_rng([params.seed, 13])
+    bright, _ = add_emission_line(watch.look(flux, test), data.nirspec.instrument, settings.line_height, rng)
+    planted = {
+        "wrong pair": watch.pairs(flux, test, partners=np.roll(test, 1)),
+        "emission line": watch.observed(bright, test),
+    }
+    for element in ("Mg", "Si", "C"):
+        rows, changed = stripped(data, test, element, settings.stripped, default_emulator())
+        planted[f"[{element}/H] − {settings.stripped:g}"] = watch.pairs(changed, rows)
+    return detector(watch.pairs(flux, test)), {name: detector(pairs) for name, pairs in planted.items()}
 
 
 def detection_rate(normal: np.ndarray, planted: np.ndarray, false_alarms: float = 0.01) -> float:

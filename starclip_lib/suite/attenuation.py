@@ -6,8 +6,13 @@ variables for linear regression (Fuller 1987).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from starclip_lib.physics.labels import label_index
+from starclip_lib.run import Run
+from starclip_lib.suite.decoders import MOST_HELD, SpectrumBasis
 from starclip_lib.support.errors import DataError
 
 
@@ -54,3 +59,17 @@ def slopes_against_noise(
     x, new = (part[0] + noise * rng.standard_normal(part[0].shape) for part in (train, test))
     fits = (LinearFit(x, train[1]), LinearFit(x, train[1], noise**2))
     return {name: slope(test[1], fit.predict(new)) for name, fit in zip(METHODS, fits, strict=True)}
+
+
+def slopes_by_snr(run: Run, names: Sequence[str]) -> tuple[dict[str, dict[str, list[float]]], dict[str, float]]:
+    """Slopes of labels by method at each `attenuation_snr`, and without noise; inputs are principal components."""
+    data, settings, seed = run.data, run.params.evaluation, run.params.seed
+    flux, fill_value = data.nirspec.flux, data.nirspec.instrument.fill_value
+    rows = {split: data.rows(split, MOST_HELD) for split in ("train", "test")}
+    basis = SpectrumBasis.fit(flux[rows["train"]], fill_value, settings.attenuation_inputs, seed)
+    train, test = ((basis.coefficients(flux[r], fill_value), data.labels[r].astype(float)) for r in rows.values())
+    noise = [*(1 / snr for snr in settings.attenuation_snr), 0.0]
+    *noisy, clean = [slopes_against_noise(train, test, one, seed) for one in noise]
+    places = {name: label_index(name) for name in names}
+    slopes = {name: {m: [float(one[m][i]) for one in noisy] for m in METHODS} for name, i in places.items()}
+    return slopes, {name: float(clean["linear"][i]) for name, i in places.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -23,6 +23,7 @@ from starclip_lib.models.embeddings import Embeddings
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.physics.labels import LABELS
+from starclip_lib.run import Run
 from starclip_lib.settings.params import Params
 from starclip_lib.suite.resampling import (
     Interval,
@@ -34,6 +35,8 @@ from starclip_lib.suite.resampling import (
 from starclip_lib.support.errors import DataError
 from starclip_lib.transforms.views import mock_telescope
 
+TITLES = {"nirspec": "NIRSpec", "apogee": "APOGEE"}
+States = Mapping[str, Mapping[str, Embeddings]]  # 'before', 'aligned', 'after', then 'nirspec' or 'apogee'
 Kind = Literal["linear", "knn", "mlp"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -113,6 +116,38 @@ def probe_views(kind: Kind, embeddings: Embeddings, data: PairedSpectra, *, seed
 def probe_with_all(embeddings: Embeddings, data: PairedSpectra, *, seed: int = 0) -> dict[Kind, Probed]:
     """`probe_views` with each kind of probe."""
     return {kind: probe_views(kind, embeddings, data, seed=seed) for kind in KINDS}
+
+
+def probe_states(states: States, data: PairedSpectra, *, seed: int = 0) -> dict[tuple[str, str], Probed]:
+    """`probe_with_all` of each instrument in each state: ('NIRSpec before', 'linear'), ..."""
+    return {
+        (f"{title} {state}", kind): found
+        for name, title in TITLES.items()
+        for state, group in states.items()
+        for kind, found in probe_with_all(group[name], data, seed=seed).items()
+    }
+
+
+def alignment_gains(probed: Mapping[tuple[str, str], Probed], **options: Any) -> dict[str, dict[str, list[Interval]]]:
+    """By instrument and kind of probe, r2 of each label after alignment minus before."""
+    return {
+        title: {
+            kind: probed[f"{title} after", kind].gain_over(probed[f"{title} before", kind], **options) for kind in KINDS
+        }
+        for title in TITLES.values()
+    }
+
+
+def embeddings_in_states(run: Run) -> dict[str, dict[str, Embeddings]]:
+    """A run's embeddings by its encoders before alignment, aligned but not calibrated, and as they are."""
+    trained = cast("dict[str, Encoder]", run.model("starclip").encoders)
+    before = {name: cast("Encoder", run.model(name).encoders[name]) for name in TITLES}
+    aligned = {name: uncalibrated(trained[name]) for name in TITLES}
+    return {
+        "before": embed_with(before, run.data, run.params),
+        "aligned": embed_with(aligned, run.data, run.params),
+        "after": {name: run.embeddings(f"starclip/{name}") for name in TITLES},
+    }
 
 
 def embed_with(encoders: Mapping[str, Encoder], data: PairedSpectra, params: Params) -> dict[str, Embeddings]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -15,9 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from starclip_lib.data.selection import in_parts
 from starclip_lib.data.spectrum_set import SpectrumSet, mean_of_data
 from starclip_lib.physics.instruments import Instrument
+from starclip_lib.run import Run
 from starclip_lib.storage.hdf5 import Rows
 from starclip_lib.support.errors import DataError
-from starclip_lib.transforms.views import ViewSampler
+from starclip_lib.transforms.views import ViewSampler, mock_telescope
+
+MOST_HELD, MOST_JUDGED = 12_000, 5000  # stars whose spectra are held in memory, and that are judged, of a survey
 
 
 @dataclass(eq=False)
@@ -96,6 +100,46 @@ class Decoder:
     def predict(self, z: np.ndarray) -> np.ndarray:
         """Spectra (m, n_pix), NaN in pixels the basis does not cover."""
         return self.basis.spectra(self.regressor.predict(np.asarray(z, np.float64)) * self.scale)
+
+
+def train_decoders(run: Run) -> tuple[dict[tuple[str, str], Decoder], dict[str, dict[str, Any]]]:
+    """Decoders from each instrument's embedding to each one's spectra, and their scores beside a linear method's.
+
+    Scores are of test stars, by 'NIRSpec → APOGEE', ..., then by method: `spectrum_scores` in `regions`. The linear
+    method reads the observed spectrum itself.
+    """
+    data, params = run.data, run.params
+    train, test, some = data.rows("train"), data.rows("test", MOST_JUDGED), data.rows("train", MOST_HELD)
+    many, once = mock_telescope(params), mock_telescope(params, n_views=1)
+    sets = {"nirspec": data.nirspec, "apogee": data.apogee}
+    titles = {"nirspec": "NIRSpec", "apogee": "APOGEE"}
+    bases = {
+        name: SpectrumBasis.fit(s.flux[some], s.instrument.fill_value, params.evaluation.n_components, params.seed)
+        for name, s in sets.items()
+    }
+    weights = {name: bases[name].coefficients(s.flux, s.instrument.fill_value) for name, s in sets.items()}
+    seen = {
+        "nirspec": lambda rows, telescope: view_coefficients(bases["nirspec"], data.nirspec, rows, telescope),
+        "apogee": lambda rows, telescope: weights["apogee"][rows],
+    }
+    decoders, scores = {}, {}
+    for source, target in product(sets, sets):
+        embedded, part, basis = run.embeddings(f"starclip/{source}"), sets[target], bases[target]
+        known = embedded.take("train")
+        wanted = weights[target][data.rows_of(known.star_id)]
+        network = Decoder(basis, "network", seed=params.seed).fit(known.z, wanted)
+        linear = Decoder(basis, "linear").fit(seen[source](train, many), wanted)
+        predicted = {
+            "network, from the embedding": network.predict(embedded.of_view(0).z[test]),
+            "linear, from the spectrum": linear.predict(seen[source](test, once)),
+        }
+        mean, parts = basis.spectra(np.zeros((1, params.evaluation.n_components)))[0], regions(part.instrument)
+        decoders[source, target] = network
+        scores[f"{titles[source]} → {titles[target]}"] = {
+            kind: spectrum_scores(part.flux[test], flux, mean, part.instrument, parts)
+            for kind, flux in predicted.items()
+        }
+    return decoders, scores
 
 
 def regions(instrument: Instrument, width: float = 1500.0) -> list[tuple[float, float]]:

@@ -6,12 +6,15 @@ stars.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
+from starclip_lib.physics.labels import LABELS
 from starclip_lib.support.errors import DataError
 
 LEVELS = np.linspace(0.005, 0.995, 199)  # probabilities at which quantiles of a density are kept
@@ -146,6 +149,37 @@ def compare_methods(known: Sample, calibration: Sample, judged: Sample, sigma: n
         "adaptive k, recalibrated": plain.recalibrated(adaptive(repair).pit(repair.true)),
         "probe + neighbours' residuals, recalibrated": centred.recalibrated(around_model(repair).pit(repair.true)),
     }
+
+
+def compare_all(
+    samples: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], sigma: np.ndarray
+) -> tuple[dict[str, dict[str, Densities]], dict[str, dict[str, dict[str, float]]]]:
+    """`compare_methods` and `density_scores` for every label, by label and method.
+
+    `samples` has embeddings, labels and predictions of 'train', 'val' and 'test' stars, `sigma` (n, 20) is of eq. 5.1.
+    """
+    found, scores = {}, {}
+    for i, name in enumerate(LABELS):
+        known, calibration, judged = (Sample(z, true[:, i], guess[:, i]) for z, true, guess in samples.values())
+        found[name] = compare_methods(known, calibration, judged, sigma[:, i])
+        scores[name] = {method: density_scores(one, judged.true) for method, one in found[name].items()}
+    return found, scores
+
+
+def table(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:
+    """Means over the labels, a row for each method; the CRPS is relative to the first method's."""
+    methods = list(next(iter(scores.values())))
+    rows = {
+        method: {
+            "CRPS, relative": np.mean([one[method]["crps"] / one[methods[0]]["crps"] for one in scores.values()]),
+            **{
+                key: np.mean([one[method][key] for one in scores.values()])
+                for key in ("coverage68", "coverage95", "pit_distance")
+            },
+        }
+        for method in methods
+    }
+    return pd.DataFrame(rows).T
 
 
 def verdict(coverage: float, n: int, stated: float = 0.68) -> str:

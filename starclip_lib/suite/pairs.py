@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -99,3 +100,21 @@ def judged(a: Embeddings, b: Embeddings, **options: Any) -> dict[str, Interval]:
         "instrument told by trees": leakage(a, b, **options),
         "mutual neighbours of ten": mutual_neighbours(a, b, **options),
     }
+
+
+def searches(states: Mapping[str, Mapping[str, Embeddings]], seed: int) -> dict[str, tuple[Embeddings, Embeddings]]:
+    """Queries and candidates of the test stars: NIRSpec in each state, the way back, and the shuffled control."""
+    test = {state: (group["nirspec"].take("test"), group["apogee"].take("test")) for state, group in states.items()}
+    nirspec, apogee = test["after"]
+    return {
+        **{f"NIRSpec → APOGEE, {state}": pair for state, pair in test.items()},
+        "APOGEE → NIRSpec, after": (apogee, nirspec),
+        "NIRSpec → APOGEE, shuffled": (nirspec, shuffled(apogee, seed)),
+    }
+
+
+def judged_states(states: Mapping[str, Mapping[str, Embeddings]], **options: Any) -> dict[str, dict[str, Interval]]:
+    """`judged` for each state, and for the first twenty coordinates of the last, which both instruments share."""
+    sides = {state: [group[name].take("test") for name in ("nirspec", "apogee")] for state, group in states.items()}
+    sides["after, first 20 coordinates"] = [replace(side, z=side.z[:, :20]) for side in sides["after"]]
+    return {state: judged(*pair, **options) for state, pair in sides.items()}

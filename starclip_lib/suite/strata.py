@@ -12,10 +12,13 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from starclip_lib.data.spectrum_set import SpectrumSet
-from starclip_lib.physics.labels import label_index
+from starclip_lib.models.embeddings import Embeddings
+from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF, label_index
+from starclip_lib.run import Run
+from starclip_lib.suite.benchmark import Probed
 from starclip_lib.suite.resampling import Interval, WeightedStatistic, intervals, mean_statistic, numbers_of
 from starclip_lib.transforms.gaps import longest_gap
-from starclip_lib.transforms.views import ViewSampler, measured_snr
+from starclip_lib.transforms.views import ViewSampler, measured_snr, mock_telescope
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,25 @@ def by_condition(
         title: {name: stratified(error[:, label_index(name)] ** 2, star_id, condition, **options) for name in names}
         for title, condition in conditions.items()
     }
+
+
+def of_probe(
+    run: Run, probe: Probed, embeddings: Embeddings, **options: Any
+) -> tuple[dict[str, dict[str, list[Stratum]]], dict[str, float]]:
+    """RMSE of Teff, log g and [Fe/H] of NIRSpec's test views by what was observed, and of all views by label."""
+    judged = embeddings.take("test")
+    snr, gap = view_conditions(run.data.nirspec, run.data.rows("test"), mock_telescope(run.params))
+    close = neighbour_count(judged.z, embeddings.take("train").z)
+    conditions = {
+        "SNR per pixel": snr.ravel(),
+        "gap begins at [Å]": gap.ravel(),
+        "Teff [K]": probe.true[:, TEFF],
+        "log g": probe.true[:, LOGG],
+        "[Fe/H]": probe.true[:, FE],
+        "log of 1 + training views close by": np.log10(1 + close),
+    }
+    found = by_condition(probe.error, probe.star_id, conditions, ("Teff", "logg", "Fe"), **options)
+    return found, dict(zip(LABELS, np.sqrt((probe.error**2).mean(axis=0)), strict=True))
 
 
 def as_dict(strata: Mapping[str, Mapping[str, list[Stratum]]]) -> dict[str, Any]:

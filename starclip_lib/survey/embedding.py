@@ -116,10 +116,10 @@ def fit_observed(found: Embedded, spectra: Sequence[ObservedSpectrum], encoder: 
     """
     for i, spectrum in enumerate(spectra):
         (one,) = measure([spectrum])
-        found.labels[i] = np.nan if one.labels is None else one.labels
+        found.labels[i] = one.labels
         found.sigma[i], found.from_prior[i] = one.sigma, one.from_prior
         found.verdict[i] = one_line("; ".join(one.warnings) or one.reason or one.verdict)
-        if one.labels is not None and found.posterior is not None:
+        if not one.set_aside and found.posterior is not None:
             found.z[i : i + 1], found.posterior[i : i + 1] = point_of_fit(encoder, one)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from astropy import units
 
 from starclip_lib.support.errors import DataError
-from starclip_lib.teaching.checking import Answer, Exercise, first_difference, same
+from starclip_lib.teaching.checking import Answer, Exercise, first_difference, same, single
 
 _RNG = np.random.default_rng(5)  # of the arguments that students' functions are tried on
 
@@ -29,6 +29,7 @@ EXERCISES = {
         "compare every NIRSpec wavelength with the first and the last one of APOGEE, and count.",
         {8192: "those are all of NIRSpec's pixels.", 8575: "those are APOGEE's pixels."},
         tolerance=0.002,
+        unit="pixel",
     ),
     "00.2": Exercise(
         "APOGEE",
@@ -60,6 +61,7 @@ EXERCISES = {
         "a pixel is 9,000 Å / 8,191 = 1.1 Å wide, and v = c Δλ / λ.",
         "how wide is a pixel in Å? Then v = c Δλ / λ with c = 299,792 km/s.",
         tolerance=0.03,
+        unit="km/s",
     ),
     "02.1": Exercise(
         0.02,
@@ -72,6 +74,7 @@ EXERCISES = {
         "0.001 of 8,192 is 8.192, rounded to 8. Draws may hit a pixel twice, so now and then it is one fewer.",
         "a fraction of 0.001 of 8,192 pixels, as a whole number.",
         tolerance=1e-9,
+        unit="pixel",
     ),
     "03.1": Exercise(
         1,
@@ -109,6 +112,7 @@ EXERCISES = {
         "each query looks for one partner in its batch of 16; all others are negatives.",
         {16.0: "the partner itself is not a negative."},
         tolerance=1e-9,
+        unit="negative",
     ),
     "06.1": Exercise(
         (1 + 1 / 2 + 1 / 4) / 3,
@@ -205,6 +209,7 @@ EXERCISES = {
         "four times the atoms make the width twice as large, and log10 of 4 is 0.60.",
         "if the width goes as the square root of the number of atoms, how many are needed for twice the width?",
         {4.0: "that is the factor; what is it in dex?", math.log10(2): "that would do on the linear part."},
+        unit="dex",
     ),
     "12.1": Exercise(
         lambda information, prior: np.sqrt(np.diag(np.linalg.inv(information + np.linalg.inv(prior)))),
@@ -245,8 +250,9 @@ EXERCISES = {
         100 * 6 / (6 + 99.9),
         "6 real ones among some 106 alarms. When anomalies are rare, most alarms are false even at 1 %.",
         "count both: the real ones found, and 1 % of the 9,990 normal stars.",
-        {60.0: "that is how many of the real ones are found; how many alarms are real?"},
+        {60.0: "that many are found; how many alarms are real?", 6 / 105.9: "the question asks for per cent."},
         tolerance=0.05,
+        unit="%",
     ),
     "15.1": Exercise(
         lambda samples, truth: np.mean(samples < truth[:, None], axis=1),
@@ -289,21 +295,24 @@ def check(name: str, answer: Answer | None) -> None:
     if name not in EXERCISES:
         raise DataError(f"there is no exercise {name}; there are {', '.join(EXERCISES)}")
     exercise = EXERCISES[name]
-    given: Any = answer
-    answer = given.item() if hasattr(given, "item") else given  # NumPy's numbers and truth values are answers too
+    answer = single(answer)
     if answer is None:
         print(f"{name}: waiting for your answer; put it in place of None and run this cell again.")
     elif exercise.is_right(answer):
         print(f"{name}: right, {exercise.because}")
     elif exercise.trials and callable(answer):
         print(f"{name}: not yet. Hint: {exercise.hint} {first_difference(exercise, answer)}")
+    elif not exercise.trials and not isinstance(answer, str | bool | int | float | units.Quantity):
+        print(f"{name}: not yet. Hint: the answer is one number or word; this is a {type(answer).__name__}.")
     elif exercise.trials:
         print(f"{name}: not yet. Hint: the answer is a function itself, without brackets behind its name.")
     else:
-        close = [hint for wrong, hint in exercise.hints.items() if same(answer, wrong, exercise.tolerance)]
+        close = [
+            hint for wrong, hint in exercise.hints.items() if same(answer, wrong, exercise.tolerance, exercise.unit)
+        ]
         print(f"{name}: not yet. Hint: {(close or [exercise.hint])[0]}")
 
 
 def is_right(name: str, answer: Answer) -> bool:
     """Whether an answer is right, within the exercise's tolerance or in another accepted spelling."""
-    return EXERCISES[name].is_right(answer)
+    return EXERCISES[name].is_right(single(answer))

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from starclip_lib.lab.figures.style import APOGEE_COLOUR, NIRSPEC_COLOUR, new_axes, plain_ticks, styled
+from starclip_lib.lab.figures.style import APOGEE_COLOUR, NIRSPEC_COLOUR, new_axes, panels, plain_ticks, styled
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import AXIS_TITLES, FE, LABELS, LOGG, PLAIN, TEFF, UNITS, label_index
 
@@ -53,14 +53,14 @@ def success_curves(
 @styled
 def maps(xy: np.ndarray, labels: np.ndarray, axis: str, names: Sequence[str] = ("Teff", "logg", "Fe", "Mg")) -> Figure:
     """A map of the embedding, once for each label it is coloured by: the paper's Figure 8."""
-    figure, axes = new_axes(1, len(names), (3.5 * len(names), 3.2), sharex=True, sharey=True)
+    figure, axes = panels(len(names), 2, (4.6, 3.4), sharex=True, sharey=True)
     for ax, name in zip(axes, names, strict=True):
         i = label_index(name)
         low, high = np.percentile(labels[:, i], [1, 99])
         points = ax.scatter(*xy.T, c=labels[:, i], s=3, lw=0, vmin=low, vmax=high, rasterized=True)
         figure.colorbar(points, ax=ax, label=AXIS_TITLES[i])
-        ax.set_xlabel(f"{axis} 1")
-    axes[0].set_ylabel(f"{axis} 2")
+    figure.supxlabel(f"{axis} 1", fontsize=10)
+    figure.supylabel(f"{axis} 2", fontsize=10)
     return figure
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from starclip_lib.lab.figures.style import CYCLE, legend_below, new_axes, plain_ticks, styled
+from starclip_lib.lab.figures.style import CYCLE, legend_below, new_axes, panels, plain_ticks, styled
 from starclip_lib.models.checkpoint import History
 from starclip_lib.physics.labels import LATEX, label_index
 from starclip_lib.suite.pairs import PERCENTS
@@ -113,7 +113,7 @@ def transfer_curves(curves: Mapping[str, Mapping[str, Mapping[int, Interval]]]) 
     curves : mapping of str to mapping of str to mapping of int to Interval
         Domain to strategy to size to interval; size 0 is a dashed line.
     """
-    figure, axes = new_axes(1, len(curves), (3.4 * len(curves), 3.4))
+    figure, axes = panels(len(curves), 2, (4.6, 3.2))
     for ax, (domain, strategies) in zip(axes, curves.items(), strict=True):
         for (strategy, sizes), colour in zip(strategies.items(), CYCLE, strict=False):
             value, low, high = (np.array([getattr(i, key) for i in sizes.values()]) for key in ("value", "low", "high"))
@@ -121,9 +121,10 @@ def transfer_curves(curves: Mapping[str, Mapping[str, Mapping[int, Interval]]]) 
                 ax.axhline(value[0], color=colour, ls="--", label=strategy.replace("_", "-"))
                 continue
             ax.errorbar(list(sizes), value, [value - low, high - value], fmt="o-", ms=4, color=colour, label=strategy)
-        ax.set(title=domain, xlabel="labelled stars of the new domain", xscale="log")
+        ax.set(title=domain, xscale="log")
         plain_ticks(ax, list(next(s for s in strategies.values() if 0 not in s)))
-    axes[0].set_ylabel("r², mean over the labels")
+    figure.supxlabel("labelled stars of the new domain", fontsize=10)
+    figure.supylabel("r², mean over the labels", fontsize=10)
     legend_below(figure, axes[0])
     return figure
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from starclip_lib.lab.figures.style import CYCLE, new_axes, plain_ticks, styled
+from starclip_lib.lab.figures.style import CYCLE, legend_below, new_axes, panels, plain_ticks, styled
 from starclip_lib.metrics.probing import Scores
 from starclip_lib.physics.instruments import Instrument
 from starclip_lib.physics.labels import ASPCAP_ERROR, AXIS_TITLES, LABELS, LATEX, PUBLISHED_SPREAD, label_index
@@ -19,7 +19,7 @@ def bounds_against(
     x: Sequence[float], bounds: Mapping[str, np.ndarray], names: Sequence[str], xlabel: str, log: bool = True
 ) -> Figure:
     """Bounds of some labels against a condition, one panel a label, with the catalogue's error in grey."""
-    figure, axes = new_axes(1, len(names), (2.9 * len(names), 3))
+    figure, axes = panels(len(names), 3, (3.6, 3))
     for ax, name in zip(axes, names, strict=True):
         i = label_index(name)
         for (title, values), colour in zip(bounds.items(), CYCLE, strict=False):
@@ -28,8 +28,8 @@ def bounds_against(
         ax.set(title=AXIS_TITLES[i], xlabel=xlabel, yscale="log", xscale="log" if log else "linear")
         if log:
             plain_ticks(ax, x)
-    axes[0].set_ylabel("Cramér-Rao bound")
-    axes[0].legend(fontsize=7)
+    figure.supylabel("Cramér-Rao bound", fontsize=10)
+    legend_below(figure, axes[0])
     return figure
 
 

@@ -12,6 +12,7 @@ from starclip_lib.lab.figures.style import (
     APOGEE_COLOUR,
     NIRSPEC_COLOUR,
     NIRSPEC_FEATURES,
+    legend_below,
     name_features,
     new_axes,
     styled,
@@ -86,7 +87,8 @@ def failed_measurements(
         ax.set_title(f"{one.name}: {one.verdict}\n{reason}", fontsize=9, loc="left")
     for ax in axes[-1]:
         ax.set_xlabel("observed vacuum wavelength [Å]")
-    axes.flat[0].legend(fontsize=8, loc="lower right", ncols=2)
+    fitted = next((ax for ax in axes.flat if len(ax.lines) > 1), axes.flat[0])
+    legend_below(figure, fitted)
     return figure
 
 

@@ -104,7 +104,6 @@ def _unused(used: np.ndarray, wavelength: np.ndarray) -> list[tuple[float, float
 
 def abundances(one: Measured) -> PlotlyFigure:
     """[X/Fe] of a star with errors from the covariance; what is mostly the prior's is grey, limits are triangles."""
-    assert one.labels is not None
     found = [one.abundance(LABELS[i], "Fe") for i in _OVER_FE]
     atlas, names = giants().atlas, [LABELS[i] for i in _OVER_FE]
     low, high = np.percentile(atlas[:, _OVER_FE] - atlas[:, [FE]], (5, 95), axis=0)
@@ -158,7 +157,7 @@ def kiel(found: Sequence[Measured], links: Sequence[str] = ()) -> PlotlyFigure:
         ),
         {**_markers(some[:, TEFF], some[:, LOGG], "model giants", "#c9d3dd"), "hoverinfo": "skip"},
     ]
-    pairs = [(one, link) for one, link in zip(found, links or [""] * len(found), strict=True) if one.labels is not None]
+    pairs = [(one, link) for one, link in zip(found, links or [""] * len(found), strict=True) if not one.set_aside]
     for verdict, colour in _COLOURS.items():
         stars = [(one, link) for one, link in pairs if one.verdict == verdict]
         if not stars:
@@ -186,7 +185,7 @@ def kiel(found: Sequence[Measured], links: Sequence[str] = ()) -> PlotlyFigure:
 
 def ratios_against_iron(found: Sequence[Measured], links: Sequence[str]) -> PlotlyFigure:
     """[X/Fe] against [Fe/H], a panel for each of nine elements; what is mostly the prior's is grey."""
-    pairs = [(one, link) for one, link in zip(found, links, strict=True) if one.labels is not None]
+    pairs = [(one, link) for one, link in zip(found, links, strict=True) if not one.set_aside]
     layout, traces = _layout(760), []
     layout["grid"] = {"rows": 3, "columns": 3, "pattern": "independent", "xgap": 0.2, "ygap": 0.14}
     for number, element in enumerate(_PANELS):
@@ -195,7 +194,7 @@ def ratios_against_iron(found: Sequence[Measured], links: Sequence[str]) -> Plot
             stars = [(one, link, one.abundance(element, "Fe")) for one, link in pairs]
             stars = [star for star in stars if star[2].from_prior == is_prior]
             colour = _GREY if is_prior else NIRSPEC_COLOUR
-            iron = np.array([one.labels[FE] for one, *_ in stars if one.labels is not None])
+            iron = np.array([one.labels[FE] for one, *_ in stars if not one.set_aside])
             values = np.array([ratio.value for *_, ratio in stars])
             if not stars:  # an empty trace has no place in the legend
                 iron = values = np.array([np.nan])

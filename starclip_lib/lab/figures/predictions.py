@@ -38,7 +38,7 @@ def loss_curves(histories: Mapping[str, History]) -> Figure:
         if history.val_retrieval:
             right = ax.twinx()
             right.plot(epochs, history.val_retrieval, color=CYCLE[2], ls="--", label="partner is the nearest")
-            right.set(ylabel="stars whose partner is the nearest", ylim=(0, 1.02))
+            right.set(ylabel="partner is the nearest", ylim=(0, 1.02))
             right.yaxis.label.set_color(CYCLE[2])
             right.grid(False)
     axes[0].set_ylabel("loss")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from starclip_lib.lab.figures.style import APOGEE_COLOUR, new_axes, styled
+from starclip_lib.lab.figures.style import APOGEE_COLOUR, new_axes, panels, styled
 from starclip_lib.physics.labels import AXIS_TITLES, FE, LABELS, LATEX, LOGG, PUBLISHED_SPREAD, TEFF, label_index
 
 
@@ -41,12 +41,13 @@ def spread_check(labels: np.ndarray) -> Figure:
 @styled
 def abundance_patterns(labels: np.ndarray, elements: Sequence[str] = ("Mg", "C", "N", "Mn")) -> Figure:
     """[X/Fe] against [Fe/H], coloured by log g."""
-    figure, axes = new_axes(1, len(elements), (3 * len(elements), 2.9), sharex=True)
+    figure, axes = panels(len(elements), 2, (4.4, 3.0), sharex=True)
     for ax, element in zip(axes, elements, strict=True):
         over_iron = labels[:, label_index(element)] - labels[:, FE]
         points = ax.scatter(labels[:, FE], over_iron, c=labels[:, LOGG], s=4, lw=0)
-        ax.set(xlabel="[Fe/H] [dex]", ylabel=f"[{element}/Fe] [dex]")
-    figure.colorbar(points, ax=axes, label=AXIS_TITLES[LOGG])
+        ax.set(ylabel=f"[{element}/Fe] [dex]")
+    figure.supxlabel("[Fe/H] [dex]", fontsize=10)
+    figure.colorbar(points, ax=list(axes), label=AXIS_TITLES[LOGG])
     return figure
 
 

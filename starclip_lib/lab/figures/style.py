@@ -45,6 +45,7 @@ APOGEE_FEATURES = {
 }  # fmt: skip
 
 _WIDTH = 1060  # pixels; notebooks cut off some of the margins
+_NAME_WIDTH = 0.017  # of a feature, in widths of the figure
 
 P = ParamSpec("P")
 
@@ -79,6 +80,15 @@ def new_axes(n_rows: int, n_columns: int, size: tuple[float, float], **options: 
     return figure, np.atleast_1d(figure.subplots(n_rows, n_columns, **options))
 
 
+def panels(n: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of n panels, each of a size in inches, in rows of so many columns; and their axes (n,)."""
+    rows = -(-n // columns)
+    figure, axes = new_axes(rows, columns, (size[0] * columns, size[1] * rows), squeeze=False, **options)
+    for unused in axes.flat[n:]:
+        unused.remove()
+    return figure, axes.flat[:n]
+
+
 def empty_axes(figure: Figure) -> list[str]:
     """The axes of a figure without finite data or with a curve of fewer than two points: one line about each."""
     found = []
@@ -99,17 +109,27 @@ def empty_axes(figure: Figure) -> list[str]:
 def plain_ticks(ax: Axes, places: Sequence[float]) -> None:
     """Ticks of a logarithmic x axis at the places that were measured, as plain numbers."""
     ax.set_xticks(list(places), [f"{place:g}" for place in places])
-    ax.minorticks_off()
+    ax.xaxis.minorticks_off()
+
+
+def _columns(ax: Axes) -> int:
+    grid = ax.get_gridspec()
+    return 1 if grid is None else grid.ncols
 
 
 def name_features(ax: Axes, features: Mapping[str, float]) -> None:
-    """Mark the spectral features that lie inside the limits of an axis."""
+    """Mark the spectral features that lie inside the limits of an axis; one name where two would overlap."""
     low, high = ax.get_xlim()
-    for name, place in features.items():
-        if low < place < high:
-            ax.axvline(place, color="#999999", lw=0.5, zorder=0)
-            ax.text(place, 1.0, name.strip(), fontsize=7, color="#555555", ha="center", va="bottom",
-                    transform=ax.get_xaxis_transform())  # fmt: skip
+    names: list[tuple[float, str]] = []
+    for place, name in sorted((place, name.strip()) for name, place in features.items() if low < place < high):
+        ax.axvline(place, color="#999999", lw=0.5, zorder=0)
+        if names and place - names[-1][0] < _NAME_WIDTH * (high - low) * _columns(ax):
+            name = f"{names[-1][1]}, {name}" if name not in names[-1][1] else names[-1][1]
+            place = names.pop()[0]
+        names.append((place, name))
+    for place, name in names:
+        ax.text(place, 1.0, name, fontsize=7, color="#555555", ha="center", va="bottom",
+                transform=ax.get_xaxis_transform())  # fmt: skip
 
 
 def without_gaps(flux: np.ndarray, fill_value: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from starclip_lib.lab.figures.style import (
 )
 from starclip_lib.metrics.retrieval import wilson_interval
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
-from starclip_lib.physics.labels import LATEX
+from starclip_lib.physics.labels import LATEX, label_index
 
 
 @styled
@@ -144,7 +144,7 @@ def shrinkage(distance: np.ndarray, residuals: np.ndarray, names: Sequence[str])
         ax.plot(x, y, ".", ms=3, alpha=0.5, rasterized=True)
         ax.plot(ends, slope * ends + offset, color=APOGEE_COLOUR, lw=2, label=f"slope {slope:+.2f}")
         ax.plot(ends, -ends, color="black", lw=1, ls=":", label="always the mean")
-        ax.set(title=name, xlabel="true − mean [spreads]")
+        ax.set(title=LATEX[label_index(name)], xlabel="true − mean [spreads]")
         ax.legend(fontsize=8, loc="upper right")
     axes[0].set_ylabel("predicted − true [spreads]")
     reach = np.percentile(np.abs(residuals), 99.5)

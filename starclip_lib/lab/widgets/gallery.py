@@ -108,9 +108,7 @@ class Gallery:
         if not new:
             return outcome
         measured = {star.name: star for star in measure(new)}
-        fine = [
-            spectrum.within(self.run.params.observed) for spectrum in new if measured[spectrum.name].labels is not None
-        ]
+        fine = [spectrum.within(self.run.params.observed) for spectrum in new if not measured[spectrum.name].set_aside]
         prepared = prepare_all(fine, self.data, self.run.params)
         kept = {star.name for star in prepared.stars}
         self.observed += prepared.stars

@@ -296,16 +296,24 @@ class SimilarityBrowser(ControlledBox):
         excluded = " <b>No match:</b> the posteriors exclude that even the best is the same star (ln B below 0)."
         self._caption.value = (
             f"<b>Nearest to {escape(query.name)}</b> ({escape(query.side)}).{excluded if self.result.excluded else ''} "
+            f"{self._beyond(query)}"
             f"Abundances and log g in dex. Δ: neighbour minus query, whose labels are {source}."
         )
         self._panels.mark(*self._at, query, self.result)
         self._table.update(self.result.table, **TABLE)
         self._draw_spectra()  # last: it takes longest
 
+    def _beyond(self, query: Query) -> str:
+        """Which labels of a query no star of the data set has: what is nearest then is not similar."""
+        stars = self.gallery.data.labels
+        off = [PLAIN[i] for i in (TEFF, LOGG, FE) if not stars[:, i].min() <= query.labels[i] <= stars[:, i].max()]
+        return (
+            f"<b>No star of this run has such {' and '.join(off)}:</b> these are nearest, not similar. " if off else ""
+        )
+
     def _measured(self, name: str) -> str:
         """Labels of an observed spectrum with their errors, as `starclip observe` gives them."""
         star = self.gallery.measured[name]
-        assert star.labels is not None  # the gallery keeps no others
         pairs = zip((f"{PLAIN[i]} " for i in (TEFF, LOGG, FE)), (TEFF, LOGG, FE), (0, 2, 2), strict=True)
         values = ", ".join(f"{title}{star.labels[i]:.{n}f} ± {star.sigma[i]:.{n}f}" for title, i, n in pairs)
         reason = f": {star.reason}" if star.reason else ""

@@ -197,7 +197,8 @@ def quantity(value: Any, what: str) -> u.Quantity:
     unit = getattr(value, "unit", None)
     if unit is None:
         raise DataError(
-            f"{what} has no unit; give it, such as wavelength * u.micron (u.dimensionless_unscaled: relative)"
+            f"{what} has no unit; give (wavelength * u.Angstrom, flux * u.Jy, error * u.Jy), or the arrays and "
+            "wavelength_unit='Angstrom', flux_unit='Jy' ('1': relative)"
         )
     if not isinstance(unit, u.UnitBase) or isinstance(unit, u.UnrecognizedUnit):
         raise DataError(f"{what} is in {unit}, which is not a linear unit (magnitudes are none); convert it first")
