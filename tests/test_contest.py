@@ -17,7 +17,7 @@ from starclip_lib.inference.gauss_newton import marginalised
 from starclip_lib.inference.grid import GridModel, correction_terms
 from starclip_lib.inference.posterior import Population
 from starclip_lib.lab.cli import main
-from starclip_lib.models.factory import make_encoder
+from starclip_lib.models.encoders import make_encoder
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.physics.labels import FE, N_LABELS, TEFF, LabelScaler

@@ -99,9 +99,8 @@ def _run(arguments: argparse.Namespace) -> None:
         from starclip_lib.lab.cleaning import forget
 
         forget(run, _say)
-    index = run_pipeline(run, _say)
-    _say("\n".join(headlines(read_metrics(run.report))))
-    _say(f"\nOpen {os.path.relpath(index)}")
+    index = os.path.relpath(run_pipeline(run, _say))
+    _say("\n".join([*headlines(read_metrics(run.report)), f"\nOpen {index}"]))
 
 
 def _open(arguments: argparse.Namespace, params: Path) -> Run:
@@ -133,8 +132,7 @@ def _observe(arguments: argparse.Namespace) -> None:
 
     if arguments.set:
         raise StarclipError("--set changes a run's settings: give --params, or leave it out")
-    output = arguments.output or Path("observed")
-    _say(f"starclip observe: tables and pages into {output}")
+    _say(f"starclip observe: tables and pages into {(output := arguments.output or Path('observed'))}")
     options = (arguments.lsf, arguments.prior, arguments.combine, arguments.population, arguments.reading)
     observe(arguments.observed, output, _say, *options, arguments.store)
 
@@ -182,7 +180,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _contest(arguments: argparse.Namespace) -> None:
     from starclip_lib.suite.contest import check_names, hold
 
-    check_names(arguments.methods)
+    check_names(arguments.methods)  # before anything is trained
     hold(_open(arguments, arguments.params), arguments.methods, _say)
 
 
@@ -267,8 +265,7 @@ def _handout(arguments: argparse.Namespace) -> None:
     from starclip_lib.teaching.classroom import write_handouts
 
     chosen = arguments.notebooks or sorted((project_root(Path.cwd()) / "notebooks").glob("*.ipynb"))
-    for path in write_handouts(chosen, arguments.output):
-        _say(os.path.relpath(path))
+    _say("\n".join(map(os.path.relpath, write_handouts(chosen, arguments.output))))
 
 
 def _mark(arguments: argparse.Namespace) -> None:
@@ -293,11 +290,9 @@ def _compare(arguments: argparse.Namespace) -> None:
     from starclip_lib.lab.report import compare, read_metrics
     from starclip_lib.support.files import project_root
 
-    def find(name: str) -> Path:
-        path = Path(name)
-        return path if path.exists() else project_root(Path.cwd()) / "reports" / name
-
-    _say(compare(*(read_metrics(find(name)) for name in (arguments.a, arguments.b))))
+    both = map(Path, (arguments.a, arguments.b))
+    found = (path if path.exists() else project_root(Path.cwd()) / "reports" / path for path in both)
+    _say(compare(*map(read_metrics, found)))
 
 
 _COMMANDS = {

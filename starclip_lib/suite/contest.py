@@ -16,9 +16,9 @@ from starclip_lib.storage.csv_files import write_csv
 from starclip_lib.storage.json_files import read_json, write_json
 from starclip_lib.suite import contestants
 from starclip_lib.suite.contestants import DIRECTIONS, Contest, Entry
-from starclip_lib.support.callbacks import Callback
 from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import atomic_path, digest
+from starclip_lib.support.threads import Callback
 
 # name: what it knows, and the function
 METHODS: dict[str, tuple[str, Callable[[Contest], Entry]]] = {
