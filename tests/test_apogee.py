@@ -167,7 +167,7 @@ def test_the_continuum_of_simulated_giants_is_found(tmp_path: Path) -> None:
         star = normalised(read_ap_star(blazed(tmp_path, flux, ivar)))
         good = ~star.mask
         assert np.median(star.flux[good] / flux[good]) == pytest.approx(1, abs=0.012)
-        assert np.std(star.flux[good] / flux[good]) < 0.006
+        assert np.std(star.flux[good] / flux[good]) < 0.007
         snr = flux * np.sqrt(ivar)  # does not change
         np.testing.assert_allclose((star.flux * np.sqrt(star.ivar))[good], snr[good], rtol=1e-4)
         assert (star.flux[star.mask] == 0).all()

@@ -46,7 +46,7 @@ def test_outliers_do_not_pull_it() -> None:
     hit = flux.clone()
     hit[:, 5000:5010] = 9.0
     continuum = PseudoContinuum(150)
-    torch.testing.assert_close(continuum.fit(hit), continuum.fit(flux), atol=0.03, rtol=0)
+    torch.testing.assert_close(continuum.fit(hit), continuum.fit(flux), atol=0.05, rtol=0)
 
 
 def test_spectra_without_a_gap_or_with_little_data_are_taken(survey) -> None:

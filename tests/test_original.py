@@ -72,7 +72,7 @@ def files(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Path]:
 
 
 def read(files: dict[str, Path], **changes: object) -> PairedSpectra:
-    return import_original(**{"unpaired_row": UNPAIRED, "say": lambda line: None, **files, **changes})
+    return import_original(**{"unpaired_row": UNPAIRED, "callback": lambda line: None, **files, **changes})
 
 
 def test_rows_are_paired_and_repeats_dropped(files: dict[str, Path], tmp_path: Path) -> None:

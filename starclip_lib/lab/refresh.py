@@ -189,10 +189,6 @@ def _small_picture(png: str) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-if __name__ == "__main__":
-    (write_pages if "--pages" in sys.argv[1:] else refresh)(project_root(Path.cwd()))
-
-
 def formats_page() -> str:
     """The page as Markdown."""
     loader = jinja2.PackageLoader("starclip_lib.lab", "templates")
@@ -234,3 +230,7 @@ def _attributes(model: type[BaseModel]) -> str:
     for name, field in model.model_fields.items():
         lines.append(f"| `{name}` | {' '.join((field.description or '').split())} |")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    (write_pages if "--pages" in sys.argv[1:] else refresh)(project_root(Path.cwd()))
