@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
+from papermill.iorw import local_file_io_cwd
 from pydantic import BaseModel, Field
 
 from starclip_lib.data.curation import data_file
@@ -95,8 +96,9 @@ def _run_notebooks(run: Run, table: Mapping[str, notebooks.Notebook], callback: 
     place = {name: f"[{number:2d}/{len(table)}] {name}" for number, name in enumerate(table, start=1)}
     waiting, running = list(table), dict[Future[float], str]()
     at_once = notebooks_at_once(run)
-    # papermill changes the working directory of the whole process and back, each notebook for itself
-    with chdir(run.root / "notebooks"), ThreadPoolExecutor(at_once) as pool:
+    # papermill changes working directories of the whole process and back, each notebook for itself
+    folder = run.root / "notebooks"
+    with chdir(folder), local_file_io_cwd(str(folder)), ThreadPoolExecutor(at_once) as pool:
         try:
             while waiting or running:
                 name = _next(run, table, waiting, running.values()) if len(running) < at_once else None
