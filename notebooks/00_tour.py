@@ -27,7 +27,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing | figures only | 35 seconds | 2026-11-30 |
+# | nothing | figures only | 35 seconds | 2026-12-01 |
 
 # %%
 # On Google Colab: put in the repository's address, and take away the # in front of the next two lines.

@@ -28,7 +28,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing; some PyTorch helps | figures only | 11 seconds | 2026-11-30 |
+# | nothing; some PyTorch helps | figures only | 11 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline

@@ -27,7 +27,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing | `runs/NAME/data.h5` | 17 seconds | 2026-11-30 |
+# | nothing | `runs/NAME/data.h5` | 17 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline

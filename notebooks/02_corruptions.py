@@ -27,7 +27,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5` (notebook 01) | figures only | 11 seconds | 2026-11-30 |
+# | `data.h5` (notebook 01) | figures only | 11 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline

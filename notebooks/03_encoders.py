@@ -28,7 +28,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5` (notebook 01) | `apogee.ckpt`, `nirspec.ckpt`, `supervised.ckpt` | 2.3 minutes | 2026-11-30 |
+# | `data.h5` (notebook 01) | `apogee.ckpt`, `nirspec.ckpt`, `supervised.ckpt` | 2.3 minutes | 2026-12-01 |
 
 # %%
 # %matplotlib inline

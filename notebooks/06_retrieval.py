@@ -29,7 +29,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5` and the models of notebooks 03 to 05 | `embeddings.h5`, `fit.ckpt`, `fit.h5` | 2.8 minutes | 2026-11-30 |
+# | `data.h5` and the models of notebooks 03 to 05 | `embeddings.h5`, `fit.ckpt`, `fit.h5` | 2.8 minutes | 2026-12-01 |
 
 # %%
 # %matplotlib inline

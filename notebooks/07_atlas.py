@@ -27,7 +27,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5` (notebooks 01 and 06) | figures, `atlas.html` to explore | 24 seconds | 2026-11-30 |
+# | `data.h5`, `embeddings.h5` (notebooks 01 and 06) | figures, `atlas.html` to explore | 24 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline

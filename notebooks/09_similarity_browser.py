@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | everything that notebooks 01 to 06 make | nothing; it is for looking | 14 seconds | 2026-11-30 |
+# | everything that notebooks 01 to 06 make | nothing; it is for looking | 14 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline

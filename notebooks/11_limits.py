@@ -25,7 +25,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5` | figures only | 27 seconds | 2026-11-30 |
+# | a finished run: `data.h5` | figures only | 27 seconds | 2026-12-01 |
 #
 # `starclip evaluate` runs this notebook, as it does all that judge a finished run. The figure to remember is the **information
 # map**: where in the spectrum each element shows.

@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | nothing of a run; the package numba | figures only | 10 seconds | 2026-11-30 |
+# | nothing of a run; the package numba | figures only | 10 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline

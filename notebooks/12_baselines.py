@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, `embeddings.h5`, `fit.h5`, all `.ckpt` | tables and figures | 2.7 minutes, 3.2 GB of memory | 2026-11-30 |
+# | a finished run: `data.h5`, `embeddings.h5`, `fit.h5`, all `.ckpt` | tables and figures | 2.7 minutes, 3.2 GB of memory | 2026-12-01 |
 #
 # `starclip evaluate` runs this notebook, as it does all that judge a finished run.
 

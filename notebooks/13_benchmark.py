@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, `embeddings.h5`, the pretrained encoders, `starclip.ckpt` | tables and figures | 49 seconds | 2026-11-30 |
+# | a finished run: `data.h5`, `embeddings.h5`, the pretrained encoders, `starclip.ckpt` | tables and figures | 49 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline
