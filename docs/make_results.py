@@ -48,9 +48,9 @@ makes the table."""
 NOT_RUN_AGAIN = """\
 The paper's own recipe (`params/paper.yaml`), with the emulator `abinitio-2`, on 4,000 stars and seed 21, which was
 never looked at: with Adam and a weight decay of 0.2, as in the paper's Table 2, it finds 0.051 of first hits from
-NIRSpec to APOGEE and 0.034 back (R@10 0.344 and 0.215; chance 0.001). MockStarCLIP was not measured. The paper's notebooks use AdamW there,
-and so did this project before: commit `a93ae4a`, with `abinitio-1` and seed 7, found 0.247 and 0.306. Optimiser,
-emulator and seed differ between the two; which of them matters was not tested."""
+NIRSpec to APOGEE and 0.034 back (R@10 0.344 and 0.215; chance 0.001). MockStarCLIP was not measured. The paper's
+notebooks use AdamW there, and so did this project before: commit `a93ae4a`, with `abinitio-1` and seed 7, found 0.247
+and 0.306. Optimiser, emulator and seed differ between the two; which of them matters was not tested."""
 COVERAGE = """\
 | stars | Teff | log g | [Fe/H] | all twenty |
 |---|---|---|---|---|
