@@ -86,7 +86,7 @@ def measure(
     Parameters
     ----------
     source : ObservedSpectrum, str, Path, spectrum in memory, or list of these
-        An observed spectrum, a file, a folder (searched at any depth), a pattern ('data/*.fits'), or what else
+        An observed spectrum, a file, a folder (searched at any depth), a pattern (``data/*.fits``), or what else
         `read_spectra` takes.
     lsf : str
         The line-spread function: '3.9' (FWHM in Angstrom), 'R=2000' or the name of a CSV table of wavelength and fwhm.

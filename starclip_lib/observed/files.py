@@ -38,7 +38,7 @@ def read_spectra(
     Parameters
     ----------
     source : str, Path or iterable of these; or a spectrum in memory, or a list of these
-        A folder (searched at any depth), a file, a pattern such as 'data/*.fits', or several. In memory: a
+        A folder (searched at any depth), a file, a pattern such as ``data/*.fits``, or several. In memory: a
         specutils.Spectrum, SpectrumList or SpectrumCollection; a tuple of Quantity: wavelength (or frequency), flux,
         standard deviation, and if wanted a mask; an astropy table, pandas DataFrame or dict with such columns.
     settings : ObservedParams, optional
@@ -74,7 +74,7 @@ def read_spectra(
 
 
 def is_pattern(path: str | Path) -> bool:
-    """Whether a name is a pattern of names, such as 'data/*.fits', and not that of a file."""
+    """Whether a name is a pattern of names, such as ``data/*.fits``, and not that of a file."""
     return has_magic(str(path)) and not Path(path).exists()
 
 
