@@ -201,7 +201,7 @@ def test_results_page_gives_means_and_intervals_over_seeds(sections: dict, prove
     make_results(*words)
     page = out.read_text()
     assert "paper's recipe, with its leak" not in page
-    assert "recipe (`params/paper.yaml`), with this emulator" in page
+    assert "recipe (`params/paper.yaml`), with the emulator `abinitio-2`" in page
     assert "## As many stars" not in page
     assert "| **this recipe** | NIRSpec → APOGEE" in page
 
