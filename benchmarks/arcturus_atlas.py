@@ -19,10 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_dilation, gaussian_filter1d
 
-from starclip_lib.physics.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT
+from starclip_lib.physics.instruments import SIGMA_PER_FWHM, SPEED_OF_LIGHT, on_chips
 from starclip_lib.physics.labels import LABELS
 from starclip_lib.synthesis.grid import STEP
-from starclip_lib.synthesis.physics import on_chips
 from starclip_lib.synthesis.synthesise import synthesise
 
 OVER_IRON = {"C": 0.10, "N": 0.3, "O": 0.42, "Na": 0.11, "Mg": 0.35, "Al": 0.34, "Si": 0.3, "S": 0.3, "K": 0.2,

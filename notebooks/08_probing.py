@@ -28,7 +28,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5`, the two supervised models | tables and figures | 22 seconds | 2026-12-01 |
+# | `data.h5`, `embeddings.h5`, the two supervised models | tables and figures | 40 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline

@@ -28,7 +28,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | `data.h5`, `embeddings.h5`, `fit.h5` (notebook 06) | tables and figures | 33 seconds | 2026-12-01 |
+# | `data.h5`, `embeddings.h5`, `fit.h5` (notebook 06) | tables and figures | 17 seconds | 2026-12-01 |
 
 # %%
 # %matplotlib inline

@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, `embeddings.h5`, `starclip.ckpt` | tables and figures | 4 minutes | 2026-12-01 |
+# | a finished run: `data.h5`, `embeddings.h5`, `starclip.ckpt` | tables and figures | 8 minutes (beside 16) | 2026-12-01 |
 
 # %%
 # %matplotlib inline

@@ -26,7 +26,7 @@
 #
 # | needs | makes | time on 2 cores | last run |
 # |---|---|---|---|
-# | a finished run: `data.h5`, the pretrained encoders | tables and figures | 8 minutes | 2026-12-01 |
+# | a finished run: `data.h5`, the pretrained encoders | tables and figures | 7 minutes (beside 14) | 2026-12-01 |
 
 # %%
 # %matplotlib inline

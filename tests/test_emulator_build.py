@@ -191,7 +191,8 @@ def test_gradients_are_those_of_central_differences(built: tuple[Path, Path, dic
     n_physics, emulated = len(design.PHYSICS), emulator.on(emulator.fine)
     every = torch.eye(20 + n_physics, dtype=torch.float64)
     gradient = (emulated.linearised(torch.from_numpy(ARCTURUS[None]), every)[1][0] @ emulated.basis).numpy()
-    np.testing.assert_allclose(emulator.gradient(ARCTURUS, emulator.fine), gradient[:20], rtol=1e-3, atol=1e-6)
+    error = np.abs(emulator.gradient(ARCTURUS, emulator.fine) - gradient[:20]).max(axis=1)
+    assert (error < 1e-3 * np.abs(gradient[:20]).max(axis=1)).all()
     assert gradient.shape == (20 + n_physics, len(sampling.FINE))
     for column, step in ((TEFF, 20.0), (FE, 0.05), (20, 0.1), (20 + n_physics - 1, 0.1)):
         sides = []

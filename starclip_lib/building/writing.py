@@ -16,13 +16,12 @@ from starclip_lib.building.fitting import Basis, Earlier, Syntheses, inputs, tra
 from starclip_lib.building.sampling import FINE, FINE_FWHM, GRIDS, depths
 from starclip_lib.building.teacher import Teacher
 from starclip_lib.physics.emulator import FORMAT, Emulator
-from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.instruments import APOGEE, CHIPS, NIRSPEC, on_chips
 from starclip_lib.physics.labels import FE, LABELS, N_LABELS, UNITS
 from starclip_lib.physics.lsf import broadening
 from starclip_lib.settings.emulator import EmulatorParams
 from starclip_lib.support.files import atomic_path
 from starclip_lib.support.threads import Callback
-from starclip_lib.synthesis.physics import CHIPS, on_chips
 
 # Vacuum Angstrom; of the fine grid, and APOGEE's chips.
 _SHARP = replace(NIRSPEC, name="nirspec_sharp", constant_fwhm=2.75)  # about as sharp as NIRSpec is for point sources

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from starclip_lib.data.spectra import PairedSpectra
 from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.physics.emulator import Emulator
-from starclip_lib.physics.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument, on_chips
 from starclip_lib.physics.labels import FE, TEFF
 from starclip_lib.physics.lsf import broadening
 from starclip_lib.settings.data import WorldParams
@@ -24,7 +24,6 @@ from starclip_lib.support.errors import DataError
 _LINE_SPACING = 1.0  # Angstrom between places whose errors are independent: about one line
 _WITH_LABELS = 0.3  # of the size of an error: by how much it changes with a label, from one standard deviation to two
 _CENTRE = ((TEFF, 4500.0, 200.0), (FE, -0.4, 0.4))  # labels with which errors change: mean and standard deviation
-_CHIPS = ((15168.0, 15792.0), (15881.0, 16417.0), (16500.0, 16937.0))  # where line data are best
 _CORRELATED = 1.5  # pixels: standard deviation of the kernel that correlates noise
 _BLOCK = 256  # spectra made at once: 256 x 18,161 float64 are 37 MB
 
@@ -86,8 +85,7 @@ class World:
 
     def line_errors(self, wavelength: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Relative errors (n, n_pix) of the depth of lines: independent from line to line, smooth in the labels."""
-        inside = np.any([(wavelength > low) & (wavelength < high) for low, high in _CHIPS], axis=0)
-        size = np.where(inside, self.settings.line_error_chips, self.settings.line_error_outside)
+        size = np.where(on_chips(wavelength), self.settings.line_error_chips, self.settings.line_error_outside)
         rows = np.stack([np.interp(wavelength, self._places, row) for row in self._lines]) * size
         terms = [np.clip((labels[:, i] - mean) / std, -2.5, 2.5) for i, mean, std in _CENTRE]
         return rows[0] + _WITH_LABELS * (terms[0][:, None] * rows[1] + terms[1][:, None] * rows[2])

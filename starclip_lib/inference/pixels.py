@@ -72,7 +72,7 @@ class PixelModel:
         self.segments = np.split(np.arange(len(wavelength)), np.flatnonzero(np.diff(wavelength) > _GAP) + 1)
         self.splines, bend = _splines(wavelength, self.segments)
         self.n_curve = self.splines.shape[1]
-        self.narrowest = emulator.narrowest / float(spread(wavelength).min()) - 1  # there are no sharper lines
+        self.narrowest = emulator.narrowest / float(spread(wavelength).min()) - 1  # limit of the fine grid
         rest = wavelength / (1 + velocity / SPEED_OF_LIGHT)
         self.hydrogen = np.stack([_near_lines(rest, lower, upper) for lower, upper in _SERIES])
         mean, precision = physics or (0 * emulator.physics_width, np.diag(emulator.physics_width**-2))

@@ -100,7 +100,7 @@ def frozen_benchmark(
     """Measure the spectra of a frozen benchmark (`survey.benchmark`) and score the answers.
 
     Files are downloaded into a cache, or looked for by name in `folder`. Also writes answers.csv, which is a table that
-    `score_table` takes. Raises DataError in one line, such as where there is no network.
+    `score_table` takes. Raises DataError in one line, for example if the network cannot be reached.
     """
     giants(population)
     table = frozen_table(name)

@@ -25,7 +25,7 @@ VERDICTS = {
     DOUBTFUL: "something contradicts one giant seen through this line-spread function: two stars, other line widths, "
     "wavelengths in air",
     OUTSIDE: "Teff, log g or [Fe/H] lies beyond the emulator's domain, or is unlike any giant's: do not use the labels",
-    SET_ASIDE: "there is no measurement",
+    SET_ASIDE: "not measured",
 }
 N_NEIGHBOURS = 5
 _SEEN = 3.0  # standard deviations of the depth of its lines

@@ -10,6 +10,8 @@ from scipy.stats import norm
 from starclip_lib.support.errors import DataError
 
 SPEED_OF_LIGHT = 299792.458  # km/s
+# Where line strengths were fitted to giants, on APOGEE's chips; vacuum Angstrom.
+CHIPS = ((15168.0, 15792.0), (15881.0, 16417.0), (16500.0, 16937.0))
 SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 MAD_PER_SIGMA = float(norm.ppf(0.75))  # median absolute deviation of a Gaussian, over its standard deviation
 
@@ -75,6 +77,11 @@ APOGEE = Instrument(
 # The paper's grid for G140H/F100LP: 8,192 pixels from 9,000 to 18,000 Angstrom at R = 2,700.
 NIRSPEC = Instrument("nirspec", "NIRSpec", np.linspace(9000.0, 18000.0, 8192), 2700.0, 1.0, ((0, 8192),))
 INSTRUMENTS = {instrument.name: instrument for instrument in (APOGEE, NIRSPEC)}
+
+
+def on_chips(wavelength: np.ndarray) -> np.ndarray:
+    """Which wavelengths lie on the chips."""
+    return np.any([(first < wavelength) & (wavelength < last) for first, last in CHIPS], axis=0)
 
 
 def check_grid(wavelength: np.ndarray, instrument: Instrument, where: str) -> None:

@@ -30,16 +30,16 @@ def spectrum_members(instrument: Instrument) -> dict[str, Member]:
             "the grid, in vacuum", shape=(instrument.n_pix,), stored="float64", unit="Angstrom", low=100, high=1e6
         ),
         "flux": Member(
-            f"relative to the continuum, {fill} where there is no data",
+            f"relative to the continuum, {fill} where data are missing",
             shape=shape,
             low=-MAX_FLUX,
             high=MAX_FLUX,
             hint=f"mark pixels without data in {instrument.name}/mask and fill them with {fill}",
             axes=axes,
         ),
-        "mask": Member("true where there is no data", "boolean", shape, "bool", axes=axes),
+        "mask": Member("true where data are missing", "boolean", shape, "bool", axes=axes),
         "ivar": Member(
-            "inverse variance of the flux, 0 where there is no data",
+            "inverse variance of the flux, 0 where data are missing",
             shape=shape,
             low=0,
             high=float(np.finfo(np.float32).max),
@@ -93,7 +93,7 @@ DATA_SET: dict[str, Member] = {
         axes=("test star", "pixel"),
     ),
     f"{OBSERVED}/mask": Member(
-        "true where there is no data",
+        "true where data are missing",
         "boolean",
         _OBSERVED_PIXELS,
         "bool",
@@ -136,7 +136,7 @@ X1D: dict[str, Member] = {  # STScI: an EXTRACT1D table
 
 _PIXELS = (INSTRUMENTS["apogee"].n_pix,)
 ASPCAP_STAR: dict[str, Member] = {  # first row of HDU 1 and 2
-    "flux": Member("relative to the continuum, 0 where there is no data", shape=_PIXELS, finite=False),
+    "flux": Member("relative to the continuum, 0 where data are missing", shape=_PIXELS, finite=False),
     "error": Member("its standard deviation", shape=_PIXELS, finite=False),
 }
 AP_STAR: dict[str, Member] = {  # first row of HDU 1 to 3

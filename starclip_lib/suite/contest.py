@@ -55,7 +55,9 @@ def hold(run: Run, names: Sequence[str] = (), callback: Callback | None = None) 
     names = list(names) or list(METHODS)
     run.build("data.h5")
     contest, folder = Contest(run), run.report / "contest"
-    key = digest([run.identity(file) for file in ("mockstarclip.ckpt", "fit.ckpt")])
+    models = "starclip.ckpt", "mockstarclip.ckpt", "fit.ckpt"
+    settings = contest.params.model_dump(mode="json", include={"corruption", "starclip", "mockstarclip", "limits"})
+    key = digest([*map(run.identity, models), settings])
     for name in names:
         file = folder / f"{name}.json"
         if file.exists() and read_json(file, dict[str, Any]).get("key") == key:

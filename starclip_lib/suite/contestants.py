@@ -222,8 +222,6 @@ def _new_fits(contest: Contest, physics: bool = False, line_width: bool | None =
     """Fits of both instruments that have learned nothing from data but the population."""
     scaler, width = Model.load(contest.run.build("nirspec.ckpt")).scaler, contest.emulator.physics_width
     prior = (0 * width, np.diag(width**-2)) if physics else None
-    if physics and not len(width):
-        raise DataError(f"the emulator {contest.emulator.version} has no physics to marginalise; leave this method out")
     common = (contest.population, scaler, _STEPS, prior)
     nirspec, apogee = (new_fit(contest.emulator, one, *common, line_width=line_width) for one in contest.networks())
     return nirspec, apogee

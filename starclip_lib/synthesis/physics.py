@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from starclip_lib.physics.instruments import on_chips
 from starclip_lib.support.errors import ConfigError, DataError
 from starclip_lib.synthesis.atmosphere import LOG_TAU
 from starclip_lib.synthesis.lines import LineList
 
-# Where line strengths were fitted to giants, vacuum Angstrom.
-CHIPS = ((15168.0, 15792.0), (15881.0, 16417.0), (16500.0, 16937.0))
 LOW_EXCITATION = 3.0  # eV
 _IRON_PEAK = ("Sc", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn")
 _ALPHA = ("O", "Mg", "Si", "S", "Ca", "Ti")
@@ -79,11 +78,6 @@ def temperature_change(gradient: float, surface: float) -> np.ndarray:
     """What the two parameters of T(tau) add at `LOG_TAU`, K."""
     height = np.clip((-1 - LOG_TAU) / 2, 0, 1)
     return gradient * (np.clip(LOG_TAU, -3, 1) + 1) + surface * height**2 * (3 - 2 * height)
-
-
-def on_chips(wavelength: np.ndarray) -> np.ndarray:
-    """Which wavelengths lie on the chips."""
-    return np.any([(first < wavelength) & (wavelength < last) for first, last in CHIPS], axis=0)
 
 
 def in_group(lines: LineList, group: str) -> np.ndarray:

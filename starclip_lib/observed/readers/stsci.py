@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy import units
 from astropy import units as u
 from astropy.io import fits
 
@@ -256,7 +255,7 @@ def _place(values: Mapping[str, Any], *keys: str) -> tuple[float, float] | None:
 def _unit(said: str, wanted: str, where: str) -> float:
     """How many of the wanted unit one of a table's unit is."""
     try:
-        unit = units.Unit(said)
+        unit = u.Unit(said)
     except (ValueError, TypeError):
         raise DataError(f"{where} is in {said!r}, which is not a unit; expected {wanted} or a multiple of it") from None
     if not unit.is_equivalent(wanted):
