@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from nirspec_files import spec1d_bytes
 from plotly.callbacks import InputDeviceState, Points
 
-from starclip_lib.lab.widgets.base import FigureSlider, PicturedFigure
+from starclip_lib.lab.widgets.base import ControlledBox, FigureSlider, PicturedFigure
 from starclip_lib.lab.widgets.corruption_explorer import CorruptionExplorer
 from starclip_lib.lab.widgets.similarity_browser import SimilarityBrowser
 from starclip_lib.lab.widgets.training_viewer import TrainingViewer
@@ -151,6 +152,21 @@ def test_what_fails_or_is_cancelled_leaves_menus_and_map_in_step(
     control(browser, "space").value = "MockStarCLIP"
     assert set(browser.table["spectrum"]) == {"NIRSpec", "extended mock"}
     assert said(browser) == ""
+
+
+def test_an_interrupt_that_the_work_discards_cancels_all_the_same() -> None:
+    box = ControlledBox()
+
+    def compiled(*_: object) -> None:
+        with suppress(KeyboardInterrupt):  # as a callback of numba's compiler does
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    box._answer(compiled)()
+    assert box._status.value == "Cancelled."
+    assert signal.getsignal(signal.SIGINT) is before
+    box._answer(lambda *_: None)()
+    assert box._status.value == ""
 
 
 def test_a_hidden_side_stays_hidden(browser: SimilarityBrowser) -> None:

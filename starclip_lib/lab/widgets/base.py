@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -62,7 +64,8 @@ class ControlledBox(PicturedBox):
                 return
             self._say("")
             try:
-                handler(*event)
+                with _interrupted_surely():
+                    handler(*event)
                 self._keep()
             except KeyboardInterrupt:  # the status line's button, or that of JupyterLab
                 self._restore()
@@ -126,6 +129,28 @@ class PicturedFigure:
             frame = f'<iframe src="{self.page.name}" width="100%" height="660" style="border:0"></iframe>'
             bundle["text/html"] = frame
         return {**bundle, "image/png": base64.b64encode(_png(self.picture)).decode()}
+
+
+@contextmanager
+def _interrupted_surely() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the latest when the block ends: callbacks of numba's compiler discard one in five."""
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield
+        return
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _png(figure: Figure) -> bytes:
