@@ -124,7 +124,7 @@ def test_a_contest_is_written_resumed_and_the_same_again(trained: Run) -> None:
     again = hold(trained, ["overlap", "theory"], said.append)
     assert not [line for line in said if line.endswith(" ...")]  # nothing was run
     assert again.equals(table)
-    record = trained.report / "contest" / "theory.json"
+    record = trained.report / f"contest-{trained.params.corruption.n_views}" / "theory.json"
     before = json.loads(record.read_text())
     record.unlink()
     hold(trained, ["theory"])

@@ -16,7 +16,7 @@ from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
 from starclip_lib.data.worlds import with_observed
 from starclip_lib.inference.posterior import Population, Posterior
 from starclip_lib.metrics.baselines import overlap_scores
-from starclip_lib.metrics.ideal import IdealMatcher, catalogue_covariance, ideal_retrieval, ideal_scores, without_errors
+from starclip_lib.metrics.ideal import ideal_among_observed, ideal_retrieval
 from starclip_lib.metrics.linear_alignment import align_linearly
 from starclip_lib.metrics.retrieval import ranks_between, retrieval_scores
 from starclip_lib.metrics.view_information import seen_by, seen_by_apogee
@@ -55,10 +55,10 @@ class Entry:
 class Contest:
     """The data, models and views that methods share."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, n_views: int | None = None):
         self.run, self.params, self.data = run, run.params, run.data
         check_data(self.data)
-        self.telescope, self.test = mock_telescope(self.params), self.data.rows("test")
+        self.telescope, self.test = mock_telescope(self.params, n_views), self.data.rows("test")
         self.emulator, self.population = default_emulator(), Population.of(self.data.labels[self.data.rows("train")])
 
     @cached_property
@@ -77,7 +77,8 @@ class Contest:
 
     def views(self, data: PairedSpectra, rows: np.ndarray, n_views: int | None = None) -> Tensor:
         """NIRSpec views of stars (m * n_views, 8192)."""
-        views = mock_telescope(self.params, n_views).views(data.nirspec, rows)
+        telescope = self.telescope if n_views is None else mock_telescope(self.params, n_views)
+        views = telescope.views(data.nirspec, rows)
         return torch.from_numpy(views.reshape(-1, views.shape[-1]))
 
     def truth(self, side: str) -> np.ndarray:
@@ -177,7 +178,8 @@ def by_contrast(contest: Contest) -> Entry:
 
 def _mock_sides(contest: Contest, encoders: Mapping[str, Estimator]) -> dict[str, Embeddings]:
     stars, data = mock_stars(contest.data, contest.params)["test"], contest.data
-    telescopes = {"mock": contest.telescope, "extended": extended_telescope(data, contest.params)}
+    extended = extended_telescope(data, contest.params, contest.telescope.n_views)
+    telescopes = {"mock": contest.telescope, "extended": extended}
     return {name: embed_views(encoders[name], data, stars, seen) for name, seen in telescopes.items()}
 
 
@@ -294,18 +296,6 @@ def by_ideal(contest: Contest) -> Entry:
     extended = seen_by(extended_telescope(data, params, 1), data, stars, contest.emulator)
     scores = ideal_retrieval(data, seen, extended, apogee, n_asked, params.seed)
     entry = Entry({name: float(found["success@1"]) for name, found in scores.items()})
-    if contest.observed is not None:  # both sides at the true labels
-        known, errors = (
-            data.labels[data.rows("train")].astype(float),
-            data.label_errors[data.rows("train")].astype(float),
-        )
-        extra = catalogue_covariance(errors).mean(axis=0)
-        population = known.mean(axis=0), without_errors(np.cov(known.T), extra)
-        truth, n_views, star = contest.truth("observed"), contest.telescope.n_views, data.star_id[contest.test]
-        flat = seen.information.reshape(-1, *seen.information.shape[2:])
-        sides = (np.repeat(truth, n_views, axis=0), flat), (truth, apogee.information[:, 0])
-        matcher = IdealMatcher(*sides, 0 * extra, population, np.random.default_rng([params.seed, 13]))
-        entry.hits["observed_to_apogee"] = ideal_scores(matcher, np.repeat(star, n_views), star, n_asked)[0][
-            "success@1"
-        ]
+    if contest.observed is not None:
+        entry.hits["observed_to_apogee"] = ideal_among_observed(data, seen, apogee, n_asked, params.seed)["success@1"]
     return entry

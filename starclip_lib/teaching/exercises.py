@@ -239,6 +239,20 @@ EXERCISES = {
         },
         also=("not decided", "it is undecided", "open"),
     ),
+    "13b.1": Exercise(
+        0.84**0.5,
+        "the error that is common to all stars is 0.4 of the whole error, so the scatter is the root of 1 - 0.4².",
+        "squares add: the mean square error is the square of the bias plus the variance.",
+        {0.6: "biases and scatters do not add; their squares do."},
+        tolerance=0.01,
+    ),
+    "13b.2": Exercise(
+        "linear",
+        "it learned on theory NIRSpec spectra, and knows neither physics nor how observed spectra differ.",
+        "which of the two learned from NIRSpec spectra of theory, and which only blurs and compares pixels?",
+        {"overlap": "it compares pixels of two observed spectra, whose common errors cancel."},
+        also=("linear alignment", "the linear alignment"),
+    ),
     "14.1": Exercise(
         lambda normal, planted: np.mean(planted > np.quantile(normal, 0.99)),
         "the threshold comes from the normal pairs alone, and the planted ones are only counted.",
