@@ -92,7 +92,7 @@ Markdown(sentence)
 # | `errors` | physics, pairs | the run's fits: errors per pixel and errors of pairs are learned from training stars |
 # | `corrected` | physics, labels, pairs | the synthesis of APOGEE is corrected by training stars |
 # | `shared` | physics | plain theory on both observed sides, whose common errors cancel |
-# | `anchored` | as `corrected`, and observed spectra without labels | the correction on APOGEE's chips anchors the labels of the observed spectra; these correct the rest |
+# | `anchored` | as `corrected`, and observed spectra without labels | the correction on APOGEE's chips anchors the labels of the observed spectra, these correct the rest, and what all of them have in common against their nearest APOGEE stars is taken off |
 # | `ideal` | everything | the Gaussian ideal matcher |
 #
 # All see the same view of the same test stars. `starclip contest` does this for all views, and for any run.
@@ -204,7 +204,7 @@ if yours is not None:
 # ## Questions
 #
 # 1. In which situation would you train networks contrastively, and in which would you fit?
-# 2. `anchored` trusts APOGEE's labels. What happens if they are wrong by 50 K for all stars?
+# 2. `anchored` trusts APOGEE's labels, and that the stars searched for are among its spectra. What happens if one is not true?
 # 3. Another world may differ in other ways. Which statement of this notebook would you expect to hold there, too?
 #
 # **Next:** [14 · Decoders](14_decoders.ipynb) asks what an embedding knows of the spectrum itself.

@@ -33,7 +33,10 @@ METHODS: dict[str, tuple[str, Callable[[Contest], Entry]]] = {
     "errors": ("physics, errors per pixel, pairs", contestants.by_learned_errors),
     "corrected": ("physics corrected by labelled stars", contestants.by_correction),
     "shared": ("physics, errors per pixel without labels", contestants.by_shared_errors),
-    "anchored": ("the same, observed spectra anchored on APOGEE's chips", contestants.by_anchor),
+    "anchored": (
+        "the same, observed spectra anchored on APOGEE's chips and on their nearest APOGEE stars",
+        contestants.by_anchor,
+    ),
     "ideal": ("everything", contestants.by_ideal),
 }
 
