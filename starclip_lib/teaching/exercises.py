@@ -240,7 +240,6 @@ EXERCISES = {
         "linear",
         "it learned on theory NIRSpec spectra, and knows neither physics nor how observed spectra differ.",
         "which of the two learned from NIRSpec spectra of theory, and which only blurs and compares pixels?",
-        also=("linear alignment",),
     ),
     "14.1": Exercise(
         lambda normal, planted: np.mean(planted > np.quantile(normal, 0.99)),
