@@ -56,17 +56,23 @@ params = run.params
 # ## Drawing the stars
 #
 # The paper's 19,001 stars can be downloaded from its repository ([real data](../docs/real-data.md)), but this project does not
-# depend on a download. We draw a population of red giants that has the same shape instead: a disc poor in alpha elements, a disc rich in them, and a halo. Gravity
-# decides how far up the giant branch a star stands, and gravity and metallicity together decide its temperature. The
-# abundances follow trends with metallicity, with scatter from star to star.
+# depend on a download. With `data.population: apogee`, as here, temperature, gravity, metallicity and [alpha/M] of each star are those of a real
+# giant, drawn from 189,182 stars of APOGEE DR17 (rounded, 0.5 MB); the single abundances follow trends with these four, with scatter
+# from star to star. So a disc poor in alpha elements, a disc rich in them, and a halo are there as the survey found them. (`relations` draws
+# all labels from formulas, for stars that are not in that list.)
 #
 # Three steps then make the data. **True labels** are drawn from the population. **Catalogue labels** are the truth plus
 # the errors that the APOGEE pipeline (ASPCAP) reports; they are all a user of the survey ever sees. The **APOGEE
 # spectrum** is computed at the true labels and then observed, with noise and other blemishes. The **NIRSpec spectrum**
 # is computed at the catalogue labels and is perfect. That is how the paper did it. It has a consequence worth
 # keeping in mind: the two spectra of a star belong to slightly different labels, and no method can undo that.
-# It has another: every NIRSpec spectrum comes from one emulator. A method that fits that same emulator to the spectra
-# (notebook 08b) is right by construction, in a way that it cannot be for real stars.
+#
+# **Which physics?** If all spectra came from one emulator, a method that fits that emulator would be right by construction, as it
+# cannot be for real stars. So in this run `data.world` is `realistic`: what is *observed* is made with a physics that differs from
+# *theory* as that of real giants does (line strengths, damping, temperature gradient, microturbulence of each star, errors of
+# single lines, widths of lines; [worlds](../docs/worlds.md) has the sizes and what they were measured on). APOGEE spectra are
+# observed, NIRSpec spectra are theory. For the test stars there are **observed NIRSpec spectra** besides, which no method learns
+# from with labels: they stand for the spectra that you will have. `--set data.world=theory` takes the difference away.
 #
 # Real stars instead? If `data.file` names a data set made by `starclip fetch apogee` (the paper's stars, rebuilt from the
 # public archive) or by `starclip import-original`, the stars come from there and nothing below changes.
@@ -125,9 +131,10 @@ Markdown(
 run.save_figure("kiel", figures.kiel_diagram(data.labels))
 
 # %% [markdown]
-# Does the population resemble the real one? The paper never prints the spread of its labels, but it can be worked out
+# Does the population resemble the paper's sample? The paper never prints the spread of its labels, but it can be worked out
 # from its tables, since an r² and an RMSE together give a standard deviation. Each point below is our spread divided by
-# the published one. The band is 15 per cent either way, which is what we ask of the simulation.
+# the published one; the band is 15 per cent either way. Real giants inside the paper's cuts need not have the spreads of the paper's
+# own stars, which were chosen otherwise.
 
 # %%
 run.save_figure("spread", figures.spread_check(data.labels))
@@ -169,10 +176,10 @@ run.save_figure("pairs", figures.example_pairs(data.apogee.flux[stars], data.nir
 # ## What "observed" means here
 #
 # Subtract from each APOGEE spectrum the perfect one for the star's catalogue labels. For one star (above) what is left
-# looks like noise, with wiggles at its lines: the velocity was corrected imperfectly, the line-spread function was a few
-# per cent off, and the catalogue labels are not the truth. The scatter over five hundred stars (below) shows what is the
+# looks like noise, with wiggles at its lines: the physics is another one, the velocity was corrected imperfectly, the line-spread
+# function was a few per cent off, and the catalogue labels are not the truth. The scatter over five hundred stars (below) shows what is the
 # same for all: spikes where the night sky's OH lines were subtracted, a comb where carbon dioxide and methane absorb.
-# Every one of these blemishes is a setting under `data.apogee`.
+# Every one of these blemishes is a setting under `data.apogee`, and the physics one under `data.world`.
 
 # %%
 inside = starclip.default_emulator().inside_domain(data.labels)
@@ -235,7 +242,7 @@ run.save_metrics("data", {"source": data.source, "n_stars": data.n_stars, **coun
 # | real | simulated |
 # |---|---|
 # | wavelength grids, resolutions, chips, and the convention for missing pixels | every spectrum (LTE syntheses through an emulator, see `docs/emulator.md`) |
-# | the published uncertainties and spreads of the labels | the stars: a model population; its giant branch is fitted to DR12 giants, its spreads to the published ones |
+# | temperature, gravity, metallicity and [alpha/M] of the stars (APOGEE DR17); the published uncertainties of the labels | the single abundances, by relations with the four labels of a real giant; the physics of the world |
 # | where NIRSpec's detectors leave gaps (notebook 02) | residuals of sky, tellurics, velocity and line-spread function |
 #
 # ## Exercises

@@ -276,10 +276,9 @@ print(f"length of the vectors: {np.sqrt((z_nirspec**2).sum(1)).mean():.3f}, dime
 # %% [markdown]
 # Notebook 06 has the full account: other methods on the same spectra, and why searches fail.
 #
-# **A caution.** The NIRSpec spectra come from an emulator of synthetic spectra, at the catalogue labels (notebook 01). The
-# networks see examples only and never the emulator. Notebook [08b](08b_physics_instead_of_a_network.ipynb) fits that
-# same emulator to every spectrum; what it reaches is possible when the physical model is exactly right, which it never is for
-# real stars.
+# **A caution.** The NIRSpec spectra are theory, computed at the catalogue labels; the APOGEE spectra are observed, by a physics
+# that differs from it (notebook 01). The networks learn each side from examples, so this difference hardly matters to them. It
+# matters as soon as a NIRSpec spectrum is *observed*, too: notebook 06 shows what then becomes of each method.
 #
 # ## Exercises
 #

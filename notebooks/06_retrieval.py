@@ -39,6 +39,7 @@ from IPython.display import Markdown, display
 
 import starclip_lib as starclip
 from starclip_lib import APOGEE, LABELS, NIRSPEC, figures
+from starclip_lib.data.worlds import with_observed
 from starclip_lib.metrics import baselines, ideal, linear_alignment, retrieval, view_information
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.training.refining import calibrate
@@ -99,6 +100,10 @@ Markdown(
 # Is a trained network needed at all? Give several methods the same task: one NIRSpec spectrum of each test star, one APOGEE
 # spectrum of each, and the question which belong together. The score is the share of queries whose own star comes first.
 #
+# The task comes in two forms. In the paper's form NIRSpec spectra are *computed*, by a theory that the networks have seen in
+# training. In a realistic world (notebook 01) there are also *observed* ones of the test stars, made by a physics that differs from
+# theory as that of real giants does. No method below has learned from them. That is the situation of everybody who has JWST data.
+#
 # **Step 1: pixels in the overlap, nothing trained.** APOGEE lies inside NIRSpec's range, so an astronomer would blur APOGEE to
 # NIRSpec's resolution, put it on NIRSpec's pixels, and compare by chi-squared. The noise of each NIRSpec spectrum is known; we
 # allow for an error of 0.5 % of the blurred spectrum. Views whose gap hides nearly all common pixels cannot be compared and tie
@@ -107,17 +112,21 @@ Markdown(
 
 # %%
 once = starclip.mock_telescope(run.params, 1)
-observed, snr = once.views_and_snr(data.nirspec, test)
+kinds = {"nirspec": data} | ({"observed": with_observed(data)} if data.observed is not None else {})
+views = {kind: once.views(source.nirspec, test) for kind, source in kinds.items()}
+_, snr = once.views_and_snr(data.nirspec, test)
 pixels, blurred, known = baselines.apogee_as_nirspec(data.apogee.flux[test])
-chi2 = np.full((len(test), len(test)), np.inf)
-for row, flux in enumerate(observed[:, 0, pixels]):
-    both = known & (flux != 1)  # a pixel without data reads 1
-    total = (np.where(both, flux - blurred, 0) ** 2).sum(1) / (snr[row] ** -2 + 0.005**2)
-    chi2[row] = np.where(both.sum(1) > 100, total / np.maximum(both.sum(1), 1), np.inf)
+chi2 = {kind: np.full((len(test), len(test)), np.inf) for kind in kinds}
+for kind, found in chi2.items():
+    for row, flux in enumerate(views[kind][:, 0, pixels]):
+        both = known & (flux != 1)  # a pixel without data reads 1
+        total = (np.where(both, flux - blurred, 0) ** 2).sum(1) / (snr[row] ** -2 + 0.005**2)
+        found[row] = np.where(both.sum(1) > 100, total / np.maximum(both.sum(1), 1), np.inf)
 
 # %%
-star, ways = data.star_id[test], {"nirspec_to_apogee": chi2, "apogee_to_nirspec": chi2.T}
-ranks = {"pixels in the overlap": {way: retrieval.ranks_of(misfit, star, star) for way, misfit in ways.items()}}
+star, ways = data.star_id[test], [*(f"{kind}_to_apogee" for kind in kinds), "apogee_to_nirspec"]
+misfits = {f"{kind}_to_apogee": found for kind, found in chi2.items()} | {"apogee_to_nirspec": chi2["nirspec"].T}
+ranks = {"pixels in the overlap": {way: retrieval.ranks_of(misfits[way], star, star) for way in ways}}
 
 # %% [markdown]
 # **Step 2: a linear alignment.** Reduce each instrument's training spectra to their principal components, find the directions
@@ -138,25 +147,32 @@ cca.regularise(min(60, len(train) // 4), 30, penalty=0.001)
 
 # %%
 methods = {"linear alignment": {}}
-for side, (name, flux) in enumerate({"nirspec": observed[:, 0], "apogee": data.apogee.flux[test]}.items()):
+spectra = {kind: (view[:, 0], "nirspec", 0) for kind, view in views.items()}
+for kind, (flux, name, side) in {**spectra, "apogee": (data.apogee.flux[test], "apogee", 1)}.items():
     z = cca.directions(cca.components(inputs[name](flux), side), side)
-    methods["linear alignment"][name] = starclip.as_embeddings(z[:, None], star, data.split[test])
+    methods["linear alignment"][kind] = starclip.as_embeddings(z[:, None], star, data.split[test])
 
 # %% [markdown]
 # **Steps 3 to 5: networks.** Before the contrastive training the two networks predict labels, and these are compared by cosine.
 # If the run calibrates its space, step 4 shows the same networks with that calibration and no contrastive training
-# ([04](04_starclip.ipynb) explains it). Step 5 is StarCLIP. **Step 6: the fit**, compared by Bayes factors. It fits the model
-# that generated the NIRSpec spectra, an advantage that no real telescope offers.
+# ([04](04_starclip.ipynb) explains it). Step 5 is StarCLIP. **Step 6: the fit**, compared by Bayes factors. It fits the theory
+# that computed the NIRSpec spectra, an advantage that no real telescope offers: observed spectra take it away.
+
+
+# %%
+def embedded(encoders):
+    apogee = embed_views(encoders["apogee"], data, test)
+    return {k: embed_views(encoders["nirspec"], d, test, once) for k, d in kinds.items()} | {"apogee": apogee}
+
 
 # %%
 encoders = {name: run.model(name).encoders[name] for name in ("nirspec", "apogee")}
-views = {"nirspec": once, "apogee": None}
-methods["networks before"] = {name: embed_views(e, data, test, views[name]) for name, e in encoders.items()}
+methods["networks before"] = embedded(encoders)
 if run.params.starclip.calibrate:
     calibrate((encoders["nirspec"], encoders["apogee"]), data, run.params)
-    methods["calibrated only"] = {name: embed_views(e, data, test, views[name]) for name, e in encoders.items()}
-methods["networks after"] = {"nirspec": nirspec.of_view(0), "apogee": apogee}
-methods["fit"] = {name: run.embeddings(f"fit/{name}").take("test").of_view(0) for name in views}
+    methods["calibrated only"] = embedded(encoders)
+methods["networks after"] = embedded(run.model("starclip").encoders)
+methods["fit"] = embedded(run.model("fit").encoders)
 
 # %%
 for name, sides in methods.items():
@@ -177,14 +193,21 @@ told = (
 )
 # its second argument is for extended mock spectra, which are not asked for here
 matcher = ideal.ideal_retrieval(data, told[0], told[0].first(2), told[1], limits.n_matched, run.params.seed)
+if data.observed is not None:
+    found = ideal.ideal_among_observed(data, *told, limits.n_matched, run.params.seed)
+    matcher["observed_to_apogee"] = found
 
 # %%
 scores = {n: {way: retrieval.retrieval_scores(r, len(test)) for way, r in found.items()} for n, found in ranks.items()}
 steps = {n: {way: retrieval.with_intervals(s, len(test)) for way, s in found.items()} for n, found in scores.items()}
 asked = min(limits.n_matched, len(inside))
 steps["Gaussian ideal matcher"] = {way: retrieval.with_intervals(matcher[way], asked) for way in ways}
-titles = {"nirspec_to_apogee": "NIRSpec finds APOGEE", "apogee_to_nirspec": "APOGEE finds NIRSpec"}
-run.save_figure("ladder", figures.ladder(steps, titles))
+titles = {
+    "nirspec_to_apogee": "NIRSpec (theory) finds APOGEE",
+    "observed_to_apogee": "observed NIRSpec finds APOGEE",
+    "apogee_to_nirspec": "APOGEE finds NIRSpec (theory)",
+}
+run.save_figure("ladder", figures.ladder(steps, {way: titles[way] for way in ways}))
 
 # %%
 first = {name: found["nirspec_to_apogee"]["success@1"] for name, found in steps.items()}
@@ -201,6 +224,25 @@ Markdown(
         else ""
     )
     + f". The bars are 95 % intervals; with {len(test)} stars, steps whose bars overlap are not told apart."
+)
+
+# %% [markdown]
+# **And in the sky?** The middle panel has the same methods, with observed NIRSpec spectra of the same stars.
+
+# %%
+shares = {name: (found["nirspec_to_apogee"], found.get("observed_to_apogee")) for name, found in steps.items()}
+shares = {name: [way["success@1"] for way in both] for name, both in shares.items() if both[1] is not None}
+fallen = sorted(shares, key=lambda name: shares[name][1] - shares[name][0])
+Markdown(
+    "With observed spectra the shares are "
+    + ", ".join(f"{name}: {shares[name][1]:.1%}" for name in shares)
+    + f". The largest fall is that of {fallen[0]}, from {shares[fallen[0]][0]:.1%} to {shares[fallen[0]][1]:.1%}. A network reads lines as it "
+    "learned them from theory, and a fit believes theory for NIRSpec while it corrects APOGEE by training stars: both put the observed "
+    "star's labels where the difference of physics takes them, all in the same direction. Where both sides have the same error, as the "
+    "pixels in the overlap do, it cancels. Notebook [13b](13b_contest.ipynb) has methods that learn the difference from the observed "
+    "spectra themselves."
+    if shares
+    else "This data set has no observed NIRSpec spectra: set `data.world` to `realistic`."
 )
 
 # %% [markdown]
@@ -240,6 +282,7 @@ across, within = list(every)[:2], list(every)[2:]
 split = {"starclip": {way: found[way] for way in across}, "mockstarclip": {way: found[way] for way in within}}
 results = {
     **split,
+    "observed": {name: both["observed_to_apogee"] for name, both in scores.items() if "observed_to_apogee" in both},
     "overlap": scores["pixels in the overlap"],
     "raw": {w: retrieval.retrieval_scores(r, len(raw[w.split("_to_")[1]])) for w, r in raw_ranks.items()},
     "chance": {way: retrieval.chance_scores(len(every[way]), candidates[way], n_views[way]) for way in every},
@@ -284,8 +327,8 @@ wrong = np.flatnonzero(ranks["networks after"]["nirspec_to_apogee"] > 1)
 similarity = methods["networks after"]["nirspec"].z @ apogee.z.T
 np.fill_diagonal(similarity, similarity.diagonal() - 1e-7)  # a tie is not a hit
 taken = similarity.argmax(1)[wrong]
-clean = data.nirspec.flux[test]
-differences = np.where(observed[wrong, 0] != 1, clean[wrong] - clean[taken], 0)
+clean, seen = data.nirspec.flux[test], views["nirspec"][:, 0]
+differences = np.where(seen[wrong] != 1, clean[wrong] - clean[taken], 0)
 distance = snr[wrong, 0] * np.sqrt((differences**2).sum(1))
 
 # %%
@@ -295,7 +338,7 @@ reasons = np.select(
     ["the noise hides the difference", "a noisy view, but the difference is there"],
     "a good view: the network missed the difference",
 )
-hidden = (observed[:, 0] == 1).mean(1)
+hidden = (seen == 1).mean(1)
 apart = np.abs(data.labels[test[wrong]] - data.labels[test[taken]]) / data.labels.std(axis=0)
 table = {"reason": reasons, "d": distance, "S/N": snr[wrong, 0], "hidden": hidden[wrong], "labels apart": apart.mean(1)}
 pd.DataFrame(table).groupby("reason").agg({"reason": "size", **dict.fromkeys(list(table)[1:], "median")}).round(2)
@@ -324,7 +367,7 @@ captions = [
     f"{star[wrong[n]]} taken for {star[taken[n]]}: S/N {snr[wrong[n], 0]:.0f}, d = {distance[n]:.1f}, {reasons[n]}"
     for n in worst
 ]
-shown = np.where(observed[wrong[worst], 0] != 1, differences[worst], np.nan)
+shown = np.where(seen[wrong[worst]] != 1, differences[worst], np.nan)
 if len(worst):
     display(run.save_figure("failures", figures.failures(shown, 1 / snr[wrong[worst], 0], captions)))
 
@@ -384,6 +427,6 @@ if yours is not None:
 # 1. R@1 depends on how many candidates there are. How would you expect it to change with ten times as many stars?
 # 2. The pixel baseline uses a fraction of NIRSpec's wavelengths and no training. Compare its rung with the others in both
 #    directions. What does each method do with a view whose gap hides the overlap?
-# 3. Which rungs would become lower if the NIRSpec spectra were observed and not simulated? Which one most?
+# 3. The pixels in the overlap find observed spectra better than computed ones, if the world is realistic. Why?
 #
 # **Next:** [07 · Atlas](07_atlas.ipynb) draws the space as a map.

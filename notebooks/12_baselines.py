@@ -201,8 +201,8 @@ best = ideal.ideal_retrieval(data, mock, extended, apogee, settings.n_matched, r
 # A **network** predicts labels and is compared by cosine, before and after **contrastive** training; a **fit** adjusts the
 # emulator to each spectrum and is compared by Bayes factors, before and after. Where the run calibrates its space, the aligned
 # networks are calibrated too, so a row shows the pretrained networks with that calibration and no contrastive training. The fit
-# uses the emulator that generated the NIRSpec spectra, an advantage that no real instrument offers. Intervals are Wilson's,
-# with one trial per star.
+# uses the emulator that generated the NIRSpec spectra, an advantage that no real instrument offers; observed NIRSpec spectra
+# have their own account in notebooks 06 and 13b. Intervals are Wilson's, with one trial per star.
 
 # %%
 once = {"mock": starclip.mock_telescope(run.params, 1), "extended": starclip.extended_telescope(data, run.params, 1)}

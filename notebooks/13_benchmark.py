@@ -187,4 +187,4 @@ starclip.check("13.2", answer)
 # 2. How would you separate the effect of crowding on the error from that of noise?
 # 3. Our intervals are over stars only. What else varies when one trains a model again?
 #
-# **Next:** [14 · Decoders](14_decoders.ipynb) asks what an embedding knows of the spectrum itself.
+# **Next:** [13b · The contest](13b_contest.ipynb) asks which method holds where theory is wrong.

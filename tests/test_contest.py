@@ -15,8 +15,9 @@ from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
 from starclip_lib.data.worlds import World
 from starclip_lib.inference.gauss_newton import marginalised
 from starclip_lib.inference.grid import GridModel, correction_terms
-from starclip_lib.inference.posterior import Population
+from starclip_lib.inference.posterior import Population, Posterior
 from starclip_lib.lab.cli import main
+from starclip_lib.metrics.retrieval import wilson_interval
 from starclip_lib.models.encoders import make_encoder
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, Instrument
@@ -24,9 +25,9 @@ from starclip_lib.physics.labels import FE, N_LABELS, TEFF, LabelScaler
 from starclip_lib.run import Run
 from starclip_lib.settings.data import DataParams, WorldParams
 from starclip_lib.settings.training import EncoderParams
-from starclip_lib.suite.contest import METHODS, as_markdown, as_table, check_names, hold
+from starclip_lib.suite.contest import METHODS, as_markdown, as_steps, as_table, check_names, hold
 from starclip_lib.suite.contestants import check_data
-from starclip_lib.suite.corrected import learn_correction, new_fit
+from starclip_lib.suite.corrected import agreed, learn_correction, new_fit
 from starclip_lib.support.errors import DataError
 
 
@@ -89,6 +90,34 @@ def test_a_correction_is_learned_from_stars_of_known_labels(emulator: Emulator) 
     assert np.std(found[deep] - expected[deep]) < 0.5 * np.std(expected[deep])
 
 
+def test_what_all_posteriors_have_wrong_is_seen_at_their_matches() -> None:
+    """Estimates with a common offset and a scatter that their errors do not know: both come back, intervals hold."""
+    rng, n, population = np.random.default_rng(4), 400, Population(np.zeros(N_LABELS), np.eye(N_LABELS))
+    truth = rng.standard_normal((n, N_LABELS))
+    error, extra, offset = 0.05, 0.15, np.linspace(-0.4, 0.4, N_LABELS)
+    covariance = np.tile(error**2 * np.eye(N_LABELS), (n, 1, 1))
+    right = Posterior.of_estimates(population, truth + error * rng.standard_normal(truth.shape), covariance)
+    wrong = truth + offset + np.hypot(error, extra) * rng.standard_normal(truth.shape)
+    found = Posterior.of_estimates(population, np.repeat(wrong, 2, axis=0), np.repeat(covariance, 2, axis=0))
+    order = rng.permutation(n)
+    corrected = agreed(found, 2, Posterior(right.packed[order]))
+    missed = corrected.mean - np.repeat(truth, 2, axis=0)
+    assert np.abs(missed.mean(axis=0)).max() < 0.03
+    sigma = np.sqrt(np.diagonal(corrected.covariance, axis1=1, axis2=2))
+    assert (np.abs(missed) < 1.96 * sigma).mean() == pytest.approx(0.95, abs=0.015)
+    assert np.median(sigma) == pytest.approx(np.hypot(error, extra), rel=0.1)
+
+
+def test_a_shifted_posterior_is_that_of_shifted_estimates() -> None:
+    rng = np.random.default_rng(5)
+    population = Population(np.zeros(N_LABELS), np.eye(N_LABELS))
+    root = rng.standard_normal((3, N_LABELS, N_LABELS))
+    labels, by = rng.standard_normal((3, N_LABELS)), rng.standard_normal(N_LABELS)
+    covariance = 0.1 * np.eye(N_LABELS) + root @ root.transpose(0, 2, 1) / N_LABELS
+    one, other = (Posterior.of_estimates(population, x, covariance) for x in (labels, labels + by))
+    np.testing.assert_allclose(one.shifted(by).mean, other.mean, atol=1e-5)
+
+
 def test_unknown_methods_are_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match=r"^unknown method 'magic'; choose from overlap, linear, labels, "):
         check_names(["overlap", "magic"])
@@ -97,7 +126,8 @@ def test_unknown_methods_are_refused_before_anything_is_read(capsys: pytest.Capt
 
 
 def test_a_contest_needs_pairs_and_test_stars(survey: PairedSpectra) -> None:
-    archive = dataclasses.replace(survey, split=np.full(survey.n_stars, UNDIVIDED, np.uint8))
+    undivided = np.full(survey.n_stars, UNDIVIDED, np.uint8)
+    archive = dataclasses.replace(survey, split=undivided, observed=None, observed_labels=None)
     with pytest.raises(DataError, match=r"^the contest needs training and test stars; this is an archive"):
         check_data(archive)
 
@@ -124,7 +154,7 @@ def test_a_contest_is_written_resumed_and_the_same_again(trained: Run) -> None:
     again = hold(trained, ["overlap", "theory"], said.append)
     assert not [line for line in said if line.endswith(" ...")]  # nothing was run
     assert again.equals(table)
-    record = trained.report / "contest" / "theory.json"
+    record = trained.report / f"contest-{trained.params.corruption.n_views}" / "theory.json"
     before = json.loads(record.read_text())
     record.unlink()
     hold(trained, ["theory"])
@@ -133,6 +163,15 @@ def test_a_contest_is_written_resumed_and_the_same_again(trained: Run) -> None:
     assert (trained.report / "contest.csv").is_file()
     assert (trained.report / "contest.md").read_text().startswith("| method | knows |")
     assert set(trained.metrics()["contest"]) == {"overlap", "theory"}
+
+
+def test_as_many_views_as_are_asked_for_and_the_ladder_has_their_intervals(trained: Run) -> None:
+    table = hold(trained, ["overlap"], n_views=1)
+    assert (trained.report / "contest-1" / "overlap.json").is_file()
+    steps, n = as_steps(table, 40), float(table.loc["overlap", "nirspec_to_apogee"])
+    assert steps["overlap"]["nirspec_to_apogee"]["success@1"] == n
+    assert steps["overlap"]["nirspec_to_apogee"]["interval"]["success@1"] == wilson_interval(n, 40)
+    assert "mock_to_extended" not in steps["overlap"]
 
 
 def test_the_table_has_empty_cells_where_a_method_has_no_answer() -> None:

@@ -60,7 +60,7 @@ ANSWERS = {
     "06.2": 0.001, "07.1": 0.1, "07.2": False, "08.1": 0.75, "08.2": 0.5, "08b.1": 2.294,
     "08b.2": 0.707, "09.1": nearest, "09.2": "[fe/h]", "10.1": at_rest, "10.2": 1, "11.1": longer_exposure,
     "11.2": 1.488, "11b.1": " si i ", "11b.2": 0.602,
-    "12.1": van_trees, "12.2": False, "13.1": paired_interval, "13.2": "undecided",
+    "12.1": van_trees, "12.2": False, "13.1": paired_interval, "13.2": "undecided", "13b.1": 0.9165, "13b.2": "linear",
     "14.1": found_at_one_per_cent, "14.2": 5.7, "15.1": pit, "15.2": "narrow", "16.1": lora, "16.2": 4,
 }  # fmt: skip
 

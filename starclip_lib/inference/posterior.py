@@ -167,6 +167,12 @@ class Posterior:
         shift = (factor @ shift[..., None])[..., 0]
         return self._from_information(factor @ information, shift, self.warnings, self.independent)
 
+    def shifted(self, by: np.ndarray) -> Posterior:
+        """Posteriors whose spectra measured labels that are larger by (20,), whitened."""
+        precision, shift, _ = _unpacked(self.packed)
+        information = precision - np.eye(N_LABELS)
+        return self._from_information(information, shift + information @ by, self.warnings, self.independent)
+
 
 def is_posterior(packed: np.ndarray) -> np.ndarray:
     """Which rows of (n, 230) can be posteriors: numbers of reasonable size, a precision of at least the prior's."""

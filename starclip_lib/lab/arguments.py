@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     contest = commands.add_parser(
         "contest", help="compare methods on the test stars of a run, which it trains if need be"
     )
-    contest.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/realistic.yaml")
+    contest.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/quick.yaml")
     contest.add_argument("methods", nargs="*", metavar="METHOD", help="only these methods (docs/contest.md); else all")
     contest.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     contest.set_defaults(command="contest")

@@ -99,6 +99,13 @@ EVALUATION = _by_name(  # `starclip evaluate`: notebooks that judge a finished r
         (*_EMBEDDED, "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt"),
         ("evaluation.benchmark",),
     ),
+    Notebook(
+        "13b_contest",
+        ("corruption", "limits", "starclip", "mockstarclip", "device"),
+        ("data.h5", "apogee.ckpt", "nirspec.ckpt", "starclip.ckpt", "mockstarclip.ckpt", "fit.ckpt"),
+        ("contest",),
+        long=True,
+    ),
     Notebook("14_decoders", _EVALUATED, (*_EMBEDDED, "starclip.ckpt"), ("evaluation.decoders",)),
     Notebook("15_densities", _EVALUATED, _EMBEDDED, ("evaluation.densities",)),
     Notebook(

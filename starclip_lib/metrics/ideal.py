@@ -148,3 +148,23 @@ def ideal_retrieval(
     within = ideal_scores(matcher, star, star, n_asked)
     names = ("nirspec_to_apogee", "apogee_to_nirspec", "mock_to_extended", "extended_to_mock")
     return dict(zip(names, (*across, *within), strict=True))
+
+
+def ideal_among_observed(
+    data: PairedSpectra, mock: ViewInformation, apogee: ViewInformation, n_asked: int, seed: int
+) -> dict[str, float | int]:
+    """Retrieval scores of observed NIRSpec spectra among APOGEE's, where both instruments saw the true labels.
+
+    `mock` and `apogee` are of the same test stars; data must have observed NIRSpec spectra and their labels.
+    """
+    train = data.rows("train")
+    known, errors = (x[train].astype(np.float64) for x in (data.labels, data.label_errors))
+    extra = catalogue_covariance(errors).mean(axis=0)
+    population = known.mean(axis=0), without_errors(np.cov(known.T), extra)
+    assert data.observed_labels is not None
+    truth = data.observed_labels[np.searchsorted(data.rows("test"), mock.rows)].astype(np.float64)
+    n_views, star = mock.snr.shape[1], data.star_id[mock.rows]
+    flat = mock.information.reshape(-1, N_LABELS, N_LABELS)
+    sides = (np.repeat(truth, n_views, axis=0), flat), (truth, apogee.information[:, 0])
+    matcher = IdealMatcher(*sides, 0 * extra, population, np.random.default_rng([seed, 13]))
+    return ideal_scores(matcher, np.repeat(star, n_views), star, n_asked)[0]

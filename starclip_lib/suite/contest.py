@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from starclip_lib.metrics.retrieval import wilson_interval
 from starclip_lib.run import Run
 from starclip_lib.storage.csv_files import write_csv
 from starclip_lib.storage.json_files import read_json, write_json
@@ -32,7 +33,10 @@ METHODS: dict[str, tuple[str, Callable[[Contest], Entry]]] = {
     "errors": ("physics, errors per pixel, pairs", contestants.by_learned_errors),
     "corrected": ("physics corrected by labelled stars", contestants.by_correction),
     "shared": ("physics, errors per pixel without labels", contestants.by_shared_errors),
-    "anchored": ("the same, observed spectra anchored on APOGEE's chips", contestants.by_anchor),
+    "anchored": (
+        "the same, observed spectra anchored on APOGEE's chips and on their nearest APOGEE stars",
+        contestants.by_anchor,
+    ),
     "ideal": ("everything", contestants.by_ideal),
 }
 
@@ -43,8 +47,12 @@ def check_names(names: Sequence[str]) -> None:
         raise DataError(f"unknown method '{unknown[0]:.40}'; choose from {', '.join(METHODS)}")
 
 
-def hold(run: Run, names: Sequence[str] = (), callback: Callback | None = None) -> pd.DataFrame:
+def hold(
+    run: Run, names: Sequence[str] = (), callback: Callback | None = None, n_views: int | None = None
+) -> pd.DataFrame:
     """Run the methods that have not been run (all of `METHODS` if none is named), and write table and metrics.
+
+    `n_views` of each NIRSpec star are judged, the run's `corruption.n_views` if it is None.
 
     Raises
     ------
@@ -54,7 +62,8 @@ def hold(run: Run, names: Sequence[str] = (), callback: Callback | None = None) 
     check_names(names)
     names = list(names) or list(METHODS)
     run.build("data.h5")
-    contest, folder = Contest(run), run.report / "contest"
+    contest = Contest(run, n_views)
+    folder = run.report / f"contest-{contest.telescope.n_views}"
     models = "starclip.ckpt", "mockstarclip.ckpt", "fit.ckpt"
     settings = contest.params.model_dump(mode="json", include={"corruption", "starclip", "mockstarclip", "limits"})
     key = digest([*map(run.identity, models), settings])
@@ -80,6 +89,18 @@ def hold(run: Run, names: Sequence[str] = (), callback: Callback | None = None) 
         callback(f"The whole table is in {run.report / 'contest.md'} and contest.csv beside it")
     run.save_metrics("contest", {record["method"]: {k: record[k] for k in ("hits", "labels")} for record in records})
     return table
+
+
+def as_steps(table: pd.DataFrame, n_stars: int) -> dict[str, dict[str, Any]]:
+    """What `figures.ladder` draws: method to direction to R@1 with its Wilson interval, one trial for each star."""
+    return {
+        str(name): {
+            way: {"success@1": row[way], "interval": {"success@1": wilson_interval(row[way], n_stars)}}
+            for way in DIRECTIONS
+            if pd.notna(row[way])
+        }
+        for name, row in table.iterrows()
+    }
 
 
 def as_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

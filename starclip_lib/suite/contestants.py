@@ -16,7 +16,7 @@ from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
 from starclip_lib.data.worlds import with_observed
 from starclip_lib.inference.posterior import Population, Posterior
 from starclip_lib.metrics.baselines import overlap_scores
-from starclip_lib.metrics.ideal import IdealMatcher, catalogue_covariance, ideal_retrieval, ideal_scores, without_errors
+from starclip_lib.metrics.ideal import ideal_among_observed, ideal_retrieval
 from starclip_lib.metrics.linear_alignment import align_linearly
 from starclip_lib.metrics.retrieval import ranks_between, retrieval_scores
 from starclip_lib.metrics.view_information import seen_by, seen_by_apogee
@@ -29,7 +29,7 @@ from starclip_lib.physics.emulator import default_emulator
 from starclip_lib.physics.labels import FE, LABELS, LOGG, TEFF
 from starclip_lib.run import Run
 from starclip_lib.suite.ablation import pairs_of, train_variant
-from starclip_lib.suite.corrected import anchored_fit, learn_correction, learn_variance, new_fit
+from starclip_lib.suite.corrected import agreed, anchored_fit, learn_correction, learn_variance, new_fit
 from starclip_lib.support.errors import DataError
 from starclip_lib.training.refining import calibrate, learn_errors, learn_pairs, network_of
 from starclip_lib.transforms.views import extended_telescope, mock_telescope
@@ -55,10 +55,10 @@ class Entry:
 class Contest:
     """The data, models and views that methods share."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, n_views: int | None = None):
         self.run, self.params, self.data = run, run.params, run.data
         check_data(self.data)
-        self.telescope, self.test = mock_telescope(self.params), self.data.rows("test")
+        self.telescope, self.test = mock_telescope(self.params, n_views), self.data.rows("test")
         self.emulator, self.population = default_emulator(), Population.of(self.data.labels[self.data.rows("train")])
 
     @cached_property
@@ -77,7 +77,8 @@ class Contest:
 
     def views(self, data: PairedSpectra, rows: np.ndarray, n_views: int | None = None) -> Tensor:
         """NIRSpec views of stars (m * n_views, 8192)."""
-        views = mock_telescope(self.params, n_views).views(data.nirspec, rows)
+        telescope = self.telescope if n_views is None else mock_telescope(self.params, n_views)
+        views = telescope.views(data.nirspec, rows)
         return torch.from_numpy(views.reshape(-1, views.shape[-1]))
 
     def truth(self, side: str) -> np.ndarray:
@@ -133,15 +134,18 @@ def by_linear_alignment(contest: Contest) -> Entry:
     return entry
 
 
-def _by_networks(contest: Contest, encoders: tuple[Encoder, Encoder], posterior: bool = True) -> Entry:
-    """Networks, compared by calibrated cosine where there are enough validation stars."""
-    entry, rows = Entry(), contest.data.rows("val")
+def by_networks(
+    contest: Contest, encoders: tuple[Encoder, Encoder], posterior: bool = True, known: PairedSpectra | None = None
+) -> Entry:
+    """Networks, compared by calibrated cosine where there are enough validation stars (of `known`, or of the run)."""
+    known = contest.data if known is None else known
+    entry, rows = Entry(), known.rows("val")
     if contest.params.starclip.calibrate:
-        calibrate(encoders, contest.data, contest.params)
+        calibrate(encoders, known, contest.params)
     found = {"apogee": embed_views(encoders[1], contest.data, contest.test)}
     if posterior:
         scaler = Model.load(contest.run.path("nirspec.ckpt")).scaler
-        learn_errors(encoders[0], contest.data, rows, scaler, contest.telescope)
+        learn_errors(encoders[0], known, rows, scaler, contest.telescope)
     for side, data in contest.sides.items():
         begin = time.perf_counter()
         found[side] = embed_views(encoders[0], data, contest.test, contest.telescope)
@@ -156,20 +160,20 @@ def _by_networks(contest: Contest, encoders: tuple[Encoder, Encoder], posterior:
 
 def by_label_networks(contest: Contest) -> Entry:
     """The pretrained label networks."""
-    return _by_networks(contest, contest.networks())
+    return by_networks(contest, contest.networks())
 
 
 def by_scratch(contest: Contest) -> Entry:
     """Contrastive training of networks with random weights."""
     pairs = pairs_of(contest.data, contest.params)
     model, _ = train_variant("scratch", contest.networks(), *pairs, contest.params.starclip, seed=contest.params.seed)
-    return _by_networks(contest, (model.encoder_a, model.encoder_b), posterior=False)
+    return by_networks(contest, (model.encoder_a, model.encoder_b), posterior=False)
 
 
 def by_contrast(contest: Contest) -> Entry:
     """StarCLIP and MockStarCLIP: contrastive training of the pretrained networks."""
     encoders = Model.load(contest.run.build("starclip.ckpt")).encoders
-    entry = _by_networks(contest, (encoders["nirspec"], encoders["apogee"]))  # type: ignore[arg-type]
+    entry = by_networks(contest, (encoders["nirspec"], encoders["apogee"]))  # type: ignore[arg-type]
     mock = Model.load(contest.run.build("mockstarclip.ckpt")).encoders
     contest.search(entry, _mock_sides(contest, mock))
     return entry
@@ -177,7 +181,8 @@ def by_contrast(contest: Contest) -> Entry:
 
 def _mock_sides(contest: Contest, encoders: Mapping[str, Estimator]) -> dict[str, Embeddings]:
     stars, data = mock_stars(contest.data, contest.params)["test"], contest.data
-    telescopes = {"mock": contest.telescope, "extended": extended_telescope(data, contest.params)}
+    extended = extended_telescope(data, contest.params, contest.telescope.n_views)
+    telescopes = {"mock": contest.telescope, "extended": extended}
     return {name: embed_views(encoders[name], data, stars, seen) for name, seen in telescopes.items()}
 
 
@@ -186,8 +191,12 @@ def _by_fits(
     nirspec: EmulatorFit,
     apogee: EmulatorFit,
     observed: Fits | None = None,
+    matched: bool = False,
 ) -> Entry:
-    """Fits, compared by Bayes factors; `observed` are those of observed NIRSpec spectra and of APOGEE beside them."""
+    """Fits, compared by Bayes factors; `observed` are those of observed NIRSpec spectra and of APOGEE beside them.
+
+    With `matched` the latter take off what their nearest APOGEE spectra show to be wrong with all of them.
+    """
     entry, data, test = Entry(), contest.data, contest.test
     flux, extra = torch.from_numpy(data.apogee.flux[test]), apogee.pair_covariance.numpy()
     sharp = apogee.posterior(flux)
@@ -196,6 +205,8 @@ def _by_fits(
         begin, views = time.perf_counter(), contest.views(known, test)
         used = observed[0] if side == "observed" and observed is not None else nirspec
         posteriors[side] = used.posterior(views)
+        if side == "observed" and matched:
+            posteriors[side] = agreed(posteriors[side], contest.telescope.n_views, sharp)
         entry.seconds_per_spectrum = (time.perf_counter() - begin) / len(views)
         contest.judge(entry, side, posteriors[side], contest.population)
     if observed is not None:
@@ -262,14 +273,14 @@ def by_correction(contest: Contest) -> Entry:
 
 
 def by_anchor(contest: Contest) -> Entry:
-    """The same; observed spectra correct their synthesis themselves, anchored on APOGEE's chips."""
+    """The same; observed spectra correct their synthesis themselves, anchored on APOGEE's chips and their matches."""
     nirspec, apogee = _corrected_fits(contest)
     if contest.observed is None:
         return _by_fits(contest, nirspec, apogee)
     observed, _ = _new_fits(contest, line_width=True)
     labels = torch.from_numpy(contest.data.labels[contest.data.rows("train")[:_LEARN]].astype(np.float64))
     anchored_fit(observed, contest.views(contest.observed, contest.test[:_LEARN], 1), apogee, labels)
-    return _by_fits(contest, nirspec, apogee, (observed, apogee))
+    return _by_fits(contest, nirspec, apogee, (observed, apogee), matched=True)
 
 
 def by_shared_errors(contest: Contest) -> Entry:
@@ -294,18 +305,6 @@ def by_ideal(contest: Contest) -> Entry:
     extended = seen_by(extended_telescope(data, params, 1), data, stars, contest.emulator)
     scores = ideal_retrieval(data, seen, extended, apogee, n_asked, params.seed)
     entry = Entry({name: float(found["success@1"]) for name, found in scores.items()})
-    if contest.observed is not None:  # both sides at the true labels
-        known, errors = (
-            data.labels[data.rows("train")].astype(float),
-            data.label_errors[data.rows("train")].astype(float),
-        )
-        extra = catalogue_covariance(errors).mean(axis=0)
-        population = known.mean(axis=0), without_errors(np.cov(known.T), extra)
-        truth, n_views, star = contest.truth("observed"), contest.telescope.n_views, data.star_id[contest.test]
-        flat = seen.information.reshape(-1, *seen.information.shape[2:])
-        sides = (np.repeat(truth, n_views, axis=0), flat), (truth, apogee.information[:, 0])
-        matcher = IdealMatcher(*sides, 0 * extra, population, np.random.default_rng([params.seed, 13]))
-        entry.hits["observed_to_apogee"] = ideal_scores(matcher, np.repeat(star, n_views), star, n_asked)[0][
-            "success@1"
-        ]
+    if contest.observed is not None:
+        entry.hits["observed_to_apogee"] = ideal_among_observed(data, seen, apogee, n_asked, params.seed)["success@1"]
     return entry

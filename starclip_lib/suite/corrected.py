@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from starclip_lib.inference.gauss_newton import Prior, fit
 from starclip_lib.inference.grid import GridModel, correction_terms
 from starclip_lib.inference.noise import MeasuredNoise
-from starclip_lib.inference.posterior import Population
+from starclip_lib.inference.posterior import Population, Posterior, fit_pair_covariance
 from starclip_lib.metrics.baselines import apogee_as_nirspec
 from starclip_lib.models.encoders import Encoder
 from starclip_lib.models.fitted import EmulatorFit
 from starclip_lib.physics.emulator import Emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
-from starclip_lib.physics.labels import LabelScaler
+from starclip_lib.physics.labels import N_LABELS, LabelScaler
 from starclip_lib.settings.training import FitParams
 
 _SIZE = (0.15, 0.05, 0.05)  # prior standard deviations of a correction and its changes with Teff and [Fe/H]
@@ -27,6 +28,7 @@ _KNOWN = 1e8  # weight of known labels over their prior's
 _DOUBTED = 0.5  # of the depth of lines: error of pixels that do not take part in anchoring
 _TRUSTED = 0.02  # the same of pixels whose correction is known
 _BLOCK = 256  # spectra at once
+_MATCHED = 500  # spectra whose matches teach what all have in common
 
 
 def new_fit(
@@ -91,6 +93,26 @@ def carried_correction(apogee: EmulatorFit, labels: Tensor) -> tuple[np.ndarray,
     rows[:, ~APOGEE.on_detector] = APOGEE.fill_value
     pixels, blurred, _ = apogee_as_nirspec(rows)
     return pixels, (1 - blurred[1:]) / np.maximum(1 - blurred[0], 0.01)
+
+
+def agreed(found: Posterior, n_views: int, reference: Posterior, rounds: int = 3) -> Posterior:
+    """Posteriors without the error that all of them share, as their matches among other posteriors show it.
+
+    The first view of each star is matched with the nearest of `reference`. The mean difference of the matches is taken
+    off; the covariance of what their errors do not explain is added.
+    """
+    (a, error_a), (b, error_b) = found.without_prior(), reference.without_prior()
+    a, error_a = a[::n_views][:_MATCHED], error_a[::n_views][:_MATCHED]
+    offset, extra = np.zeros(N_LABELS), np.zeros((N_LABELS, N_LABELS))
+    for _ in range(rounds):
+        root = np.linalg.cholesky(np.linalg.inv(error_a.mean(axis=0) + error_b.mean(axis=0) + extra))
+        match = cdist((a - offset) @ root, b @ root).argmin(axis=1)
+        errors = error_a + error_b[match]
+        weight = np.linalg.inv(errors + extra)
+        pull = (weight @ (a - b[match])[..., None])[..., 0].sum(axis=0)
+        offset = np.linalg.solve(weight.sum(axis=0), pull)
+        extra = fit_pair_covariance(a - offset, b[match], errors)
+    return found.shifted(-offset).blurred(extra)
 
 
 @torch.no_grad()

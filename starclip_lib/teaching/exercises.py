@@ -94,12 +94,7 @@ EXERCISES = {
         "log 512, whatever the scale: equal cosines stay equal when multiplied.",
         "with equal embeddings every one of the 512 answers is equally likely.",
     ),
-    "04.2": Exercise(
-        0.002,
-        "temperature is one over the scale.",
-        "κ = 1 / τ.",
-        {500.0: "that is the scale; the paper calls its scale of 15.5 a temperature as well."},
-    ),
+    "04.2": Exercise(0.002, "temperature is one over the scale.", "κ = 1 / τ.", {500.0: "that is the scale."}),
     "05.1": Exercise(
         "mock",
         "its space is the one that StarCLIP shares with APOGEE; the other side has to come to it.",
@@ -233,11 +228,18 @@ EXERCISES = {
         "undecided",
         "zero lies inside the interval. It does not say that they are equal either; more test stars would.",
         "look whether zero lies inside the interval.",
-        {
-            "yes": "the middle of the interval is above zero, but zero lies inside.",
-            "no": "zero lies inside, but not alone.",
-        },
+        {"yes": "zero lies inside as well.", "no": "zero lies inside, but not alone."},
         also=("not decided", "it is undecided", "open"),
+    ),
+    "13b.1": Exercise(
+        0.84**0.5,
+        "the error that is common to all stars is 0.4 of the whole error, so the scatter is the root of 1 - 0.4².",
+        "squares add: the mean square error is the square of the bias plus the variance.",
+    ),
+    "13b.2": Exercise(
+        "linear",
+        "it learned on theory NIRSpec spectra, and knows neither physics nor how observed spectra differ.",
+        "which of the two learned from NIRSpec spectra of theory, and which only blurs and compares pixels?",
     ),
     "14.1": Exercise(
         lambda normal, planted: np.mean(planted > np.quantile(normal, 0.99)),

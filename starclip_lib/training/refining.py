@@ -15,7 +15,7 @@ from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.inference.posterior import Population, fit_pair_covariance
 from starclip_lib.models.calibration import calibrated
 from starclip_lib.models.checkpoint import History, Model
-from starclip_lib.models.embeddings import write_embeddings
+from starclip_lib.models.embeddings import join, write_embeddings
 from starclip_lib.models.encoders import Encoder, Estimator
 from starclip_lib.models.encoding import embed_views, pick_device, run_encoder
 from starclip_lib.models.fitted import EmulatorFit
@@ -137,11 +137,15 @@ def train_fit(
 def embed_fit(path: Path, data: PairedSpectra, params: Params, fit: Path, watch: Watch | None = None) -> None:
     """Fit all stars and write the posteriors of their labels, as embeddings, to a file of their own.
 
-    Mock spectra are NIRSpec views that are fitted already; of mock and extended mock spectra one view is compared.
+    All views of test stars are fitted, and one of the others, mock and extended mock spectra; mock spectra are the same
+    NIRSpec views.
     """
     params, chosen = _undivided(params), np.concatenate(list(mock_stars(data, params).values()))
     fits, every = Model.load(fit, pick_device(params.device)).encoders, np.arange(data.n_stars)
-    nirspec = embed_views(fits["nirspec"], data, every, mock_telescope(params))
+    parts = (data.rows("test"), None), (np.setdiff1d(every, data.rows("test")), 1)
+    seen = [embed_views(fits["nirspec"], data, rows, mock_telescope(params, n_views)) for rows, n_views in parts]
+    nirspec = join(*seen)
+    nirspec = nirspec.of_rows(np.argsort(data.rows_of(nirspec.star_id), kind="stable"))
     groups = {
         "nirspec": nirspec,
         "apogee": embed_views(fits["apogee"], data, every),

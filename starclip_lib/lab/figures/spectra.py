@@ -17,7 +17,7 @@ from starclip_lib.lab.figures.style import (
     new_axes,
     styled,
 )
-from starclip_lib.physics.instruments import APOGEE, NIRSPEC
+from starclip_lib.physics.instruments import APOGEE, NIRSPEC, Instrument
 from starclip_lib.physics.labels import FE, LOGG, TEFF
 from starclip_lib.survey.apogee import ApogeeSpectrum
 
@@ -52,14 +52,17 @@ def example_pairs(apogee: np.ndarray, nirspec: np.ndarray, labels: np.ndarray) -
 
 
 @styled
-def residuals(one: np.ndarray, scatter: np.ndarray, window: tuple[float, float]) -> Figure:
-    """Observed minus ab initio APOGEE flux: of one star, and its scatter over many stars."""
+def residuals(
+    one: np.ndarray, scatter: np.ndarray, window: tuple[float, float], instrument: Instrument = APOGEE
+) -> Figure:
+    """Observed minus ab initio flux: of one star, and its scatter over many stars."""
     figure, (top, bottom) = new_axes(2, 1, (10, 3.8), sharex=True)
-    inside = (APOGEE.wavelength >= window[0]) & (APOGEE.wavelength <= window[1])
+    inside = (instrument.wavelength >= window[0]) & (instrument.wavelength <= window[1])
+    colour = APOGEE_COLOUR if instrument is APOGEE else NIRSPEC_COLOUR
     top.axhline(0, color="black", lw=0.8)
-    top.plot(APOGEE.wavelength[inside], one[inside], color=APOGEE_COLOUR, lw=0.6)
+    top.plot(instrument.wavelength[inside], one[inside], color=colour, lw=0.6)
     top.set(ylabel="one star", title="observed minus ab initio flux")
-    bottom.plot(APOGEE.wavelength[inside], scatter[inside], color=APOGEE_COLOUR, lw=0.8)
+    bottom.plot(instrument.wavelength[inside], scatter[inside], color=colour, lw=0.8)
     bottom.set(ylabel="scatter over stars", xlabel="vacuum wavelength [Å]", xlim=window, ylim=(0, None))
     return figure
 
