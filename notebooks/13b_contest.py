@@ -70,8 +70,8 @@ if data.observed is not None:
     sizes = [np.sqrt((x**2).mean()) for x in (difference, common, difference - common, lines)]
     sentence = (
         f"The difference is {sizes[0]:.4f} of the continuum (root mean square) where lines are {sizes[3]:.3f} deep. What all stars have in "
-        f"common is {sizes[1]:.4f}, and {sizes[2]:.4f} is left without it: most of what is wrong with the theory could be learned from the "
-        "observed stars themselves."
+        f"common is {sizes[1]:.4f}, {sizes[1] ** 2 / sizes[0] ** 2:.0%} of the mean square, and {sizes[2]:.4f} is left without it. What is "
+        "common could be learned from the observed stars themselves; the rest depends on the star, or is the difference of its labels."
     )
 else:
     sentence = "This data set has no observed NIRSpec spectra: set `data.world` to `realistic`."
