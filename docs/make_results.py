@@ -136,6 +136,26 @@ def retrieval(runs: list[dict[str, Any]], others: dict[str, dict[str, Any]]) -> 
     return lines[1:]
 
 
+def observed(runs: list[dict[str, Any]]) -> list[str]:
+    """Observed NIRSpec spectra beside computed ones: first hits of the ladder of notebook 06, one view of each star."""
+    if not all(run["retrieval"].get("observed") for run in runs):
+        return []
+    lines = ["| method | observed NIRSpec → APOGEE, R@1 | R@10 |", "|---|---|---|"]
+    for name in runs[0]["retrieval"]["observed"]:
+        found = [shares(runs, name, ("retrieval", "observed"), name, key) for key in ("success@1", "success@10")]
+        lines.append(f"| {name} | {' | '.join(found)} |")
+    return [
+        "",
+        "## Observed NIRSpec spectra",
+        "",
+        "The world of these runs differs from theory ([worlds](worlds.md)). NIRSpec spectra of the test stars,",
+        "observed in it, search among the APOGEE spectra, one view of each star; no method has learned from them.",
+        "[The contest](contest.md) has methods that do.",
+        "",
+        *lines,
+    ]
+
+
 def shares(runs: list[dict[str, Any]], name: str, path: tuple[str, ...], direction: str, score: str) -> str:
     """A proportion over all runs with its 95 % Wilson interval; each star of each run is one trial."""
     asked = [run["params"]["limits"]["n_matched"] if name == IDEAL else run["data"]["n_test"] for run in runs]
@@ -273,6 +293,7 @@ def never_looked_at(runs: list[dict[str, Any]], file: str) -> list[str]:
         *made,
         "",
         *retrieval(runs, {}),
+        *(line.replace("## Observed", "### Observed") for line in observed(runs)),
         "",
         *determination(runs, {}, "starclip"),
     ]
@@ -331,6 +352,8 @@ def main() -> None:
         "In parentheses are 95 % Wilson intervals, with each star of each run as one trial. The Gaussian ideal matcher",
         "knows the noise, gaps and covariances of each spectrum; it is not an upper bound, since the population is a",
         f"mixture. It is asked for the first {limits['n_matched']} test stars.",
+        "",
+        *observed(runs)[1:],
         "",
         "## Seeds never looked at",
         "",

@@ -172,6 +172,8 @@ def test_as_many_views_as_are_asked_for_and_the_ladder_has_their_intervals(train
     assert steps["overlap"]["nirspec_to_apogee"]["success@1"] == n
     assert steps["overlap"]["nirspec_to_apogee"]["interval"]["success@1"] == wilson_interval(n, 40)
     assert "mock_to_extended" not in steps["overlap"]
+    with pytest.raises(DataError, match=r"^--views 0: give 1 to 100 views of each NIRSpec star"):
+        hold(trained, ["overlap"], n_views=0)
 
 
 def test_the_table_has_empty_cells_where_a_method_has_no_answer() -> None:

@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     )
     contest.add_argument("params", type=Path, metavar="PARAMS", help="parameter file, such as params/quick.yaml")
     contest.add_argument("methods", nargs="*", metavar="METHOD", help="only these methods (docs/contest.md); else all")
+    contest.add_argument("--views", type=int, metavar="N", help="judge N views of each NIRSpec star (all of the run's)")
     contest.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     contest.set_defaults(command="contest")
 

@@ -181,7 +181,7 @@ def _contest(arguments: argparse.Namespace) -> None:
     from starclip_lib.suite.contest import check_names, hold
 
     check_names(arguments.methods)  # before anything is trained
-    hold(_open(arguments, arguments.params), arguments.methods, _say)
+    hold(_open(arguments, arguments.params), arguments.methods, _say, arguments.views)
 
 
 def _browse(arguments: argparse.Namespace) -> None:

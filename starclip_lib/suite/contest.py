@@ -21,6 +21,8 @@ from starclip_lib.support.errors import DataError
 from starclip_lib.support.files import atomic_path, digest
 from starclip_lib.support.threads import Callback
 
+_MOST_VIEWS = 100
+
 # name: what it knows, and the function
 METHODS: dict[str, tuple[str, Callable[[Contest], Entry]]] = {
     "overlap": ("nothing", contestants.by_overlap),
@@ -57,9 +59,11 @@ def hold(
     Raises
     ------
     DataError
-        For unknown names, or a data set without pairs or without test stars.
+        For unknown names, a number of views outside 1 to 100, or a data set without pairs or without test stars.
     """
     check_names(names)
+    if n_views is not None and not 1 <= n_views <= _MOST_VIEWS:
+        raise DataError(f"--views {n_views}: give 1 to {_MOST_VIEWS} views of each NIRSpec star")
     names = list(names) or list(METHODS)
     run.build("data.h5")
     contest = Contest(run, n_views)

@@ -229,7 +229,7 @@ def _placed(contest: Contest, posteriors: Mapping[str, Posterior]) -> dict[str, 
     return found
 
 
-def _new_fits(contest: Contest, physics: bool = False, line_width: bool | None = None) -> Fits:
+def new_fits(contest: Contest, physics: bool = False, line_width: bool | None = None) -> Fits:
     """Fits of both instruments that have learned nothing from data but the population."""
     scaler, width = Model.load(contest.run.build("nirspec.ckpt")).scaler, contest.emulator.physics_width
     prior = (0 * width, np.diag(width**-2)) if physics else None
@@ -240,12 +240,12 @@ def _new_fits(contest: Contest, physics: bool = False, line_width: bool | None =
 
 def by_theory(contest: Contest) -> Entry:
     """Fits of the emulator with its physics at nominal."""
-    return _by_fits(contest, *_new_fits(contest))
+    return _by_fits(contest, *new_fits(contest))
 
 
 def by_physics(contest: Contest) -> Entry:
     """Fits in which the emulator's physics are nuisances of each spectrum."""
-    return _by_fits(contest, *_new_fits(contest, physics=True))
+    return _by_fits(contest, *new_fits(contest, physics=True))
 
 
 def by_learned_errors(contest: Contest) -> Entry:
@@ -258,7 +258,7 @@ def by_learned_errors(contest: Contest) -> Entry:
 
 def _corrected_fits(contest: Contest) -> Fits:
     """Fits whose syntheses are corrected by training stars, with the errors that are left and those of pairs."""
-    fits, rows = _new_fits(contest), contest.data.rows("train")
+    fits, rows = new_fits(contest), contest.data.rows("train")
     flux = torch.from_numpy(contest.data.apogee.flux[rows])
     learn_correction(fits[1], flux, torch.from_numpy(contest.data.labels[rows].astype(np.float64)))
     learn_variance(fits[1], flux[:_LEARN])
@@ -277,7 +277,7 @@ def by_anchor(contest: Contest) -> Entry:
     nirspec, apogee = _corrected_fits(contest)
     if contest.observed is None:
         return _by_fits(contest, nirspec, apogee)
-    observed, _ = _new_fits(contest, line_width=True)
+    observed, _ = new_fits(contest, line_width=True)
     labels = torch.from_numpy(contest.data.labels[contest.data.rows("train")[:_LEARN]].astype(np.float64))
     anchored_fit(observed, contest.views(contest.observed, contest.test[:_LEARN], 1), apogee, labels)
     return _by_fits(contest, nirspec, apogee, (observed, apogee), matched=True)
@@ -285,13 +285,13 @@ def by_anchor(contest: Contest) -> Entry:
 
 def by_shared_errors(contest: Contest) -> Entry:
     """Fits of plain theory to both sides, whose common errors cancel; errors per pixel from spectra without labels."""
-    nirspec, apogee = _new_fits(contest)
+    nirspec, apogee = new_fits(contest)
     rows = contest.data.rows("train")[:_LEARN]
     learn_variance(apogee, torch.from_numpy(contest.data.apogee.flux[rows]))
     nirspec.fit_model_error(contest.views(contest.data, rows, 1))
     if contest.observed is None:
         return _by_fits(contest, nirspec, apogee)
-    observed, _ = _new_fits(contest, line_width=True)
+    observed, _ = new_fits(contest, line_width=True)
     learn_variance(observed, contest.views(contest.observed, contest.test[:_LEARN], 1))
     return _by_fits(contest, nirspec, apogee, (observed, apogee))
 
