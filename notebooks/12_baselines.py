@@ -230,7 +230,7 @@ name = "network + contrastive"
 methods = retrieval.methods_table({**network, name: trained, **fit})
 
 # %% [markdown]
-# The last row was measured once, with version 0.2 of this package, in which the contrastive loss could train how much the fit
+# The last row was measured once, where theory is right, with version 0.2 of this package, in which the contrastive loss could train how much the fit
 # weighs each pixel. It changed nothing, so later versions leave it out; the recorded numbers stand here.
 
 # %%
@@ -259,7 +259,7 @@ retrieval.retrieval_table(rivals)
 
 # %%
 titles = {"nirspec_to_apogee": "NIRSpec finds APOGEE", "apogee_to_nirspec": "APOGEE finds NIRSpec"}
-run.save_figure("ladder", figures.ladder(rivals, titles))
+run.save_figure("methods_ladder", figures.ladder(rivals, titles))
 
 # %%
 lines = []
