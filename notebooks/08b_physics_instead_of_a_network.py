@@ -164,27 +164,26 @@ for title, weights in {"signal-to-noise 50": weight, "signal-to-noise 5": weight
 
 # %% [markdown]
 # Now all twenty labels at once, for some test stars, with the same function. The spectra are the mock observations that the
-# networks see, with their own noise and gaps. The start is the mean of the population: no network is needed.
+# networks see, with their own noise and gaps, once of theory and once as observed in the world of the run; the latter are for the end of
+# this notebook. The start is the mean of the population: no network is needed.
 
 # %%
 telescope, every = starclip.mock_telescope(run.params, 1), slice(None)
 chosen = test[emulator.inside_domain(labels)][:40]
-
-
-def fit_by_hand(spectra):
-    flux, noise = telescope.views_and_snr(spectra, chosen)
-    fitted, sigma = np.empty((2, len(chosen), 20))
+kinds = {"theory": data} | ({"observed": with_observed(data)} if data.observed is not None else {})
+fits = {}
+for kind, spectra in kinds.items():
+    flux, noise = telescope.views_and_snr(spectra.nirspec, chosen)
+    fitted, sigma = fits[kind] = np.empty((2, len(chosen), 20))
     for row in range(len(chosen)):
         good = np.where((flux[row, 0] != 1) & seen_range, noise[row, 0] ** 2, 0.0)  # a pixel without data reads 1
         now = mean
         for _ in range(6):
             now, spread = one_step(now, flux[row, 0], good, every, precision, mean)
         fitted[row], sigma[row] = now, np.sqrt(np.diag(spread))
-    return fitted, sigma
-
 
 # %%
-fitted, sigma = fit_by_hand(data.nirspec)
+fitted, sigma = fits["theory"]
 error = fitted - data.labels[chosen]
 rmse, expected = np.sqrt((error**2).mean(axis=0)), np.sqrt((sigma**2).mean(axis=0))
 run.save_figure("fit_over_bound", figures.errors_over_limit({f"fit by hand, {len(chosen)} views": rmse / expected}))
@@ -279,7 +278,7 @@ Markdown(
 
 # %%
 if data.observed is not None:
-    observed_fit, observed_sigma = fit_by_hand(with_observed(data).nirspec)
+    observed_fit, observed_sigma = fits["observed"]
     missed = observed_fit - data.observed_labels[np.searchsorted(test, chosen)]
     rms, bias = np.sqrt((missed**2).mean(axis=0)), missed.mean(axis=0)
     covered = (abs(missed) < 1.96 * observed_sigma).mean()
