@@ -29,6 +29,11 @@ POINT = """([figure, trace, point]) => {
   return [box.x + layout.xaxis._offset + layout.xaxis.l2p(data.x[point]),
           box.y + layout.yaxis._offset + layout.yaxis.l2p(data.y[point])];
 }"""
+MIDDLE = """(figure) => {
+  const plot = document.querySelectorAll('.js-plotly-plot')[figure], layout = plot._fullLayout;
+  const box = plot.getBoundingClientRect(), middle = axis => axis._offset + axis._length / 2;
+  return [box.x + middle(layout.xaxis), box.y + middle(layout.yaxis)];
+}"""
 NEARBY = """([figure, x, y]) => {
   const plot = document.querySelectorAll('.js-plotly-plot')[figure], layout = plot._fullLayout;
   const box = plot.getBoundingClientRect();
@@ -137,7 +142,8 @@ def test_the_similarity_browser_as_a_page(page: Page, voila: str) -> None:
     assert star_of(page) in page.evaluate(NEARBY, [0, x, y])  # several stars may lie under the pointer
     picture(page, "page_clicked")
     np.testing.assert_allclose(page.evaluate(MARK, 0), [x, y], atol=15)
-    changes(page, lambda: str(page.evaluate(MARK, 0)), lambda: page.mouse.dblclick(x + 60, y + 60))  # all stars in view
+    middle = page.evaluate(MIDDLE, 0)
+    changes(page, lambda: str(page.evaluate(MARK, 0)), lambda: page.mouse.dblclick(*middle))  # all stars in view
 
     changes(page, lambda: rows_of(page), lambda: page.get_by_label("space", exact=True).select_option("raw spectra"))
     picture(page, "page_raw_spectra")
