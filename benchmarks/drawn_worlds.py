@@ -70,10 +70,8 @@ def main() -> None:
     run = Run.open(sys.argv[1] if len(sys.argv) > 1 else "params/quick.yaml")
     contest = Contest(run, 1)
     drawn, settings = in_drawn_worlds(contest), run.params.pretrain.nirspec
-    pretraining, alignment = (
-        {"nirspec": {"epochs": 2 * settings.epochs // _COPIES}},
-        {"train": {"epochs": run.params.starclip.train.epochs // 3}},
-    )
+    pretraining = {"nirspec": {"epochs": 2 * settings.epochs // _COPIES}}
+    alignment = {"train": {"epochs": run.params.starclip.train.epochs // 3}}
     print(told("label networks, theory", contestants.by_label_networks(contest)))
     print(told("contrastive, theory", contestants.by_contrast(contest)))
     with tempfile.TemporaryDirectory() as folder:

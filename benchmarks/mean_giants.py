@@ -156,7 +156,7 @@ def fitted_by_emulator(flux: np.ndarray, given: np.ndarray, physics_free: bool) 
     )
     offset = found.labels[0].numpy() - start
     residual = found.residual[0].numpy()[PIXELS]
-    metals = [i for i in range(2, N_LABELS) if i not in ALPHA and LABELS[i] not in "CN"]
+    metals = [i for i in range(2, N_LABELS) if i not in ALPHA and LABELS[i] not in ("C", "N")]
     level = offset[metals].mean()
     groups = {"[alpha/M]": offset[list(ALPHA)].mean(), "[C/M]": offset[label_index("C")]}
     groups["[N/M]"] = offset[label_index("N")]
@@ -173,6 +173,8 @@ def main() -> None:
     parser.add_argument("--free", nargs="*", default=[], choices=["all", *(p.name for p in physics.PARAMETERS), _MACRO])
     parser.add_argument("--emulator", action="store_true")
     arguments = parser.parse_args()
+    if arguments.free not in ([], ["all"]) if arguments.emulator else "all" in arguments.free:
+        parser.error("--free all goes with --emulator, the names of single parameters without it")
     name = "trained_apokasc_gc_ind_feh_fix"
     coefficients = np.loadtxt(arguments.folder / f"{name}.txt")
     columns = ["file", "teff", "logg", "fe", "alpha"]

@@ -26,8 +26,10 @@ def main() -> None:
     """Fit and print."""
     run = Run.open(sys.argv[1] if len(sys.argv) > 1 else "params/quick.yaml")
     contest = Contest(run, 1)
+    if contest.observed is None:
+        sys.exit(f"error: run {run.params.name} has no observed NIRSpec spectra; set data.world to realistic")
     nirspec, _ = new_fits(contest, physics=True)
-    found = nirspec.posterior(contest.views(contest.sides["observed"], contest.test))
+    found = nirspec.posterior(contest.views(contest.observed, contest.test))
     mean, covariance = contest.population.physical(found)
     sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     bound = np.sqrt((sigma**2).mean(axis=0))

@@ -39,7 +39,6 @@ from IPython.display import Markdown, display
 
 import starclip_lib as starclip
 from starclip_lib import APOGEE, LABELS, NIRSPEC, figures
-from starclip_lib.data.worlds import with_observed
 from starclip_lib.metrics import baselines, ideal, linear_alignment, retrieval, view_information
 from starclip_lib.models.encoding import embed_views
 from starclip_lib.training.refining import calibrate
@@ -112,7 +111,7 @@ Markdown(
 
 # %%
 once = starclip.mock_telescope(run.params, 1)
-kinds = {"nirspec": data} | ({"observed": with_observed(data)} if data.observed is not None else {})
+kinds = {"nirspec": data} | ({"observed": data.with_observed()} if data.observed is not None else {})
 views = {kind: once.views(source.nirspec, test) for kind, source in kinds.items()}
 _, snr = once.views_and_snr(data.nirspec, test)
 pixels, blurred, known = baselines.apogee_as_nirspec(data.apogee.flux[test])

@@ -37,7 +37,6 @@ from IPython.display import Markdown
 
 import starclip_lib as starclip
 from starclip_lib import FE, LOGG, NIRSPEC, TEFF, figures
-from starclip_lib.data.worlds import with_observed
 from starclip_lib.metrics import probing, retrieval
 
 # %% tags=["parameters"]
@@ -170,7 +169,7 @@ for title, weights in {"signal-to-noise 50": weight, "signal-to-noise 5": weight
 # %%
 telescope, every = starclip.mock_telescope(run.params, 1), slice(None)
 chosen = test[emulator.inside_domain(labels)][:40]
-kinds = {"theory": data} | ({"observed": with_observed(data)} if data.observed is not None else {})
+kinds = {"theory": data} | ({"observed": data.with_observed()} if data.observed is not None else {})
 fits = {}
 for kind, spectra in kinds.items():
     flux, noise = telescope.views_and_snr(spectra.nirspec, chosen)
@@ -279,7 +278,7 @@ Markdown(
 # %%
 if data.observed is not None:
     observed_fit, observed_sigma = fits["observed"]
-    missed = observed_fit - data.observed_labels[np.searchsorted(test, chosen)]
+    missed = observed_fit - data.labels_of_observed()[np.searchsorted(test, chosen)]
     rms, bias = np.sqrt((missed**2).mean(axis=0)), missed.mean(axis=0)
     covered = (abs(missed) < 1.96 * observed_sigma).mean()
     sentence = (

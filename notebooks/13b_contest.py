@@ -37,7 +37,6 @@ from IPython.display import Markdown, display
 
 import starclip_lib as starclip
 from starclip_lib import NIRSPEC, figures
-from starclip_lib.data.worlds import with_observed
 from starclip_lib.suite import contest
 
 # %% tags=["parameters"]
@@ -58,7 +57,7 @@ data, test = run.data, run.data.rows("test")
 
 # %%
 if data.observed is not None:
-    observed = with_observed(data).nirspec.flux[test]
+    observed = data.with_observed().nirspec.flux[test]
     difference = observed - data.nirspec.flux[test]
     common = np.median(difference, axis=0)
     scatter = (difference - common).std(axis=0)

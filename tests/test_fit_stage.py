@@ -20,6 +20,9 @@ def test_a_run_has_posteriors_of_a_fit(finished: Run) -> None:
     assert all(side.posterior is not None for side in sides.values())
     assert finished.embeddings("starclip/nirspec").posterior is None
     test = sides["nirspec"].take("test")
+    assert len(test) == finished.params.corruption.n_views * len(sides["apogee"].take("test"))
+    assert len(sides["nirspec"].take("train", "val")) == len(sides["apogee"].take("train", "val"))  # one view each
+    assert (sides["nirspec"].of_view(0).star_id == finished.data.star_id).all()
     stars, found = Posterior(test.posterior).combine(test.star_id)
     labels, covariance = finished.model("fit").encoders["nirspec"].population.physical(found)
     sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))

@@ -65,7 +65,7 @@ def test_the_number_of_a_notebook_is_its_place() -> None:
 
 @each_notebook
 def test_few_modules_are_imported(source: Path) -> None:
-    """At most eight modules of the package, five in the tour, nine and thirteen in the notebooks of many methods."""
+    """At most eight modules of the package, five in the tour, thirteen in the notebook of all methods."""
     modules = set()
     for cell in jupytext.read(source).cells:
         code = "" if cell.cell_type != "code" else re.sub(r"^%", "#", cell.source, flags=re.M)
@@ -75,7 +75,7 @@ def test_few_modules_are_imported(source: Path) -> None:
                 modules |= {name if is_module(name) else node.module for name in inner}
             elif isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names if alias.name.split(".")[0] == "starclip_lib"}
-    assert len(modules) <= {"00_tour": 5, "06_retrieval": 9, "12_baselines": 13}.get(source.stem, 8), sorted(modules)
+    assert len(modules) <= {"00_tour": 5, "12_baselines": 13}.get(source.stem, 8), sorted(modules)
 
 
 @each_notebook

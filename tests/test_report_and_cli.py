@@ -99,6 +99,7 @@ def test_a_run_needs_no_evaluation_and_the_page_names_the_command(
     page = write_index(tmp_path, b).read_text()
     assert "starclip evaluate params/small.yaml" in page
     assert not re.search("van Trees|Gaussian ideal matcher</td>|12_baselines", page)
+    assert "figures/ladder.png" in page  # notebook 06 makes it
     assert compare(a, b).splitlines()[-1] == (
         "not compared, for small has no baselines, methods, information: starclip evaluate PARAMS makes them"
     )

@@ -14,7 +14,7 @@ from starclip_lib.data.apogee_mock import draw_snr, observe_apogee, standard_noi
 from starclip_lib.data.selection import inside_cuts, split_by_star
 from starclip_lib.data.simulate import catalogue_errors, perturb, simulate_survey, write_survey
 from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.data.worlds import World, broadened, with_observed
+from starclip_lib.data.worlds import World, broadened
 from starclip_lib.physics.emulator import Emulator, default_emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC
 from starclip_lib.physics.labels import FE, LOGG, TEFF
@@ -125,7 +125,7 @@ def test_observed_spectra_of_test_stars_are_those_of_the_world(realistic: Paired
     off = realistic.labels[test] - realistic.observed_labels  # the catalogue's errors
     assert np.abs(off[:, TEFF]).mean() < 20
     np.testing.assert_allclose(realistic.nirspec.flux, emulator(realistic.labels.astype(float), NIRSPEC), atol=3e-5)
-    mixed = with_observed(realistic)
+    mixed = realistic.with_observed()
     assert (mixed.nirspec.flux[test] == realistic.observed.flux).all()
     train = realistic.rows("train")
     assert (mixed.nirspec.flux[train] == realistic.nirspec.flux[train]).all()

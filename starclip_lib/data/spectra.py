@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,23 @@ class PairedSpectra:
     def labels_of(self, star_id: np.ndarray) -> np.ndarray:
         """Catalogue labels (m, 20), float64, of stars by identifier. Raises DataError as `rows_of`."""
         return self.labels[self.rows_of(star_id)].astype(np.float64)
+
+    def with_observed(self) -> PairedSpectra:
+        """The data set with the observed NIRSpec spectra of test stars in place of the computed ones, in memory.
+
+        Raises DataError if it has none.
+        """
+        if self.observed is None:
+            raise DataError("this data set has no observed NIRSpec spectra; data.world: realistic makes some")
+        flux, mask = (np.array(array[0 : self.n_stars]) for array in (self.nirspec.flux, self.nirspec.mask))
+        test = self.rows("test")
+        flux[test], mask[test] = self.observed.flux[0 : len(test)], self.observed.mask[0 : len(test)]
+        return replace(self, nirspec=SpectrumSet(self.nirspec.instrument, flux, mask))
+
+    def labels_of_observed(self) -> np.ndarray:
+        """Labels (test stars, 20) at which observed NIRSpec spectra were made; the catalogue's if these are unknown."""
+        known = self.labels[self.rows("test")] if self.observed_labels is None else self.observed_labels
+        return known.astype(np.float64)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.split_counts().items() if count)

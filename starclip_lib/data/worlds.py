@@ -6,14 +6,12 @@ the labels, and line-spread functions that are off by some per cent. docs/worlds
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from starclip_lib.data.spectra import PairedSpectra
-from starclip_lib.data.spectrum_set import SpectrumSet
 from starclip_lib.physics.emulator import Emulator
 from starclip_lib.physics.instruments import APOGEE, NIRSPEC, SIGMA_PER_FWHM, SPEED_OF_LIGHT, Instrument, on_chips
 from starclip_lib.physics.labels import FE, TEFF
@@ -134,19 +132,6 @@ class World:
     def _rng(self, number: int) -> np.random.Generator:
         # what is common to all stars is the world's; what each star has for itself, also the survey's
         return np.random.default_rng([*self._key, number] if number == 1 else [self.settings.seed, number])
-
-
-def with_observed(data: PairedSpectra) -> PairedSpectra:
-    """A data set with the observed NIRSpec spectra of test stars in place of the computed ones, in memory.
-
-    Raises DataError if it has none.
-    """
-    if data.observed is None:
-        raise DataError("this data set has no observed NIRSpec spectra; data.world: realistic makes some")
-    flux, mask = (np.array(array[0 : data.n_stars]) for array in (data.nirspec.flux, data.nirspec.mask))
-    test = data.rows("test")
-    flux[test], mask[test] = data.observed.flux[0 : len(test)], data.observed.mask[0 : len(test)]
-    return replace(data, nirspec=SpectrumSet(data.nirspec.instrument, flux, mask))
 
 
 def broadened(flux: np.ndarray, instrument: Instrument, width: float) -> np.ndarray:

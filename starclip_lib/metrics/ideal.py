@@ -129,10 +129,8 @@ def ideal_retrieval(
     Mock and extended mock are computed at the very same labels.  `mock` and `apogee` are of the same test stars,
     `extended` of some of them.
     """
-    train, rng = data.rows("train"), np.random.default_rng([seed, 12])
-    known, errors = (x.astype(np.float64) for x in (data.labels, data.label_errors))
-    mean, covariance = known[train].mean(axis=0), np.cov(known[train].T)
-    extra = catalogue_covariance(errors[train]).mean(axis=0)
+    rng = np.random.default_rng([seed, 12])
+    mean, covariance, extra, errors = _catalogue(data)
     true = mean, without_errors(covariance, extra)
     n_views, star = mock.snr.shape[1], data.star_id[mock.rows]
     flat = mock.information.reshape(-1, N_LABELS, N_LABELS)
@@ -150,19 +148,23 @@ def ideal_retrieval(
     return dict(zip(names, (*across, *within), strict=True))
 
 
+def _catalogue(data: PairedSpectra) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and covariance of the training stars' labels, mean covariance of their errors, and all stars' errors."""
+    train, errors = data.rows("train"), data.label_errors.astype(np.float64)
+    known = data.labels[train].astype(np.float64)
+    return known.mean(axis=0), np.cov(known.T), catalogue_covariance(errors[train]).mean(axis=0), errors
+
+
 def ideal_among_observed(
     data: PairedSpectra, mock: ViewInformation, apogee: ViewInformation, n_asked: int, seed: int
 ) -> dict[str, float | int]:
     """Retrieval scores of observed NIRSpec spectra among APOGEE's, where both instruments saw the true labels.
 
-    `mock` and `apogee` are of the same test stars; data must have observed NIRSpec spectra and their labels.
+    `mock` and `apogee` are of the same test stars, of which the data set has observed NIRSpec spectra.
     """
-    train = data.rows("train")
-    known, errors = (x[train].astype(np.float64) for x in (data.labels, data.label_errors))
-    extra = catalogue_covariance(errors).mean(axis=0)
-    population = known.mean(axis=0), without_errors(np.cov(known.T), extra)
-    assert data.observed_labels is not None
-    truth = data.observed_labels[np.searchsorted(data.rows("test"), mock.rows)].astype(np.float64)
+    mean, covariance, extra, _ = _catalogue(data)
+    population = mean, without_errors(covariance, extra)
+    truth = data.labels_of_observed()[np.searchsorted(data.rows("test"), mock.rows)]
     n_views, star = mock.snr.shape[1], data.star_id[mock.rows]
     flat = mock.information.reshape(-1, N_LABELS, N_LABELS)
     sides = (np.repeat(truth, n_views, axis=0), flat), (truth, apogee.information[:, 0])

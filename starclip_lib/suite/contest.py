@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
 from starclip_lib.metrics.retrieval import wilson_interval
 from starclip_lib.run import Run
@@ -23,6 +25,19 @@ from starclip_lib.support.threads import Callback
 
 _MOST_VIEWS = 100
 
+
+class _Record(BaseModel):
+    """What is kept of a method that has run, with the digest of all it depends on."""
+
+    key: str
+    method: str
+    knows: str
+    hits: dict[str, float]
+    labels: dict[str, dict[str, float]]
+    train_seconds: float
+    seconds_per_spectrum: float
+
+
 # name: what it knows, and the function
 METHODS: dict[str, tuple[str, Callable[[Contest], Entry]]] = {
     "overlap": ("nothing", contestants.by_overlap),
@@ -32,11 +47,11 @@ METHODS: dict[str, tuple[str, Callable[[Contest], Entry]]] = {
     "contrastive": ("labels and pairs", contestants.by_contrast),
     "theory": ("physics", contestants.by_theory),
     "physics": ("physics and its doubts", contestants.by_physics),
-    "errors": ("physics, errors per pixel, pairs", contestants.by_learned_errors),
-    "corrected": ("physics corrected by labelled stars", contestants.by_correction),
-    "shared": ("physics, errors per pixel without labels", contestants.by_shared_errors),
+    "errors": ("physics, pairs", contestants.by_learned_errors),
+    "corrected": ("physics, labels, pairs", contestants.by_correction),
+    "shared": ("physics, spectra without labels", contestants.by_shared_errors),
     "anchored": (
-        "the same, observed spectra anchored on APOGEE's chips and on their nearest APOGEE stars",
+        "physics, labels, pairs, spectra without labels",
         contestants.by_anchor,
     ),
     "ideal": ("everything", contestants.by_ideal),
@@ -73,7 +88,7 @@ def hold(
     key = digest([*map(run.identity, models), settings])
     for name in names:
         file = folder / f"{name}.json"
-        if file.exists() and read_json(file, dict[str, Any]).get("key") == key:
+        if file.exists() and _read(file)["key"] == key:
             continue
         if callback is not None:
             callback(f"{name}: {METHODS[name][0]} ...")
@@ -82,7 +97,7 @@ def hold(
         entry.train_seconds = time.perf_counter() - begin
         write_json(file, {"key": key, "method": name, "knows": METHODS[name][0], **vars(entry)})
     files = [folder / f"{name}.json" for name in METHODS]
-    records = [read_json(file, dict[str, Any]) for file in files if file.exists()]
+    records = [_read(file) for file in files if file.exists()]
     records = [record for record in records if record["key"] == key]
     table = as_table(records)
     write_csv(table.reset_index(), run.report / "contest.csv")
@@ -93,6 +108,11 @@ def hold(
         callback(f"The whole table is in {run.report / 'contest.md'} and contest.csv beside it")
     run.save_metrics("contest", {record["method"]: {k: record[k] for k in ("hits", "labels")} for record in records})
     return table
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The record of a method. Raises DataError if it is damaged."""
+    return read_json(file, _Record, damaged="delete it and run the contest again").model_dump()
 
 
 def as_steps(table: pd.DataFrame, n_stars: int) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from starclip_lib.data.selection import mock_stars
 from starclip_lib.data.spectra import UNDIVIDED, PairedSpectra
-from starclip_lib.data.worlds import with_observed
 from starclip_lib.inference.posterior import Population, Posterior
 from starclip_lib.metrics.baselines import overlap_scores
 from starclip_lib.metrics.ideal import ideal_among_observed, ideal_retrieval
@@ -64,7 +63,7 @@ class Contest:
     @cached_property
     def observed(self) -> PairedSpectra | None:
         """The data set with observed NIRSpec spectra of test stars, if it has any."""
-        return None if self.data.observed is None else with_observed(self.data)
+        return None if self.data.observed is None else self.data.with_observed()
 
     @property
     def sides(self) -> dict[str, PairedSpectra]:
@@ -82,9 +81,8 @@ class Contest:
         return torch.from_numpy(views.reshape(-1, views.shape[-1]))
 
     def truth(self, side: str) -> np.ndarray:
-        """Labels (m, 20) at which the test stars' NIRSpec spectra were made; the catalogue's where nothing is known."""
-        known = self.data.observed_labels if side == "observed" else None
-        return (self.data.labels[self.test] if known is None else known).astype(np.float64)
+        """Labels (m, 20) at which the test stars' NIRSpec spectra of a side were made."""
+        return self.data.labels_of_observed() if side == "observed" else self.data.labels[self.test].astype(np.float64)
 
     def judge(self, entry: Entry, side: str, posterior: Posterior, population: Population) -> None:
         """Errors and coverage of the labels of all views of test stars."""
